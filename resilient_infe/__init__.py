@@ -1,0 +1,84 @@
+"""Resilience layers for very many concurrent calls to the Infe API, around any async transport.
+
+Everything public is a name of this module. Adapters are loaded when first asked for, so that
+importing the package imports no client library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import errors, events, presets
+from .call import Call, Handler, Hold, Layer, Reply
+from .layers.breaker import CircuitBreaker
+from .layers.classifier import ErrorClassifier
+from .layers.concurrency import ConcurrencyLimiter
+from .layers.deadline import Deadline
+from .layers.rate import RateLimiter
+from .layers.request_id import RequestIdLogger
+from .layers.retry import Retry
+from .layers.timeout import AttemptTimeout
+from .options import call_options
+from .policies.allowance import Allowance
+from .policies.backoff import ExponentialBackoff
+from .policies.budget import RetryBudget
+from .policies.circuit import Circuit
+from .policies.keyed import Keyed
+from .policies.schedule import KindRule
+from .policies.slots import Slots
+from .stack import Send, Stack
+from .verdict import Kind, Limit, Usage, Verdict
+
+if TYPE_CHECKING:
+    from .adapters import wrap
+    from .adapters.aiohttp import InfeTransport
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Allowance",
+    "AttemptTimeout",
+    "Call",
+    "Circuit",
+    "CircuitBreaker",
+    "ConcurrencyLimiter",
+    "Deadline",
+    "ErrorClassifier",
+    "ExponentialBackoff",
+    "Handler",
+    "Hold",
+    "InfeTransport",
+    "Keyed",
+    "Kind",
+    "KindRule",
+    "Layer",
+    "Limit",
+    "RateLimiter",
+    "Reply",
+    "RequestIdLogger",
+    "Retry",
+    "RetryBudget",
+    "Send",
+    "Slots",
+    "Stack",
+    "Usage",
+    "Verdict",
+    "call_options",
+    "errors",
+    "events",
+    "presets",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load an adapter when it is first asked for."""
+    if name == "InfeTransport":
+        from .adapters.aiohttp import InfeTransport
+
+        return InfeTransport
+    if name == "wrap":
+        from .adapters import wrap
+
+        return wrap
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,146 @@
+"""The trio side of `aio`: the same `Runtime`, natively; loaded only when trio runs.
+
+The second and last file that touches an event loop; kept apart so that asyncio programs never
+import trio.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import trio
+
+from .aio import Alarm, clamp
+from .policies.queue import Waiter
+
+_thread = threading.local()
+
+
+def current_runtime() -> TrioRuntime:
+    """Return the runtime of the running trio loop.
+
+    Raises:
+        RuntimeError: neither asyncio nor trio runs here.
+    """
+    try:
+        token = trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        raise RuntimeError(
+            "no event loop runs here: await this inside asyncio.run, trio.run or anyio.run"
+        ) from None
+    kept: TrioRuntime | None = getattr(_thread, "runtime", None)
+    if kept is None or kept.token is not token:
+        kept = _thread.runtime = TrioRuntime(token)
+    return kept
+
+
+class TrioRuntime:
+    """A trio event loop."""
+
+    __slots__ = ("_place", "now", "token")
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        """Bind the run's clock, which can still be read after the run."""
+        self.token = token
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self._place = 0
+
+    def places(self) -> int:
+        """Hand out the next age."""
+        self._place += 1
+        return self._place
+
+    async def park(self, waiter: Waiter) -> None:
+        """Park the task itself."""
+        task = trio.lowlevel.current_task()
+        parked = True
+
+        def resume() -> None:
+            nonlocal parked
+            if parked:
+                parked = False
+                trio.lowlevel.reschedule(task)
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            nonlocal parked
+            parked = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        waiter.wake = resume
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def sleep_until(self, when: float) -> None:
+        """Sleep by trio's own deadline."""
+        await trio.sleep_until(clamp(when, self.now()))
+
+    def cut_off_after(self, seconds: float) -> AbstractContextManager[object, bool | None]:
+        """Use trio's own scope, which keeps its deadlines in one heap already."""
+        now = self.now()
+        return trio.CancelScope(deadline=clamp(now + seconds, now))
+
+    def alarm(self, callback: Callable[[float], None]) -> Alarm:
+        """Make a timer that runs as a system task while it is set."""
+        return _TrioAlarm(self, callback)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Hand the callback to the loop; a loop that is over runs nothing, so it is run here."""
+        try:
+            self.token.run_sync_soon(callback)
+        except trio.RunFinishedError:
+            callback()
+
+    def is_over(self) -> bool:
+        """Whether the run has finished."""
+        try:
+            self.token.run_sync_soon(_nothing)
+        except trio.RunFinishedError:
+            return True
+        return False
+
+
+def _nothing() -> None:
+    pass
+
+
+class _TrioAlarm:
+    __slots__ = ("_callback", "_running", "_runtime", "_scope", "_when")
+
+    def __init__(self, runtime: TrioRuntime, callback: Callable[[float], None]) -> None:
+        self._runtime = runtime
+        self._callback = callback
+        self._when: float | None = None
+        self._scope: trio.CancelScope | None = None
+        self._running = False
+
+    def set(self, when: float | None) -> None:
+        self._when = when
+        if self._scope is not None:
+            # Switched off, the task wakes at once, finds nothing to do and ends.
+            self._scope.deadline = self._runtime.now() if when is None else self._clamped(when)
+        elif when is not None and not self._running:
+            self._running = True
+            trio.lowlevel.spawn_system_task(self._run)
+
+    def _clamped(self, when: float) -> float:
+        return clamp(when, self._runtime.now())
+
+    def _rung(self) -> float | None:
+        """Return the instant if it has come; it may have been moved while the task slept."""
+        return self._when if self._when is not None and self._when <= self._runtime.now() else None
+
+    async def _run(self) -> None:
+        try:
+            while self._when is not None:
+                with trio.CancelScope(deadline=self._clamped(self._when)) as self._scope:
+                    await trio.sleep_forever()
+                self._scope = None
+                when = self._rung()
+                if when is not None:
+                    self._when = None
+                    self._callback(when)
+        finally:
+            self._scope = None
+            self._running = False

@@ -1,0 +1,63 @@
+"""The API key: checked when it is given, shown to nobody."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ConfigurationError
+
+VARIABLE = "INFE_API_KEY"
+
+
+class ApiKey:
+    """A key that no repr, log, pickle or exception shows.
+
+    Args:
+        value: the key, or None for the environment variable ``INFE_API_KEY``.
+
+    Raises:
+        ConfigurationError: there is no key, or it cannot be one; the message does not quote it.
+    """
+
+    __slots__ = ("_header",)
+
+    def __init__(self, value: str | None = None) -> None:
+        """Check it for the mistakes that a server would answer with a bare 401."""
+        if value is None:
+            value = os.environ.get(VARIABLE)
+            if value is None:
+                raise ConfigurationError(f"no API key: pass api_key=, or set {VARIABLE}")
+        self._header = f"Bearer {_checked(value)}"
+
+    def header(self) -> str:
+        """Return the value of the Authorization header."""
+        return self._header
+
+    def __repr__(self) -> str:
+        """Show nothing."""
+        return "ApiKey('***')"
+
+    def __reduce__(self) -> str:
+        """Refuse to be pickled."""
+        raise TypeError("an API key is not pickled: give it to each process by itself")
+
+
+def _checked(value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"the API key is text; got {type(value).__name__}")
+    if not value.strip():
+        raise ConfigurationError(f"the API key is empty: pass api_key=, or set {VARIABLE}")
+    if value != value.strip():
+        where = "a newline" if value.strip("\r\n") != value else "a space"
+        raise ConfigurationError(
+            f"the API key has {where} at its start or end: strip it (a file read with read() ends "
+            f"with a newline)"
+        )
+    if value.lower().startswith("bearer "):
+        raise ConfigurationError("give the API key without `Bearer`: it is added for you")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ConfigurationError(
+            "the API key has a space, a control character or a letter outside ASCII inside: was it "
+            "copied with something else?"
+        )
+    return value

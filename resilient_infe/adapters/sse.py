@@ -1,0 +1,62 @@
+"""Server-sent events: from bytes to the data of each event.
+
+The WHATWG HTML standard, section 9.2. Lines end at CR, LF or CRLF and nowhere else: a splitter that
+also knows U+2028 (``str.splitlines``) cuts JSON apart. The decoder is pure and takes chunks cut
+anywhere.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+
+from ..errors import StreamBroken
+
+LONGEST_LINE = 8 * 1024 * 1024
+"""Characters; a longer line is no event of this API."""
+
+
+class SSEDecoder:
+    """Turns chunks of bytes into the ``data`` of events. State: per stream."""
+
+    __slots__ = ("_after_cr", "_data", "_line", "_text")
+
+    def __init__(self) -> None:
+        """Start at the beginning of a stream."""
+        self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+        self._line: list[str] = []
+        self._data: list[str] = []
+        self._after_cr = False
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """Yield the data of every event that `chunk` completes.
+
+        Raises:
+            StreamBroken: a line is longer than any event can be.
+        """
+        text = self._text.decode(chunk)
+        if self._after_cr and text.startswith("\n"):
+            text = text[1:]  # the second half of a CRLF that was cut apart
+        if text:
+            self._after_cr = text.endswith("\r")
+        *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        for line in lines:
+            self._line.append(line)
+            whole = "".join(self._line)
+            self._line = []
+            data = self._take(whole)
+            if data is not None:
+                yield data
+        if rest:
+            self._line.append(rest)
+        if sum(map(len, self._line)) > LONGEST_LINE:
+            raise StreamBroken(f"a line of the event stream is over {LONGEST_LINE} characters")
+
+    def _take(self, line: str) -> str | None:
+        if not line:
+            data, self._data = "\n".join(self._data), []
+            return data or None
+        name, _, value = line.partition(":")
+        if name == "data":
+            self._data.append(value.removeprefix(" "))
+        return None

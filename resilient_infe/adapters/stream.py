@@ -1,0 +1,180 @@
+"""A streamed completion, held to its end.
+
+The slot and the reservation of a streaming call stay taken until the body is closed: read to its
+end, closed by the caller, broken, or dropped unread, in which case a finaliser closes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from .. import aio
+from ..call import Call, Hold
+from ..errors import DeadlineExceeded, ResilienceError, StreamBroken
+from ..policies.classify import usage_of
+from ..verdict import Usage
+from .sse import SSEDecoder
+
+DONE = "[DONE]"
+
+LINGER = 0.5
+"""Seconds to wait for the end of a body whose last event has come."""
+
+
+class StreamTransport:
+    """The streaming side of a transport: ``await transport.stream(payload)``.
+
+    Args:
+        open_stream: opens the stream for a call.
+    """
+
+    __slots__ = ("_open",)
+
+    def __init__(
+        self, open_stream: Callable[[Call[Mapping[str, Any]]], Awaitable[InfeStream]]
+    ) -> None:
+        """Keep what opens a stream."""
+        self._open = open_stream
+
+    async def __call__(self, payload: Mapping[str, Any]) -> InfeStream:
+        """Open a stream for a payload."""
+        return await self.handle(Call(payload))
+
+    async def handle(self, call: Call[Mapping[str, Any]]) -> InfeStream:
+        """Open a stream for a call."""
+        return await self._open(call)
+
+
+class InfeStream:
+    """An open stream of decoded chunks: ``async for chunk in stream``.
+
+    Iterating may raise `StreamBroken` when the stream ends before it is whole; nothing is ever
+    delivered twice. Leaving the loop early? Use ``async with stream`` or `aclose`.
+
+    Attributes:
+        usage: what the server says the completion cost, once it has told.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, call: Call[Any]) -> None:
+        """Take over the open response, and put a hold on the call."""
+        self.usage: Usage | None = None
+        self._response = response
+        self._body = response.content
+        self._decoder = SSEDecoder()
+        self._ready: deque[str] = deque()
+        self._whole = False
+        self._deadline = call.deadline
+        self._runtime = aio.current(call.runtime)
+        hold = self._hold = call.hold = Hold()
+
+        def drop() -> None:
+            response.close()
+            hold.close()
+
+        self._disarm = aio.finalizer(self, drop, self._runtime)
+
+    def __aiter__(self) -> Self:
+        """Return self."""
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        """Return the next chunk.
+
+        Raises:
+            StreamBroken: the connection ended or sent nonsense before the stream was whole.
+            DeadlineExceeded: the call's deadline passed.
+        """
+        while not self._hold.closed:
+            if not self._ready:
+                await self._fill()
+            elif self._ready[0] == DONE:
+                await self._finish()
+            else:
+                return self._chunk(self._ready.popleft())
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the stream and give back what its call held."""
+        self._close()
+
+    async def __aenter__(self) -> Self:
+        """Return self."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        self._close()
+
+    def _chunk(self, data: str) -> dict[str, Any]:
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError):
+            chunk = None
+        if not isinstance(chunk, dict) or chunk.get("error"):
+            self._close()
+            raise StreamBroken("the stream holds an error or something that is no chunk")
+        self.usage = usage_of(chunk) or self.usage
+        if any(isinstance(c, dict) and c.get("finish_reason") for c in chunk.get("choices") or ()):
+            self._whole = True
+        return chunk
+
+    async def _fill(self) -> None:
+        try:
+            block = await self._read()
+            self._ready.extend(self._decoder.feed(block))
+        except ResilienceError:
+            self._close()
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            self._close()
+            raise StreamBroken(
+                f"the connection broke mid-stream: {type(error).__name__}"
+            ) from error
+        except BaseException:
+            self._close()
+            raise
+        if not block:
+            self._close()
+            if not self._whole:
+                raise StreamBroken("the stream ended before it was whole: no [DONE] came")
+
+    async def _finish(self) -> None:
+        """Read the little that follows the last event, so that the connection is used again."""
+        try:
+            with self._runtime.cut_off_after(LINGER):
+                while await self._body.readany():
+                    pass
+        except (aiohttp.ClientError, OSError):
+            pass  # the stream is whole; only the connection is lost
+        finally:
+            self._close()
+
+    async def _read(self) -> bytes:
+        if self._deadline is None:
+            return await self._body.readany()
+        left = self._deadline - self._runtime.now()
+        if left > 0:
+            with self._runtime.cut_off_after(left):
+                return await self._body.readany()
+        raise DeadlineExceeded("the call's deadline passed while its stream was read")
+
+    def _close(self) -> None:
+        if self._hold.closed:
+            return
+        self._disarm()
+        if self._body.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+        self._hold.close(self.usage)

@@ -1,0 +1,56 @@
+"""A stack in words: what each layer does, the worst case, and what fits the deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .layers.deadline import Deadline
+from .layers.rate import RateLimiter
+from .layers.retry import Retry
+from .layers.timeout import AttemptTimeout
+
+
+def describe(layers: Sequence[Any]) -> str:
+    """Return a table of the layers, outermost first, and the arithmetic below it."""
+    names = [_name(layer) for layer in layers]
+    width = max((len(name) for name in names), default=0)
+    lines = [f"Stack of {len(layers)} layers, outermost first"]
+    for number, (name, layer) in enumerate(zip(names, layers, strict=True), 1):
+        tell = getattr(layer, "describe", None)
+        lines.append(f"  {number}  {name:<{width}}  {tell() if tell else 'your own'}".rstrip())
+    lines += [f"  {line}" for line in _arithmetic(layers)]
+    return "\n".join(lines)
+
+
+def _name(layer: Any) -> str:
+    return getattr(layer, "__name__", None) or type(layer).__name__
+
+
+def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
+    retry = next((x for x in layers if isinstance(x, Retry)), None)
+    timeout = next((x for x in layers if isinstance(x, AttemptTimeout)), None)
+    deadline = next((x.seconds for x in layers if isinstance(x, Deadline)), None)
+    attempts = retry.schedule.max_attempts if retry else 1
+    backoff = retry.schedule.longest_wait() if retry else 0.0
+    sending = f"{attempts} attempts" if attempts > 1 else "1 attempt"
+    if timeout:
+        sending += f" of {timeout.seconds:g} s"
+    total = attempts * timeout.seconds + backoff if timeout else None
+    line = f"worst case: {sending}, {backoff:.4g} s of backoff"
+    if total is not None:
+        line += f": {total:.4g} s and the waits for slots and rate"
+    if deadline is not None:
+        line += f"; cut at {deadline:g} s"
+    yield line
+    if retry and retry.schedule.wait_out_refusals:
+        yield "refusals and rate limits are waited out on top, and use up no attempts"
+    rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
+    bucket = rate.allowances.sample().steady_rate if rate else None
+    if deadline is not None and bucket is not None:
+        yield (
+            f"at this rate {bucket * deadline:,.0f} calls made at once are sent within their "
+            f"deadline of {deadline:g} s; the others are refused at once"
+        )
+    elif bucket is not None:
+        yield f"at this rate 1,000 calls take {1000 / bucket:,.0f} s"

@@ -1,0 +1,204 @@
+"""What a stack tells its listeners: frozen records with stable dotted names and fixed fields.
+
+An event is made only when somebody listens. Those that happen on every call are *routine*; a
+listener that wants only the rare ones (a logger at WARNING) says so with ``routine = False``, and
+then a successful call builds no event at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from .verdict import Kind, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The base of every event; `name` is stable and may be matched on."""
+
+    name: ClassVar[str] = "event"
+    routine: ClassVar[bool] = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name, those that are None left out."""
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: value for name, value in pairs if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted(Event):
+    """A call entered the stack."""
+
+    name: ClassVar[str] = "call.started"
+    routine: ClassVar[bool] = True
+    request_id: str | None
+    partition: str | None
+    tags: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished(Event):
+    """One attempt was sent and has ended; `sent_for` is its duration in seconds."""
+
+    name: ClassVar[str] = "attempt.finished"
+    routine: ClassVar[bool] = True
+    request_id: str | None
+    partition: str | None
+    attempt: int
+    kind: Kind
+    status: int | None
+    code: str | None
+    error: str | None
+    retry_after: float | None
+    server_request_id: str | None
+    usage: Usage | None
+    sent_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled(Event):
+    """Another attempt will start in `delay` seconds, because the last one ended as `kind`."""
+
+    name: ClassVar[str] = "retry.scheduled"
+    request_id: str | None
+    partition: str | None
+    attempt: int
+    kind: Kind
+    delay: float
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStopped(Event):
+    """A retryable outcome was given back to the caller; `reason` says why."""
+
+    name: ClassVar[str] = "retry.stopped"
+    request_id: str | None
+    partition: str | None
+    attempt: int
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateWaiting(Event):
+    """A call waits for the rate limit, for at least `delay` seconds, because of `reason`."""
+
+    name: ClassVar[str] = "rate.waiting"
+    routine: ClassVar[bool] = True
+    request_id: str | None
+    partition: str | None
+    delay: float
+    reason: str
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateGateClosed(Event):
+    """All senders of the partition stop for `delay` seconds, because of `reason`."""
+
+    name: ClassVar[str] = "rate.gate_closed"
+    request_id: str | None
+    partition: str | None
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitChanged(Event):
+    """The limit that is kept for `dimension` moved from `old` to `new` per minute (None: none)."""
+
+    name: ClassVar[str] = "rate.limit_changed"
+    partition: str | None
+    dimension: str
+    old: float | None
+    new: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged(Event):
+    """The base of the circuit's events: what it was, and why it changed."""
+
+    partition: str | None
+    previous: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitOpened(CircuitChanged):
+    """The circuit opened: attempts are refused until it has rested."""
+
+    name: ClassVar[str] = "circuit.opened"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitHalfOpened(CircuitChanged):
+    """The circuit lets probes through."""
+
+    name: ClassVar[str] = "circuit.half_opened"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitClosed(CircuitChanged):
+    """The circuit closed: traffic flows again."""
+
+    name: ClassVar[str] = "circuit.closed"
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished(Event):
+    """A call left the stack: `waited` seconds in queues and sleeps, `sent_for` in attempts."""
+
+    name: ClassVar[str] = "call.finished"
+    routine: ClassVar[bool] = True
+    request_id: str | None
+    partition: str | None
+    kind: Kind
+    attempts: int
+    waited: float
+    sent_for: float
+    usage: Usage | None
+    server_request_ids: tuple[str, ...]
+    tags: Mapping[str, Any]
+
+
+Listener = Callable[[Event], None]
+"""Takes each event, quickly and without raising; it runs inside the call."""
+
+
+class Emitter:
+    """Hands events to listeners; a listener that raises is reported once and the call goes on.
+
+    Args:
+        listeners: whom to tell, in order.
+
+    State: shared by all calls of a stack; immutable but for the memory of who failed.
+    """
+
+    __slots__ = ("_failed", "listeners", "routine")
+
+    def __init__(self, listeners: tuple[Listener, ...]) -> None:
+        """Remember the listeners and whether any of them wants the routine events."""
+        self.listeners = listeners
+        self.routine = any(getattr(listener, "routine", True) for listener in listeners)
+        self._failed: set[int] = set()
+
+    def __call__(self, event: Event) -> None:
+        """Tell every listener of `event`."""
+        for listener in self.listeners:
+            try:
+                listener(event)
+            except Exception as error:
+                self._report(listener, error)
+
+    def _report(self, listener: Listener, error: Exception) -> None:
+        if id(listener) not in self._failed:
+            self._failed.add(id(listener))
+            logging.getLogger("resilient_infe").error(
+                "an event listener failed (told once): %r", listener, exc_info=error
+            )

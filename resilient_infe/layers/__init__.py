@@ -1,0 +1,1 @@
+"""Thin asynchronous shells around the policies, one per file."""

@@ -1,0 +1,138 @@
+"""Decides, once per attempt, what its result or exception meant.
+
+Nothing else in the stack reads a status, a header or an exception class: retry, circuit and rate
+limit all react to the one verdict that this layer leaves on the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..aio import is_cancellation, wall_time
+from ..call import Call, Handler, Reply
+from ..events import AttemptFinished
+from ..policies.classify import classify_exception, classify_reply, usage_of
+from ..policies.foreign import reply_of_exception, reply_of_result
+from ..verdict import OK, Kind, Verdict
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+Classify = Callable[[Any, BaseException | None], Verdict | None]
+"""A user's own rule: ``classify(result, error)`` returns a verdict, or None for the usual one."""
+
+_NOTHING_TO_SEE = (type(None), str, bytes, int, float, bool, list, tuple)
+
+
+class ErrorClassifier:
+    """Sets ``call.verdict`` from the reply, the result or the exception.
+
+    Args:
+        classify: a rule of one's own that is asked first: ``classify(result, error)`` with one of
+            the two None. It may return None for the usual reading; if it raises, so does the usual
+            reading apply.
+
+    State: none.
+    """
+
+    def __init__(self, classify: Classify | None = None) -> None:
+        """Remember the user's rule."""
+        self._classify = classify
+
+    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
+        """Send, and judge what came back."""
+        call.sends += 1
+        if call.on_send is not None:
+            call.on_send()
+            call.on_send = None
+        started = 0.0 if call.emit is None else call.runtime.now()
+        try:
+            result = await call_next(call)
+        except BaseException as error:
+            if call.verdict is None:
+                call.verdict = self._of_exception(call, error)
+            self._note(call, started)
+            raise
+        if call.verdict is None:
+            call.verdict = self._of_result(call, result)
+        if call.emit is not None or call.verdict is not OK:
+            self._note(call, started)
+        return result
+
+    def describe(self) -> str:
+        """Say whose rules apply."""
+        return "the Infe API's table" + (", after your own rule" if self._classify else "")
+
+    def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
+        if is_cancellation(error):
+            # The deadline's own cancellation is the server's slowness, not the caller's leaving.
+            late = call.deadline is not None and call.runtime.now() >= call.deadline - 1e-6
+            kind = Kind.TIMEOUT if late else Kind.CANCELLED
+            return Verdict(kind, retryable=late, error=type(error).__name__)
+        own = self._own(None, error)
+        if own is not None:
+            return own
+        reply = call.reply or reply_of_exception(error)
+        if reply is not None:
+            verdict = _of_reply(reply)
+            if verdict.kind is not Kind.OK:
+                return verdict
+        return classify_exception(error)
+
+    def _of_result(self, call: Call[Any], result: Any) -> Verdict:
+        own = self._own(result, None)
+        if own is not None:
+            return own
+        reply = call.reply
+        if reply is None:
+            if isinstance(result, _NOTHING_TO_SEE):
+                return OK
+            reply = reply_of_result(result)
+        if reply is not None:
+            return _of_reply(reply)
+        if isinstance(result, dict):
+            return classify_reply(200, {}, result)
+        usage = usage_of(result)
+        return OK if usage is None else Verdict(Kind.OK, usage=usage)
+
+    def _own(self, result: Any, error: BaseException | None) -> Verdict | None:
+        if self._classify is None:
+            return None
+        try:
+            verdict = self._classify(result, error)
+        except Exception:  # the user's rule must not turn an answer into a failure
+            return None
+        return verdict if isinstance(verdict, Verdict) else None
+
+    def _note(self, call: Call[Any], started: float) -> None:
+        verdict = call.verdict
+        assert verdict is not None
+        if verdict.request_id is not None:
+            call.server_request_ids += (verdict.request_id,)
+        if call.emit is None:
+            return
+        sent_for = call.runtime.now() - started
+        call.sent_for += sent_for
+        if call.emit.routine:
+            call.emit(_attempt_finished(call, verdict, sent_for))
+
+
+def _of_reply(reply: Reply) -> Verdict:
+    return classify_reply(reply.status, reply.headers, reply.body, wall_time())
+
+
+def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:
+    return AttemptFinished(
+        request_id=call.request_id,
+        partition=call.partition,
+        attempt=call.attempt,
+        kind=verdict.kind,
+        status=verdict.status,
+        code=verdict.code,
+        error=verdict.error,
+        retry_after=verdict.retry_after,
+        server_request_id=verdict.request_id,
+        usage=verdict.usage,
+        sent_for=sent_for,
+    )

@@ -1,0 +1,86 @@
+"""Bounds how many attempts are in flight.
+
+Why inside Retry? A call that backs off must not hold a slot: with 64 slots and an outage, 64
+sleeping calls would be all that happens. Its slot goes to the next at once, and it keeps its place
+for later.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from ..aio import wake
+from ..call import Call, Handler
+from ..errors import QueueFull
+from ..policies.keyed import Keyed
+from ..policies.slots import Slots, SlotsStatistics
+from .partitioned import Partitioned
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+class ConcurrencyLimiter:
+    """Lets at most so many attempts run at once; the others wait, oldest call first.
+
+    Args:
+        slots: a number from 1, a shared `Slots`, or a ``Keyed(lambda: Slots(n))`` for one per
+            partition. No default: none is safe.
+
+    Raises:
+        QueueFull: from a call, when the `Slots` bound their queue and it is full.
+
+    State: in the `Slots`. A slot is held from the send to the end of the reply, for a stream to the
+    end of its body.
+    """
+
+    def __init__(self, slots: int | Slots | Keyed[Slots]) -> None:
+        """Make the slots if only their number is given."""
+        self.slots: Partitioned[Slots] = Partitioned(
+            Slots(slots) if isinstance(slots, int) else slots
+        )
+
+    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
+        """Wait for a slot, call on, give the slot to the next."""
+        slots = self.slots.of(call).policy
+        try:
+            waiter = slots.acquire(call.place)
+        except QueueFull as full:
+            raise full.on(call) from None
+        if waiter is not None:
+            try:
+                await call.runtime.park(waiter)
+            except BaseException:
+                wake(slots.cancel(waiter))
+                raise
+        try:
+            result = await call_next(call)
+        except BaseException:
+            wake(slots.release())
+            raise
+        if call.hold is None:
+            wake(slots.release())
+        else:
+            call.hold.on_close(lambda _: wake(slots.release()))
+        return result
+
+    def resize(self, limit: int, partition: str | None = None) -> None:
+        """Change the limit of a partition's slots (of the shared ones by default) while in use.
+
+        Raises:
+            ConfigurationError: the limit is below 1.
+            KeyError: no call of that partition has come by yet.
+        """
+        slots = dict(self.slots.items())[partition]
+        for waiter in slots.resize(limit):
+            wake(waiter)
+
+    def statistics(self, _: float) -> dict[str | None, SlotsStatistics]:
+        """Return a snapshot per partition."""
+        return {partition: slots.statistics() for partition, slots in self.slots.items()}
+
+    def describe(self) -> str:
+        """Say the limit."""
+        slots: Any = self.slots.sample()
+        bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
+        return f"{slots.limit} in flight{bound}{self.slots.describe()}"

@@ -1,0 +1,77 @@
+"""One policy for all calls, or one per partition: what three layers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..aio import Keeper, Kept, keep
+from ..call import Call
+from ..errors import TooManyPartitions
+from ..policies.keyed import Idling, Keyed
+
+
+class Policy(Kept, Idling, Protocol):
+    """A policy that a layer can hold for each partition."""
+
+
+K = TypeVar("K", bound=Policy)
+
+
+class Partitioned(Generic[K]):
+    """Finds the policy of a call and binds it to the call's loop.
+
+    Args:
+        policy: one policy for all calls, or a `Keyed` that makes one per partition.
+    """
+
+    __slots__ = ("_keyed", "_one")
+
+    def __init__(self, policy: K | Keyed[K]) -> None:
+        """Note which of the two it is."""
+        self._keyed = policy if isinstance(policy, Keyed) else None
+        self._one = None if isinstance(policy, Keyed) else policy
+
+    def of(self, call: Call[Any]) -> Keeper[K]:
+        """Return the keeper of the call's policy.
+
+        Raises:
+            TooManyPartitions: there are more partitions in use than `Keyed` may hold.
+            WrongLoopError: the policy is in use on another event loop.
+        """
+        policy = self._one
+        if policy is None:
+            policy = self._of_partition(call)
+        keeper = policy.keeper
+        if isinstance(keeper, Keeper) and keeper.runtime is call.runtime:
+            return keeper
+        return keep(policy, call.runtime)
+
+    def _of_partition(self, call: Call[Any]) -> K:
+        assert self._keyed is not None
+        try:
+            return self._keyed.of(call.partition, call.runtime.now())
+        except TooManyPartitions as error:
+            raise error.on(call) from None
+
+    def items(self) -> Iterator[tuple[str | None, K]]:
+        """Iterate over the partitions and their policies; a single one has the partition None."""
+        if self._keyed is not None:
+            yield from self._keyed.items()
+        elif self._one is not None:
+            yield None, self._one
+
+    def shared(self) -> bool:
+        """Whether one policy serves all partitions."""
+        return self._keyed is None
+
+    def sample(self) -> K:
+        """Return a policy to describe: the one there is, or a new one of the factory's."""
+        if self._keyed is not None:
+            return self._keyed.sample()
+        assert self._one is not None
+        return self._one
+
+    def describe(self) -> str:
+        """Say whether the policy is shared or per partition."""
+        return "" if self.shared() else ", per partition"

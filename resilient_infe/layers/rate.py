@@ -1,0 +1,261 @@
+"""Keeps below the server's limit, and stops everyone when the server says so.
+
+Why inside the concurrency limiter? The server counts *send* time; permission that is taken early
+and then waits for a slot goes out as a burst. Why once per attempt? A limiter taken once per call
+lets retries through for free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeVar
+
+from ..aio import Keeper
+from ..call import Call, Handler
+from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
+from ..events import RateGateClosed, RateLimitChanged, RateWaiting
+from ..policies.allowance import Allowance, AllowanceStatistics, Reservation
+from ..policies.estimate import estimate_tokens
+from ..policies.keyed import Keyed
+from ..verdict import Kind, Usage, Verdict
+from .partitioned import Partitioned
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+class Settlement(Enum):
+    """What becomes of a reservation: the table's last column."""
+
+    USAGE = "settled to the real usage"
+    ESTIMATE = "stays at the estimate"
+    TOKENS_BACK = "tokens back, request spent"
+    ALL_BACK = "all back"
+
+
+SETTLEMENTS: dict[Kind, Settlement] = {
+    Kind.OK: Settlement.USAGE,
+    Kind.RATE_LIMITED: Settlement.TOKENS_BACK,
+    Kind.OVERLOADED: Settlement.TOKENS_BACK,
+    Kind.SERVER_ERROR: Settlement.ESTIMATE,
+    Kind.TRANSIENT: Settlement.ESTIMATE,
+    Kind.TIMEOUT: Settlement.ESTIMATE,
+    Kind.QUOTA: Settlement.TOKENS_BACK,
+    Kind.AUTH: Settlement.TOKENS_BACK,
+    Kind.FORBIDDEN: Settlement.TOKENS_BACK,
+    Kind.NOT_FOUND: Settlement.TOKENS_BACK,
+    Kind.INVALID: Settlement.TOKENS_BACK,
+    Kind.CANCELLED: Settlement.ESTIMATE,
+    Kind.REFUSED: Settlement.ALL_BACK,
+    Kind.UNKNOWN: Settlement.ESTIMATE,
+}
+"""Only what was never sent comes back whole: refunding timed-out attempts gave 23 % 429s."""
+
+
+class RateLimiter:
+    """Sends no more than the limit, and nothing at all while the server asked to wait.
+
+    Args:
+        allowance: a shared `Allowance`, or a ``Keyed(lambda: Allowance(...))`` for one per
+            partition; None makes one from the numbers below.
+        requests_per_minute: the declared limit, above 0; None for what the server states.
+        tokens_per_minute: likewise for tokens.
+        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
+        burst: seconds of the rate that may go out at once, in (0, 30]; 1.
+        max_hint: seconds; a longer hint shuts the gate for only so long; 300.
+        estimate: the tokens of a payload, for calls that do not say; by default its characters
+            over four and the output it asks for.
+
+    Raises:
+        ConfigurationError: both an allowance and numbers, or a value out of its range.
+        QueueFull: from a call, when the `Allowance` bounds its queue and it is full.
+        DeadlineExceeded: from a call, at once, when it cannot be sent before its deadline.
+
+    State: in the `Allowance`.
+    """
+
+    def __init__(
+        self,
+        allowance: Allowance | Keyed[Allowance] | None = None,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        share: float = 1.0,
+        burst: float = 1.0,
+        max_hint: float = 300.0,
+        estimate: Callable[[Any], float] = estimate_tokens,
+    ) -> None:
+        """Make the allowance if only its numbers are given."""
+        numbers = requests_per_minute is not None or tokens_per_minute is not None or share != 1.0
+        if allowance is not None and numbers:
+            raise ConfigurationError("give RateLimiter an Allowance or the numbers, not both")
+        if allowance is None:
+            allowance = Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
+        self.allowances: Partitioned[Allowance] = Partitioned(allowance)
+        self._max_hint = max_hint
+        self._estimate = estimate
+
+    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
+        """Reserve, call on, settle."""
+        keeper = self.allowances.of(call)
+        reservation = self._reserve(call, keeper.policy)
+        if not reservation.granted:
+            await self._wait(call, keeper, reservation)
+        sends = call.sends
+        try:
+            result = await call_next(call)
+        except BaseException:
+            self._settle(call, keeper, reservation, unsent=call.sends == sends)
+            raise
+        if call.hold is None:
+            self._settle(call, keeper, reservation, unsent=False)
+        else:
+            self._learn(call, keeper, reservation, call.verdict)
+            call.hold.on_close(lambda usage: self._settle_stream(keeper, reservation, usage))
+        return result
+
+    def resize(
+        self,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        partition: str | None = None,
+    ) -> None:
+        """Declare other limits for a partition (for the shared allowance by default) while in use.
+
+        Raises:
+            ConfigurationError: a value is not above 0.
+            KeyError: no call of that partition has come by yet.
+        """
+        allowance = dict(self.allowances.items())[partition]
+        keeper = allowance.keeper
+        now = keeper.runtime.now() if isinstance(keeper, Keeper) else 0.0
+        allowance.resize(
+            now, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
+        )
+        if isinstance(keeper, Keeper):
+            keeper.pump()
+
+    def statistics(self, now: float) -> dict[str | None, AllowanceStatistics]:
+        """Return a snapshot per partition."""
+        return {partition: each.statistics(now) for partition, each in self.allowances.items()}
+
+    def describe(self) -> str:
+        """Say the limits."""
+        return f"{self.allowances.sample()}{self.allowances.describe()}"
+
+    def _reserve(self, call: Call[Any], allowance: Allowance) -> Reservation:
+        now = call.runtime.now()
+        tokens = 0.0
+        if allowance.counts_tokens:
+            if call.tokens is None:
+                call.tokens = self._estimate(call.payload)
+            tokens = call.tokens
+        self._check_deadline(call, allowance, now, tokens)
+        try:
+            return allowance.reserve(now, tokens, call.place)
+        except QueueFull as full:
+            raise full.on(call) from None
+
+    def _check_deadline(
+        self, call: Call[Any], allowance: Allowance, now: float, tokens: float
+    ) -> None:
+        if call.deadline is None:
+            return
+        # A retry does not queue at the end, so only the gate is certain to hold it up.
+        retried = call.attempt > 1
+        earliest = allowance.gate_until if retried else allowance.earliest(now, tokens)
+        if earliest > call.deadline:
+            raise DeadlineExceeded(
+                f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
+                f"the earliest, and {max(0.0, call.deadline - now):.3g} s remain of its deadline",
+                retry_after=earliest - now,
+            ).on(call)
+
+    async def _wait(
+        self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation
+    ) -> None:
+        runtime, allowance = call.runtime, keeper.policy
+        if call.emit is not None and call.emit.routine:
+            self._tell_waiting(call, allowance)
+        keeper.pump()
+        if reservation.granted:
+            return
+        try:
+            await runtime.park(reservation)
+        except BaseException:
+            allowance.cancel(reservation, runtime.now())
+            keeper.pump()
+            raise
+
+    def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
+        assert call.emit is not None
+        now = call.runtime.now()
+        delay = max(0.0, (allowance.due or now) - now)
+        reason = allowance.waits_for(now)
+        call.emit(RateWaiting(call.request_id, call.partition, delay, reason, allowance.waiting))
+
+    def _settle(
+        self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation, *, unsent: bool
+    ) -> None:
+        verdict, allowance, now = call.verdict, keeper.policy, call.runtime.now()
+        if verdict is None:
+            settlement = Settlement.ALL_BACK if unsent else Settlement.ESTIMATE
+        else:
+            settlement = SETTLEMENTS[verdict.kind] if verdict.sent else Settlement.ALL_BACK
+        if settlement is Settlement.USAGE:
+            usage = verdict.usage if verdict is not None else None
+            allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
+        elif settlement is Settlement.ESTIMATE:
+            allowance.settle(reservation, now)
+        else:
+            allowance.refund(reservation, now, request=settlement is Settlement.ALL_BACK)
+        self._learn(call, keeper, reservation, verdict)
+
+    def _settle_stream(
+        self, keeper: Keeper[Allowance], reservation: Reservation, usage: Usage | None
+    ) -> None:
+        tokens = None if usage is None else usage.total_tokens
+        keeper.policy.settle(reservation, keeper.runtime.now(), tokens)
+        keeper.pump()
+
+    def _learn(
+        self,
+        call: Call[Any],
+        keeper: Keeper[Allowance],
+        reservation: Reservation,
+        verdict: Verdict | None,
+    ) -> None:
+        allowance = keeper.policy
+        if verdict is not None and (verdict.kind is not Kind.OK or verdict.limits):
+            now = call.runtime.now()
+            self._follow_hint(call, allowance, reservation, verdict, now)
+            for change in allowance.observe(verdict.limits, reservation, now):
+                if call.emit is not None:
+                    reason = "stated by the server"
+                    call.emit(
+                        RateLimitChanged(
+                            call.partition, change.dimension, change.old, change.new, reason
+                        )
+                    )
+        if allowance.waiting:
+            keeper.pump()
+
+    def _follow_hint(
+        self,
+        call: Call[Any],
+        allowance: Allowance,
+        reservation: Reservation,
+        verdict: Verdict,
+        now: float,
+    ) -> None:
+        hint = verdict.retry_after
+        if verdict.kind is Kind.RATE_LIMITED and hint is None:
+            allowance.slow_down(reservation, now)
+        if hint is None or verdict.kind not in (Kind.RATE_LIMITED, Kind.OVERLOADED):
+            return
+        until = now + min(hint, self._max_hint)
+        reason = f"the server asked for it ({verdict.kind})"
+        if allowance.close_gate(reservation, until, now, reason) and call.emit is not None:
+            call.emit(RateGateClosed(call.request_id, call.partition, until - now, reason))

@@ -1,0 +1,129 @@
+"""Gives each call an id and says what happened to it.
+
+Why outermost? So that the id covers everything, queues and refusals too. The cost is kept near
+nothing when nobody listens: an id is a prefix and a counter (a UUID costs eight times as much), and
+no event is built.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from typing import Any, TypeVar
+
+from ..aio import is_cancellation
+from ..call import Call, Handler
+from ..events import CallFinished, CallStarted, Emitter, Listener
+from ..log import LogListener
+from ..policies.classify import clean_id
+from ..verdict import Kind
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+_counter = itertools.count(1)
+_process = secrets.token_hex(4)
+
+
+def _reseed() -> None:
+    global _process  # noqa: PLW0603  # a forked child must not make its parent's ids
+    _process = secrets.token_hex(4)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reseed)
+
+
+def make_id() -> str:
+    """Return an id that no other call of any process has, safe to log: ``8f3a02c1-1f``."""
+    return f"{_process}-{next(_counter):x}"
+
+
+class RequestIdLogger:
+    """Makes or checks the request id, and reports the call's start, attempts and end.
+
+    Args:
+        logger: a bound structlog logger, or None for structlog's own if it is configured, else the
+            standard library's ``resilient_infe``.
+        log: False to give ids and feed the stack's listeners without logging anything.
+
+    An id that is given and is not ``[A-Za-z0-9._:-]{1,128}`` is replaced: it goes into logs.
+
+    State: none per call but what is on the `Call`.
+    """
+
+    def __init__(self, logger: Any = None, *, log: bool = True) -> None:
+        """Make the listener; its logger is bound at the first call."""
+        self._log = LogListener(logger) if log else None
+        self._base: Emitter | None = None
+        self._quiet, self._loud = self._emitters(None)
+
+    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
+        """Name the call, call on, report."""
+        if call.request_id is None or clean_id(call.request_id) is None:
+            call.request_id = make_id()
+        emit = self._emitter(call)
+        if emit is None:
+            return await call_next(call)
+        call.emit = emit
+        if emit.routine:
+            emit(CallStarted(call.request_id, call.partition, call.tags))
+        try:
+            result = await call_next(call)
+        except BaseException as error:
+            self._finish(call, emit, error)
+            raise
+        self._finish(call, emit, None)
+        return result
+
+    def describe(self) -> str:
+        """Say where it logs to."""
+        return "an id per call" + ("; logs through structlog" if self._log else "; does not log")
+
+    def _emitter(self, call: Call[Any]) -> Emitter | None:
+        if call.emit is not self._base:
+            self._base = call.emit
+            self._quiet, self._loud = self._emitters(call.emit)
+        if self._log is not None and self._log.routine:
+            return self._loud
+        return self._quiet
+
+    def _emitters(self, base: Emitter | None) -> tuple[Emitter | None, Emitter | None]:
+        """Return the emitter for when DEBUG is off, and the one for when it is on."""
+        if self._log is None:
+            return base, base
+        others: tuple[Listener, ...] = () if base is None else base.listeners
+        quiet, loud = Emitter((*others, self._log)), Emitter((*others, self._log))
+        quiet.routine = base is not None and base.routine
+        loud.routine = True
+        return quiet, loud
+
+    def _finish(self, call: Call[Any], emit: Emitter, error: BaseException | None) -> None:
+        kind = outcome_of(call, error)
+        if kind is Kind.OK and not emit.routine:
+            return
+        verdict = call.verdict
+        elapsed = call.runtime.now() - call.started
+        emit(
+            CallFinished(
+                request_id=call.request_id,
+                partition=call.partition,
+                kind=kind,
+                attempts=call.sends,
+                waited=max(0.0, elapsed - call.sent_for),
+                sent_for=call.sent_for,
+                usage=None if verdict is None else verdict.usage,
+                server_request_ids=call.server_request_ids,
+                tags=call.tags,
+            )
+        )
+
+
+def outcome_of(call: Call[Any], error: BaseException | None) -> Kind:
+    """Return the kind a call ended as; a cancellation between attempts has no own verdict."""
+    if error is not None and is_cancellation(error):
+        return Kind.CANCELLED
+    if call.verdict is not None:
+        return call.verdict.kind
+    return Kind.OK if error is None else Kind.UNKNOWN

@@ -1,0 +1,114 @@
+"""The only file that touches structlog: events become log lines.
+
+A library must not print. Unconfigured, structlog would write every line to stdout and so corrupt a
+program that writes JSONL there; then its processors are put on a standard library logger instead,
+whose level and handlers are the application's. ``structlog.configure`` is never called.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from .events import (
+    CallFinished,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
+    Event,
+    RateGateClosed,
+    RateLimitChanged,
+    RetryScheduled,
+    RetryStopped,
+)
+from .verdict import Kind
+
+LOGGER_NAME = "resilient_infe"
+
+LEVELS: dict[type[Event], int] = {
+    RetryScheduled: logging.INFO,
+    RetryStopped: logging.INFO,
+    RateGateClosed: logging.WARNING,
+    RateLimitChanged: logging.INFO,
+    CircuitOpened: logging.WARNING,
+    CircuitHalfOpened: logging.INFO,
+    CircuitClosed: logging.WARNING,
+}
+"""The level of each event; those that are not here are DEBUG, and a failed call is WARNING."""
+
+
+class LogListener:
+    """Writes events to structlog.
+
+    Args:
+        logger: a bound structlog logger, or None for structlog's own if it is configured, else one
+            on ``logging.getLogger("resilient_infe")``.
+
+    State: shared; the logger is bound at the first use, since a filtered call through a bound
+    logger costs a fiftieth of one through structlog's lazy proxy.
+    """
+
+    def __init__(self, logger: Any = None) -> None:
+        """Remember a given logger."""
+        self._logger = logger
+
+    @property
+    def routine(self) -> bool:
+        """Whether the routine events are wanted: whether DEBUG is on."""
+        return self.enabled(logging.DEBUG)
+
+    def enabled(self, level: int) -> bool:
+        """Whether a level is on; a logger that cannot tell takes everything."""
+        ask = getattr(self._bound(), "is_enabled_for", None)
+        return True if ask is None else bool(ask(level))
+
+    def __call__(self, event: Event) -> None:
+        """Write one line."""
+        level = level_of(event)
+        if self.enabled(level):
+            self._bound().log(level, event.name, **event.as_dict())
+
+    def _bound(self) -> Any:
+        if self._logger is None:
+            self._logger = _default_logger()
+        return self._logger
+
+
+def level_of(event: Event) -> int:
+    """Return the level that an event is logged at."""
+    if isinstance(event, CallFinished):
+        return logging.DEBUG if event.kind is Kind.OK else logging.WARNING
+    return LEVELS.get(type(event), logging.DEBUG)
+
+
+def _default_logger() -> Any:
+    if structlog.is_configured():
+        return structlog.get_logger(LOGGER_NAME).bind()
+    return structlog.wrap_logger(
+        logging.getLogger(LOGGER_NAME),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.filter_by_level,
+            _fields_in_message,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    ).bind()
+
+
+def _fields_in_message(
+    _: Any, __: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Put the fields into the message too, escaped: most formatters print nothing else."""
+    fields = " ".join(f"{name}={_plain(value)}" for name, value in event.items() if name != "event")
+    event["event"] = f"{event['event']} {fields}"
+    return event
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ascii(str(value)) if isinstance(value, str) else ascii(value)

@@ -1,0 +1,358 @@
+"""How much may be sent per minute, in requests and in tokens together.
+
+Every *attempt* reserves before it is sent and is settled by what it really cost. Both dimensions
+are admitted at once or not at all, first come first served by the call's age: a big request is not
+starved by small ones, and as it may go into debt it does not block them for ever either.
+
+A server's hint closes the shared gate. A bare 429 closes nothing; it slows the rate a little, which
+then recovers (a gate that doubled on every bare 429 froze at 3 % of the limit).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..errors import ConfigurationError, QueueFull
+from ..verdict import Limit
+from .gate import Gate
+from .queue import Waiter, WaitQueue
+from .rates import MINUTE, Change, Rates, per_minute
+
+
+class Reservation(Waiter):
+    """What one attempt may spend: granted at once or waited for, then settled or refunded once.
+
+    Attributes:
+        tokens: the estimated cost that is charged.
+        granted_at: when it was granted: the moment of sending, as far as a limit cares.
+        ordinal: how many requests had been granted by then, this one included.
+        total_tokens: how many tokens had been granted by then, its own included.
+        closed: True once settled or refunded.
+    """
+
+    __slots__ = ("closed", "granted_at", "ordinal", "tokens", "total_tokens")
+
+    def __init__(self, place: int, tokens: float) -> None:
+        """Start ungranted."""
+        super().__init__(place)
+        self.tokens = tokens
+        self.granted_at = -math.inf
+        self.ordinal = 0
+        self.total_tokens = 0.0
+        self.closed = False
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceStatistics:
+    """A snapshot. Rates are per minute; None means that no limit is kept in that dimension.
+
+    Attributes:
+        requests_per_minute: the limit that is kept.
+        tokens_per_minute: the limit that is kept.
+        requests_left: what could be sent at once; negative in debt.
+        tokens_left: what could be sent at once; negative in debt.
+        waiting: reservations in the queue.
+        outstanding: reservations granted and not yet settled.
+        gate: seconds until the gate opens, 0 when open.
+        gate_reason: why it closed last.
+        slowed: the share of the rate that is used, 1 unless bare 429s slowed it.
+    """
+
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    requests_left: float | None
+    tokens_left: float | None
+    waiting: int
+    outstanding: int
+    gate: float
+    gate_reason: str | None
+    slowed: float
+
+
+class Allowance:
+    """Requests and tokens per minute, a queue, and the shared gate.
+
+    Never more than the limit is admitted in any window of a minute, but for the debt of at most
+    one request that is larger than the token burst (see `Bucket` for the rule and its source).
+
+    Args:
+        requests_per_minute: above 0, or None for no limit until the server states one.
+        tokens_per_minute: above 0, or None likewise.
+        burst: seconds of the rate that can be sent at once, above 0 and up to 30; 1 keeps the
+            sends even, and every second of it is taken off the steady rate.
+        share: the part of the limit that is ours, in (0, 1]: ``1 / 20`` for 20 replicas.
+        max_waiting: how many may wait (a retry always may), or None for any number.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+
+    State: shared by every `RateLimiter` that is given the object.
+    """
+
+    __slots__ = ("_gate", "_granted", "_granted_tokens", "_outstanding", "_queue",
+                 "_queued_tokens", "_rates", "keeper", "max_waiting")  # fmt: skip
+
+    def __init__(
+        self,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        *,
+        burst: float = 1.0,
+        share: float = 1.0,
+        max_waiting: int | None = None,
+    ) -> None:
+        """Start with full buckets and an open gate."""
+        if not 0 < share <= 1:
+            raise ConfigurationError(f"share is in (0, 1], 1/20 for 20 replicas; got {share}")
+        if not 0 < burst <= MINUTE / 2:
+            raise ConfigurationError(f"burst is in seconds of the rate, in (0, 30]; got {burst}")
+        if max_waiting is not None and max_waiting < 0:
+            raise ConfigurationError(f"max_waiting is 0 or more, or None; got {max_waiting}")
+        self.max_waiting = max_waiting
+        self.keeper: object | None = None
+        self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share)
+        self._gate = Gate()
+        self._queue: WaitQueue[Reservation] = WaitQueue()
+        self._queued_tokens = 0.0
+        self._outstanding = 0
+        self._granted = 0
+        self._granted_tokens = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many reservations wait."""
+        return self._queue.live
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a token limit is kept, so that a call's tokens matter."""
+        return self._rates.tokens is not None
+
+    @property
+    def steady_rate(self) -> float | None:
+        """Requests per second in the long run, or None where no limit of requests is kept."""
+        return None if self._rates.requests is None else self._rates.requests.rate
+
+    @property
+    def gate_until(self) -> float:
+        """The instant at which the gate opens; in the past when it is open."""
+        return self._gate.until
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reservation is open or waited for, so that only its own loop may use it."""
+        return self._outstanding > 0 or self._queue.live > 0
+
+    @property
+    def due(self) -> float | None:
+        """The instant at which `poll` will grant the next waiter, or None when nobody waits."""
+        head = self._queue.head()
+        return None if head is None else self._ready_at(head.tokens)
+
+    def idle(self, now: float) -> bool:
+        """Whether it is as good as new, so that `Keyed` may drop it."""
+        return not self.busy and now >= self._gate.until and self._rates.full(now)
+
+    def reserve(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation:
+        """Ask for leave to send one request now.
+
+        Args:
+            now: the instant.
+            tokens: its estimated cost, from 0; a cost above the burst goes into debt.
+            place: the age of the call (smaller is older), or None for the end of the queue.
+
+        Returns:
+            The reservation. If it is not `granted` it waits for `poll`; every granted one must end
+            in `settle` or `refund`.
+
+        Raises:
+            QueueFull: `max_waiting` reservations wait already.
+        """
+        queue = self._queue
+        tokens = tokens if 0 <= tokens < math.inf else 0.0
+        reservation = Reservation(queue.youngest() if place is None else place, tokens)
+        self._rates.recover(now)
+        if not queue.live and now >= self._ready_at(tokens):
+            self._grant(reservation, now)
+            return reservation
+        newcomer = place is None or not queue.live or place >= queue.youngest()
+        if self.max_waiting is not None and queue.live >= self.max_waiting and newcomer:
+            raise QueueFull(
+                f"{queue.live} calls wait for the rate limit already (max_waiting="
+                f"{self.max_waiting}): send fewer at once, or raise max_waiting"
+            )
+        queue.push(reservation)
+        self._queued_tokens += tokens
+        return reservation
+
+    def earliest(self, now: float, tokens: float = 0.0) -> float:
+        """Return the earliest instant at which one more call could be granted, the queue first."""
+        backlog = self._rates.backlog_ready_at(1 + self._queue.live, tokens + self._queued_tokens)
+        return max(now, self._gate.until, backlog)
+
+    def poll(self, now: float) -> Iterator[Reservation]:
+        """Grant all whose turn has come, oldest first, and yield them."""
+        self._rates.recover(now)
+        while (head := self._queue.head()) is not None:
+            if now < self._ready_at(head.tokens):
+                return
+            self._queue.pop()
+            self._queued_tokens -= head.tokens
+            self._grant(head, now)
+            yield head
+
+    def cancel(self, reservation: Reservation, now: float) -> None:
+        """Stop waiting; one that was just granted was not sent, so all of it comes back."""
+        if reservation.granted:
+            self.refund(reservation, now, request=True)
+        elif not reservation.gone:
+            self._queue.remove(reservation)
+            self._queued_tokens -= reservation.tokens
+
+    def settle(self, reservation: Reservation, now: float, tokens: float | None = None) -> None:
+        """End a reservation of a request that was sent.
+
+        Args:
+            reservation: what `reserve` returned; ending it twice does nothing.
+            now: the instant.
+            tokens: what it really cost, or None to leave it at the estimate.
+        """
+        if self._close(reservation) and tokens is not None and 0 <= tokens < math.inf:
+            self._rates.correct("tokens", tokens - reservation.tokens, now)
+
+    def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
+        """End a reservation and give its tokens back.
+
+        Args:
+            reservation: what `reserve` returned; ending it twice does nothing.
+            now: the instant.
+            request: whether the request comes back too: only when it was never sent.
+        """
+        if self._close(reservation):
+            self._rates.correct("tokens", -reservation.tokens, now)
+            if request:
+                self._rates.correct("requests", -1.0, now)
+
+    def close_gate(self, reservation: Reservation, until: float, now: float, reason: str) -> bool:
+        """Stop all senders until an instant, as the server asked; True if it closed by this.
+
+        A request sent before the last correction tells nothing new and is ignored.
+        """
+        return self._gate.close(until, reservation.granted_at, now, reason)
+
+    def slow_down(self, reservation: Reservation, now: float) -> bool:
+        """Take note of a 429 with no hint; True if the rate was slowed by it.
+
+        A request sent before the last correction tells nothing new and is ignored.
+        """
+        if not self._gate.is_news(reservation.granted_at):
+            return False
+        self._gate.corrected_at = now
+        self._rates.slow(now)
+        return True
+
+    def observe(
+        self, limits: Iterable[Limit], reservation: Reservation, now: float
+    ) -> list[Change]:
+        """Follow the limits that a response stated; returns what changed by it.
+
+        A stated limit is adopted where none was declared and lowers a declared one. What remained
+        when the request arrived, less what was granted after it, plus what has come in since,
+        bounds what may be sent at once; where nothing remains of a window, the gate closes until
+        its reset.
+        """
+        changes = []
+        for limit in limits:
+            change = self._rates.adopt(limit, now)
+            if change is not None:
+                changes.append(change)
+            self._follow_remaining(limit, reservation, now)
+        return changes
+
+    def resize(
+        self,
+        now: float,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ) -> None:
+        """Declare other limits while in use; None leaves one as it is, what is spent stays spent.
+
+        Raises:
+            ConfigurationError: a value is not above 0.
+        """
+        if requests_per_minute is not None:
+            self._rates.declare("requests", requests_per_minute, now)
+        if tokens_per_minute is not None:
+            self._rates.declare("tokens", tokens_per_minute, now)
+
+    def rebase(self, seconds: float) -> None:
+        """Move every stored instant by `seconds`, to follow another clock."""
+        self._rates.rebase(seconds)
+        self._gate.rebase(seconds)
+
+    def statistics(self, now: float) -> AllowanceStatistics:
+        """Return a frozen snapshot."""
+        requests, tokens = self._rates.requests, self._rates.tokens
+        return AllowanceStatistics(
+            requests_per_minute=per_minute(requests),
+            tokens_per_minute=per_minute(tokens),
+            requests_left=None if requests is None else requests.level(now),
+            tokens_left=None if tokens is None else tokens.level(now),
+            waiting=self._queue.live,
+            outstanding=self._outstanding,
+            gate=self._gate.left(now),
+            gate_reason=self._gate.reason,
+            slowed=self._rates.slowed,
+        )
+
+    def waits_for(self, now: float) -> str:
+        """Say in a few words why a call would wait now."""
+        if now < self._gate.until:
+            return self._gate.reason or "the gate is closed"
+        return "the limit is used up"
+
+    def _ready_at(self, tokens: float) -> float:
+        return max(self._gate.until, self._rates.ready_at(tokens))
+
+    def _grant(self, reservation: Reservation, now: float) -> None:
+        self._rates.take(reservation.tokens, now)
+        self._granted += 1
+        self._granted_tokens += reservation.tokens
+        self._outstanding += 1
+        reservation.granted = True
+        reservation.granted_at = now
+        reservation.ordinal = self._granted
+        reservation.total_tokens = self._granted_tokens
+
+    def _close(self, reservation: Reservation) -> bool:
+        if reservation.closed or not reservation.granted:
+            return False
+        reservation.closed = True
+        self._outstanding -= 1
+        return True
+
+    def _follow_remaining(self, stated: Limit, reservation: Reservation, now: float) -> None:
+        bucket = self._rates.bucket(stated.dimension)
+        remaining = stated.remaining
+        if bucket is None or remaining is None or not 0 <= remaining < math.inf:
+            return
+        if stated.dimension == "requests":
+            granted_after = float(self._granted - reservation.ordinal)
+        else:
+            granted_after = self._granted_tokens - reservation.total_tokens
+        since = (now - reservation.granted_at) * bucket.rate
+        bucket.lower_to(remaining - granted_after + since, now)
+        reset = self._rates.window_reset(stated)
+        if reset is not None:
+            self.close_gate(reservation, now + reset, now, f"no {stated.dimension} remain")
+
+    def __repr__(self) -> str:
+        """Show the limits and the queue."""
+        return f"<Allowance {self}, {self._queue.live} waiting>"
+
+    def __str__(self) -> str:
+        """Say the limits that are kept."""
+        return str(self._rates)

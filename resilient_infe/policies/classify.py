@@ -1,0 +1,277 @@
+"""The table: what a status, a structured code or an exception means.
+
+Only the status and the body's ``code`` and ``type`` decide, never the message: messages change and
+are translated. Nothing here raises, whatever the body: it may be HTML, 10 MB, 10,000 levels deep,
+or a list. Exceptions are known by the names of their classes, so that no client library is
+imported.
+
+Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors for 520-526.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..verdict import OK, Kind, Usage, Verdict
+from .headers import header, limits, longest_reset, retry_after
+
+LONGEST_BODY = 64 * 1024
+"""Bytes of an error body that are looked at."""
+
+LONGEST_CHAIN = 16
+"""Links of an exception's cause chain that are followed; cycles exist."""
+
+RETRYABLE = frozenset(
+    (Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT)
+)
+"""The kinds for which another attempt may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the reference's table: the kind, and what to tell the user."""
+
+    kind: Kind
+    advice: str
+
+
+_KEY = "check the key: the header must be `Bearer KEY`, no stray spaces or newlines, not revoked"
+_CREDIT = "top up credits, or activate a subscription"
+_FIX = "fix the request: malformed body, or a missing field such as `messages`"
+_RATE = "requests or tokens per minute exceeded: declare the limit to RateLimiter, or send less"
+_UPSTREAM = "the upstream provider failed or timed out; it is tried again by itself"
+
+STATUSES: dict[int, Row] = {
+    400: Row(Kind.INVALID, _FIX),
+    401: Row(Kind.AUTH, _KEY),
+    402: Row(Kind.QUOTA, _CREDIT),
+    403: Row(Kind.FORBIDDEN, "upgrade the plan (for example the free tier asking for infe-titan)"),
+    404: Row(
+        Kind.NOT_FOUND,
+        "use an exact model id (infe-pulse, infe-titan); `GET /v1/models` lists them",
+    ),
+    407: Row(Kind.INVALID, "the proxy asks for credentials: check the proxy's settings"),
+    408: Row(Kind.TRANSIENT, "the server waited too long for the request; it is tried again"),
+    413: Row(Kind.INVALID, "the request is too large: send fewer or shorter messages"),
+    422: Row(Kind.INVALID, _FIX),
+    425: Row(Kind.TRANSIENT, "the server was not ready for early data; it is tried again once"),
+    429: Row(Kind.RATE_LIMITED, _RATE),
+    500: Row(Kind.SERVER_ERROR, "server error; it is tried again up to 3 times"),
+    501: Row(Kind.INVALID, "the server does not know this endpoint: check the base URL"),
+    502: Row(Kind.TRANSIENT, _UPSTREAM),
+    503: Row(Kind.OVERLOADED, "the server is overloaded; it is tried again by itself"),
+    504: Row(Kind.TRANSIENT, _UPSTREAM),
+    505: Row(Kind.INVALID, "the server does not speak this HTTP version: check the base URL"),
+    525: Row(Kind.INVALID, "the gateway's TLS handshake with the server fails: tell its operator"),
+    526: Row(Kind.INVALID, "the server's certificate is invalid: tell its operator"),
+    529: Row(Kind.OVERLOADED, "the server is overloaded; it is tried again by itself"),
+    **{status: Row(Kind.TRANSIENT, _UPSTREAM) for status in range(520, 525)},
+}
+"""The reference's table, and what gateways in front of such servers send."""
+
+_OTHER_4XX = Row(Kind.INVALID, "the server does not accept the request: see its message")
+_OTHER_5XX = Row(Kind.SERVER_ERROR, "server error; it is tried again up to 3 times")
+_REDIRECT = Row(Kind.INVALID, "the server redirects: correct the base URL")
+_CLASSES = {3: _REDIRECT, 4: _OTHER_4XX, 5: _OTHER_5XX}
+_STRANGE = Row(Kind.UNKNOWN, "the answer is none that an API gives: check the base URL")
+_NOT_AN_API = Row(Kind.TRANSIENT, "a success status without a usable body: a gateway's page?")
+
+CODES: dict[str, Kind] = {
+    "insufficient_quota": Kind.QUOTA,
+    "billing_hard_limit_reached": Kind.QUOTA,
+    "billing_not_active": Kind.QUOTA,
+    "credit_balance_exhausted": Kind.QUOTA,
+    "payment_required": Kind.QUOTA,
+    "rate_limit_exceeded": Kind.RATE_LIMITED,
+    "rate_limit_error": Kind.RATE_LIMITED,
+    "invalid_api_key": Kind.AUTH,
+    "authentication_error": Kind.AUTH,
+    "forbidden": Kind.FORBIDDEN,
+    "permission_error": Kind.FORBIDDEN,
+    "model_not_found": Kind.NOT_FOUND,
+    "not_found_error": Kind.NOT_FOUND,
+    "invalid_request_error": Kind.INVALID,
+    "overloaded_error": Kind.OVERLOADED,
+    "api_error": Kind.SERVER_ERROR,
+    "server_error": Kind.SERVER_ERROR,
+    "timeout_error": Kind.TRANSIENT,
+}
+"""What a body's code (or type) means where the status does not tell: a 200 with an error inside."""
+
+_LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
+_SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+
+
+def clean_id(value: object) -> str | None:
+    """Return an id from outside if it is safe to log as it is, else None."""
+    return value if isinstance(value, str) and _SAFE.fullmatch(value) else None
+
+
+def classify_reply(status: int, headers: Any, body: Any, wall: float | None = None) -> Verdict:
+    """Return what a response means.
+
+    Args:
+        status: the HTTP status.
+        headers: anything with ``get``; a plain dict may have any case.
+        body: bytes, text, something decoded from JSON, or None; looked at up to 64 KiB.
+        wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
+    """
+    stated = limits(headers, wall)
+    request_id = clean_id(header(headers, "x-request-id"))
+    content = decoded(body)
+    if 200 <= status < 300 and not _holds_error(content):
+        usage = usage_of(content)
+        if usage is None and not stated and request_id is None and status == 200:
+            return OK
+        return Verdict(Kind.OK, limits=stated, usage=usage, status=status, request_id=request_id)
+    code, error_type = error_fields(content)
+    row = _row(status, code, error_type)
+    hint = retry_after(headers, wall)
+    if hint is None and row.kind is Kind.RATE_LIMITED:
+        hint = longest_reset(stated)
+    return Verdict(
+        row.kind,
+        retryable=row.kind in RETRYABLE and header(headers, "x-should-retry") != "false",
+        retry_after=hint,
+        limits=stated,
+        usage=usage_of(content),
+        status=status,
+        code=code,
+        advice=row.advice,
+        request_id=request_id,
+        error=error_type,
+    )
+
+
+def decoded(body: Any) -> Any:
+    """Return a body decoded from JSON, as it is if it already was, or None if it cannot be."""
+    if not isinstance(body, bytes | bytearray | str):
+        return body
+    if len(body) > LONGEST_BODY:
+        return None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def error_fields(content: Any) -> tuple[str | None, str | None]:
+    """Return the ``code`` and ``type`` of an error body, where they are safe to log."""
+    error = content.get("error") if isinstance(content, dict) else None
+    if isinstance(error, str):
+        return clean_id(error), None
+    if not isinstance(error, dict):
+        return None, None
+    return clean_id(error.get("code")), clean_id(error.get("type"))
+
+
+def usage_of(content: Any) -> Usage | None:
+    """Return the usage that a decoded response (or an SDK's object) states, or None."""
+    usage = content.get("usage") if isinstance(content, dict) else getattr(content, "usage", None)
+    if usage is None:
+        return None
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    if isinstance(usage, dict):
+        prompt, completion, total = (_count(usage.get(name)) for name in names)
+    else:
+        prompt, completion, total = (_count(getattr(usage, name, None)) for name in names)
+    if total is None and prompt is None and completion is None:
+        return None
+    prompt, completion = prompt or 0, completion or 0
+    return Usage(prompt, completion, prompt + completion if total is None else total)
+
+
+def classify_exception(error: BaseException) -> Verdict:
+    """Return what an exception of a transport means, from its classes and its chain of causes."""
+    leaves = list(_leaves(error))
+    names = {cls.__name__ for leaf in leaves for cls in type(leaf).__mro__}
+    name = type(error).__name__
+    if names & _FATAL:
+        advice = "the connection's certificate or address is wrong: check the base URL and the CA"
+        return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
+    if any(isinstance(leaf, ExceptionGroup) for leaf in leaves) and not names & _KNOWN:
+        return Verdict(Kind.UNKNOWN, error=name)
+    if names & _NEVER_SENT:
+        advice = "the server cannot be reached: check the base URL and that it is up"
+        return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice, sent=False)
+    if names & _TIMEOUTS:
+        advice = "the attempt took too long; it is tried again by itself"
+        return Verdict(Kind.TIMEOUT, retryable=True, error=name, advice=advice)
+    if names & _BROKEN:
+        advice = "the connection broke; it is tried again by itself"
+        return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice)
+    return Verdict(Kind.UNKNOWN, error=name)
+
+
+_FATAL = frozenset(
+    ("SSLCertVerificationError", "ClientConnectorCertificateError", "CertificateError",
+     "InvalidURL", "InvalidUrlClientError", "UnsupportedProtocol", "NonHttpUrlClientError",
+     "TooManyRedirects", "ClientConnectorSSLError")
+)  # fmt: skip
+_NEVER_SENT = frozenset(
+    ("ConnectionRefusedError", "gaierror", "ClientConnectorError", "ClientConnectorDNSError",
+     "ConnectError", "ConnectTimeout", "ConnectionTimeoutError", "PoolTimeout", "NeverSentError")
+)  # fmt: skip
+_TIMEOUTS = frozenset(("TimeoutError", "TimeoutException", "APITimeoutError"))
+_BROKEN = frozenset(
+    ("ConnectionError", "ClientConnectionError", "ClientPayloadError", "NetworkError",
+     "ProtocolError", "RemoteProtocolError", "APIConnectionError", "IncompleteRead",
+     "IncompleteReadError", "TransportError", "BrokenResourceError", "ClosedResourceError",
+     "EndOfStream", "HttpProcessingError", "SSLError", "MalformedResponseError",
+     "StreamBroken")
+)  # fmt: skip
+_KNOWN = _NEVER_SENT | _TIMEOUTS | _BROKEN
+
+
+def _row(status: int, code: str | None, error_type: str | None) -> Row:
+    if 200 <= status < 300:
+        kind = CODES.get(code or "") or CODES.get(error_type or "")
+        return Row(kind, _advice_for(kind)) if kind else _NOT_AN_API
+    if status == 429 and (_is_quota(code) or _is_quota(error_type)):
+        return Row(Kind.QUOTA, _CREDIT)
+    if status == 409 and (code in _LOCK_CONFLICTS or error_type in _LOCK_CONFLICTS):
+        return Row(Kind.TRANSIENT, "another request held the lock; it is tried again by itself")
+    known = STATUSES.get(status)
+    if known is not None:
+        return known
+    return _CLASSES.get(status // 100, _STRANGE)
+
+
+def _advice_for(kind: Kind) -> str:
+    return next((row.advice for row in STATUSES.values() if row.kind is kind), "")
+
+
+def _is_quota(code: str | None) -> bool:
+    return code is not None and (
+        CODES.get(code) is Kind.QUOTA or code.endswith("_spend_limit_exceeded")
+    )
+
+
+def _holds_error(content: Any) -> bool:
+    return isinstance(content, dict) and bool(content.get("error")) and "choices" not in content
+
+
+def _count(value: Any) -> int | None:
+    honest = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12
+    return value if honest else None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its causes and the members of its groups, each once."""
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
+    while waiting and len(seen) < LONGEST_CHAIN:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(current.exceptions)
+        cause = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        if cause is not None:
+            waiting.append(cause)

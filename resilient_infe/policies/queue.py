@@ -1,0 +1,110 @@
+"""Who is next: the one queue that slots and allowances share.
+
+First come, first served by the *age of the call*, not by the time of joining: a retry rejoins with
+its call's old place and so stands ahead of younger calls. Leaving is O(1): a waiter that gave up is
+only marked, and skipped (or swept out) later.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+
+class Waiter:
+    """One place in a queue. `wake` is set by whoever parks on it; the policy never calls it.
+
+    Attributes:
+        place: the age of its call; smaller is older.
+        granted: True once what was waited for is the waiter's.
+        gone: True once it left the queue without being granted.
+        wake: resumes whoever waits.
+    """
+
+    __slots__ = ("gone", "granted", "place", "wake")
+
+    def __init__(self, place: int) -> None:
+        """Start waiting."""
+        self.place = place
+        self.granted = False
+        self.gone = False
+        self.wake: Callable[[], None] | None = None
+
+
+W = TypeVar("W", bound=Waiter)
+
+SWEEP_FLOOR = 64
+"""Fewer abandoned waiters than this are not worth a sweep."""
+
+
+class WaitQueue(Generic[W]):
+    """Waiters in the order of their calls' age.
+
+    State: shared, inside the policy that owns it.
+    """
+
+    __slots__ = ("_abandoned", "_joined", "_late", "_line", "live")
+
+    def __init__(self) -> None:
+        """Start empty; `live` counts those who still wait."""
+        self._line: deque[W] = deque()
+        # Those who rejoin ahead of the line's end: rare, so a heap of their own keeps the line
+        # O(1).
+        self._late: list[tuple[int, int, W]] = []
+        self._joined = 0  # breaks ties in the heap, in the order of joining
+        self._abandoned = 0
+        self.live = 0
+
+    def youngest(self) -> int:
+        """Return the place of the last in line, or 0: where one joins who has no place yet."""
+        return self._line[-1].place if self._line else 0
+
+    def push(self, waiter: W) -> None:
+        """Join, at the place that the waiter's age gives it."""
+        self.live += 1
+        if not self._line or waiter.place >= self._line[-1].place:
+            self._line.append(waiter)
+        else:
+            self._joined += 1
+            heapq.heappush(self._late, (waiter.place, self._joined, waiter))
+
+    def head(self) -> W | None:
+        """Return the oldest who still waits, without removing it."""
+        line, late = self._line, self._late
+        while line and line[0].gone:
+            line.popleft()
+            self._abandoned -= 1
+        while late and late[0][2].gone:
+            heapq.heappop(late)
+            self._abandoned -= 1
+        if late and (not line or late[0][0] < line[0].place):
+            return late[0][2]
+        return line[0] if line else None
+
+    def pop(self) -> W | None:
+        """Remove and return the oldest who still waits."""
+        waiter = self.head()
+        if waiter is None:
+            return None
+        if self._late and self._late[0][2] is waiter:
+            heapq.heappop(self._late)
+        else:
+            self._line.popleft()
+        self.live -= 1
+        return waiter
+
+    def remove(self, waiter: W) -> None:
+        """Leave without being served."""
+        waiter.gone = True
+        self.live -= 1
+        self._abandoned += 1
+        if self._abandoned > max(SWEEP_FLOOR, self.live):
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._line = deque(waiter for waiter in self._line if not waiter.gone)
+        self._late = [entry for entry in self._late if not entry[2].gone]
+        heapq.heapify(self._late)
+        self._abandoned = 0

@@ -1,0 +1,207 @@
+"""A rate in two dimensions: requests and tokens, taken together or not at all.
+
+Also where stated limits come in: a server's headers may lower what was declared, or supply what was
+not. Kept apart from `Allowance`, which adds the queue, the gate and the life of a reservation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..verdict import Dimension, Limit
+from .bucket import Bucket
+
+MINUTE = 60.0
+
+SLOW_FACTOR = 0.9
+"""A fresh 429 with no hint multiplies the rate by this."""
+
+SLOWEST = 0.1
+"""The rate is never slowed below this share of the limit, so that it can always recover."""
+
+RECOVER_FOR = 60.0
+"""Seconds in which a fully slowed rate climbs back to the limit."""
+
+RECOVER_STEP = 0.01
+"""Recovery is applied in steps of this size: reshaping a bucket costs more than using it."""
+
+RESET_TRUSTED = 300.0
+"""Seconds: a reset further off (a day's quota) is no reason to stand still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A limit that moved, per minute; None where none was kept before."""
+
+    dimension: Dimension
+    old: float | None
+    new: float
+
+
+class Rates:
+    """The buckets of an allowance.
+
+    Args:
+        requests_per_minute: what was declared, or None.
+        tokens_per_minute: what was declared, or None.
+        burst: seconds of the rate that may come at once.
+        share: the part of every limit that is ours.
+
+    State: inside the `Allowance` that owns it.
+    """
+
+    __slots__ = ("_declared", "_slowed_at", "burst", "requests", "share", "slowed", "tokens")
+
+    def __init__(
+        self,
+        requests_per_minute: float | None,
+        tokens_per_minute: float | None,
+        burst: float,
+        share: float,
+    ) -> None:
+        """Start full."""
+        self.burst = burst
+        self.share = share
+        self.slowed = 1.0
+        self._slowed_at = 0.0
+        self.requests: Bucket | None = None
+        self.tokens: Bucket | None = None
+        self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
+        self.declare("requests", requests_per_minute, 0.0)
+        self.declare("tokens", tokens_per_minute, 0.0)
+
+    def bucket(self, dimension: Dimension) -> Bucket | None:
+        """Return the bucket of a dimension, or None when no limit is kept there."""
+        return self.requests if dimension == "requests" else self.tokens
+
+    def ready_at(self, tokens: float) -> float:
+        """Return the instant from which one request of `tokens` fits."""
+        requests, spent = self.requests, self.tokens
+        ready = -math.inf if requests is None else requests.ready_at(1.0)
+        return ready if spent is None else max(ready, spent.ready_at(tokens))
+
+    def backlog_ready_at(self, requests: int, tokens: float) -> float:
+        """Return the instant by which so many requests, of `tokens` in all, have fitted."""
+        ready = -math.inf
+        for bucket, cost in ((self.requests, float(requests)), (self.tokens, tokens)):
+            if bucket is not None:
+                excess = max(0.0, cost - bucket.burst) / bucket.rate
+                ready = max(ready, bucket.ready_at(cost) + excess)
+        return ready
+
+    def take(self, tokens: float, now: float) -> None:
+        """Take one request of `tokens`."""
+        if self.requests is not None:
+            self.requests.take(1.0, now)
+        if self.tokens is not None:
+            self.tokens.take(tokens, now)
+
+    def correct(self, dimension: Dimension, cost: float, now: float) -> None:
+        """Charge `cost` more than was taken, or give back a negative one."""
+        bucket = self.bucket(dimension)
+        if bucket is None:
+            return
+        if cost >= 0:
+            bucket.take(cost, now)
+        else:
+            bucket.give_back(-cost)
+
+    def full(self, now: float) -> bool:
+        """Whether nothing is spent and nothing slowed."""
+        buckets = (self.requests, self.tokens)
+        return self.slowed >= 1.0 and all(b is None or b.level(now) >= b.burst for b in buckets)
+
+    def declare(self, dimension: Dimension, per_minute: float | None, now: float) -> None:
+        """Keep the limit that the user states, or none; what is spent stays spent."""
+        self._declared[dimension] = per_minute
+        if per_minute is not None:
+            self._keep(dimension, per_minute * self.share, MINUTE, now)
+
+    def adopt(self, stated: Limit, now: float) -> Change | None:
+        """Follow a limit that the server states; a declared one is an upper bound."""
+        if stated.limit is None or not 0 < stated.limit < math.inf:
+            return None
+        period = stated.window if stated.window and 0 < stated.window < math.inf else MINUTE
+        limit, declared = stated.limit, self._declared[stated.dimension]
+        if declared is not None and limit / period >= declared / MINUTE:
+            limit, period = declared, MINUTE
+        old = per_minute(self.bucket(stated.dimension))
+        new = limit * self.share / period * MINUTE
+        if old is not None and math.isclose(old, new, rel_tol=1e-9):
+            return None
+        self._keep(stated.dimension, limit * self.share, period, now)
+        return Change(stated.dimension, old, new)
+
+    def window_reset(self, stated: Limit) -> float | None:
+        """Return the seconds to stand still because nothing remains of a *window*, or None.
+
+        A bucket that refills also tells a reset, the time until it is full again; it would be a
+        waste to wait for that. It is known by its length: all that is missing, at the rate.
+        """
+        bucket = self.bucket(stated.dimension)
+        remaining, reset, limit = stated.remaining, stated.reset, stated.limit
+        if bucket is None or remaining is None or not remaining < 1:
+            return None
+        if reset is None or not 0 < reset <= RESET_TRUSTED:
+            return None
+        if limit is not None and limit > 0:
+            until_full = limit * bucket.period * self.share / bucket.limit
+            if math.isclose(reset, until_full, rel_tol=0.1):
+                return None
+        return reset
+
+    def slow(self, now: float) -> None:
+        """Slow down by a step."""
+        self.recover(now)
+        self._set_slowed(max(SLOWEST, self.slowed * SLOW_FACTOR), now)
+
+    def recover(self, now: float) -> None:
+        """Climb back towards the limit for the time that has passed."""
+        gained = (now - self._slowed_at) / RECOVER_FOR
+        if self.slowed < 1.0 and gained > RECOVER_STEP:
+            self._set_slowed(min(1.0, self.slowed + gained), now)
+
+    def rebase(self, seconds: float) -> None:
+        """Move every stored instant by `seconds`."""
+        self._slowed_at += seconds
+        for bucket in (self.requests, self.tokens):
+            if bucket is not None:
+                bucket.rebase(seconds)
+
+    def _keep(self, dimension: Dimension, limit: float, period: float, now: float) -> None:
+        bucket = self.bucket(dimension)
+        if bucket is not None and bucket.window == period:
+            bucket.resize(limit, now, limit / period * self.burst)
+            return
+        replacement = Bucket(limit, period, limit / period * self.burst)
+        replacement.slow(self.slowed, now)
+        if bucket is not None:
+            replacement.lower_to(bucket.level(now), now)
+        if dimension == "requests":
+            self.requests = replacement
+        else:
+            self.tokens = replacement
+
+    def _set_slowed(self, factor: float, now: float) -> None:
+        self.slowed = factor
+        self._slowed_at = now
+        for bucket in (self.requests, self.tokens):
+            if bucket is not None:
+                bucket.slow(factor, now)
+
+    def __str__(self) -> str:
+        """Say the limits that are kept."""
+        parts = [
+            f"{per_minute(bucket):,.6g} {dimension} per minute"
+            for dimension, bucket in (("requests", self.requests), ("tokens", self.tokens))
+            if bucket is not None
+        ]
+        if not parts:
+            return "no limit declared; the server's headers and hints are followed"
+        return " and ".join(parts) + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
+
+
+def per_minute(bucket: Bucket | None) -> float | None:
+    """Return a bucket's limit as a rate per minute."""
+    return None if bucket is None else bucket.limit / bucket.period * MINUTE

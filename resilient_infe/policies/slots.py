@@ -1,0 +1,155 @@
+"""How many calls may be in flight at once.
+
+A counter and a queue. A freed slot is *handed* to the next waiter, never thrown back into the open,
+so nobody overtakes and no wake-up is lost. `anyio.CapacityLimiter` is bound to tasks (it leaks from
+an abandoned async generator) and `asyncio.Semaphore` costs twice as much and cannot be resized.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigurationError, QueueFull
+from .queue import Waiter, WaitQueue
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsStatistics:
+    """A snapshot: slots in all, those held, and the calls that wait for one."""
+
+    limit: int
+    held: int
+    waiting: int
+
+
+class Slots:
+    """Concurrency with a strict FIFO queue, resizable while in use.
+
+    Args:
+        limit: how many may be held at once, at least 1; no default, since none is safe.
+        max_waiting: how many may wait (a retry always may), or None for any number.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+
+    State: shared by every `ConcurrencyLimiter` that is given the object.
+    """
+
+    __slots__ = ("_held", "_limit", "_queue", "keeper", "max_waiting")
+
+    def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
+        """Start with every slot free."""
+        self._limit = _checked(limit)
+        if max_waiting is not None and max_waiting < 0:
+            raise ConfigurationError(f"max_waiting is 0 or more, or None; got {max_waiting}")
+        self.max_waiting = max_waiting
+        self.keeper: object | None = None
+        self._held = 0
+        self._queue: WaitQueue[Waiter] = WaitQueue()
+
+    @property
+    def limit(self) -> int:
+        """How many may be held at once."""
+        return self._limit
+
+    @property
+    def held(self) -> int:
+        """How many are held now."""
+        return self._held
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return self._queue.live
+
+    @property
+    def busy(self) -> bool:
+        """Whether a slot is held or waited for, so that only its own loop may use it."""
+        return self._held > 0 or self._queue.live > 0
+
+    def idle(self, now: float) -> bool:  # noqa: ARG002  # the shape every keyed policy has
+        """Whether it is as good as new, so that `Keyed` may drop it."""
+        return not self.busy
+
+    def acquire(self, place: int | None = None) -> Waiter | None:
+        """Take a slot: None when it was free, else the waiter to wait on.
+
+        Args:
+            place: the age of the call (smaller is older), or None for the end of the queue.
+
+        Raises:
+            QueueFull: `max_waiting` calls wait already. A retry, which is older than the last in
+                line, is never refused: it was let in before.
+        """
+        queue = self._queue
+        if self._held < self._limit and not queue.live:
+            self._held += 1
+            return None
+        youngest = queue.youngest()
+        if (
+            self.max_waiting is not None
+            and queue.live >= self.max_waiting
+            and (place is None or not queue.live or place >= youngest)
+        ):
+            raise QueueFull(
+                f"{queue.live} calls wait for {self._limit} slots already (max_waiting="
+                f"{self.max_waiting}): send fewer at once, or raise max_waiting"
+            )
+        waiter = Waiter(youngest if place is None else place)
+        queue.push(waiter)
+        return waiter
+
+    def release(self) -> Waiter | None:
+        """Give a slot back; it goes to the waiter that is returned, if one waits."""
+        if self._held > self._limit or not self._queue.live:
+            self._held -= 1
+            return None
+        return self._grant()
+
+    def cancel(self, waiter: Waiter) -> Waiter | None:
+        """Stop waiting; a slot that was just granted goes to the waiter that is returned."""
+        if waiter.granted:
+            return self.release()
+        if not waiter.gone:
+            self._queue.remove(waiter)
+        return None
+
+    def resize(self, limit: int) -> list[Waiter]:
+        """Change the limit at once and return the waiters that got a slot by it.
+
+        Slots held above a lower limit are not taken away; they are not handed on when they end.
+
+        Raises:
+            ConfigurationError: the limit is below 1.
+        """
+        self._limit = _checked(limit)
+        granted = []
+        while self._held < self._limit and self._queue.live:
+            self._held += 1
+            waiter = self._grant()
+            assert waiter is not None
+            granted.append(waiter)
+        return granted
+
+    def rebase(self, seconds: float) -> None:
+        """Follow another clock: nothing here is an instant."""
+
+    def statistics(self) -> SlotsStatistics:
+        """Return a frozen snapshot."""
+        return SlotsStatistics(self._limit, self._held, self._queue.live)
+
+    def _grant(self) -> Waiter | None:
+        waiter = self._queue.pop()
+        if waiter is not None:
+            waiter.granted = True
+        return waiter
+
+    def __repr__(self) -> str:
+        """Show the limit and its use."""
+        return f"<Slots {self._held}/{self._limit} held, {self._queue.live} waiting>"
+
+
+def _checked(limit: object) -> int:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ConfigurationError(f"a concurrency limit is a whole number from 1; got {limit!r}")
+    return limit

@@ -1,0 +1,140 @@
+"""Two stacks that most programs want, so that nobody has to know every layer first.
+
+A service answers somebody who waits: it has a deadline, and fails fast. A batch must finish: it has
+none, and waits out whatever says how long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .events import Listener
+from .layers.breaker import CircuitBreaker
+from .layers.classifier import ErrorClassifier
+from .layers.concurrency import ConcurrencyLimiter
+from .layers.deadline import Deadline
+from .layers.rate import RateLimiter
+from .layers.request_id import RequestIdLogger
+from .layers.retry import Retry
+from .layers.timeout import AttemptTimeout
+from .policies.allowance import Allowance
+from .policies.backoff import ExponentialBackoff
+from .policies.budget import RetryBudget
+from .policies.circuit import Circuit
+from .policies.keyed import Keyed
+from .policies.schedule import RULES, KindRule
+from .policies.slots import Slots
+from .stack import Stack
+from .verdict import Kind
+
+
+def service(
+    *,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
+    share: float = 1.0,
+    concurrency: int = 64,
+    max_waiting: int | None = 1_000,
+    deadline: float = 120.0,
+    attempt_timeout: float = 60.0,
+    max_attempts: int = 4,
+    budget: RetryBudget | None = None,
+    listeners: Iterable[Listener] = (),
+) -> Stack:
+    """Return a stack for code that answers somebody who waits: bounded in time, failing fast.
+
+    Slots, limits and circuits are per partition. A refusal of our own, or an empty retry budget, is
+    raised at once.
+
+    Args:
+        requests_per_minute: the limit of each partition; None for what the server states.
+        tokens_per_minute: likewise for tokens.
+        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
+        concurrency: attempts in flight per partition, from 1; 64.
+        max_waiting: calls that may wait for a slot per partition; beyond, `QueueFull`; 1,000.
+        deadline: seconds for the whole call; 120.
+        attempt_timeout: seconds for one attempt; 60, so that the deadline has room for two.
+        max_attempts: attempts in all, the first included; 4.
+        budget: the bound on retries over all calls; by default one of 20 %.
+        listeners: take every event.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+    """
+    return Stack(
+        RequestIdLogger(),
+        Deadline(deadline),
+        Retry(max_attempts, budget=RetryBudget() if budget is None else budget),
+        ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting)),
+        RateLimiter(_keyed_allowances(requests_per_minute, tokens_per_minute, share)),
+        CircuitBreaker(Keyed(Circuit)),
+        ErrorClassifier(),
+        AttemptTimeout(attempt_timeout),
+        listeners=listeners,
+    )
+
+
+def batch(
+    *,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
+    share: float = 1.0,
+    concurrency: int = 64,
+    attempt_timeout: float = 120.0,
+    max_attempts: int = 10,
+    max_hint: float = 300.0,
+    listeners: Iterable[Listener] = (),
+) -> Stack:
+    """Return a stack for a pipeline that must finish: no deadline, waiting instead of failing.
+
+    Slots, limits and circuits are per partition. An open circuit is waited out; a 429 uses up no
+    attempts; there is no retry budget, since the rate limit bounds retries already (with one, 241
+    of 1,500 calls were lost in an outage of 5 s). A 500 is tried again as often as any other
+    failure, and an attempt that was a circuit's probe is not counted, so no outage is too long.
+
+    Args:
+        requests_per_minute: the limit of each partition; None for what the server states.
+        tokens_per_minute: likewise for tokens.
+        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
+        concurrency: attempts in flight per partition, from 1; 64.
+        attempt_timeout: seconds for one attempt; 120.
+        max_attempts: attempts that may fail, 429s not counted; 10.
+        max_hint: seconds; a server that asks to wait longer fails the call; 300.
+        listeners: take every event.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+    """
+    patient = KindRule(RULES[Kind.RATE_LIMITED].backoff, counted=False)
+    stubborn = KindRule(max_retries=None)
+    return Stack(
+        RequestIdLogger(),
+        Deadline(),
+        Retry(
+            max_attempts,
+            ExponentialBackoff(),
+            rules={Kind.RATE_LIMITED: patient, Kind.SERVER_ERROR: stubborn},
+            max_hint=max_hint,
+            wait_out_refusals=True,
+        ),
+        ConcurrencyLimiter(_keyed_slots(concurrency, None)),
+        RateLimiter(
+            _keyed_allowances(requests_per_minute, tokens_per_minute, share), max_hint=max_hint
+        ),
+        CircuitBreaker(Keyed(Circuit)),
+        ErrorClassifier(),
+        AttemptTimeout(attempt_timeout),
+        listeners=listeners,
+    )
+
+
+def _keyed_slots(limit: int, max_waiting: int | None) -> Keyed[Slots]:
+    Slots(limit, max_waiting=max_waiting)  # a wrong value is told now, not at the first call
+    return Keyed(lambda: Slots(limit, max_waiting=max_waiting))
+
+
+def _keyed_allowances(
+    requests_per_minute: float | None, tokens_per_minute: float | None, share: float
+) -> Keyed[Allowance]:
+    Allowance(requests_per_minute, tokens_per_minute, share=share)
+    return Keyed(lambda: Allowance(requests_per_minute, tokens_per_minute, share=share))

@@ -1,0 +1,326 @@
+"""An ordered list of layers around a transport.
+
+The stack itself decides nothing. It links the layers once, when a transport is given; it makes the
+`Call` and counts the outcomes; it can describe itself, tell what is going on, and drain.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from . import aio
+from .call import Call, Handler, Layer
+from .describe import describe
+from .errors import ConfigurationError, Draining, NestedStackWarning
+from .events import Emitter, Listener
+from .layers.breaker import CircuitBreaker
+from .layers.concurrency import ConcurrencyLimiter
+from .layers.deadline import Deadline
+from .layers.rate import RateLimiter
+from .layers.request_id import RequestIdLogger, outcome_of
+from .layers.retry import Retry
+from .options import CallOptions, current_options
+from .order import check_order
+from .policies.allowance import AllowanceStatistics
+from .policies.budget import RetryBudgetStatistics
+from .policies.circuit import CircuitStatistics
+from .policies.queue import Waiter
+from .policies.slots import SlotsStatistics
+from .verdict import Kind
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+_inside: ContextVar[Stack | None] = ContextVar("resilient_infe.stack", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class StackStatistics:
+    """A snapshot of a stack. Mappings are by partition; a policy for all has the partition None.
+
+    Attributes:
+        in_flight: calls that entered and have not ended, open streams included.
+        waiting: of those, the ones that wait for a slot or for the rate limit.
+        calls: calls that ended.
+        attempts: attempts that were sent for them.
+        outcomes: how the calls ended, by kind.
+        slots: limit, held and waiting.
+        allowances: limits, what is left, the queue and the gate.
+        circuits: states and counts.
+        budget: the retry budget, or None.
+        draining: whether new calls are refused.
+    """
+
+    in_flight: int
+    waiting: int
+    calls: int
+    attempts: int
+    outcomes: Mapping[Kind, int]
+    slots: Mapping[str | None, SlotsStatistics]
+    allowances: Mapping[str | None, AllowanceStatistics]
+    circuits: Mapping[str | None, CircuitStatistics]
+    budget: RetryBudgetStatistics | None
+    draining: bool
+
+
+class Send(Generic[P, R]):
+    """A transport made resilient: call it with a payload, as one would the transport.
+
+    Made by `Stack.around`. State: none of its own.
+    """
+
+    __slots__ = ("_handler", "stack")
+
+    def __init__(self, stack: Stack, handler: Handler[P, R]) -> None:
+        """Keep the linked layers."""
+        self.stack = stack
+        self._handler = handler
+
+    def __call__(
+        self,
+        payload: P,
+        *,
+        tokens: float | None = None,
+        partition: str | None = None,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> Coroutine[Any, Any, R]:
+        """Send one payload through the stack and return the transport's own response.
+
+        Args:
+            payload: what the transport takes.
+            tokens: the call's estimated cost, from 0; None to let the rate limiter estimate.
+            partition: the limit, circuit and slots it belongs to.
+            request_id: its id, ``[A-Za-z0-9._:-]{1,128}``; None to make one.
+            deadline: seconds for the whole call, above 0; needs a `Deadline` layer.
+            tags: labels that appear in the call's events.
+
+        Raises:
+            ConfigurationError: a value is out of its range.
+            Refused: the stack refused to send, or the deadline passed.
+            Exception: whatever the transport raised in the last attempt.
+        """
+        if tokens is not None or deadline is not None:
+            CallOptions(tokens=tokens, deadline=deadline)  # checks both
+        call = Call(payload, request_id, partition, tokens, tags=dict(tags) if tags else {})
+        return self.stack._enter(self._handler, call, deadline)  # noqa: SLF001  # one unit with it
+
+
+class Stack:
+    """Layers, outermost first, to be put around a transport.
+
+    Args:
+        layers: instances of the library's layers, or any ``async def layer(call, call_next)``.
+        listeners: take every event; see `events`.
+        strict: whether an order that cannot work is refused.
+
+    Raises:
+        LayerOrderError: the order cannot work (``strict`` only); the message says why.
+        ConfigurationError: something in the list is not a layer.
+
+    State: shared by all that is built from it; the policies inside may be shared further.
+    """
+
+    def __init__(
+        self, *layers: Layer[Any, Any], listeners: Iterable[Listener] = (), strict: bool = True
+    ) -> None:
+        """Check the layers; nothing is linked before a transport is given."""
+        self.listeners = tuple(listeners)
+        if self.listeners and not any(isinstance(layer, RequestIdLogger) for layer in layers):
+            layers = (RequestIdLogger(log=False), *layers)  # events need ids
+        self.layers = layers
+        for layer in layers:
+            if inspect.isclass(layer) or not callable(layer):
+                raise ConfigurationError(
+                    f"{layer!r} is not a layer: give an instance, or an async def layer(call, "
+                    f"call_next)"
+                )
+        if strict:
+            check_order(layers)
+        self._emitter = Emitter(self.listeners) if self.listeners else None
+        self._takes_deadlines = any(isinstance(layer, Deadline) for layer in layers)
+        self._retries = any(isinstance(layer, Retry) for layer in layers)
+        self._runtime: aio.Runtime | None = None
+        self._draining = False
+        self._warned = False
+        self._drained: list[Waiter] = []
+        self._in_flight = self._calls = self._attempts = 0
+        self._outcomes: dict[Kind, int] = {}
+
+    def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
+        """Return the transport made resilient, with its own types.
+
+        Args:
+            transport: takes the payload and returns an awaitable of the response. One that has a
+                ``handle(call)`` method (an adapter) is given the `Call` itself.
+
+        Raises:
+            ConfigurationError: the transport cannot be called.
+        """
+        if isinstance(transport, Send):
+            self._check_nested(transport.stack)
+        handle = getattr(transport, "handle", None)
+        if handle is not None:
+            return Send(self, self._link(handle))
+        if not callable(transport):
+            raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
+
+        async def send(call: Call[P]) -> R:
+            return await transport(call.payload)
+
+        return Send(self, self._link(send))
+
+    def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
+        """Return `inner`, which takes the `Call` itself, with the layers around it."""
+        return partial(self._enter, self._link(inner))
+
+    def statistics(self) -> StackStatistics:
+        """Return a frozen snapshot of what is going on."""
+        now = self._runtime.now() if self._runtime is not None else 0.0
+        slots: dict[str | None, SlotsStatistics] = {}
+        allowances: dict[str | None, AllowanceStatistics] = {}
+        circuits: dict[str | None, CircuitStatistics] = {}
+        budget: RetryBudgetStatistics | None = None
+        waiting = 0
+        for layer in self.layers:
+            if isinstance(layer, ConcurrencyLimiter):
+                here = layer.statistics(now)
+                waiting += sum(each.waiting for each in here.values())
+                slots = {**here, **slots}
+            elif isinstance(layer, RateLimiter):
+                allowances = layer.statistics(now)
+                waiting += sum(each.waiting for each in allowances.values())
+            elif isinstance(layer, CircuitBreaker):
+                circuits = layer.statistics(now)
+            elif isinstance(layer, Retry) and layer.budget is not None:
+                budget = layer.budget.statistics()
+        return StackStatistics(
+            in_flight=self._in_flight,
+            waiting=waiting,
+            calls=self._calls,
+            attempts=self._attempts,
+            outcomes=dict(self._outcomes),
+            slots=slots,
+            allowances=allowances,
+            circuits=circuits,
+            budget=budget,
+            draining=self._draining,
+        )
+
+    async def drain(self, timeout: float | None = None) -> int:
+        """Refuse new calls, wait for those under way, and return how many are left.
+
+        Args:
+            timeout: seconds to wait, from 0; None waits until all have ended.
+        """
+        self._draining = True
+        runtime = self._runtime = aio.current(self._runtime)
+        if self._in_flight and (timeout is None or timeout > 0):
+            waiter = Waiter(0)
+            self._drained.append(waiter)
+            if timeout is None:
+                await runtime.park(waiter)
+            else:
+                with runtime.cut_off_after(timeout):
+                    await runtime.park(waiter)
+        return self._in_flight
+
+    def _link(self, handler: Handler[Any, Any]) -> Handler[Any, Any]:
+        for layer in reversed(self.layers):
+            handler = _linked(getattr(layer, "__call__", layer), handler)  # noqa: B004  # bound once
+        return handler
+
+    async def _enter(
+        self, handler: Handler[P, R], call: Call[P], deadline: float | None = None
+    ) -> R:
+        runtime = self._runtime = aio.current(self._runtime)
+        outer = _inside.get()
+        if outer is not None and not self._warned:
+            self._check_nested(outer)
+        self._prepare(call, runtime, deadline)
+        if self._draining:
+            raise Draining("the stack is draining and takes no new calls").on(call)
+        _inside.set(self)
+        self._in_flight += 1
+        try:
+            result = await handler(call)
+        except BaseException as error:
+            self._end(call, error)
+            raise
+        finally:
+            _inside.set(outer)
+        if call.hold is None:
+            self._end(call, None)
+        else:
+            call.hold.on_close(lambda _: self._end(call, None))
+        return result
+
+    def _prepare(self, call: Call[Any], runtime: aio.Runtime, deadline: float | None) -> None:
+        call.runtime = runtime
+        call.started = runtime.now()
+        call.place = runtime.places()
+        if call.emit is None:
+            call.emit = self._emitter
+        options = current_options()
+        if options is not None:
+            options.fill(call)
+            deadline = options.deadline if deadline is None else deadline
+        if deadline is None:
+            return
+        if not self._takes_deadlines:
+            raise ConfigurationError(
+                "this stack has no Deadline layer to keep a call's deadline: add Deadline(), which "
+                "bounds only the calls that bring one"
+            )
+        call.deadline = call.started + deadline
+
+    def _end(self, call: Call[Any], error: BaseException | None) -> None:
+        self._in_flight -= 1
+        self._calls += 1
+        self._attempts += call.sends
+        kind = outcome_of(call, error)
+        self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
+        if self._drained and not self._in_flight:
+            waiters, self._drained = self._drained, []
+            for waiter in waiters:
+                aio.wake(waiter)
+
+    def _check_nested(self, other: Stack) -> None:
+        if not (self._retries and other._retries):
+            return
+        self._warned = True
+        warnings.warn(
+            "a stack with Retry runs inside another one with Retry: their attempts multiply. "
+            "Give only one of them a Retry layer.",
+            NestedStackWarning,
+            stacklevel=3,
+        )
+
+    def __str__(self) -> str:
+        """Return the layers in words, the worst case, and what fits the deadline."""
+        return describe(self.layers)
+
+    def __repr__(self) -> str:
+        """Return the layers' names."""
+        return (
+            f"<Stack {' -> '.join(getattr(x, '__name__', type(x).__name__) for x in self.layers)}>"
+        )
+
+
+def _linked(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[Any, Any]:
+    """Bind a layer to what it calls next: a plain function that returns the layer's coroutine.
+
+    An async wrapper, or looking the layer up per call, would cost nearly twice as much.
+    """
+
+    def handler(call: Call[Any]) -> Coroutine[Any, Any, Any]:
+        return layer(call, call_next)
+
+    return handler

@@ -1,0 +1,85 @@
+"""What the stand-in saw: tests judge by the server's own books, not by the client's."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Books:
+    """Everything the server counted.
+
+    Attributes:
+        sends: requests for completions that arrived.
+        answered: those answered with 200.
+        by_status: replies by status.
+        tokens: tokens charged for answers.
+        peak_per_second: the most arrivals in any second of the clock.
+        peak_per_minute: the most requests *admitted* in any 60 s.
+        peak_in_flight: the most in progress at once.
+        answers: how often each `x-client-request-id` got an answer.
+        first, last: when the first and the last request arrived, in seconds.
+    """
+
+    sends: int = 0
+    answered: int = 0
+    by_status: Counter[int] = field(default_factory=Counter)
+    tokens: int = 0
+    peak_per_second: int = 0
+    peak_per_minute: int = 0
+    peak_in_flight: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    first: float | None = None
+    last: float = 0.0
+    admitted: int = 0
+    _second: tuple[float, int] = (0.0, 0)
+    _minute: deque[float] = field(default_factory=deque, repr=False)
+
+    @property
+    def rejected(self) -> int:
+        """How many were answered with 429."""
+        return self.by_status[429]
+
+    def arrived(self, now: float, in_flight: int) -> None:
+        """Count one request."""
+        self.sends += 1
+        self.first = now if self.first is None else self.first
+        self.last = now
+        self.peak_in_flight = max(self.peak_in_flight, in_flight)
+        second, count = self._second
+        self._second = (second, count + 1) if second == now // 1 else (now // 1, 1)
+        self.peak_per_second = max(self.peak_per_second, self._second[1])
+
+    def admit(self, now: float) -> None:
+        """Count one request that the limits let in."""
+        self.admitted += 1
+        self._minute.append(now)
+        while self._minute[0] <= now - 60.0:
+            self._minute.popleft()
+        self.peak_per_minute = max(self.peak_per_minute, len(self._minute))
+
+    def replied(self, status: int, tokens: int, client_id: str | None) -> None:
+        """Count one reply."""
+        self.by_status[status] += 1
+        if status == 200:
+            self.answered += 1
+            self.tokens += tokens
+            if client_id is not None:
+                self.answers[client_id] += 1
+
+    def summary(self) -> dict[str, object]:
+        """Return the books as plain values, for JSON."""
+        return {
+            "sends": self.sends,
+            "answered": self.answered,
+            "rejected": self.rejected,
+            "by_status": {str(status): n for status, n in sorted(self.by_status.items())},
+            "tokens": self.tokens,
+            "peak_per_second": self.peak_per_second,
+            "peak_per_minute": self.peak_per_minute,
+            "peak_in_flight": self.peak_in_flight,
+            "answered_twice": sum(1 for n in self.answers.values() if n > 1),
+            "admitted": self.admitted,
+            "seconds": 0.0 if self.first is None else self.last - self.first,
+        }

@@ -1,0 +1,172 @@
+"""The rate limits of the stand-in, as real servers keep them; pure, handed `now`."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal, Protocol
+
+Style = Literal["bucket", "fixed", "sliding"]
+"""A token bucket, a fixed window, or a sliding window."""
+
+
+class ServerLimit(Protocol):
+    """One limit in one dimension.
+
+    Attributes:
+        limit: units per period.
+    """
+
+    limit: float
+
+    def fits(self, cost: float, now: float) -> bool:
+        """Whether `cost` may be taken now."""
+        ...
+
+    def take(self, cost: float, now: float) -> None:
+        """Take it."""
+        ...
+
+    def remaining(self, now: float) -> float:
+        """Return what is left."""
+        ...
+
+    def reset(self, now: float) -> float:
+        """Return the seconds until it is whole again."""
+        ...
+
+    def wait(self, cost: float, now: float) -> float:
+        """Return the seconds until `cost` fits."""
+        ...
+
+
+class BucketLimit:
+    """A token bucket: refills evenly, holds `burst` seconds of the rate."""
+
+    def __init__(self, limit: float, period: float, burst: float) -> None:
+        """Start full."""
+        self.limit = limit
+        self._rate = limit / period
+        self._size = max(1.0, self._rate * burst)
+        self._level = self._size
+        self._updated = 0.0
+
+    def fits(self, cost: float, now: float) -> bool:
+        """A cost above the bucket's size fits a full bucket."""
+        # Arrivals spaced exactly at the rate must not fail by the last bit of a float.
+        return self._fill(now) >= min(cost, self._size) - 1e-6
+
+    def take(self, cost: float, now: float) -> None:
+        """Take it, into debt if need be."""
+        self._level = self._fill(now) - cost
+
+    def remaining(self, now: float) -> float:
+        """Return the level."""
+        return max(0.0, self._fill(now))
+
+    def reset(self, now: float) -> float:
+        """Return the seconds until it is full."""
+        return (self._size - self._fill(now)) / self._rate
+
+    def wait(self, cost: float, now: float) -> float:
+        """Return the seconds until `cost` fits."""
+        return max(0.0, (min(cost, self._size) - self._fill(now)) / self._rate)
+
+    def _fill(self, now: float) -> float:
+        self._level = min(self._size, self._level + max(0.0, now - self._updated) * self._rate)
+        self._updated = max(self._updated, now)
+        return self._level
+
+
+class FixedWindow:
+    """A fixed window: so much in each period, counted from its start."""
+
+    def __init__(self, limit: float, period: float) -> None:
+        """Start an empty window."""
+        self.limit = limit
+        self._period = period
+        self._window = 0.0
+        self._used = 0.0
+
+    def fits(self, cost: float, now: float) -> bool:
+        """Whether the window has room; a cost above the limit fits an empty window."""
+        self._turn(now)
+        return self._used == 0 or self._used + cost <= self.limit
+
+    def take(self, cost: float, now: float) -> None:
+        """Count it."""
+        self._turn(now)
+        self._used += cost
+
+    def remaining(self, now: float) -> float:
+        """Return the room."""
+        self._turn(now)
+        return max(0.0, self.limit - self._used)
+
+    def reset(self, now: float) -> float:
+        """Return the seconds until the next window."""
+        self._turn(now)
+        return (self._window + 1) * self._period - now
+
+    def wait(self, cost: float, now: float) -> float:
+        """Return the seconds until the next window, or 0 if it fits this one."""
+        return 0.0 if self.fits(cost, now) else self.reset(now)
+
+    def _turn(self, now: float) -> None:
+        window = now // self._period
+        if window != self._window:
+            self._window, self._used = window, 0.0
+
+
+class SlidingWindow:
+    """A sliding window: so much in any stretch of one period that ends now."""
+
+    def __init__(self, limit: float, period: float) -> None:
+        """Start empty."""
+        self.limit = limit
+        self._period = period
+        self._log: deque[tuple[float, float]] = deque()
+        self._used = 0.0
+
+    def fits(self, cost: float, now: float) -> bool:
+        """Whether there is room; a cost above the limit fits an empty window."""
+        self._forget(now)
+        return not self._log or self._used + cost <= self.limit
+
+    def take(self, cost: float, now: float) -> None:
+        """Log it."""
+        self._forget(now)
+        self._log.append((now, cost))
+        self._used += cost
+
+    def remaining(self, now: float) -> float:
+        """Return the room."""
+        self._forget(now)
+        return max(0.0, self.limit - self._used)
+
+    def reset(self, now: float) -> float:
+        """Return the seconds until the last of the log has left the window."""
+        self._forget(now)
+        return self._log[-1][0] + self._period - now if self._log else 0.0
+
+    def wait(self, cost: float, now: float) -> float:
+        """Return the seconds until enough of the log has left."""
+        self._forget(now)
+        room = self.limit - self._used
+        for at, spent in self._log:
+            if room >= cost:
+                break
+            room += spent
+            if room >= cost:
+                return at + self._period - now
+        return 0.0
+
+    def _forget(self, now: float) -> None:
+        while self._log and self._log[0][0] <= now - self._period:
+            self._used -= self._log.popleft()[1]
+
+
+def make_limit(style: Style, limit: float, period: float, burst: float) -> ServerLimit:
+    """Return a limit of the given style; `burst` is in seconds and only for a bucket."""
+    if style == "bucket":
+        return BucketLimit(limit, period, burst)
+    return FixedWindow(limit, period) if style == "fixed" else SlidingWindow(limit, period)

@@ -1,0 +1,324 @@
+"""The Infe stand-in: what the server would answer, given its state, a request and `now`.
+
+No clock, no socket, and a random source of its own with a fixed seed: the same requests at the same
+instants get the same replies. Two shells carry it out, one in process and one over HTTP; the same
+contract tests run against both.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..policies.classify import STATUSES
+from ..policies.estimate import estimate_tokens
+from .books import Books
+from .limits import ServerLimit, Style, make_limit
+
+RetryAfter = Literal["none", "exact", "rounded", "lying"]
+"""What a rejected client is told: nothing, the wait, it rounded up to seconds, or a tenth of it."""
+
+Break = Literal["cut", "reset", "garbage", "html", "slow"]
+"""How a reply breaks: cut half-way, reset, invalid JSON, a gateway's page, or byte by byte."""
+
+TABLE: dict[int, tuple[str, str]] = {
+    400: ("invalid_request_error", "invalid_request_error"),
+    401: ("authentication_error", "invalid_api_key"),
+    402: ("billing_error", "payment_required"),
+    403: ("permission_error", "forbidden"),
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
+    500: ("server_error", "api_error"),
+    502: ("server_error", "api_error"),
+    503: ("server_error", "overloaded_error"),
+    529: ("server_error", "overloaded_error"),
+}
+"""The ``type`` and ``code`` of each error of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One request as the server sees it: the decoded body, and two headers."""
+
+    body: Any
+    authorization: str | None = None
+    client_id: str | None = None
+
+
+@dataclass(slots=True)
+class ModelReply:
+    """What to send back.
+
+    Attributes:
+        status: the HTTP status.
+        headers: response headers, lower case.
+        body: a value to send as JSON, or text to send as it is.
+        delay: seconds before the first byte.
+        chunks: the events of a stream, or None for a plain body.
+        chunk_gap: seconds between two events.
+        broken: how the reply is to be broken, or None.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+    delay: float = 0.0
+    chunks: list[str] | None = None
+    chunk_gap: float = 0.0
+    broken: Break | None = None
+
+    def raw(self) -> bytes:
+        """Return the body's bytes."""
+        return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong.
+
+    Attributes:
+        rates: the share of requests answered with each status, such as ``{500: 0.02, 502: 0.01}``.
+        breaks: the share of replies broken in each way, such as ``{"cut": 0.01}``.
+        outages: stretches ``(start, end)``, in seconds from the first request, answered with 503.
+        hangs: stretches in which nothing is answered at all.
+        script: statuses for the next requests, in order, before anything else is looked at.
+    """
+
+    rates: Mapping[int, float] = field(default_factory=dict)
+    breaks: Mapping[Break, float] = field(default_factory=dict)
+    outages: Sequence[tuple[float, float]] = ()
+    hangs: Sequence[tuple[float, float]] = ()
+    script: Sequence[int] = ()
+
+
+class InfeModel:
+    """The stand-in's whole state.
+
+    Args:
+        requests_per_minute: the limit, or None.
+        tokens_per_minute: the limit, or None; charged by estimate on arrival.
+        style: how the limits are kept; a token bucket by default.
+        burst: seconds of the rate that a bucket holds; 1.
+        concurrency: requests in progress at most, or None.
+        headers: whether ``x-ratelimit-*`` is sent.
+        retry_after: what a 429 tells.
+        charge_rejected: whether a rejected request uses up the limit too.
+        faults: what goes wrong.
+        latency: seconds before every reply.
+        seconds_per_token: seconds more for each token of output, so that latency follows its
+        length. output_tokens: the mean length of an answer; lengths are spread a hundredfold around
+        it. models: the ids that exist. api_keys: the keys that are accepted, or None for any. seed:
+        of the random source.
+
+    State: all of it here; `books` is what it saw.
+    """
+
+    def __init__(
+        self,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        style: Style = "bucket",
+        burst: float = 1.0,
+        concurrency: int | None = None,
+        headers: bool = False,
+        retry_after: RetryAfter = "none",
+        charge_rejected: bool = False,
+        faults: Faults | None = None,
+        latency: float = 0.05,
+        seconds_per_token: float = 0.0,
+        output_tokens: int = 20,
+        models: Sequence[str] = ("infe-pulse", "infe-titan"),
+        api_keys: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Start with nothing used."""
+        self.books = Books()
+        self.faults = faults or Faults()
+        self.models = list(models)
+        self._limits: dict[str, ServerLimit] = {}
+        if requests_per_minute is not None:
+            self._limits["requests"] = make_limit(style, requests_per_minute, 60.0, burst)
+        if tokens_per_minute is not None:
+            self._limits["tokens"] = make_limit(style, tokens_per_minute, 60.0, burst)
+        self._concurrency = concurrency
+        self._send_headers = headers
+        self._retry_after = retry_after
+        self._charge_rejected = charge_rejected
+        self._latency = latency
+        self._seconds_per_token = seconds_per_token
+        self._output_tokens = output_tokens
+        self._api_keys = None if api_keys is None else set(api_keys)
+        self._random = random.Random(seed)
+        self._script = deque(self.faults.script)
+        self._ends: list[float] = []
+        self._serial = 0
+
+    def handle(self, request: ModelRequest, now: float) -> ModelReply:
+        """Return the reply to a request for a completion that arrives now."""
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+        self.books.arrived(now, len(self._ends) + 1)
+        self._serial += 1
+        reply = self._decide(request, now)
+        reply.headers["x-request-id"] = f"infe-{self._serial:08x}"
+        if self._send_headers:
+            reply.headers.update(self._rate_headers(now))
+        tokens = reply.body["usage"]["total_tokens"] if reply.status == 200 else 0
+        if reply.status == 200:
+            self._break(reply)
+            end = now + reply.delay + reply.chunk_gap * len(reply.chunks or ())
+            heapq.heappush(self._ends, end)
+        # A reply that is broken on its way was no answer.
+        status = 0 if reply.broken in ("cut", "reset", "garbage", "html") else reply.status
+        self.books.replied(status, tokens, request.client_id)
+        return reply
+
+    def list_models(self) -> ModelReply:
+        """Return the reply to ``GET /v1/models``."""
+        rows = [{"id": name, "object": "model", "owned_by": "infe"} for name in self.models]
+        self._serial += 1
+        headers = {"x-request-id": f"infe-{self._serial:08x}"}
+        return ModelReply(200, headers, {"object": "list", "data": rows})
+
+    def _decide(self, request: ModelRequest, now: float) -> ModelReply:
+        if self._script:
+            status = self._script.popleft()
+            done = status == 200
+            return self._complete(request.body, now) if done else self._error(status, "scripted")
+        refusal = self._refuse(request) or self._out_of_order(now) or self._over_limit(request, now)
+        if refusal is not None:
+            return refusal
+        self.books.admit(now)
+        draw = self._random.random()
+        for status, share in self.faults.rates.items():
+            if draw < share:
+                return self._error(status, "drawn")
+            draw -= share
+        return self._complete(request.body, now)
+
+    def _out_of_order(self, now: float) -> ModelReply | None:
+        since = now - (self.books.first or 0.0)
+        if any(start <= since < end for start, end in self.faults.hangs):
+            return self._error(504, "hung", delay=1e6)
+        if any(start <= since < end for start, end in self.faults.outages):
+            return self._error(503, "outage")
+        return None
+
+    def _over_limit(self, request: ModelRequest, now: float) -> ModelReply | None:
+        if self._concurrency is not None and len(self._ends) >= self._concurrency:
+            return self._error(429, "too many requests in progress")
+        return self._charge(estimate_tokens(request.body), now)
+
+    def _refuse(self, request: ModelRequest) -> ModelReply | None:
+        if self._api_keys is not None:
+            key = (request.authorization or "").removeprefix("Bearer ")
+            if key not in self._api_keys:
+                return self._error(401, "incorrect API key provided")
+        body = request.body
+        if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
+            return self._error(400, "`messages` is missing")
+        if body.get("model") not in self.models:
+            return self._error(404, f"the model {body.get('model')!r} does not exist")
+        return None
+
+    def _charge(self, tokens: float, now: float) -> ModelReply | None:
+        costs = {"requests": 1.0, "tokens": tokens}
+        waits = [
+            limit.wait(costs[name], now)
+            for name, limit in self._limits.items()
+            if not limit.fits(costs[name], now)
+        ]
+        if not waits or self._charge_rejected:
+            for name, limit in self._limits.items():
+                limit.take(costs[name], now)
+        return self._error(429, "rate limit exceeded", wait=max(waits)) if waits else None
+
+    def _complete(self, body: Any, now: float) -> ModelReply:
+        output = max(1, min(int(self._output_tokens * 10 ** self._random.uniform(-1, 1)), 100_000))
+        bound = body.get("max_tokens") if isinstance(body, dict) else None
+        output = min(output, bound) if isinstance(bound, int) and bound > 0 else output
+        prompt = max(1, int(estimate_tokens({**body, "max_tokens": 1})) - 1)
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": output,
+            "total_tokens": prompt + output,
+        }
+        text = " ".join(["word"] * min(output, 50))
+        reply_id = f"chatcmpl-{self._serial:08x}"
+        message = {"role": "assistant", "content": text}
+        content = {
+            "id": reply_id,
+            "object": "chat.completion",
+            "created": int(now),
+            "model": body.get("model"),
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": usage,
+        }
+        delay = self._latency + self._seconds_per_token * output
+        if not body.get("stream"):
+            return ModelReply(200, {}, content, delay)
+        wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        chunks = _chunks(reply_id, body.get("model"), text.split(), usage if wants_usage else None)
+        gap = self._seconds_per_token * output / len(chunks)
+        return ModelReply(200, {}, content, self._latency, chunks, gap)
+
+    def _break(self, reply: ModelReply) -> None:
+        draw = self._random.random()
+        for kind, share in self.faults.breaks.items():
+            if draw < share:
+                reply.broken = kind
+                if kind == "html":
+                    reply.body, reply.chunks = "<html><body>bad gateway</body></html>", None
+                elif kind == "garbage":
+                    reply.body, reply.chunks = '{"id": "chatcmpl", "choices": [', None
+                return
+            draw -= share
+
+    def _error(
+        self, status: int, message: str, *, delay: float | None = None, wait: float = 1.0
+    ) -> ModelReply:
+        kind, code = TABLE.get(status, ("server_error", "api_error"))
+        advice = STATUSES[status].advice if status in STATUSES else ""
+        body = {"error": {"message": f"{message} ({advice})", "type": kind, "code": code}}
+        headers = {} if status not in (429, 503) else self._hint(wait)
+        return ModelReply(status, headers, body, self._latency if delay is None else delay)
+
+    def _hint(self, wait: float) -> dict[str, str]:
+        match self._retry_after:
+            case "exact":
+                return {"retry-after": f"{wait:.6f}", "retry-after-ms": f"{wait * 1000:.3f}"}
+            case "rounded":
+                return {"retry-after": str(int(-(-wait // 1)))}
+            case "lying":
+                return {"retry-after": f"{wait / 10:.6f}"}
+        return {}
+
+    def _rate_headers(self, now: float) -> dict[str, str]:
+        headers = {}
+        for name, limit in self._limits.items():
+            headers[f"x-ratelimit-limit-{name}"] = f"{limit.limit:.0f}"
+            headers[f"x-ratelimit-remaining-{name}"] = f"{int(limit.remaining(now))}"
+            headers[f"x-ratelimit-reset-{name}"] = f"{limit.reset(now):.3f}s"
+        return headers
+
+
+def _chunks(reply_id: str, model: Any, words: list[str], usage: dict[str, int] | None) -> list[str]:
+    """Return the ``data`` of each event of a stream."""
+
+    def event(delta: dict[str, str], finish: str | None, **extra: Any) -> str:
+        choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+        head = {"id": reply_id, "object": "chat.completion.chunk", "model": model}
+        return json.dumps({**head, "choices": choices, **extra})
+
+    events = [event({"content": f"{word} "}, None) for word in words]
+    events.append(event({}, "stop"))
+    if usage is not None:
+        head = {"id": reply_id, "object": "chat.completion.chunk", "model": model}
+        events.append(json.dumps({**head, "choices": [], "usage": usage}))
+    return [*events, "[DONE]"]

@@ -1,0 +1,71 @@
+"""The stand-in in process: a transport over the model, on any event loop and any clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from .. import aio
+from ..adapters.replies import error_of, malformed
+from ..call import Call, Reply
+from ..errors import TransportError
+from .model import InfeModel, ModelReply, ModelRequest
+
+
+class InProcessInfe:
+    """A transport that asks an `InfeModel` directly: the same replies and errors as over HTTP.
+
+    Args:
+        model: the stand-in's state.
+        api_key: what is sent as the key.
+
+    State: the model's; `ended` counts the attempts that were cancelled while it thought.
+    """
+
+    def __init__(self, model: InfeModel, api_key: str = "sk-test") -> None:
+        """Keep the model."""
+        self.model = model
+        self.cancelled = 0
+        self._authorization = f"Bearer {api_key}"
+
+    async def __call__(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one payload."""
+        return await self.handle(Call(payload))
+
+    async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
+        """Send a call's payload; put the reply on the call."""
+        runtime = aio.current(call.runtime)
+        request = ModelRequest(dict(call.payload), self._authorization, call.request_id)
+        now = runtime.now()
+        reply = self.model.handle(request, now)
+        try:
+            await runtime.sleep_until(now + reply.delay)
+        except BaseException:
+            self.cancelled += 1
+            raise
+        return _result(call, reply)
+
+
+def _result(call: Call[Any], reply: ModelReply) -> dict[str, Any]:
+    if reply.broken in ("reset", "cut"):
+        raise TransportError(f"the connection broke ({reply.broken})")
+    try:
+        content = json.loads(reply.raw())
+    except ValueError:
+        content = None
+    seen = call.reply = Reply(reply.status, reply.headers, content)
+    if reply.status != 200:
+        raise error_of(seen)
+    if not isinstance(content, dict):
+        raise malformed(seen, "the response is not a JSON object")
+    return content
+
+
+async def events_of(reply: ModelReply, runtime: aio.Runtime) -> AsyncIterator[str]:
+    """Yield the events of a streamed reply, at their pace; a broken one ends half-way."""
+    chunks = reply.chunks or []
+    last = len(chunks) // 2 if reply.broken in ("cut", "reset") else len(chunks)
+    for chunk in chunks[:last]:
+        await runtime.sleep_until(runtime.now() + reply.chunk_gap)
+        yield chunk
