@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from .aio import Alarm, clamp
+from .aio import Alarm, Clock, clamp
 from .policies.queue import Waiter
 
 _thread = threading.local()
@@ -45,7 +45,7 @@ class TrioRuntime:
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         """Bind the run's clock, which can still be read after the run."""
         self.token = token
-        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self.now: Clock = trio.lowlevel.current_clock().current_time
         self._place = 0
 
     def places(self) -> int:

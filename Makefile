@@ -1,0 +1,48 @@
+# The two commands that matter are `make demo` and `make test`; both set up what they need.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+DEMO := .venv-demo-$(VERSION)
+DEV := .venv-dev-$(VERSION)
+INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types check lock clean
+
+demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
+	$(DEMO)/bin/python -m resilient_infe demo
+
+test: $(DEV)/ready  ## the whole suite
+	$(DEV)/bin/python -m pytest
+
+lint: $(DEV)/ready
+	$(DEV)/bin/ruff format --check --quiet .
+	$(DEV)/bin/ruff check --quiet .
+
+types: $(DEV)/ready
+	$(DEV)/bin/mypy
+	$(DEV)/bin/pyright --pythonpath $(DEV)/bin/python
+
+check: lint types test
+
+lock:  ## write requirements/*.txt anew; needs uv
+	cd requirements && for name in cli dev; do uv pip compile --quiet --universal --upgrade \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		$$name.in --output-file $$name.txt; done
+
+clean:
+	rm -rf .venv-demo-* .venv-dev-* .mypy_cache .ruff_cache .hypothesis
+
+$(DEMO)/ready: requirements/cli.txt pyproject.toml
+	$(call venv,$(DEMO),cli)
+
+$(DEV)/ready: requirements/dev.txt pyproject.toml
+	$(call venv,$(DEV),dev)
+
+define venv
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; give it as PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python $(INSTALL) --require-hashes --requirement requirements/$(2).txt
+	$(1)/bin/python $(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $(1)/ready
+endef
