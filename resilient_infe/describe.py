@@ -46,11 +46,14 @@ def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
     if retry and retry.schedule.wait_out_refusals:
         yield "refusals and rate limits are waited out on top, and use up no attempts"
     rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
-    bucket = rate.allowances.sample().steady_rate if rate else None
-    if deadline is not None and bucket is not None:
+    span = 60.0 if deadline is None else deadline
+    admitted = rate.allowances.sample().admits_within(span) if rate else None
+    if admitted is None:
+        return
+    if deadline is None:
+        yield f"at this rate {admitted:,.0f} calls are sent in the first minute"
+    else:
         yield (
-            f"at this rate {bucket * deadline:,.0f} calls made at once are sent within their "
-            f"deadline of {deadline:g} s; the others are refused at once"
+            f"at this rate {admitted:,.0f} calls made at once are sent within their deadline of "
+            f"{deadline:g} s; the others are refused at once"
         )
-    elif bucket is not None:
-        yield f"at this rate 1,000 calls take {1000 / bucket:,.0f} s"

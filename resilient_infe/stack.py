@@ -295,7 +295,7 @@ class Stack:
     def _check_nested(self, other: Stack) -> None:
         if not (self._retries and other._retries):
             return
-        self._warned = True
+        self._warned = other._warned = True
         warnings.warn(
             "a stack with Retry runs inside another one with Retry: their attempts multiply. "
             "Give only one of them a Retry layer.",

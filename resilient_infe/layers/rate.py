@@ -15,9 +15,10 @@ from ..aio import Keeper
 from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
 from ..events import RateGateClosed, RateLimitChanged, RateWaiting
-from ..policies.allowance import Allowance, AllowanceStatistics, Reservation
+from ..policies.allowance import Allowance, AllowanceStatistics
 from ..policies.estimate import estimate_tokens
 from ..policies.keyed import Keyed
+from ..policies.reservation import Reservation
 from ..verdict import Kind, Usage, Verdict
 from .partitioned import Partitioned
 

@@ -17,31 +17,9 @@ from dataclasses import dataclass
 from ..errors import ConfigurationError, QueueFull
 from ..verdict import Limit
 from .gate import Gate
-from .queue import Waiter, WaitQueue
+from .queue import WaitQueue
 from .rates import MINUTE, Change, Rates, per_minute
-
-
-class Reservation(Waiter):
-    """What one attempt may spend: granted at once or waited for, then settled or refunded once.
-
-    Attributes:
-        tokens: the estimated cost that is charged.
-        granted_at: when it was granted: the moment of sending, as far as a limit cares.
-        ordinal: how many requests had been granted by then, this one included.
-        total_tokens: how many tokens had been granted by then, its own included.
-        closed: True once settled or refunded.
-    """
-
-    __slots__ = ("closed", "granted_at", "ordinal", "tokens", "total_tokens")
-
-    def __init__(self, place: int, tokens: float) -> None:
-        """Start ungranted."""
-        super().__init__(place)
-        self.tokens = tokens
-        self.granted_at = -math.inf
-        self.ordinal = 0
-        self.total_tokens = 0.0
-        self.closed = False
+from .reservation import Reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +108,10 @@ class Allowance:
         """Whether a token limit is kept, so that a call's tokens matter."""
         return self._rates.tokens is not None
 
-    @property
-    def steady_rate(self) -> float | None:
-        """Requests per second in the long run, or None where no limit of requests is kept."""
-        return None if self._rates.requests is None else self._rates.requests.rate
+    def admits_within(self, seconds: float) -> float | None:
+        """Return how many requests fit into so many seconds from a full start, or None for any."""
+        bucket = self._rates.requests
+        return None if bucket is None else bucket.burst + bucket.rate * seconds
 
     @property
     def gate_until(self) -> float:

@@ -1,8 +1,4 @@
-"""The trio side of `aio`: the same `Runtime`, natively; loaded only when trio runs.
-
-The second and last file that touches an event loop; kept apart so that asyncio programs never
-import trio.
-"""
+"""The trio side: the same, natively; loaded only when trio runs."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from typing import Any
 
 import trio
 
-from .aio import Alarm, Clock, clamp
-from .policies.queue import Waiter
+from ..policies.queue import Waiter
+from .runtime import Alarm, Clock, clamp
 
 _thread = threading.local()
 

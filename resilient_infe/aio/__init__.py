@@ -1,0 +1,29 @@
+"""The only room that touches an event loop: park and wake, timers, cancellation, the clock.
+
+Policies are pure and layers are thin because everything that depends on asyncio or trio is here,
+bound once per loop in a `Runtime`. Waiters park on bare futures under asyncio (under half of the
+cost of its Semaphore) and natively under trio.
+"""
+
+from __future__ import annotations
+
+from .current import current, finalizer, wall_time
+from .keeper import Keeper, Kept, Queueing, keep, wake
+from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, clamp, is_cancellation
+
+__all__ = [
+    "LONGEST_SLEEP",
+    "Alarm",
+    "Clock",
+    "Keeper",
+    "Kept",
+    "Queueing",
+    "Runtime",
+    "clamp",
+    "current",
+    "finalizer",
+    "is_cancellation",
+    "keep",
+    "wake",
+    "wall_time",
+]

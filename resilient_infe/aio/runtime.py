@@ -1,0 +1,85 @@
+"""What an event loop is to the layers, whichever it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from ..policies.queue import Waiter
+
+LONGEST_SLEEP = 365 * 86_400.0
+"""Seconds; no timer is set further off, so that no hint can overflow one."""
+
+
+class Alarm(Protocol):
+    """One timer that calls back, moved or switched off with `set`."""
+
+    def set(self, when: float | None) -> None:
+        """Call back at an instant instead of whenever it was set to; None for never."""
+        ...
+
+
+class Clock(Protocol):
+    """Something that reads an event loop's clock."""
+
+    def __call__(self) -> float:
+        """Return the instant, in seconds."""
+        ...
+
+
+class Runtime(Protocol):
+    """One event loop, as the layers see it."""
+
+    @property
+    def now(self) -> Clock:
+        """Read the loop's clock, in seconds: the loop's own method, so that it costs no more."""
+        ...
+
+    def places(self) -> int:
+        """Hand out the next age of a call, from 1."""
+        ...
+
+    def park(self, waiter: Waiter) -> Awaitable[None]:
+        """Return what to await until ``waiter.wake()`` is called."""
+        ...
+
+    async def sleep_until(self, when: float) -> None:
+        """Sleep until an instant; an instant in the past still lets others run."""
+        ...
+
+    def cut_off_after(self, seconds: float) -> AbstractContextManager[object, bool | None]:
+        """Return a block that is cancelled after so many seconds, above 0.
+
+        It swallows the cancellation that it made, and no other, and then ends as if it had run
+        through: what follows the block is what to do when the time is over.
+        """
+        ...
+
+    def alarm(self, callback: Callable[[float], None]) -> Alarm:
+        """Return a timer that calls `callback` with the instant it was set to."""
+        ...
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` in the loop, from any thread or finaliser; at once if the loop is over."""
+        ...
+
+    def is_over(self) -> bool:
+        """Whether the loop has ended, so that what it owned may move to another."""
+        ...
+
+
+def clamp(when: float, now: float) -> float:
+    """Return an instant that a timer can be set to: not in the past, not NaN, not infinite."""
+    if not when > now:  # NaN too
+        return now
+    return min(when, now + LONGEST_SLEEP)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception is a loop's cancellation, under asyncio or trio."""
+    if isinstance(error, asyncio.CancelledError):
+        return True
+    cls = type(error)
+    return cls.__name__ == "Cancelled" and cls.__module__.startswith("trio")

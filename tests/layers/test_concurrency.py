@@ -1,0 +1,196 @@
+"""ConcurrencyLimiter: the shell around Slots."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from fakes import FakeServer, all_at_once
+
+from resilient_infe import (
+    ConcurrencyLimiter,
+    ErrorClassifier,
+    ExponentialBackoff,
+    Hold,
+    Keyed,
+    Kind,
+    Retry,
+    Slots,
+    Stack,
+    errors,
+)
+from resilient_infe.aio import current
+
+
+def test_never_more_than_the_limit(run):
+    """A hundred calls through four slots are never more than four at once."""
+    server = FakeServer(latency=1.0)
+    stack = Stack(ConcurrencyLimiter(4), ErrorClassifier())
+    results = run(lambda: all_at_once(stack.around(server), range(100)))
+    assert results == ["ok"] * 100
+    assert server.peak == 4
+    assert server.sent[-1] == pytest.approx(server.sent[0] + 24)
+
+
+def test_first_come_first_served(run):
+    """Calls are sent in the order in which they came."""
+    server = FakeServer(latency=1.0)
+    stack = Stack(ConcurrencyLimiter(1), ErrorClassifier())
+    run(lambda: all_at_once(stack.around(server), range(20)))
+    assert server.payloads == list(range(20))
+
+
+def test_a_retry_keeps_its_place(run):
+    """A call that failed goes ahead of those that came after it."""
+    server = FakeServer([502], latency=1.0)
+    stack = Stack(
+        Retry(backoff=ExponentialBackoff(0.5, 1.0, 0.5, "none")),
+        ConcurrencyLimiter(1),
+        ErrorClassifier(),
+    )
+    run(lambda: all_at_once(stack.around(server), "abcdef"))
+    assert "".join(server.payloads) == "abacdef"
+
+
+def test_no_slot_is_held_while_backing_off(run):
+    """While one call sleeps between attempts, its slot serves the others."""
+    server = FakeServer([(429, {"retry-after": "100"})], latency=1.0)
+    stack = Stack(Retry(uniform=lambda: 0.0), ConcurrencyLimiter(1), ErrorClassifier())
+    run(lambda: all_at_once(stack.around(server), range(10)))
+    assert server.sent[9] - server.sent[0] < 11
+
+
+def test_a_full_queue_refuses_at_once(run):
+    """Beyond max_waiting a call is refused with advice; those inside are served."""
+    server = FakeServer(latency=1.0)
+    stack = Stack(ConcurrencyLimiter(Slots(1, max_waiting=2)), ErrorClassifier())
+    results = run(lambda: all_at_once(stack.around(server), range(5)))
+    assert results[:3] == ["ok"] * 3
+    assert all(isinstance(error, errors.QueueFull) for error in results[3:])
+    assert "raise max_waiting" in str(results[4])
+    assert stack.statistics().outcomes[Kind.REFUSED] == 2
+
+
+def test_a_cancelled_waiter_leaves_the_queue(run):
+    """A call that gives up waiting takes no slot and holds nobody up."""
+    server = FakeServer(latency=10.0)
+    stack = Stack(ConcurrencyLimiter(1), ErrorClassifier())
+    send = stack.around(server)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, "first")
+            await anyio.sleep(1)
+            with anyio.move_on_after(1):
+                await send("impatient")
+            group.start_soon(send, "third")
+
+    run(main)
+    assert server.payloads == ["first", "third"]
+    assert stack.statistics().slots[None].held == 0
+
+
+def test_resize_in_use(run):
+    """More slots serve waiting calls at once; fewer are reached as calls end."""
+    server = FakeServer(latency=10.0)
+    limiter = ConcurrencyLimiter(1)
+    send = Stack(limiter, ErrorClassifier()).around(server)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(send, number)
+            await anyio.sleep(1)
+            limiter.resize(4)
+            await anyio.sleep(1)
+            assert server.in_flight == 4
+            limiter.resize(2)
+            await anyio.sleep(10)
+            assert server.in_flight == 2
+
+    run(main)
+    assert len(server.sent) == 12
+
+
+def test_slots_per_partition(run):
+    """With Keyed, one partition's calls do not take another's slots."""
+    server = FakeServer(latency=10.0)
+    stack = Stack(ConcurrencyLimiter(Keyed(lambda: Slots(1))), ErrorClassifier())
+    send = stack.around(server)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for partition in ("a", "a", "b"):
+                group.start_soon(lambda p=partition: send(p, partition=p))
+            await anyio.sleep(1)
+            assert sorted(server.payloads) == ["a", "b"]
+
+    run(main)
+    assert set(stack.statistics().slots) == {"a", "b"}
+
+
+def test_too_many_partitions_are_refused(run):
+    """A partition beyond max_keys, all in use, is refused with advice."""
+    stack = Stack(ConcurrencyLimiter(Keyed(lambda: Slots(1), max_keys=1)), ErrorClassifier())
+    send = stack.around(FakeServer(latency=5.0))
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: send(None, partition="a"))
+            await anyio.sleep(1)
+            with pytest.raises(errors.TooManyPartitions, match="raise max_keys"):
+                await send(None, partition="b")
+
+    run(main)
+
+
+def test_shared_slots_bound_two_stacks(run):
+    """State is shared by sharing the policy: two stacks, one limit."""
+    server, slots = FakeServer(latency=1.0), Slots(3)
+    one = Stack(ConcurrencyLimiter(slots), ErrorClassifier()).around(server)
+    two = Stack(ConcurrencyLimiter(slots), ErrorClassifier()).around(server)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for send in (one, two) * 10:
+                group.start_soon(send, None)
+
+    run(main)
+    assert server.peak == 3
+
+
+def test_a_stream_holds_its_slot_to_the_end(run):
+    """With a hold on the call, the slot comes back when the stream is closed, once."""
+    holds = []
+
+    class Streams:
+        async def handle(self, call):
+            call.hold = Hold()
+            holds.append(call.hold)
+            return "stream"
+
+        async def __call__(self, payload):
+            raise AssertionError(payload)
+
+    stack = Stack(ConcurrencyLimiter(1), ErrorClassifier())
+    send = stack.around(Streams())
+
+    async def main():
+        assert await send(None) == "stream"
+        assert stack.statistics().slots[None].held == 1
+        with anyio.move_on_after(5) as scope:
+            await send(None)
+        assert scope.cancelled_caught
+        holds[0].close()
+        holds[0].close()
+        assert stack.statistics().slots[None].held == 0
+        assert stack.statistics().in_flight == 0
+        return current().now()
+
+    run(main)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "4"])
+def test_odd_limits_are_refused(limit):
+    """A limit that is no whole number from 1 is told at once."""
+    with pytest.raises((errors.ConfigurationError, AttributeError)):
+        ConcurrencyLimiter(limit).describe()

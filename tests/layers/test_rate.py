@@ -1,0 +1,341 @@
+"""RateLimiter: reservations, the shared gate, and what a reply teaches."""
+
+from __future__ import annotations
+
+import contextlib
+
+import anyio
+import pytest
+from fakes import FakeServer, Remember, all_at_once
+
+from resilient_infe import (
+    Allowance,
+    CircuitBreaker,
+    Deadline,
+    ErrorClassifier,
+    Hold,
+    Keyed,
+    Kind,
+    RateLimiter,
+    Retry,
+    Stack,
+    Usage,
+    errors,
+)
+from resilient_infe.aio import current
+from resilient_infe.layers.rate import SETTLEMENTS, Settlement
+
+
+def limited(*inside, listeners=(), **options):
+    """Return a stack with a rate limiter alone."""
+    limiter = RateLimiter(**options)
+    return Stack(limiter, *inside, ErrorClassifier(), listeners=listeners), limiter
+
+
+def test_sends_stay_below_the_limit(run):
+    """A crowd is sent at the rate, after one second's burst."""
+    server = FakeServer()
+    stack, _ = limited(requests_per_minute=600)
+    run(lambda: all_at_once(stack.around(server), range(100)))
+    start = server.sent[0]
+    assert sum(1 for at in server.sent if at == start) == 10
+    assert server.sent[-1] - start == pytest.approx(90 / (590 / 60), rel=1e-3)
+
+
+def test_every_attempt_pays(run):
+    """A retry asks the rate limit like any other attempt."""
+    server = FakeServer(default=502)
+    stack = Stack(
+        Retry(max_attempts=4, uniform=lambda: 0.0),
+        RateLimiter(requests_per_minute=60),
+        ErrorClassifier(),
+    )
+    run(lambda: all_at_once(stack.around(server), range(3)))
+    assert len(server.sent) == 12
+    gaps = [b - a for a, b in zip(server.sent, server.sent[1:], strict=False)]
+    assert min(gaps) > 0.9
+
+
+def test_a_hint_stops_all_senders(run):
+    """One Retry-After shuts the gate for everyone, and nobody sends before it is over."""
+    seen = Remember()
+    server = FakeServer([(429, {"retry-after": "30"})])
+    stack = Stack(
+        Retry(uniform=lambda: 0.0),
+        RateLimiter(requests_per_minute=600),
+        ErrorClassifier(),
+        listeners=[seen],
+    )
+
+    async def main():
+        start = current().now()
+        await all_at_once(stack.around(server), range(25))
+        return start
+
+    start = run(main)
+    late = [at - start for at in server.sent if at > start]
+    assert min(late) >= 30
+    [closed] = seen.named("rate.gate_closed")
+    assert closed.delay == pytest.approx(30)
+
+
+def test_the_gate_and_the_sleep_overlap(run):
+    """The wait after a hint is the hint, not twice it: gate and sleep are the same instants."""
+    server = FakeServer([(429, {"retry-after": "30"})])
+    stack = Stack(Retry(uniform=lambda: 0.0), RateLimiter(), ErrorClassifier())
+    run(lambda: all_at_once(stack.around(server), ["only"]))
+    assert server.sent[1] - server.sent[0] == pytest.approx(30)
+
+
+def test_a_bare_429_closes_no_gate(run):
+    """Without a hint only the caller backs off; the others go on, a little slower."""
+    server = FakeServer([429])
+    stack = Stack(Retry(), RateLimiter(requests_per_minute=600), ErrorClassifier())
+    run(lambda: all_at_once(stack.around(server), range(30)))
+    assert server.sent[20] - server.sent[0] < 3
+    assert stack.statistics().allowances[None].slowed < 1
+
+
+def test_one_wave_of_429s_is_one_correction(run):
+    """Rejections of requests sent before the correction correct nothing again."""
+    server = FakeServer([429] * 10, latency=0.5)
+    stack = Stack(Retry(), RateLimiter(requests_per_minute=600), ErrorClassifier())
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(all_at_once, stack.around(server), range(10))
+            await anyio.sleep(0.9)
+            return stack.statistics().allowances[None].slowed
+
+    assert run(main) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tokens_left"),
+    [
+        ("ok", 10_000 / 60 - 100),
+        ({"usage": {"total_tokens": 30}}, 10_000 / 60 - 30),
+        (429, 10_000 / 60),
+        (503, 10_000 / 60),
+        (500, 10_000 / 60 - 100),
+        (502, 10_000 / 60 - 100),
+        (401, 10_000 / 60),
+        (402, 10_000 / 60),
+        (404, 10_000 / 60),
+        (ValueError("?"), 10_000 / 60 - 100),
+        (ConnectionResetError(), 10_000 / 60 - 100),
+        (ConnectionRefusedError(), 10_000 / 60),
+    ],
+)
+def test_settlement_of_tokens(outcome, tokens_left, run):
+    """Tokens come back as the table says: to the usage, at the estimate, or whole."""
+    stack, _ = limited(tokens_per_minute=10_000)
+    send = stack.around(FakeServer(default=outcome))
+
+    async def main():
+        with contextlib.suppress(Exception):
+            await send(None, tokens=100)
+        return stack.statistics().allowances[None].tokens_left
+
+    assert run(main) == pytest.approx(tokens_left)
+
+
+def test_a_refusal_inside_gives_everything_back(run):
+    """An open circuit was never sent: request and tokens come back at once."""
+    from resilient_infe import Circuit
+
+    server = FakeServer(default=502)
+    stack = Stack(
+        RateLimiter(requests_per_minute=60_000),
+        CircuitBreaker(Circuit(consecutive_failures=1)),
+        ErrorClassifier(),
+    )
+    send = stack.around(server)
+
+    async def main():
+        await all_at_once(send, range(101))
+        return stack.statistics().allowances[None]
+
+    left = run(main)
+    assert len(server.sent) == 1
+    assert left.requests_left == pytest.approx(999)
+    assert left.outstanding == 0
+
+
+def test_every_kind_has_a_settlement():
+    """No kind is left without an answer to what becomes of its reservation."""
+    assert set(SETTLEMENTS) == set(Kind)
+    assert SETTLEMENTS[Kind.REFUSED] is Settlement.ALL_BACK
+
+
+def test_cancelled_while_waiting_gives_everything_back(run):
+    """A caller who leaves the queue leaves no reservation behind."""
+    stack, _ = limited(requests_per_minute=60)
+    send = stack.around(FakeServer())
+
+    async def main():
+        await send(None)
+        for _ in range(5):
+            with anyio.move_on_after(0.1):
+                await send(None)
+        await anyio.sleep(1.5)
+        return stack.statistics().allowances[None]
+
+    after = run(main)
+    assert (after.waiting, after.outstanding) == (0, 0)
+    assert after.requests_left == pytest.approx(1.0)
+
+
+def test_a_call_that_cannot_make_its_deadline_is_refused_at_once(run):
+    """A call that the rate cannot admit before its deadline is told now, not at the deadline."""
+    server = FakeServer()
+    stack = Stack(Deadline(5), RateLimiter(requests_per_minute=60), ErrorClassifier())
+
+    async def main():
+        results = await all_at_once(stack.around(server), range(20))
+        return results, current().now()
+
+    results, _ = run(main)
+    refused = [r for r in results if isinstance(r, errors.DeadlineExceeded)]
+    assert results.count("ok") == len(server.sent) == 5
+    assert len(refused) == 15
+    assert "at the earliest" in str(refused[0])
+    assert refused[0].retry_after > 5
+
+
+def test_tokens_are_estimated_when_not_said(run):
+    """A call without tokens is charged by its text and the output it asks for."""
+    stack, _ = limited(tokens_per_minute=600_000)
+    send = stack.around(FakeServer())
+
+    async def main():
+        await send({"messages": [{"role": "user", "content": "x" * 400}], "max_tokens": 50})
+        return stack.statistics().allowances[None].tokens_left
+
+    used = 10_000 - run(main)
+    assert 150 <= used <= 160
+
+
+def test_stated_limits_are_followed(run):
+    """A limit in the headers is adopted, and told."""
+    seen = Remember()
+
+    class Headers:
+        async def handle(self, call):
+            from resilient_infe import Reply
+
+            headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59"}
+            call.reply = Reply(200, headers, {"choices": []})
+            return "ok"
+
+        async def __call__(self, payload):
+            raise AssertionError(payload)
+
+    limiter = RateLimiter()
+    stack = Stack(limiter, ErrorClassifier(), listeners=[seen])
+
+    async def main():
+        start = current().now()
+        await stack.around(Headers())(None)
+        await all_at_once(stack.around(Headers()), range(6))
+        return current().now() - start
+
+    assert run(main) == pytest.approx(5, abs=1.2)
+    [changed] = seen.named("rate.limit_changed")
+    assert (changed.old, changed.new) == (None, 60.0)
+
+
+def test_resize_wakes_the_queue(run):
+    """A higher limit serves those who wait at once, not at their old instants."""
+    server = FakeServer()
+    stack, limiter = limited(requests_per_minute=6)
+    send = stack.around(server)
+
+    async def main():
+        start = current().now()
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(send, number)
+            await anyio.sleep(1)
+            limiter.resize(requests_per_minute=6_000)
+        return current().now() - start
+
+    assert run(main) < 2
+
+
+def test_allowances_per_partition(run):
+    """One partition's shut gate does not hold up another."""
+    server = FakeServer([(429, {"retry-after": "60"})])
+    stack = Stack(
+        Retry(uniform=lambda: 0.0),
+        RateLimiter(Keyed(lambda: Allowance(requests_per_minute=600))),
+        ErrorClassifier(),
+    )
+    send = stack.around(server)
+    ended = {}
+
+    async def one(partition):
+        await send(partition, partition=partition)
+        ended[partition] = current().now()
+
+    async def main():
+        start = current().now()
+        async with anyio.create_task_group() as group:
+            group.start_soon(one, "shut")
+            await anyio.sleep(0.1)
+            group.start_soon(one, "open")
+        return start
+
+    start = run(main)
+    assert ended["open"] - start < 1
+    assert ended["shut"] - start >= 60
+
+
+def test_a_stream_settles_when_it_is_closed(run):
+    """A stream's reservation stays open to its end and settles with the real usage."""
+    holds = []
+
+    class Streams:
+        async def handle(self, call):
+            call.hold = Hold()
+            holds.append(call.hold)
+            return "stream"
+
+        async def __call__(self, payload):
+            raise AssertionError(payload)
+
+    stack, _ = limited(tokens_per_minute=60_000)
+
+    async def main():
+        await stack.around(Streams())(None, tokens=500)
+        during = stack.statistics().allowances[None]
+        holds[0].close(Usage(10, 10, 20))
+        return during, stack.statistics().allowances[None]
+
+    during, after = run(main)
+    assert (during.outstanding, during.tokens_left) == (1, pytest.approx(500))
+    assert (after.outstanding, after.tokens_left) == (0, pytest.approx(980))
+
+
+def test_waiting_is_told(run):
+    """A call that waits for the rate says so, with the reason."""
+    seen = Remember()
+    stack, _ = limited(requests_per_minute=60, listeners=[seen])
+    run(lambda: all_at_once(stack.around(FakeServer()), range(2)))
+    [waiting] = seen.named("rate.waiting")
+    assert waiting.delay == pytest.approx(60 / 59, rel=1e-2)
+    assert "limit" in waiting.reason
+
+
+def test_numbers_and_an_allowance_are_too_much():
+    """Either an allowance or numbers: both together would hide one of them."""
+    with pytest.raises(errors.ConfigurationError, match="not both"):
+        RateLimiter(Allowance(), requests_per_minute=5)
+
+
+def test_a_bounded_queue_refuses(run):
+    """Beyond the allowance's max_waiting a call is refused."""
+    stack = Stack(RateLimiter(Allowance(requests_per_minute=60, max_waiting=1)), ErrorClassifier())
+    results = run(lambda: all_at_once(stack.around(FakeServer()), range(3)))
+    assert results[:2] == ["ok", "ok"]
+    assert isinstance(results[2], errors.QueueFull)

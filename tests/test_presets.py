@@ -1,0 +1,102 @@
+"""The two presets: what each does with refusals, budgets and partitions."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import FakeServer, all_at_once
+
+from resilient_infe import Kind, RetryBudget, errors, presets
+from resilient_infe.aio import current
+
+
+def test_service_fails_fast_on_an_open_circuit(run):
+    """A service raises a refusal at once."""
+    server = FakeServer(default=502)
+    stack = presets.service(max_attempts=1)
+
+    async def main():
+        await all_at_once(stack.around(server), range(40))
+        start = current().now()
+        [error] = await all_at_once(stack.around(server), [0])
+        return error, current().now() - start
+
+    error, took = run(main)
+    assert isinstance(error, errors.CircuitOpen)
+    assert took == 0
+    assert len(server.sent) == 20
+
+
+def test_service_has_a_budget(run):
+    """A service in an outage adds at most a share of retries to its load."""
+    server = FakeServer(default=502)
+    budget = RetryBudget(ratio=0.2, minimum_per_second=0.0, capacity=1)
+    stack = presets.service(budget=budget)
+    run(lambda: all_at_once(stack.around(server), range(10)))
+    assert len(server.sent) <= 10 + 1 + 2
+
+
+def test_service_bounds_its_queue(run):
+    """A service refuses what would wait too long."""
+    stack = presets.service(concurrency=1, max_waiting=2)
+    results = run(lambda: all_at_once(stack.around(FakeServer(latency=1.0)), range(5)))
+    assert sum(isinstance(r, errors.QueueFull) for r in results) == 2
+
+
+def test_batch_waits_out_an_open_circuit(run):
+    """A batch loses nothing to an outage, however long."""
+
+    def outage(now):
+        return 503 if now - server.sent[0] < 600 else "ok"
+
+    server = FakeServer(default=outage, latency=0.1)
+    stack = presets.batch(requests_per_minute=6_000)
+    results = run(lambda: all_at_once(stack.around(server), range(300)))
+    assert results == ["ok"] * 300
+    assert len(server.sent) < 300 + 64 + 3 * 61
+
+
+def test_batch_counts_no_429s(run):
+    """A batch outlasts more 429s than it has attempts."""
+    server = FakeServer([429] * 40)
+    stack = presets.batch(max_attempts=2)
+    assert run(lambda: all_at_once(stack.around(server), ["x"])) == ["ok"]
+    assert len(server.sent) == 41
+
+
+def test_batch_raises_what_cannot_be_waited_out(run):
+    """An account error ends a batch's call at once."""
+    server = FakeServer(default=402)
+    [error] = run(lambda: all_at_once(presets.batch().around(server), ["x"]))
+    assert isinstance(error, errors.PaymentRequiredError)
+    assert len(server.sent) == 1
+
+
+def test_partitions_are_apart(run):
+    """A partition whose circuit opens does not stop another."""
+    server = FakeServer(default=502)
+    stack = presets.service(max_attempts=1)
+    send = stack.around(server)
+
+    async def main():
+        await all_at_once(lambda p: send(p, partition="a"), range(30))
+        return await all_at_once(lambda p: send(p, partition="b"), range(1))
+
+    [error] = run(main)
+    assert isinstance(error, errors.UpstreamError)
+    assert stack.statistics().outcomes[Kind.REFUSED] == 10
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_odd_values_are_refused_at_once(preset):
+    """A value that cannot work is told when the preset is made, not at the first call."""
+    for odd in ({"concurrency": 0}, {"requests_per_minute": -5}, {"share": 0},
+                {"attempt_timeout": 0}, {"max_attempts": 0}):  # fmt: skip
+        with pytest.raises(errors.ConfigurationError):
+            preset(**odd)
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_presets_describe_themselves(preset):
+    """Both print what they do."""
+    text = str(preset(requests_per_minute=600))
+    assert "600 requests per minute, per partition" in text

@@ -1,0 +1,340 @@
+"""Stack: linking, order, description, statistics, options, draining."""
+
+from __future__ import annotations
+
+import warnings
+
+import anyio
+import pytest
+from fakes import FakeServer, Remember, all_at_once
+
+from resilient_infe import (
+    AttemptTimeout,
+    Call,
+    CircuitBreaker,
+    ConcurrencyLimiter,
+    Deadline,
+    ErrorClassifier,
+    Kind,
+    RateLimiter,
+    RequestIdLogger,
+    Retry,
+    RetryBudget,
+    Stack,
+    call_options,
+    errors,
+    presets,
+)
+from resilient_infe.order import ORDER, OUTSIDE
+
+
+def full(**options):
+    """Return the design's default stack."""
+    return Stack(
+        RequestIdLogger(log=False),
+        Deadline(120.0),
+        Retry(max_attempts=6),
+        ConcurrencyLimiter(64),
+        RateLimiter(requests_per_minute=600, tokens_per_minute=200_000),
+        CircuitBreaker(),
+        ErrorClassifier(),
+        AttemptTimeout(60.0),
+        **options,
+    )
+
+
+def test_layers_run_outermost_first(run):
+    """Each layer sees the call before those inside it, and the result after them."""
+    log = []
+
+    def layer(name):
+        async def traced(call, call_next):
+            log.append(name)
+            result = await call_next(call)
+            log.append(name.upper())
+            return result
+
+        return traced
+
+    stack = Stack(layer("a"), layer("b"), ErrorClassifier())
+    run(lambda: stack.around(FakeServer())(None))
+    assert "".join(log) == "abBA"
+
+
+def test_the_transports_result_comes_back(run):
+    """What the transport returns is what the caller gets, the same object."""
+    thing = object()
+    assert run(lambda: full().around(FakeServer(default=thing))(None)) is thing
+
+
+def test_any_callable_that_returns_an_awaitable(run):
+    """A plain function that returns an awaitable is a transport."""
+
+    async def inner(payload):
+        return payload * 2
+
+    assert run(lambda: full().around(lambda payload: inner(payload))(21)) == 42
+
+
+def test_handler_gives_the_call_itself(run):
+    """An adapter gets the Call, and may make it."""
+
+    async def inner(call):
+        return call.payload, call.partition, call.attempt
+
+    handler = full().handler(inner)
+    assert run(lambda: handler(Call("x", partition="p"))) == ("x", "p", 1)
+
+
+def test_one_call_has_one_set_of_values(run):
+    """Arguments come before call_options, an inner block before an outer one."""
+    seen = []
+
+    async def look(call, call_next):
+        seen.append((call.tokens, call.partition, call.request_id, call.tags))
+        return await call_next(call)
+
+    send = Stack(look, ErrorClassifier()).around(FakeServer())
+
+    async def main():
+        with call_options(tokens=5, partition="outer", tags={"a": 1, "b": 1}):
+            await send(None)
+            with call_options(partition="inner", tags={"b": 2}):
+                await send(None, tokens=7, request_id="row-1", tags={"c": 3})
+        await send(None)
+
+    run(main)
+    assert seen == [
+        (5, "outer", None, {"a": 1, "b": 1}),
+        (7, "inner", "row-1", {"a": 1, "b": 2, "c": 3}),
+        (None, None, None, {}),
+    ]
+
+
+@pytest.mark.parametrize("options", [{"tokens": -1}, {"tokens": float("nan")}, {"deadline": 0}])
+def test_odd_call_values_are_refused(options, run):
+    """A value that cannot be is told before anything is sent."""
+    with pytest.raises(errors.ConfigurationError, match=r"tokens|deadline"):
+        full().around(FakeServer())(None, **options)
+    with (
+        pytest.raises(errors.ConfigurationError, match=r"tokens|deadline"),
+        call_options(**options),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("outer", "inner", "why"), OUTSIDE)
+def test_a_wrong_order_is_refused_and_explained(outer, inner, why):
+    """Every pair that must not be turned round is refused, with its reason."""
+    made = {
+        RequestIdLogger: RequestIdLogger,
+        Deadline: lambda: Deadline(5),
+        Retry: Retry,
+        ConcurrencyLimiter: lambda: ConcurrencyLimiter(5),
+        RateLimiter: RateLimiter,
+        CircuitBreaker: CircuitBreaker,
+        ErrorClassifier: ErrorClassifier,
+        AttemptTimeout: lambda: AttemptTimeout(5),
+    }
+    layers = [made[inner](), made[outer]()]
+    if ErrorClassifier not in (outer, inner):
+        layers.append(ErrorClassifier())
+    with pytest.raises(errors.LayerOrderError, match=r"must stand outside") as error:
+        Stack(*layers)
+    assert why in str(error.value)
+    assert repr(Stack(*layers, strict=False)).startswith("<Stack ")
+
+
+def test_the_order_itself_is_allowed():
+    """The order of the design is accepted, and every neighbour in it is covered by a rule."""
+    assert [type(layer) for layer in full().layers] == list(ORDER)
+    named = {cls for outer, inner, _ in OUTSIDE for cls in (outer, inner)}
+    assert named == set(ORDER)
+
+
+def test_a_second_inner_concurrency_limit_is_allowed():
+    """A cap over all partitions stands inside the rate limiter."""
+    Stack(ConcurrencyLimiter(5), RateLimiter(), ConcurrencyLimiter(9), ErrorClassifier())
+
+
+def test_two_retries_are_refused():
+    """Attempts would multiply."""
+    with pytest.raises(errors.LayerOrderError, match="multiply"):
+        Stack(Retry(), Retry(), ErrorClassifier())
+
+
+def test_no_classifier_is_refused():
+    """Without a classifier no layer would react to anything."""
+    with pytest.raises(errors.LayerOrderError, match="Add ErrorClassifier"):
+        Stack(Retry())
+
+
+@pytest.mark.parametrize("thing", [Retry, 5, "retry", None])
+def test_what_is_no_layer_is_refused(thing):
+    """A class, or something that cannot be called, is told what to give."""
+    with pytest.raises(errors.ConfigurationError, match="not a layer"):
+        Stack(thing, ErrorClassifier())
+
+
+def test_what_cannot_be_called_is_no_transport():
+    """A transport that cannot be called is told what to give."""
+    with pytest.raises(errors.ConfigurationError, match="cannot be called"):
+        full().around(5)
+
+
+def test_description_reads_well():
+    """print(stack) names each layer in order, the worst case, and what fits the deadline."""
+    text = str(full())
+    names = [cls.__name__ for cls in ORDER]
+    assert [line.split()[1] for line in text.splitlines()[1:9]] == names
+    assert "worst case: 6 attempts of 60 s" in text
+    assert "cut at 120 s" in text
+    assert "600 requests per minute and 200,000 tokens per minute" in text
+    assert "1,190 calls made at once are sent within their deadline of 120 s" in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_description_of_own_layers():
+    """A user's function appears by its name."""
+
+    async def tag_team(call, call_next):
+        return await call_next(call)
+
+    assert "tag_team" in str(Stack(tag_team, ErrorClassifier()))
+
+
+def test_statistics_tell_what_is_going_on(run):
+    """The snapshot counts calls, queues, tokens, gates, circuits and outcomes."""
+    stack = Stack(
+        Retry(budget=RetryBudget()),
+        ConcurrencyLimiter(2),
+        RateLimiter(requests_per_minute=6_000, tokens_per_minute=60_000),
+        CircuitBreaker(),
+        ErrorClassifier(),
+    )
+    server = FakeServer([401], latency=1.0)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(all_at_once, lambda p: stack.around(server)(p, tokens=10), range(6))
+            await anyio.sleep(0.5)
+            during = stack.statistics()
+        return during, stack.statistics()
+
+    during, after = run(main)
+    assert (during.in_flight, during.waiting, during.calls) == (6, 4, 0)
+    assert during.slots[None].held == 2
+    assert during.allowances[None].outstanding == 2
+    assert (after.in_flight, after.calls, after.attempts) == (0, 6, 6)
+    assert after.outcomes == {Kind.AUTH: 1, Kind.OK: 5}
+    assert after.circuits[None].state == "closed"
+    assert after.budget.withdrawn == 0
+    with pytest.raises(AttributeError):
+        after.calls = 5
+
+
+def test_drain_waits_for_those_under_way(run):
+    """Draining refuses new calls, lets the others end, and says how many are left."""
+    stack = full()
+    send = stack.around(FakeServer(latency=5.0))
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, None)
+            await anyio.sleep(1)
+            assert await stack.drain(1) == 1
+            with pytest.raises(errors.Draining):
+                await send(None)
+            assert await stack.drain() == 0
+            assert stack.statistics().draining
+
+    run(main)
+
+
+def test_drain_with_nothing_under_way(run):
+    """Draining an idle stack ends at once."""
+    assert run(lambda: full().drain(5)) == 0
+
+
+def test_a_stack_around_a_stack_is_noticed(run):
+    """Two Retry layers around each other warn once, at build or at run time."""
+    inner = full().around(FakeServer())
+    with pytest.warns(errors.NestedStackWarning, match="multiply"):
+        full().around(inner)
+
+    another = full().around(FakeServer())
+
+    async def transport(payload):
+        return await another(payload)
+
+    hidden = full().around(transport)
+
+    async def main():
+        with pytest.warns(errors.NestedStackWarning, match="multiply"):
+            await hidden(None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await hidden(None)
+
+    run(main)
+
+
+def test_a_stack_without_retry_inside_is_fine(run):
+    """A second stack that does not retry multiplies nothing."""
+    inner = Stack(ConcurrencyLimiter(3), ErrorClassifier()).around(FakeServer())
+    assert run(lambda: full().around(inner)(None)) == "ok"
+
+
+def test_listeners_get_ids_without_a_logger(run):
+    """A stack with listeners and no RequestIdLogger still names its calls."""
+    seen = Remember()
+    stack = Stack(ErrorClassifier(), listeners=[seen])
+    run(lambda: stack.around(FakeServer())(None, tags={"team": "evals"}))
+    started, attempt, finished = seen.events
+    assert [e.name for e in seen.events] == ["call.started", "attempt.finished", "call.finished"]
+    assert started.request_id == attempt.request_id == finished.request_id is not None
+    assert finished.tags == {"team": "evals"}
+    assert finished.kind is Kind.OK
+
+
+def test_a_listener_that_raises_is_told_once(run, caplog):
+    """A listener with a bug is reported once and changes nothing else."""
+
+    def broken(_):
+        raise ZeroDivisionError
+
+    seen = Remember()
+    stack = Stack(ErrorClassifier(), listeners=[broken, seen])
+    results = run(lambda: all_at_once(stack.around(FakeServer()), range(5)))
+    assert results == ["ok"] * 5
+    assert len(seen.events) == 15
+    assert len([r for r in caplog.records if "listener failed" in r.message]) == 1
+
+
+def test_finished_tells_the_whole_story(run):
+    """call.finished has attempts, waits, usage and the server's ids of every attempt."""
+    from resilient_infe.testing import Faults, InfeModel, InProcessInfe
+
+    seen = Remember()
+    model = InfeModel(faults=Faults(script=[502, 502]), latency=0.5)
+    stack = Stack(Retry(uniform=lambda: 0.5), ErrorClassifier(), listeners=[seen])
+    payload = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
+    run(lambda: stack.around(InProcessInfe(model))(payload, request_id="row-17"))
+    [finished] = seen.named("call.finished")
+    assert (finished.request_id, finished.attempts) == ("row-17", 3)
+    assert finished.sent_for == pytest.approx(1.5)
+    assert finished.waited == pytest.approx(0.5 + 1.0)
+    assert finished.usage.total_tokens > 0
+    assert finished.server_request_ids == ("infe-00000001", "infe-00000002", "infe-00000003")
+
+
+def test_the_same_stack_in_one_run_after_another():
+    """A stack used in one asyncio.run serves the next, and trio after it."""
+    from resilient_infe.testing import run_virtually
+
+    stack = presets.batch(requests_per_minute=600)
+    send = stack.around(FakeServer(latency=0.1))
+    for backend in ("asyncio", "asyncio", "trio", "trio", "asyncio"):
+        results = run_virtually(lambda: all_at_once(send, range(15)), backend)
+        assert results == ["ok"] * 15
+    assert stack.statistics().calls == 75
