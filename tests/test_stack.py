@@ -116,11 +116,8 @@ def test_odd_call_values_are_refused(options, run):
     """A value that cannot be is told before anything is sent."""
     with pytest.raises(errors.ConfigurationError, match=r"tokens|deadline"):
         full().around(FakeServer())(None, **options)
-    with (
-        pytest.raises(errors.ConfigurationError, match=r"tokens|deadline"),
-        call_options(**options),
-    ):
-        pass
+    with pytest.raises(errors.ConfigurationError, match=next(iter(options))):
+        call_options(**options).__enter__()
 
 
 @pytest.mark.parametrize(("outer", "inner", "why"), OUTSIDE)

@@ -65,10 +65,10 @@ class InfeServer:
         asked = ModelRequest(body, headers.get("authorization"), headers.get("x-client-request-id"))
         reply = self.model.handle(asked, now)
         await asyncio.sleep(max(0.0, now + reply.delay - runtime.now()))
-        if reply.broken == "reset":
-            return _reset(request)
         if reply.chunks is not None:
             return await _streamed(request, reply, runtime)
+        if reply.broken == "reset":
+            return _reset(request)
         return await _plain(request, reply)
 
     async def _models(self, _: web.Request) -> web.Response:

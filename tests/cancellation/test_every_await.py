@@ -1,13 +1,14 @@
 """Cancel at every await: whatever a call is doing when it is cancelled, nothing is left behind.
 
-A victim call runs among others through a stack. In one run after another it is cancelled at its first
-suspension, its second, and so on until it ends before the cancellation comes; each time both while it
-waits and in the very instant in which it was granted what it waited for. Afterwards every slot,
-reservation and probe must be home, and the next calls must go through.
+A victim call runs among others through a stack. In one run after another it is cancelled at its
+first suspension, its second, and so on until it ends before the cancellation comes; each time both
+while it waits and in the very instant in which it was granted what it waited for. Afterwards every
+slot, reservation and probe must be home, and the next calls must go through.
 """
 
 from __future__ import annotations
 
+import contextlib
 import types
 
 import anyio
@@ -87,10 +88,8 @@ async def scenario(make, at, delay):
     cancelled = []
 
     async def other():
-        try:
+        with contextlib.suppress(Exception):  # what becomes of the others is not the question
             await send({"n": "other"}, tokens=60)
-        except Exception:  # noqa: S110  # what becomes of the others is not the question
-            pass
 
     async def victim():
         def cancel():
@@ -104,11 +103,8 @@ async def scenario(make, at, delay):
             await anyio.sleep(delay)
             scope.cancel()
 
-        with anyio.CancelScope() as scope:
-            try:
-                await awaited(send({"n": "victim"}, tokens=60), at, cancel)
-            except Exception:  # noqa: S110
-                pass
+        with anyio.CancelScope() as scope, contextlib.suppress(Exception):
+            await awaited(send({"n": "victim"}, tokens=60), at, cancel)
 
     async with anyio.create_task_group() as group:
         for start in (other, victim, other):
@@ -131,7 +127,7 @@ async def scenario(make, at, delay):
 @pytest.mark.parametrize("name", list(STACKS))
 @pytest.mark.parametrize("delay", [None, 0.0, 0.75])
 def test_nothing_is_left_behind(name, delay, run):
-    """Cancelled at its k-th suspension, at once or in the instant of a grant, a call leaves nothing."""
+    """Cancelled at its k-th suspension, at once or as it is granted, a call leaves nothing."""
     for at in range(1, 40):
         if not run(lambda at=at: scenario(STACKS[name], at, delay)):
             assert at > 1, "the victim was never suspended: the test shows nothing"

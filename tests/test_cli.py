@@ -1,0 +1,73 @@
+"""The command line: what it prints, what it refuses, and the demonstration itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from resilient_infe.cli import main
+from resilient_infe.demo import demonstrate
+
+pytestmark = pytest.mark.network
+
+
+def test_serve_prints_its_address_and_stops_by_itself():
+    """`serve --port 0 --for` prints one address and ends."""
+    command = [sys.executable, "-m", "resilient_infe", "serve", "--port", "0", "--for", "0.05"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.startswith("http://127.0.0.1:")
+    assert done.stdout.endswith("/v1\n")
+
+
+def test_serve_takes_every_switch():
+    """All switches of the stand-in can be given on the command line."""
+    assert main(["serve", "--for", "0.01", "--requests-per-minute", "600", "--tokens-per-minute",
+                 "9000", "--style", "sliding", "--burst", "2", "--concurrency", "5", "--headers",
+                 "--retry-after", "exact", "--charge-rejected", "--error", "500=0.1", "--break",
+                 "cut=0.1", "--outage", "1:2", "--hang", "3:4", "--latency", "0.1",
+                 "--seconds-per-token", "0.01", "--output-tokens", "5", "--model", "m",
+                 "--api-key", "k", "--seed", "3"]) == 0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["serve", "--error", "oops=0.1"], "STATUS=SHARE"),
+        (["serve", "--break", "bent=0.1"], "use one of"),
+    ],
+)
+def test_what_cannot_be_is_told(arguments, told, capsys):
+    """A wrong value ends with code 2 and a sentence that says what to give."""
+    assert main(arguments) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("odd", ["--error=500", "--error=500=2", "--outage=9:5",
+                                 "--requests-per-minute=0"])  # fmt: skip
+def test_values_out_of_range_are_told(odd, capsys):
+    """A value out of its range is refused before anything starts."""
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", odd])
+    assert ended.value.code == 2
+    assert odd.split("=")[0] in capsys.readouterr().err
+
+
+def test_the_demonstration(capsys):
+    """Fewer calls than `make demo`, the same claim: none lost, and hardly a 429."""
+    code = demonstrate(calls=150, concurrency=64, requests_per_minute=30_000, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert [row[""] for row in rows] == ["resilient_infe", "asyncio.gather",
+                                         "semaphore + 3 retries"]  # fmt: skip
+    assert (rows[0]["calls"], rows[0]["answered"], rows[0]["lost"]) == ("150", "150", "0")
+
+
+def test_the_table_reads_well(capsys):
+    """The table names the three ways and what was lost by each."""
+    demonstrate(calls=20, concurrency=10, requests_per_minute=60_000)
+    shown = capsys.readouterr().out
+    assert "by the server's books" in shown
+    assert "asyncio.gather lost:" in shown
