@@ -42,9 +42,13 @@ def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
         line += f": {total:.4g} s and the waits for slots and rate"
     if deadline is not None:
         line += f"; cut at {deadline:g} s"
+    if retry:
+        line += (
+            f"; a server's hint counts instead of a backoff, up to {retry.schedule.max_hint:g} s"
+        )
     yield line
     if retry and retry.schedule.wait_out_refusals:
-        yield "refusals and rate limits are waited out on top, and use up no attempts"
+        yield "refusals and 429s are waited out on top, and use up no attempts"
     rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
     span = 60.0 if deadline is None else deadline
     admitted = rate.allowances.sample().admits_within(span) if rate else None
@@ -54,6 +58,6 @@ def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
         yield f"at this rate {admitted:,.0f} calls are sent in the first minute"
     else:
         yield (
-            f"at this rate {admitted:,.0f} calls made at once are sent within their deadline of "
-            f"{deadline:g} s; the others are refused at once"
+            f"at this rate at most {admitted:,.0f} calls can be sent within a deadline of "
+            f"{deadline:g} s"
         )

@@ -35,7 +35,7 @@ class NestedStackWarning(UserWarning):
 
 
 class Refused(ResilienceError):
-    """The stack itself refused to send: no attempt was made.
+    """The stack itself refused to send, or to go on.
 
     Args:
         message: what happened and what to do.

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from .verdict import Kind, Usage
+from .verdict import Kind, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,11 @@ class Event:
     """The base of every event; `name` is stable and may be matched on."""
 
     name: ClassVar[str] = "event"
-    routine: ClassVar[bool] = False
+
+    @property
+    def routine(self) -> bool:
+        """Whether it happens on every call, so that a listener may well not want it."""
+        return False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, those that are None left out."""
@@ -34,10 +37,14 @@ class CallStarted(Event):
     """A call entered the stack."""
 
     name: ClassVar[str] = "call.started"
-    routine: ClassVar[bool] = True
     request_id: str | None
     partition: str | None
     tags: Mapping[str, Any]
+
+    @property
+    def routine(self) -> bool:
+        """It happens on every call."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,6 @@ class AttemptFinished(Event):
     """One attempt was sent and has ended; `sent_for` is its duration in seconds."""
 
     name: ClassVar[str] = "attempt.finished"
-    routine: ClassVar[bool] = True
     request_id: str | None
     partition: str | None
     attempt: int
@@ -57,6 +63,11 @@ class AttemptFinished(Event):
     server_request_id: str | None
     usage: Usage | None
     sent_for: float
+
+    @property
+    def routine(self) -> bool:
+        """It happens on every call."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +100,16 @@ class RateWaiting(Event):
     """A call waits for the rate limit, for at least `delay` seconds, because of `reason`."""
 
     name: ClassVar[str] = "rate.waiting"
-    routine: ClassVar[bool] = True
     request_id: str | None
     partition: str | None
     delay: float
     reason: str
     waiting: int
+
+    @property
+    def routine(self) -> bool:
+        """It happens on every call."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +170,6 @@ class CallFinished(Event):
     """A call left the stack: `waited` seconds in queues and sleeps, `sent_for` in attempts."""
 
     name: ClassVar[str] = "call.finished"
-    routine: ClassVar[bool] = True
     request_id: str | None
     partition: str | None
     kind: Kind
@@ -165,6 +179,11 @@ class CallFinished(Event):
     usage: Usage | None
     server_request_ids: tuple[str, ...]
     tags: Mapping[str, Any]
+
+    @property
+    def routine(self) -> bool:
+        """A success is routine; a failure is not."""
+        return self.kind is Kind.OK
 
 
 Listener = Callable[[Event], None]
@@ -192,6 +211,8 @@ class Emitter:
         """Tell every listener of `event`."""
         for listener in self.listeners:
             try:
+                if event.routine and not getattr(listener, "routine", True):
+                    continue
                 listener(event)
             except Exception as error:
                 self._report(listener, error)

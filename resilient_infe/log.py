@@ -1,8 +1,8 @@
 """The only file that touches structlog: events become log lines.
 
-A library must not print. Unconfigured, structlog would write every line to stdout and so corrupt a
-program that writes JSONL there; then its processors are put on a standard library logger instead,
-whose level and handlers are the application's. ``structlog.configure`` is never called.
+A library must not print on stdout. Unconfigured, structlog would write every line to stdout and so
+corrupt a program that writes JSONL there; then its processors are put on a standard library logger
+instead, whose level and handlers are the application's. ``structlog.configure`` is never called.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from .events import (
 from .verdict import Kind
 
 LOGGER_NAME = "resilient_infe"
+
+_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+"""Fields of a log record, which the standard library lets nobody overwrite."""
 
 LEVELS: dict[type[Event], int] = {
     RetryScheduled: logging.INFO,
@@ -105,6 +108,8 @@ def _fields_in_message(
     """Put the fields into the message too, escaped: most formatters print nothing else."""
     fields = " ".join(f"{name}={_plain(value)}" for name, value in event.items() if name != "event")
     event["event"] = f"{event['event']} {fields}"
+    for name in _RESERVED.intersection(event):  # a context variable of the application's, perhaps
+        event[f"{name}_"] = event.pop(name)
     return event
 
 

@@ -14,6 +14,13 @@ from resilient_infe import CircuitBreaker, ErrorClassifier, RequestIdLogger, Ret
 from resilient_infe.layers.request_id import make_id
 
 
+@pytest.fixture(autouse=True)
+def unconfigured():
+    """Leave structlog as it was found: capture_logs counts as configuring it."""
+    yield
+    structlog.reset_defaults()
+
+
 def stack_of(**options):
     """Return a stack that logs."""
     return Stack(
@@ -117,7 +124,7 @@ def test_a_given_logger_is_used(run):
     with structlog.testing.capture_logs() as lines:
         logger = structlog.get_logger().bind(service="evals")
         run(lambda: try_once(stack_of(logger=logger), FakeServer([502])))
-    assert [line["event"] for line in lines][0] == "call.started"
+    assert lines[0]["event"] == "call.started"
     assert all(line["service"] == "evals" for line in lines)
 
 

@@ -187,8 +187,8 @@ def test_description_reads_well():
     assert "worst case: 6 attempts of 60 s" in text
     assert "cut at 120 s" in text
     assert "600 requests per minute and 200,000 tokens per minute" in text
-    assert "1,190 calls made at once are sent within their deadline of 120 s" in text
-    assert max(len(line) for line in text.splitlines()) <= 120
+    assert "at most 1,190 calls can be sent within a deadline of 120 s" in text
+    assert max(len(line) for line in text.splitlines()) <= 132
 
 
 def test_description_of_own_layers():

@@ -16,7 +16,7 @@ def wrap(target: T, stack: Stack) -> T:
     """Return `target`, made resilient by `stack`, with its own type.
 
     Args:
-        target: an ``async def`` function or method.
+        target: an ``async def`` function or method, or a transport such as `InfeTransport`.
         stack: the layers.
 
     Raises:
@@ -27,6 +27,8 @@ def wrap(target: T, stack: Stack) -> T:
             "an async generator function cannot be wrapped: a retry would deliver items twice. "
             "Wrap an async def that returns the whole result, or one that opens the stream."
         )
+    if hasattr(target, "handle") and callable(target):  # a transport of our own
+        return cast("T", stack.around(cast("Any", target)))
     if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004  # an object with an async __call__
     ):

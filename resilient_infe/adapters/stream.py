@@ -18,7 +18,7 @@ from .. import aio
 from ..call import Call, Hold
 from ..errors import DeadlineExceeded, ResilienceError, StreamBroken
 from ..policies.classify import usage_of
-from ..verdict import Usage
+from ..verdict import Kind, Usage, Verdict
 from .sse import SSEDecoder
 
 DONE = "[DONE]"
@@ -69,7 +69,7 @@ class InfeStream:
         self._decoder = SSEDecoder()
         self._ready: deque[str] = deque()
         self._whole = False
-        self._deadline = call.deadline
+        self._call = call
         self._runtime = aio.current(call.runtime)
         hold = self._hold = call.hold = Hold()
 
@@ -122,8 +122,7 @@ class InfeStream:
         except (ValueError, RecursionError):
             chunk = None
         if not isinstance(chunk, dict) or chunk.get("error"):
-            self._close()
-            raise StreamBroken("the stream holds an error or something that is no chunk")
+            raise self._broken("the stream holds an error, or something that is no chunk")
         self.usage = usage_of(chunk) or self.usage
         if any(isinstance(c, dict) and c.get("finish_reason") for c in chunk.get("choices") or ()):
             self._whole = True
@@ -137,17 +136,14 @@ class InfeStream:
             self._close()
             raise
         except (aiohttp.ClientError, OSError) as error:
-            self._close()
-            raise StreamBroken(
-                f"the connection broke mid-stream: {type(error).__name__}"
-            ) from error
+            raise self._broken(f"the connection broke: {type(error).__name__}") from error
         except BaseException:
             self._close()
             raise
         if not block:
-            self._close()
             if not self._whole:
-                raise StreamBroken("the stream ended before it was whole: no [DONE] came")
+                raise self._broken("the stream ended before it was whole: no [DONE] came")
+            self._close()
 
     async def _finish(self) -> None:
         """Read the little that follows the last event, so that the connection is used again."""
@@ -161,13 +157,19 @@ class InfeStream:
             self._close()
 
     async def _read(self) -> bytes:
-        if self._deadline is None:
+        if self._call.deadline is None:
             return await self._body.readany()
-        left = self._deadline - self._runtime.now()
+        left = self._call.deadline - self._runtime.now()
         if left > 0:
             with self._runtime.cut_off_after(left):
                 return await self._body.readany()
         raise DeadlineExceeded("the call's deadline passed while its stream was read")
+
+    def _broken(self, what: str) -> StreamBroken:
+        """Close the stream as failed: the call's outcome is no success any more."""
+        self._call.verdict = Verdict(Kind.TRANSIENT, error=StreamBroken.__name__)
+        self._close()
+        return StreamBroken(f"{what}; what came before it is whole, nothing is sent again")
 
     def _close(self) -> None:
         if self._hold.closed:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded
+from .note import note
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -49,10 +50,12 @@ class Deadline:
         if seconds > 0:
             with call.runtime.cut_off_after(seconds):
                 return await call_next(call)
-        raise DeadlineExceeded(
-            f"the deadline passed after {call.runtime.now() - call.started:.3g} s, with "
-            f"{call.sends} attempts sent"
-        ).on(call)
+        advice = None if call.verdict is None else call.verdict.advice
+        error = DeadlineExceeded(
+            f"the call's deadline passed after {call.runtime.now() - call.started:.3g} s"
+        )
+        error.add_note(note(call, None, advice))
+        raise error.on(call)
 
     def describe(self) -> str:
         """Say the bound."""

@@ -88,7 +88,7 @@ class RateLimiter:
         estimate: Callable[[Any], float] = estimate_tokens,
     ) -> None:
         """Make the allowance if only its numbers are given."""
-        numbers = requests_per_minute is not None or tokens_per_minute is not None or share != 1.0
+        numbers = (requests_per_minute, tokens_per_minute, share, burst) != (None, None, 1.0, 1.0)
         if allowance is not None and numbers:
             raise ConfigurationError("give RateLimiter an Allowance or the numbers, not both")
         if allowance is None:

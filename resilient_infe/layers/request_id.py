@@ -17,7 +17,7 @@ from ..call import Call, Handler
 from ..events import CallFinished, CallStarted, Emitter, Listener
 from ..log import LogListener
 from ..policies.classify import clean_id
-from ..verdict import Kind
+from ..verdict import Kind, Usage
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -74,7 +74,10 @@ class RequestIdLogger:
         except BaseException as error:
             self._finish(call, emit, error)
             raise
-        self._finish(call, emit, None)
+        if call.hold is None:
+            self._finish(call, emit, None)
+        else:
+            call.hold.on_close(lambda usage: self._finish(call, emit, None, usage))
         return result
 
     def describe(self) -> str:
@@ -99,11 +102,19 @@ class RequestIdLogger:
         loud.routine = True
         return quiet, loud
 
-    def _finish(self, call: Call[Any], emit: Emitter, error: BaseException | None) -> None:
+    def _finish(
+        self,
+        call: Call[Any],
+        emit: Emitter,
+        error: BaseException | None,
+        usage: Usage | None = None,
+    ) -> None:
         kind = outcome_of(call, error)
         if kind is Kind.OK and not emit.routine:
             return
         verdict = call.verdict
+        if usage is None and verdict is not None:
+            usage = verdict.usage
         elapsed = call.runtime.now() - call.started
         emit(
             CallFinished(
@@ -113,7 +124,7 @@ class RequestIdLogger:
                 attempts=call.sends,
                 waited=max(0.0, elapsed - call.sent_for),
                 sent_for=call.sent_for,
-                usage=None if verdict is None else verdict.usage,
+                usage=usage,
                 server_request_ids=call.server_request_ids,
                 tags=call.tags,
             )

@@ -18,6 +18,7 @@ from ..policies.backoff import ExponentialBackoff
 from ..policies.budget import RetryBudget
 from ..policies.schedule import KindRule, Progress, RetrySchedule, Stop
 from ..verdict import Kind, Verdict
+from .note import note
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -151,7 +152,7 @@ class Retry:
         self, call: Call[Any], verdict: Verdict, error: BaseException | None, reason: str | None
     ) -> None:
         if error is not None and call.sends:
-            error.add_note(_note(call, verdict, reason))
+            error.add_note(note(call, reason, verdict.advice))
         if reason is not None and call.emit is not None:
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
@@ -161,17 +162,3 @@ class Retry:
 def _forget(call: Call[Any]) -> None:
     """Make the call ready for an attempt: what the last one left does not count any more."""
     call.verdict = call.reply = call.hold = None
-
-
-def _note(call: Call[Any], verdict: Verdict, reason: str | None) -> str:
-    attempts = "1 attempt" if call.sends == 1 else f"{call.sends} attempts"
-    parts = [f"resilient_infe: {attempts} in {call.runtime.now() - call.started:.3g} s"]
-    if reason:
-        parts.append(f"gave up: {reason}")
-    if verdict.advice:
-        parts.append(verdict.advice)
-    if call.request_id:
-        parts.append(f"request id: {call.request_id}")
-    if call.server_request_ids:
-        parts.append(f"x-request-id: {', '.join(call.server_request_ids)}")
-    return "; ".join(parts)

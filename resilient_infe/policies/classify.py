@@ -193,8 +193,14 @@ def classify_exception(error: BaseException) -> Verdict:
     if names & _FATAL:
         advice = "the connection's certificate or address is wrong: check the base URL and the CA"
         return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
+    if names & _REFUSED_BEFORE_SENDING:
+        return Verdict(Kind.INVALID, error=name, advice=_FIX, sent=False)
     if any(isinstance(leaf, ExceptionGroup) for leaf in leaves) and not names & _KNOWN:
         return Verdict(Kind.UNKNOWN, error=name)
+    return _of_connection(names, name)
+
+
+def _of_connection(names: set[str], name: str) -> Verdict:
     if names & _NEVER_SENT:
         advice = "the server cannot be reached: check the base URL and that it is up"
         return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice, sent=False)
@@ -212,6 +218,7 @@ _FATAL = frozenset(
      "InvalidURL", "InvalidUrlClientError", "UnsupportedProtocol", "NonHttpUrlClientError",
      "TooManyRedirects", "ClientConnectorSSLError")
 )  # fmt: skip
+_REFUSED_BEFORE_SENDING = frozenset(("InvalidRequestError", "ConfigurationError"))
 _NEVER_SENT = frozenset(
     ("ConnectionRefusedError", "gaierror", "ClientConnectorError", "ClientConnectorDNSError",
      "ConnectError", "ConnectTimeout", "ConnectionTimeoutError", "PoolTimeout", "NeverSentError")

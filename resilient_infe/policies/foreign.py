@@ -37,6 +37,8 @@ def reply_of_exception(error: BaseException) -> Reply | None:
         if status is None:
             return None
         headers: Any = getattr(response, "headers", None) or getattr(error, "headers", None)
+        if headers is None:
+            headers = _stated(error)
         return Reply(status, headers if hasattr(headers, "get") else {}, _body(error))
     except Exception:  # a foreign object's properties may raise anything
         return None
@@ -48,6 +50,17 @@ def _status(subject: Any) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool) and 100 <= value < 600:
             return int(value)
     return None
+
+
+def _stated(error: BaseException) -> dict[str, str]:
+    """Return as headers what a typed error of our own kept of them."""
+    hint, request_id = getattr(error, "retry_after", None), getattr(error, "request_id", None)
+    headers = {}
+    if isinstance(hint, int | float) and 0 < hint < 1e9:
+        headers["retry-after"] = f"{hint:.6f}"
+    if isinstance(request_id, str):
+        headers["x-request-id"] = request_id
+    return headers
 
 
 def _body(error: BaseException) -> Any:

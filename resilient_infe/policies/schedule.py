@@ -26,7 +26,7 @@ class KindRule:
     """How one kind of outcome is tried again.
 
     Args:
-        backoff: the delays, or None for those of the `Retry` itself.
+        backoff: the delays, or None for those of the table (429) or of the `Retry` itself.
         max_retries: retries for outcomes of this kind, or None for no bound but `max_attempts`.
         counted: whether such an attempt uses up one of `max_attempts`.
     """
@@ -107,10 +107,12 @@ class RetrySchedule:
 
     def rule(self, kind: Kind) -> KindRule | None:
         """Return the rule of a kind, its backoff filled in, or None for never."""
-        rule = self.rules[kind] if kind in self.rules else RULES.get(kind)
+        usual = RULES.get(kind)
+        rule = self.rules.get(kind, usual)
         if rule is None or rule.backoff is not None:
             return rule
-        return replace(rule, backoff=self.backoff)
+        own = usual.backoff if usual is not None else None
+        return replace(rule, backoff=own or self.backoff)
 
     def decide(
         self,
@@ -161,7 +163,9 @@ class RetrySchedule:
             rule = replace(rule, max_retries=None, counted=False)
         made = progress.retries[verdict.kind] = progress.retries.get(verdict.kind, 0) + 1
         progress.counted += rule.counted
-        bound = STATUS_RETRIES.get(verdict.status or 0, rule.max_retries)
+        bound = rule.max_retries
+        if verdict.kind not in self.rules:
+            bound = STATUS_RETRIES.get(verdict.status or 0, bound)
         if bound is not None and made > bound:
             return Stop(f"{bound} retries are the most for {verdict.kind}")
         if progress.counted >= self.max_attempts:
@@ -178,7 +182,7 @@ class RetrySchedule:
         worst = 0.0
         for kind in Kind:
             rule = self.rule(kind)
-            if rule is None or rule.backoff is None:
+            if rule is None or rule.backoff is None or not rule.counted:
                 continue
             retries = self.max_attempts - 1
             if rule.max_retries is not None:

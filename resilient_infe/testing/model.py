@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..policies.classify import STATUSES
 from ..policies.estimate import estimate_tokens
 from .books import Books
 from .limits import ServerLimit, Style, make_limit
@@ -25,6 +24,9 @@ RetryAfter = Literal["none", "exact", "rounded", "lying"]
 
 Break = Literal["cut", "reset", "garbage", "html", "slow"]
 """How a reply breaks: cut half-way, reset, invalid JSON, a gateway's page, or byte by byte."""
+
+HUNG = 1e6
+"""Seconds that a request hangs for."""
 
 TABLE: dict[int, tuple[str, str]] = {
     400: ("invalid_request_error", "invalid_request_error"),
@@ -106,7 +108,7 @@ class InfeModel:
         burst: seconds of the rate that a bucket holds; 1.
         concurrency: requests in progress at most, or None.
         headers: whether ``x-ratelimit-*`` is sent.
-        retry_after: what a 429 tells.
+        retry_after: what a 429 and a 503 tell.
         charge_rejected: whether a rejected request uses up the limit too.
         faults: what goes wrong.
         latency: seconds before every reply.
@@ -174,8 +176,9 @@ class InfeModel:
             self._break(reply)
             end = now + reply.delay + reply.chunk_gap * len(reply.chunks or ())
             heapq.heappush(self._ends, end)
-        # A reply that is broken on its way was no answer.
-        status = 0 if reply.broken in ("cut", "reset", "garbage", "html") else reply.status
+        # A reply that is broken on its way was no answer, and neither is silence.
+        unanswered = reply.broken in ("cut", "reset", "garbage", "html") or reply.delay >= HUNG
+        status = 0 if unanswered else reply.status
         self.books.replied(status, tokens, request.client_id)
         return reply
 
@@ -205,7 +208,7 @@ class InfeModel:
     def _out_of_order(self, now: float) -> ModelReply | None:
         since = now - (self.books.first or 0.0)
         if any(start <= since < end for start, end in self.faults.hangs):
-            return self._error(504, "hung", delay=1e6)
+            return self._error(504, "hung", delay=HUNG)
         if any(start <= since < end for start, end in self.faults.outages):
             return self._error(503, "outage")
         return None
@@ -284,8 +287,7 @@ class InfeModel:
         self, status: int, message: str, *, delay: float | None = None, wait: float = 1.0
     ) -> ModelReply:
         kind, code = TABLE.get(status, ("server_error", "api_error"))
-        advice = STATUSES[status].advice if status in STATUSES else ""
-        body = {"error": {"message": f"{message} ({advice})", "type": kind, "code": code}}
+        body = {"error": {"message": message, "type": kind, "code": code}}
         headers = {} if status not in (429, 503) else self._hint(wait)
         return ModelReply(status, headers, body, self._latency if delay is None else delay)
 

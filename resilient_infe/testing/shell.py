@@ -9,7 +9,7 @@ from typing import Any
 from .. import aio
 from ..adapters.replies import error_of, malformed
 from ..call import Call, Reply
-from ..errors import TransportError
+from ..errors import ConfigurationError, TransportError
 from .model import InfeModel, ModelReply, ModelRequest
 
 
@@ -20,7 +20,7 @@ class InProcessInfe:
         model: the stand-in's state.
         api_key: what is sent as the key.
 
-    State: the model's; `ended` counts the attempts that were cancelled while it thought.
+    State: the model's; `cancelled` counts the attempts that were cancelled while it thought.
     """
 
     def __init__(self, model: InfeModel, api_key: str = "sk-test") -> None:
@@ -35,6 +35,8 @@ class InProcessInfe:
 
     async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
         """Send a call's payload; put the reply on the call."""
+        if call.payload.get("stream"):
+            raise ConfigurationError("in process there are no streams: use testing.server")
         runtime = aio.current(call.runtime)
         request = ModelRequest(dict(call.payload), self._authorization, call.request_id)
         now = runtime.now()

@@ -207,6 +207,7 @@ def test_without_any_limit_everything_is_granted():
     allowance = Allowance()
     assert all(allowance.reserve(0.0, 1e6).granted for _ in range(1_000))
     assert not allowance.counts_tokens
+    assert allowance.admits_within(60.0) is None
     told = allowance.statistics(0.0)
     assert told.requests_per_minute is told.tokens_left is None
     assert allowance.earliest(5.0, 1e6) == 5.0
@@ -572,6 +573,13 @@ def test_waking_at_the_promised_instant_always_makes_progress(
     instants = [reservation.granted_at for reservation in waiting]
     assert instants == sorted(instants)
     assert all(reservation.granted for reservation in waiting)
+
+
+def test_it_tells_how_many_requests_fit_into_a_time():
+    """From a full start a minute admits just the limit."""
+    allowance = Allowance(600)
+    assert allowance.admits_within(0.0) == 10
+    assert allowance.admits_within(60.0) == pytest.approx(600)
 
 
 def test_statistics_tell_the_whole_state():

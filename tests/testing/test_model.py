@@ -144,7 +144,7 @@ def test_rate_headers(shell):
         await Stack(look, ErrorClassifier()).around(transport)(ASK)
 
     shell(model, test)
-    [limit] = verdicts[0].limits if shell is over_http else verdicts[0].limits
+    [limit] = verdicts[0].limits
     assert (limit.dimension, limit.limit, limit.remaining) == ("requests", 60.0, 59.0)
     assert 0 < limit.reset <= 60
 

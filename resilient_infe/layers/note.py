@@ -1,0 +1,22 @@
+"""The note (PEP 678) that an exception carries to its caller: what was tried, what to quote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..call import Call
+
+
+def note(call: Call[Any], reason: str | None, advice: str | None) -> str:
+    """Return one line with the attempts, the time, the reason to stop, the advice and the ids."""
+    attempts = "1 attempt" if call.sends == 1 else f"{call.sends} attempts"
+    parts = [f"resilient_infe: {attempts} in {call.runtime.now() - call.started:.3g} s"]
+    if reason:
+        parts.append(f"gave up: {reason}")
+    if advice:
+        parts.append(advice)
+    if call.request_id:
+        parts.append(f"request id: {call.request_id}")
+    if call.server_request_ids:
+        parts.append(f"x-request-id: {', '.join(call.server_request_ids)}")
+    return "; ".join(parts)
