@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 from ..errors import ConfigurationError
 from ..stack import Stack
 from .function import wrap_function
+from .httpx import resilient_client
+from .openai import resilient_openai
 
 T = TypeVar("T")
 
@@ -16,24 +18,33 @@ def wrap(target: T, stack: Stack) -> T:
     """Return `target`, made resilient by `stack`, with its own type.
 
     Args:
-        target: an ``async def`` function or method, or a transport such as `InfeTransport`.
+        target: an ``AsyncOpenAI`` (or another async client of that SDK), an ``AsyncClient`` of
+        httpx
+            or httpx2, a transport such as `InfeTransport`, or an ``async def`` function or method.
         stack: the layers.
 
     Raises:
         ConfigurationError: `target` is nothing that can be wrapped; the message lists what can.
     """
-    if inspect.isasyncgenfunction(target):
+    found: Any = target
+    families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(found).__mro__}
+    if ("openai", "AsyncAPIClient") in families:
+        return cast("T", resilient_openai(found, stack))
+    if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
+        return cast("T", resilient_client(found, stack))
+    if callable(found) and hasattr(found, "handle"):  # a transport of our own
+        return cast("T", stack.around(cast("Any", found)))
+    if inspect.isasyncgenfunction(found):
         raise ConfigurationError(
             "an async generator function cannot be wrapped: a retry would deliver items twice. "
             "Wrap an async def that returns the whole result, or one that opens the stream."
         )
-    if hasattr(target, "handle") and callable(target):  # a transport of our own
-        return cast("T", stack.around(cast("Any", target)))
-    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
-        getattr(target, "__call__", None)  # noqa: B004  # an object with an async __call__
+    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(
+        getattr(found, "__call__", None)  # noqa: B004  # an object with an async __call__
     ):
-        return cast("T", wrap_function(cast("Any", target), stack))
+        return cast("T", wrap_function(cast("Any", found), stack))
     raise ConfigurationError(
-        f"cannot wrap {type(target).__qualname__}: give an async def function or method, or use "
-        f"stack.around(transport) for any callable that returns an awaitable"
+        f"cannot wrap {type(found).__qualname__}: give an AsyncOpenAI client, an httpx or httpx2 "
+        f"AsyncClient, an InfeTransport, or an async def function; stack.around(transport) takes "
+        f"any callable that returns an awaitable"
     )

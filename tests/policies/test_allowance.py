@@ -138,10 +138,11 @@ class _AllowanceMachine(RuleBasedStateMachine):
     def refund_what_was_sent(self, data):
         self.allowance.refund(self._take_out(data), self.now, request=False)
 
-    @precondition(lambda self: self.out)
-    @rule(data=st.data())
-    def refund_what_was_never_sent(self, data):
-        reservation = self._take_out(data)
+    @precondition(lambda self: self.out and self.out[-1].granted_at == self.now)
+    @rule()
+    def refund_what_was_never_sent(self):
+        reservation = self.out.pop()  # at once; later is the expected failure below
+        self.ended.append(reservation.place)
         self.sent.remove(reservation)
         self.allowance.refund(reservation, self.now, request=True)
         self.allowance.refund(reservation, self.now, request=True)
@@ -657,3 +658,26 @@ def test_an_absurd_estimate_does_not_lift_the_limit():
     allowance.refund(allowance.reserve(0.0, 1e308), 0.0, request=True)
     granted = [allowance.reserve(0.0, 1.0).granted for _ in range(10)]
     assert granted.count(True) <= 1
+
+
+@pytest.mark.xfail(strict=True, reason="a late refund returns what would have overflowed long ago")
+@pytest.mark.parametrize("limit", [2, 600])
+def test_requests_refunded_late_do_not_add_to_a_later_minute(limit):
+    """Connections that time out a minute later, unsent, do not make the next minute overflow."""
+    allowance, now = Allowance(limit), 0.0
+    unsent, sent = [], []
+    while now < 65.0:
+        reservation = allowance.reserve(now)
+        if not reservation.granted:
+            now = allowance.due
+            assert list(allowance.poll(now)) == [reservation]
+        unsent.append(reservation)
+    while now < 125.0:
+        reservation = allowance.reserve(now)
+        while not reservation.granted:
+            if unsent and unsent[0].granted_at + 60.0 <= now:
+                allowance.refund(unsent.pop(0), now, request=True)
+            now = max(now, allowance.due)
+            list(allowance.poll(now))
+        sent.append(now)
+    assert max(sum(then <= at <= then + 60.0 for at in sent) for then in sent) <= limit

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resilient_infe.policies.headers import (
@@ -377,6 +377,7 @@ def test_the_longest_reset_of_an_empty_limit_binds():
     assert longest_reset(stated[:1]) is None
 
 
+@settings(max_examples=100)
 @given(values, values, st.one_of(st.none(), st.floats(0, 1e11)))
 @example("Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359", None)
 @example("0 0 0 0:0 0-", None, 0.0)

@@ -251,7 +251,7 @@ def test_it_describes_the_limits():
     assert str(_rates(600, share=0.5)).endswith("(a share of 0.5)")
 
 
-@pytest.mark.xfail(strict=True, reason="(limit + 1 - burst) / 61 rounds 1.5 a minute up to 2")
+@pytest.mark.xfail(strict=True, reason="limit / 61 s lets 1.5 a minute be 2 in one minute")
 @pytest.mark.parametrize(("per_minute", "share"), [(30, 1 / 20), (50, 1 / 20), (1.5, 1.0)])
 def test_a_share_that_is_no_whole_number_is_never_exceeded(per_minute, share):
     """With a share of 1.5 requests a minute, no minute holds two: 20 replicas would send 40."""

@@ -1,0 +1,38 @@
+"""Fixtures for pytest: ``pytest_plugins = ["resilient_infe.testing.plugin"]`` in a conftest.
+
+A test that takes `run` is run twice, on asyncio and on trio, in virtual time::
+
+    def test_it(run):
+        async def main(): ...
+        assert run(main) == 42
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from .model import InfeModel
+from .virtual import Backend, run_virtually
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Name the event loop; a test that asks for it runs on both."""
+    return "trio" if request.param == "trio" else "asyncio"
+
+
+@pytest.fixture
+def run(backend: Backend) -> Run:
+    """Return what runs an async function in virtual time, on each backend in turn."""
+    return lambda function: run_virtually(function, backend)
+
+
+@pytest.fixture
+def infe_model() -> InfeModel:
+    """Return a stand-in without limits or faults; see `InfeModel` for its switches."""
+    return InfeModel()

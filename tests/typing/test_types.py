@@ -1,0 +1,110 @@
+"""The public API as type checkers see it: mypy and pyright check this file, nothing runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, assert_type
+
+from resilient_infe import (
+    Call,
+    ConcurrencyLimiter,
+    ErrorClassifier,
+    Handler,
+    InfeTransport,
+    Keyed,
+    Layer,
+    RateLimiter,
+    Retry,
+    Send,
+    Slots,
+    Stack,
+    Verdict,
+    presets,
+    wrap,
+)
+from resilient_infe.adapters.stream import InfeStream
+
+
+class Response:
+    """A user's own response type."""
+
+    text: str
+
+
+async def transport(payload: str) -> Response:
+    """A user's own transport."""
+    raise NotImplementedError(payload)
+
+
+async def tag_team(call: Call[Any], call_next: Handler[Any, Any]) -> Any:
+    """The design's own example of a user's layer."""
+    call.tags["team"] = "evals"
+    return await call_next(call)
+
+
+async def generic_layer(call: Call[str], call_next: Handler[str, Response]) -> Response:
+    """A layer for one payload and one response."""
+    return await call_next(call)
+
+
+async def check_that_types_hold_end_to_end() -> None:
+    """The wrapped callable returns the transport's own response type."""
+    stack = Stack(tag_team, generic_layer, Retry(), ErrorClassifier())
+    send = stack.around(transport)
+    assert_type(send, Send[str, Response])
+    assert_type(await send("hello", tokens=5, tags={"a": 1}), Response)
+    assert_type(await stack.drain(5.0), int)
+    await send(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def check_transports_of_our_own() -> None:
+    """InfeTransport gives dicts, its stream gives streams."""
+    stack = presets.batch(requests_per_minute=600)
+    async with InfeTransport("sk-x") as infe:
+        assert_type(stack.around(infe), Send[Mapping[str, Any], dict[str, Any]])
+        stream = await stack.around(infe.stream)({"model": "infe-pulse"})
+        assert_type(stream, InfeStream)
+        assert_type([chunk async for chunk in stream], list[dict[str, Any]])
+
+
+async def check_wrap_keeps_types() -> None:
+    """`wrap` gives back the type that it was given."""
+
+    async def ask(prompt: str, *, loud: bool = False) -> int:
+        return len(prompt) if loud else 0
+
+    resilient = wrap(ask, presets.service())
+    assert_type(await resilient("hi", loud=True), int)
+    await resilient(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def check_layers() -> None:
+    """Our layers are layers, a policy fits where it should, and a function can be one."""
+    layers: list[Layer[Any, Any]] = [
+        Retry(),
+        ConcurrencyLimiter(5),
+        ConcurrencyLimiter(Keyed(lambda: Slots(5))),
+        RateLimiter(requests_per_minute=5),
+        ErrorClassifier(lambda result, error: None),
+        tag_team,
+    ]
+    Stack(*layers)
+    ConcurrencyLimiter("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def check_handler() -> None:
+    """`handler` keeps both types of what it is put around."""
+
+    async def inner(call: Call[bytes]) -> Response:
+        raise NotImplementedError(call.payload)
+
+    handler = presets.service().handler(inner)
+    coroutine = handler(Call(b""))
+    assert_type(coroutine, Coroutine[Any, Any, Response])
+    await coroutine
+
+
+def check_verdicts(verdict: Verdict) -> None:
+    """A verdict's fields have their types, and cannot be set."""
+    assert_type(verdict.retry_after, float | None)
+    verdict.status = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
