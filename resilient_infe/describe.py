@@ -33,22 +33,18 @@ def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
     deadline = next((x.seconds for x in layers if isinstance(x, Deadline)), None)
     attempts = retry.schedule.max_attempts if retry else 1
     backoff = retry.schedule.longest_wait() if retry else 0.0
-    sending = f"{attempts} attempts" if attempts > 1 else "1 attempt"
+    parts = [f"{attempts} attempt{'s' if attempts > 1 else ''}"]
     if timeout:
-        sending += f" of {timeout.seconds:g} s"
-    total = attempts * timeout.seconds + backoff if timeout else None
-    line = f"worst case: {sending}, {backoff:.4g} s of backoff"
-    if total is not None:
-        line += f": {total:.4g} s and the waits for slots and rate"
-    if deadline is not None:
-        line += f"; cut at {deadline:g} s"
+        parts[0] += f" of {timeout.seconds:g} s"
+    if backoff:
+        parts.append(f"{backoff:.4g} s of backoff")
+    parts.append("the waits for slots and rate")
+    cut = "" if deadline is None else f"; cut at {deadline:g} s"
+    yield f"worst case: {', '.join(parts)}{cut}"
     if retry:
-        line += (
-            f"; a server's hint counts instead of a backoff, up to {retry.schedule.max_hint:g} s"
-        )
-    yield line
+        yield f"a server's hint, up to {retry.schedule.max_hint:g} s, takes the place of a backoff"
     if retry and retry.schedule.wait_out_refusals:
-        yield "refusals and 429s are waited out on top, and use up no attempts"
+        yield "an open circuit and 429s are waited out, and use up no attempts"
     rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
     span = 60.0 if deadline is None else deadline
     admitted = rate.allowances.sample().admits_within(span) if rate else None

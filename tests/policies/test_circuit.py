@@ -78,7 +78,7 @@ class _CircuitMachine(RuleBasedStateMachine):
         if self.state is State.OPEN:
             assert permit is None
         if permit is None:
-            assert 0 < self.circuit.retry_after(self.now) <= self.circuit.open_for
+            assert 0 < self.circuit.retry_after(self.now) <= self.circuit.open_for + 1e-9
         else:
             self.out.append((permit, self.epoch))
             assert permit.epoch == self.epoch

@@ -99,9 +99,7 @@ async def check_handler() -> None:
         raise NotImplementedError(call.payload)
 
     handler = presets.service().handler(inner)
-    coroutine = handler(Call(b""))
-    assert_type(coroutine, Coroutine[Any, Any, Response])
-    await coroutine
+    await assert_type(handler(Call(b"")), Coroutine[Any, Any, Response])
 
 
 def check_verdicts(verdict: Verdict) -> None:

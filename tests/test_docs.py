@@ -1,0 +1,171 @@
+"""README and docs tell the truth: their code runs, and their tables are those of the code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+import resilient_infe
+from resilient_infe import Kind
+from resilient_infe.layers.breaker import ANSWERS, FAILURES
+from resilient_infe.layers.rate import SETTLEMENTS
+from resilient_infe.policies.circuit import diagram
+from resilient_infe.testing import InfeModel
+from resilient_infe.testing.server import InfeServer
+
+ROOT = Path(resilient_infe.__file__).parent.parent
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+def blocks(path, language="python"):
+    """Return the code blocks of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def examples():
+    """Yield each example of the docs with a readable name."""
+    for path in PAGES:
+        for number, block in enumerate(blocks(path), 1):
+            yield pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}")
+
+
+@pytest.mark.parametrize("block", list(examples()))
+def test_examples_of_the_docs_run(block):
+    """Each Python block of the docs runs as it stands."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(block, "example", "exec"), {"__name__": "example"})
+
+
+@pytest.mark.network
+def test_the_readmes_first_example_runs():
+    """The dozen lines of the README answer every prompt, against the stand-in."""
+    space = {"__name__": "example"}
+    exec(compile(blocks(ROOT / "README.md")[0], "README.md", "exec"), space)
+
+    async def main():
+        async with InfeServer(InfeModel(latency=0.0)).running() as url:
+            return await space["main"](["a", "b", "c"], api_key="sk-test", base_url=url)
+
+    answers = asyncio.run(main())
+    assert len(answers) == 3
+    assert all(answer.startswith("word") for answer in answers)
+
+
+def test_the_readmes_stack_prints_what_it_says():
+    """The README shows the real output of its second example."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        exec(compile(blocks(ROOT / "README.md")[1], "README.md", "exec"), {"__name__": "example"})
+    assert shown.getvalue() in blocks(ROOT / "README.md", "text")
+
+
+@pytest.mark.network
+def test_the_designs_public_names_run():
+    """The example of every public name works from end to end, a wrapped SDK client included."""
+    import openai
+
+    from resilient_infe import (
+        AttemptTimeout,
+        Call,
+        Circuit,
+        CircuitBreaker,
+        ConcurrencyLimiter,
+        Deadline,
+        ErrorClassifier,
+        ExponentialBackoff,
+        Handler,
+        InfeTransport,
+        RateLimiter,
+        RequestIdLogger,
+        Retry,
+        Stack,
+        call_options,
+        presets,
+        wrap,
+    )
+
+    async def tag_team(call: Call, call_next: Handler):
+        call.tags["team"] = "evals"
+        return await call_next(call)
+
+    messages = [{"role": "user", "content": "hi"}]
+    payload = {"model": "infe-titan", "messages": messages}
+    stack = Stack(
+        RequestIdLogger(),
+        Deadline(120.0),
+        Retry(max_attempts=6, backoff=ExponentialBackoff(initial=1.0, factor=2.0, maximum=60.0)),
+        ConcurrencyLimiter(64),
+        RateLimiter(requests_per_minute=600, tokens_per_minute=200_000),
+        CircuitBreaker(
+            Circuit(failure_ratio=0.5, minimum_calls=20, window=10.0, open_for=10.0, probes=3)
+        ),
+        tag_team,
+        ErrorClassifier(),
+        AttemptTimeout(60.0),
+    )
+
+    async def main():
+        async with InfeServer(InfeModel(latency=0.0)).running() as url:
+            async with InfeTransport("sk-test", base_url=url) as transport:
+                send = stack.around(transport)
+                first = await send(payload)
+                second = await send(
+                    payload,
+                    tokens=1_200,
+                    partition="infe-titan",
+                    request_id="row-17",
+                    deadline=30.0,
+                    tags={"team": "evals"},
+                )
+            async with openai.AsyncOpenAI(api_key="sk-test", base_url=url) as sdk:
+                client = wrap(sdk, stack)
+                with call_options(tokens=1_200, partition="infe-titan", request_id="row-18"):
+                    third = await client.chat.completions.create(**payload)
+            assert await stack.drain(30.0) == 0
+            return first, second, third
+
+    first, second, third = asyncio.run(main())
+    assert first["choices"]
+    assert second["choices"]
+    assert third.choices
+    assert "Stack of 9 layers" in str(stack)
+    assert stack.statistics().calls == 3
+    assert presets.service(requests_per_minute=5)
+    assert presets.batch(requests_per_minute=5)
+
+
+def test_the_diagram_is_drawn_from_the_table():
+    """The breaker's page holds the diagram of the transition table, to the letter."""
+    assert diagram() + "\n" in blocks(ROOT / "docs/layers/breaker.md", "mermaid")
+
+
+def test_the_table_of_kinds_is_the_codes():
+    """docs/kinds.md says of each kind what the code does with it."""
+    page = (ROOT / "docs/kinds.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()
+            if line.startswith("|")]  # fmt: skip
+    table = {row[0].strip("`"): row for row in rows if len(row) == 6}
+    for kind in Kind:
+        row = table[kind.name]
+        circuit = "failure" if kind in FAILURES else "success" if kind in ANSWERS else "-"
+        assert row[3] == circuit, kind
+        assert row[5].startswith(SETTLEMENTS[kind].value), kind
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda p: p.name)
+def test_links_lead_somewhere(path):
+    """No link of a page to another file is dead."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_layer_has_a_page():
+    """A layer without a page is not documented."""
+    layers = {path.stem for path in (ROOT / "resilient_infe/layers").glob("*.py")}
+    pages = {path.stem for path in (ROOT / "docs/layers").glob("*.md")}
+    assert layers - {"__init__", "partitioned", "note"} == pages
