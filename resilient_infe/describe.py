@@ -32,7 +32,7 @@ def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
     timeout = next((x for x in layers if isinstance(x, AttemptTimeout)), None)
     deadline = next((x.seconds for x in layers if isinstance(x, Deadline)), None)
     attempts = retry.schedule.max_attempts if retry else 1
-    backoff = retry.schedule.longest_wait() if retry else 0.0
+    backoff = retry.schedule.longest_wait(counted=True) if retry else 0.0
     parts = [f"{attempts} attempt{'s' if attempts > 1 else ''}"]
     if timeout:
         parts[0] += f" of {timeout.seconds:g} s"

@@ -7,6 +7,7 @@ The stack itself decides nothing. It links the layers once, when a transport is 
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
@@ -36,6 +37,9 @@ from .verdict import Kind
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+_ages = itertools.count(1)
+"""Ages of calls: one count for all loops, since a policy may serve one loop after another."""
 
 _inside: ContextVar[Stack | None] = ContextVar("resilient_infe.stack", default=None)
 
@@ -265,7 +269,7 @@ class Stack:
     def _prepare(self, call: Call[Any], runtime: aio.Runtime, deadline: float | None) -> None:
         call.runtime = runtime
         call.started = runtime.now()
-        call.place = runtime.places()
+        call.place = next(_ages)
         if call.emit is None:
             call.emit = self._emitter
         options = current_options()

@@ -18,19 +18,13 @@ LOOK_AGAIN = 0.01
 class AsyncioRuntime:
     """An asyncio event loop."""
 
-    __slots__ = ("_lines", "_place", "loop", "now")
+    __slots__ = ("_lines", "loop", "now")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind the loop's clock."""
         self.loop = loop
         self.now: Clock = loop.time
-        self._place = 0
         self._lines: dict[float, _Line] = {}
-
-    def places(self) -> int:
-        """Hand out the next age."""
-        self._place += 1
-        return self._place
 
     def park(self, waiter: Waiter) -> Awaitable[None]:
         """Park on a future."""

@@ -37,10 +37,6 @@ class Runtime(Protocol):
         """Read the loop's clock, in seconds: the loop's own method, so that it costs no more."""
         ...
 
-    def places(self) -> int:
-        """Hand out the next age of a call, from 1."""
-        ...
-
     def park(self, waiter: Waiter) -> Awaitable[None]:
         """Return what to await until ``waiter.wake()`` is called."""
         ...

@@ -36,18 +36,12 @@ def current_runtime() -> TrioRuntime:
 class TrioRuntime:
     """A trio event loop."""
 
-    __slots__ = ("_place", "now", "token")
+    __slots__ = ("now", "token")
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         """Bind the run's clock, which can still be read after the run."""
         self.token = token
         self.now: Clock = trio.lowlevel.current_clock().current_time
-        self._place = 0
-
-    def places(self) -> int:
-        """Hand out the next age."""
-        self._place += 1
-        return self._place
 
     async def park(self, waiter: Waiter) -> None:
         """Park the task itself."""

@@ -131,6 +131,7 @@ class Allowance:
 
     def idle(self, now: float) -> bool:
         """Whether it is as good as new, so that `Keyed` may drop it."""
+        self._rates.recover(now)
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
     def reserve(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation:
@@ -150,12 +151,12 @@ class Allowance:
         """
         queue = self._queue
         tokens = tokens if 0 <= tokens < math.inf else 0.0
-        reservation = Reservation(queue.youngest() if place is None else place, tokens)
+        newcomer = queue.note(place)
+        reservation = Reservation(queue.youngest if place is None else place, tokens)
         self._rates.recover(now)
         if not queue.live and now >= self._ready_at(tokens):
             self._grant(reservation, now)
             return reservation
-        newcomer = place is None or not queue.live or place >= queue.youngest()
         if self.max_waiting is not None and queue.live >= self.max_waiting and newcomer:
             raise QueueFull(
                 f"{queue.live} calls wait for the rate limit already (max_waiting="
@@ -167,19 +168,19 @@ class Allowance:
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
         """Return the earliest instant at which one more call could be granted, the queue first."""
-        backlog = self._rates.backlog_ready_at(1 + self._queue.live, tokens + self._queued_tokens)
-        return max(now, self._gate.until, backlog)
+        queue = self._queue.live
+        behind = self._rates.ready_behind(queue, self._queued_tokens, tokens, now)
+        return max(now, self._gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
         """Grant all whose turn has come, oldest first, and yield them."""
-        self._rates.recover(now)
-        while (head := self._queue.head()) is not None:
-            if now < self._ready_at(head.tokens):
-                return
+        while (head := self._queue.head()) is not None and now >= self._ready_at(head.tokens):
             self._queue.pop()
             self._queued_tokens -= head.tokens
             self._grant(head, now)
             yield head
+        # Afterwards, as a change of the rate rounds, and a promised instant must be kept.
+        self._rates.recover(now)
 
     def cancel(self, reservation: Reservation, now: float) -> None:
         """Stop waiting; one that was just granted was not sent, so all of it comes back."""
@@ -198,7 +199,8 @@ class Allowance:
             tokens: what it really cost, or None to leave it at the estimate.
         """
         if self._close(reservation) and tokens is not None and 0 <= tokens < math.inf:
-            self._rates.correct("tokens", tokens - reservation.tokens, now)
+            extra = tokens - reservation.tokens
+            self._rates.correct("tokens", extra, reservation.granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.
@@ -209,9 +211,10 @@ class Allowance:
             request: whether the request comes back too: only when it was never sent.
         """
         if self._close(reservation):
-            self._rates.correct("tokens", -reservation.tokens, now)
+            taken_at = reservation.granted_at
+            self._rates.correct("tokens", -reservation.tokens, taken_at, now)
             if request:
-                self._rates.correct("requests", -1.0, now)
+                self._rates.give_request_back(taken_at, now)
 
     def close_gate(self, reservation: Reservation, until: float, now: float, reason: str) -> bool:
         """Stop all senders until an instant, as the server asked; True if it closed by this.
@@ -247,6 +250,9 @@ class Allowance:
             if change is not None:
                 changes.append(change)
             self._follow_remaining(limit, reservation, now)
+            reset = self._rates.window_reset(limit)
+            if reset is not None:
+                self.close_gate(reservation, now + reset, now, f"no {limit.dimension} remain")
         return changes
 
     def resize(
@@ -323,9 +329,6 @@ class Allowance:
             granted_after = self._granted_tokens - reservation.total_tokens
         since = (now - reservation.granted_at) * bucket.rate
         bucket.lower_to(remaining - granted_after + since, now)
-        reset = self._rates.window_reset(stated)
-        if reset is not None:
-            self.close_gate(reservation, now + reset, now, f"no {stated.dimension} remain")
 
     def __repr__(self) -> str:
         """Show the limits and the queue."""

@@ -68,10 +68,13 @@ class ExponentialBackoff:
         if self.factor == 1.0:
             return self.initial
         # In logarithms, because factor ** 2000 overflows a float.
-        steps_to_maximum = math.log(self.maximum / self.initial) / math.log(self.factor)
-        if retry - 1 >= steps_to_maximum:
+        grown = math.log(self.initial) + (retry - 1) * math.log(self.factor)
+        if grown >= math.log(self.maximum):
             return self.maximum
-        return min(self.maximum, self.initial * self.factor ** (retry - 1))
+        try:
+            return min(self.maximum, self.initial * self.factor ** (retry - 1))
+        except OverflowError:  # the power alone; with so small an initial the product is finite
+            return min(self.maximum, math.exp(grown))
 
     def delay(self, retry: int, u: float, previous: float | None = None) -> float:
         """Return the seconds to wait before the `retry`-th retry.
@@ -96,11 +99,8 @@ class ExponentialBackoff:
 
     def longest(self, retry: int) -> float:
         """Return the longest delay that the `retry`-th retry can draw."""
-        if self.jitter == "decorrelated":
-            growth = DECORRELATED_GROWTH
-            steeper = ExponentialBackoff(self.initial, growth, self.maximum, "none")
-            return steeper.ceiling(retry + 1)
-        return self.delay(retry, 1.0)
+        # Decorrelated jitter follows the previous delay, whatever kind of failure that was for.
+        return self.maximum if self.jitter == "decorrelated" else self.delay(retry, 1.0)
 
     def __str__(self) -> str:
         """Say it in the order one would."""

@@ -16,6 +16,9 @@ from ..errors import ConfigurationError
 JITTER_MARGIN = 1.0
 """Seconds by which the network may squeeze a window's sends together on their way."""
 
+LARGEST_COST = 1e12
+"""No single cost is larger; sums of absurd ones would end in NaN, which is no limit at all."""
+
 BURST_SECONDS = 1.0
 """The default burst is what the rate brings in this time, not a full minute's worth."""
 
@@ -39,11 +42,21 @@ class Bucket:
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_full_at", "_refill", "_slowed", "burst", "limit", "period", "window")
+    __slots__ = (
+        "_full_at",
+        "_last_full",
+        "_refill",
+        "_slowed",
+        "burst",
+        "limit",
+        "period",
+        "window",
+    )
 
     def __init__(self, limit: float, period: float, burst: float | None = None) -> None:
         """Start full."""
         self._full_at = -math.inf
+        self._last_full = -math.inf
         self._slowed = 1.0
         self.window = period
         self._shape(limit, period, burst)
@@ -52,13 +65,25 @@ class Bucket:
         """Return the instant from which `cost` fits."""
         return self._full_at - (self.burst - min(cost, self.burst)) / self._refill
 
+    def ready_behind(self, queued: float, cost: float, now: float) -> float:
+        """Return the instant from which `cost` fits, once `queued` has been taken before it."""
+        missing = queued + min(cost, self.burst) - self.burst
+        return max(self._full_at, now) + missing / self._refill
+
     def take(self, cost: float, now: float) -> None:
         """Take `cost` out, into debt if need be."""
-        self._full_at = max(self._full_at, now) + cost / self._refill
+        if self._full_at <= now:
+            self._full_at = self._last_full = now
+        self._full_at += min(cost, LARGEST_COST) / self._refill
 
-    def give_back(self, cost: float) -> None:
-        """Put `cost` back; the bucket never holds more than its burst."""
-        self._full_at -= cost / self._refill
+    def give_back(self, cost: float, taken_at: float) -> None:
+        """Put back `cost` that was taken at an instant; the bucket never holds more than its burst.
+
+        If the bucket was full at some time since, what was taken had come back by itself, and
+        giving it back again would let too much into a later window.
+        """
+        if taken_at >= self._last_full:
+            self._full_at -= min(cost, LARGEST_COST) / self._refill
 
     def level(self, now: float) -> float:
         """Return the units that fit now; negative while in debt."""
@@ -80,6 +105,7 @@ class Bucket:
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`."""
         self._full_at += seconds
+        self._last_full += seconds
 
     @property
     def rate(self) -> float:
@@ -106,6 +132,6 @@ class Bucket:
         self.limit, self.period = limit, period
         self.burst = min(max(1.0, limit / 2), max(1.0, wanted))
         by_rule = (limit - self.burst) / period
-        by_jitter = (limit + 1 - self.burst) / (period + JITTER_MARGIN)
+        by_jitter = (math.floor(limit) + 1 - self.burst) / (period + JITTER_MARGIN)
         # Counts are whole: with a burst of 1, a spacing of period / limit and a bit is enough.
         self._refill = (max(by_rule, by_jitter) if self.burst <= 1 else by_rule) * self._slowed

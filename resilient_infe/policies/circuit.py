@@ -128,7 +128,8 @@ class Circuit:
         """Start closed, with an empty window."""
         if not 0 < failure_ratio <= 1:
             raise ConfigurationError(f"failure_ratio is in (0, 1]; got {failure_ratio}")
-        if minimum_calls < 1 or probes < 1 or (consecutive_failures or 1) < 1:
+        row = 1 if consecutive_failures is None else consecutive_failures
+        if minimum_calls < 1 or probes < 1 or row < 1:
             raise ConfigurationError("minimum_calls, probes and consecutive_failures are 1 or more")
         if not all(0 < seconds < math.inf for seconds in (window, open_for, probe_lease)):
             raise ConfigurationError("window, open_for and probe_lease are seconds above 0")
@@ -164,7 +165,7 @@ class Circuit:
 
     def idle(self, now: float) -> bool:
         """Whether it is as good as new, so that `Keyed` may drop it."""
-        if self._state is not State.CLOSED or self._in_flight or self._consecutive:
+        if self._state is not State.CLOSED or self._in_flight:
             return False
         self._forget(now)
         return not self._slices

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,9 @@ LONGEST_BODY = 64 * 1024
 
 LONGEST_CHAIN = 16
 """Links of an exception's cause chain that are followed; cycles exist."""
+
+MOST_LEAVES = 1_000
+"""Leaves of an exception group that are looked at."""
 
 RETRYABLE = frozenset(
     (Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT)
@@ -103,6 +105,7 @@ CODES: dict[str, Kind] = {
 """What a body's code (or type) means where the status does not tell: a 200 with an error inside."""
 
 _LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
+_BODILESS = frozenset((204, 205))
 _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 
@@ -123,7 +126,7 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     stated = limits(headers, wall)
     request_id = clean_id(header(headers, "x-request-id"))
     content = decoded(body)
-    if 200 <= status < 300 and not _holds_error(content):
+    if 200 <= status < 300 and _is_an_answer(status, body, content):
         usage = usage_of(content)
         if usage is None and not stated and request_id is None and status == 200:
             return OK
@@ -171,14 +174,19 @@ def error_fields(content: Any) -> tuple[str | None, str | None]:
 
 def usage_of(content: Any) -> Usage | None:
     """Return the usage that a decoded response (or an SDK's object) states, or None."""
-    usage = content.get("usage") if isinstance(content, dict) else getattr(content, "usage", None)
-    if usage is None:
-        return None
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    if isinstance(usage, dict):
-        prompt, completion, total = (_count(usage.get(name)) for name in names)
-    else:
-        prompt, completion, total = (_count(getattr(usage, name, None)) for name in names)
+    try:
+        usage = (
+            content.get("usage") if isinstance(content, dict) else getattr(content, "usage", None)
+        )
+        if usage is None:
+            return None
+        if isinstance(usage, dict):
+            prompt, completion, total = (_count(usage.get(name)) for name in names)
+        else:
+            prompt, completion, total = (_count(getattr(usage, name, None)) for name in names)
+    except Exception:  # a foreign object's properties may raise anything
+        return None
     if total is None and prompt is None and completion is None:
         return None
     prompt, completion = prompt or 0, completion or 0
@@ -186,21 +194,26 @@ def usage_of(content: Any) -> Usage | None:
 
 
 def classify_exception(error: BaseException) -> Verdict:
-    """Return what an exception of a transport means, from its classes and its chain of causes."""
-    leaves = list(_leaves(error))
-    names = {cls.__name__ for leaf in leaves for cls in type(leaf).__mro__}
-    name = type(error).__name__
+    """Return what an exception of a transport means, from its classes and its causes.
+
+    A group means what its gravest leaf means: one fatal leaf makes it fatal, one that is not known
+    makes it unknown, and it was never sent only if none of its leaves was.
+    """
+    verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
+    return min(verdicts, key=_gravity)
+
+
+def _gravity(verdict: Verdict) -> tuple[int, bool]:
+    order = (Kind.INVALID, Kind.UNKNOWN, Kind.TIMEOUT, Kind.TRANSIENT)
+    return order.index(verdict.kind), not verdict.sent
+
+
+def _of_names(names: set[str], name: str) -> Verdict:
     if names & _FATAL:
         advice = "the connection's certificate or address is wrong: check the base URL and the CA"
         return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
     if names & _REFUSED_BEFORE_SENDING:
         return Verdict(Kind.INVALID, error=name, advice=_FIX, sent=False)
-    if any(isinstance(leaf, ExceptionGroup) for leaf in leaves) and not names & _KNOWN:
-        return Verdict(Kind.UNKNOWN, error=name)
-    return _of_connection(names, name)
-
-
-def _of_connection(names: set[str], name: str) -> Verdict:
     if names & _NEVER_SENT:
         advice = "the server cannot be reached: check the base URL and that it is up"
         return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice, sent=False)
@@ -229,9 +242,8 @@ _BROKEN = frozenset(
      "ProtocolError", "RemoteProtocolError", "APIConnectionError", "IncompleteRead",
      "IncompleteReadError", "TransportError", "BrokenResourceError", "ClosedResourceError",
      "EndOfStream", "HttpProcessingError", "SSLError", "MalformedResponseError",
-     "StreamBroken")
+     "StreamBroken", "ContentTypeError")
 )  # fmt: skip
-_KNOWN = _NEVER_SENT | _TIMEOUTS | _BROKEN
 
 
 def _row(status: int, code: str | None, error_type: str | None) -> Row:
@@ -258,8 +270,14 @@ def _is_quota(code: str | None) -> bool:
     )
 
 
-def _holds_error(content: Any) -> bool:
-    return isinstance(content, dict) and bool(content.get("error")) and "choices" not in content
+def _is_an_answer(status: int, body: Any, content: Any) -> bool:
+    """Whether a success status comes with what an API answers: nothing to see, or an object."""
+    if body is None or status in _BODILESS:
+        return True
+    if isinstance(content, dict):
+        return not (content.get("error") and "choices" not in content)
+    # Bytes that do not decode, a list, a number; an SDK's own object is what the SDK made of it.
+    return not isinstance(body, bytes | bytearray | str | list | int | float)
 
 
 def _count(value: Any) -> int | None:
@@ -267,18 +285,31 @@ def _count(value: Any) -> int | None:
     return value if honest else None
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its causes and the members of its groups, each once."""
+def _leaves(error: BaseException) -> list[BaseException]:
+    """Return the leaves of a group of exceptions, or the exception itself."""
     waiting: list[BaseException] = [error]
-    seen: set[int] = set()
-    while waiting and len(seen) < LONGEST_CHAIN:
+    leaves: list[BaseException] = []
+    while waiting and len(leaves) < MOST_LEAVES:
         current = waiting.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        if isinstance(current, BaseExceptionGroup):
+        if isinstance(current, BaseExceptionGroup) and current.exceptions:
             waiting.extend(current.exceptions)
-        cause = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-        if cause is not None:
-            waiting.append(cause)
+        else:
+            leaves.append(current)
+    return leaves
+
+
+def _names(error: BaseException) -> set[str]:
+    """Return the class names of an exception and its causes, groups among them included.
+
+    Only what was raised *from* something is followed: what happened to be handled at the time (the
+    implicit context) says nothing.
+    """
+    names: set[str] = set()
+    link: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if link is None:
+            break
+        for leaf in _leaves(link):
+            names.update(cls.__name__ for cls in type(leaf).__mro__)
+        link = link.__cause__
+    return names

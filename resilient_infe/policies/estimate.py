@@ -18,6 +18,9 @@ EXPECTED_OUTPUT = 256.0
 IMAGE_CHARACTERS = 4_000
 """A ``data:`` URL counts as this many, whatever its size: about what one image is charged."""
 
+LARGEST_BOUND = 10**9
+"""A larger bound on the output is none."""
+
 DEEPEST = 8
 """Levels of a payload that are looked at."""
 
@@ -36,7 +39,7 @@ def estimate_tokens(payload: Any) -> float:
         expected = 0.0
     for name in ("max_completion_tokens", "max_tokens"):
         bound = payload.get(name)
-        if isinstance(bound, int) and bound > 0:
+        if isinstance(bound, int) and 0 < bound < LARGEST_BOUND:
             expected = float(bound)
     return characters / CHARACTERS_PER_TOKEN + expected
 

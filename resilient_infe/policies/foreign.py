@@ -21,11 +21,10 @@ def reply_of_result(result: Any) -> Reply | None:
     try:
         status = _status(result)
         headers: Any = getattr(result, "headers", None)
+        readable = status is not None and hasattr(headers, "get")
     except Exception:  # a foreign object's properties may raise anything
         return None
-    if status is None or not hasattr(headers, "get"):
-        return None
-    return Reply(status, headers)
+    return Reply(status, headers) if status is not None and readable else None
 
 
 def reply_of_exception(error: BaseException) -> Reply | None:
@@ -68,5 +67,7 @@ def _body(error: BaseException) -> Any:
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         return body if "error" in body else {"error": body}
-    code, kind = getattr(error, "code", None), getattr(error, "type", None)
+    # From the instance alone: a class may have a deprecated property of that name (aiohttp has).
+    fields = getattr(error, "__dict__", {})
+    code, kind = fields.get("code"), fields.get("type")
     return {"error": {"code": code, "type": kind}} if code or kind else None

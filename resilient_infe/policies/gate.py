@@ -30,7 +30,9 @@ class Gate:
 
     def close(self, until: float, sent_at: float, now: float, reason: str) -> bool:
         """Close until an instant; True if that is news and later than what held before."""
-        if not self.is_news(sent_at) or until <= max(self.until, now):
+        # Two limits that one response states are corrected in one instant: the later one holds.
+        news = self.is_news(sent_at) or now == self.corrected_at
+        if not news or until <= max(self.until, now):
             return False
         self.until = until
         self.reason = reason

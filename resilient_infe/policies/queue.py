@@ -45,10 +45,14 @@ class WaitQueue(Generic[W]):
     State: shared, inside the policy that owns it.
     """
 
-    __slots__ = ("_abandoned", "_joined", "_late", "_line", "live")
+    __slots__ = ("_abandoned", "_joined", "_late", "_line", "live", "youngest")
 
     def __init__(self) -> None:
-        """Start empty; `live` counts those who still wait."""
+        """Start empty.
+
+        `live` counts those who still wait; `youngest` is the newest age that ever came by, and
+        where one joins who has none.
+        """
         self._line: deque[W] = deque()
         # Those who rejoin ahead of the line's end: rare, so a heap of their own keeps the line
         # O(1).
@@ -56,14 +60,21 @@ class WaitQueue(Generic[W]):
         self._joined = 0  # breaks ties in the heap, in the order of joining
         self._abandoned = 0
         self.live = 0
+        self.youngest = 0
 
-    def youngest(self) -> int:
-        """Return the place of the last in line, or 0: where one joins who has no place yet."""
-        return self._line[-1].place if self._line else 0
+    def note(self, place: int | None) -> bool:
+        """Take note that a call of this age came by; True if it is new and not a retry."""
+        if place is None:
+            return True
+        if place > self.youngest:
+            self.youngest = place
+            return True
+        return False
 
     def push(self, waiter: W) -> None:
         """Join, at the place that the waiter's age gives it."""
         self.live += 1
+        self.note(waiter.place)
         if not self._line or waiter.place >= self._line[-1].place:
             self._line.append(waiter)
         else:

@@ -81,13 +81,13 @@ class Rates:
         ready = -math.inf if requests is None else requests.ready_at(1.0)
         return ready if spent is None else max(ready, spent.ready_at(tokens))
 
-    def backlog_ready_at(self, requests: int, tokens: float) -> float:
-        """Return the instant by which so many requests, of `tokens` in all, have fitted."""
+    def ready_behind(self, requests: int, queued: float, tokens: float, now: float) -> float:
+        """Return the instant from which one of `tokens` fits, once so many others have."""
         ready = -math.inf
-        for bucket, cost in ((self.requests, float(requests)), (self.tokens, tokens)):
-            if bucket is not None:
-                excess = max(0.0, cost - bucket.burst) / bucket.rate
-                ready = max(ready, bucket.ready_at(cost) + excess)
+        if self.requests is not None:
+            ready = self.requests.ready_behind(float(requests), 1.0, now)
+        if self.tokens is not None:
+            ready = max(ready, self.tokens.ready_behind(queued, tokens, now))
         return ready
 
     def take(self, tokens: float, now: float) -> None:
@@ -97,15 +97,25 @@ class Rates:
         if self.tokens is not None:
             self.tokens.take(tokens, now)
 
-    def correct(self, dimension: Dimension, cost: float, now: float) -> None:
-        """Charge `cost` more than was taken, or give back a negative one."""
+    def correct(self, dimension: Dimension, cost: float, taken_at: float, now: float) -> None:
+        """Charge `cost` more than was taken at an instant, or give back a negative one."""
         bucket = self.bucket(dimension)
         if bucket is None:
             return
         if cost >= 0:
             bucket.take(cost, now)
         else:
-            bucket.give_back(-cost)
+            bucket.give_back(-cost, taken_at)
+
+    def give_request_back(self, taken_at: float, now: float) -> None:
+        """Give back a request that was taken at an instant and never sent.
+
+        What has come in since then is kept: a unit given back long after it was taken would be
+        one too many in a later window.
+        """
+        if self.requests is not None:
+            left = 1.0 - (now - taken_at) * self.requests.rate
+            self.requests.give_back(max(0.0, left), taken_at)
 
     def full(self, now: float) -> bool:
         """Whether nothing is spent and nothing slowed."""
@@ -141,7 +151,7 @@ class Rates:
         """
         bucket = self.bucket(stated.dimension)
         remaining, reset, limit = stated.remaining, stated.reset, stated.limit
-        if bucket is None or remaining is None or not remaining < 1:
+        if bucket is None or remaining is None or not 0 <= remaining < 1:
             return None
         if reset is None or not 0 < reset <= RESET_TRUSTED:
             return None

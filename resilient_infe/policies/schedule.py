@@ -55,6 +55,7 @@ class Progress:
 
     counted: int = 0
     retries: dict[Kind, int] = field(default_factory=dict)
+    statuses: dict[int, int] = field(default_factory=dict)
     previous: float | None = None
 
 
@@ -159,17 +160,10 @@ class RetrySchedule:
         rule = self.rule(verdict.kind)
         if rule is None or not verdict.retryable:
             return Stop()
-        if free:
-            rule = replace(rule, max_retries=None, counted=False)
-        made = progress.retries[verdict.kind] = progress.retries.get(verdict.kind, 0) + 1
-        progress.counted += rule.counted
-        bound = rule.max_retries
-        if verdict.kind not in self.rules:
-            bound = STATUS_RETRIES.get(verdict.status or 0, bound)
-        if bound is not None and made > bound:
-            return Stop(f"{bound} retries are the most for {verdict.kind}")
-        if progress.counted >= self.max_attempts:
-            return Stop(f"max_attempts={self.max_attempts} reached")
+        made = progress.retries.get(verdict.kind, 0) + 1
+        stop = None if free else self._used_up(verdict, rule, progress, made)
+        if stop is not None:
+            return stop
         hint = verdict.retry_after
         if hint is not None and hint > self.max_hint:
             return Stop(f"the server asks to wait {hint:.6g} s, over max_hint={self.max_hint:g} s")
@@ -177,17 +171,43 @@ class RetrySchedule:
         progress.previous = rule.backoff.delay(made, u, progress.previous)
         return Wait(progress.previous if hint is None else _above(hint, u))
 
-    def longest_wait(self) -> float:
-        """Return the longest that one call can spend in backoff where the server gives no hint."""
+    def _used_up(
+        self, verdict: Verdict, rule: KindRule, progress: Progress, made: int
+    ) -> Stop | None:
+        """Count a failed attempt, and return why it was the last one, if it was."""
+        progress.retries[verdict.kind] = made
+        progress.counted += rule.counted
+        if rule.max_retries is not None and made > rule.max_retries:
+            return Stop(f"{rule.max_retries} retries are the most for {verdict.kind}")
+        status = verdict.status or 0
+        bound = None if verdict.kind in self.rules else STATUS_RETRIES.get(status)
+        if bound is not None:
+            seen = progress.statuses[status] = progress.statuses.get(status, 0) + 1
+            if seen > bound:
+                return Stop(f"{bound} retry is the most for status {status}")
+        if progress.counted >= self.max_attempts:
+            return Stop(f"max_attempts={self.max_attempts} reached")
+        return None
+
+    def longest_wait(self, *, counted: bool = False) -> float:
+        """Return the longest that one call can spend in backoff where the server gives no hint.
+
+        Args:
+            counted: leave out the kinds that use up no attempts, which may be waited for for ever.
+        """
+        rules = [rule for rule in map(self.rule, Kind) if rule is not None]
+        if not counted and any(not rule.counted and rule.max_retries is None for rule in rules):
+            return math.inf
         worst = 0.0
-        for kind in Kind:
-            rule = self.rule(kind)
-            if rule is None or rule.backoff is None or not rule.counted:
-                continue
-            retries = self.max_attempts - 1
-            if rule.max_retries is not None:
-                retries = min(retries, rule.max_retries)
-            worst = max(worst, sum(rule.backoff.longest(n + 1) for n in range(retries)))
+        for retry in range(1, self.max_attempts):
+            longest = (
+                rule.backoff.longest(retry)
+                for rule in rules
+                if rule.backoff is not None
+                and rule.counted
+                and (rule.max_retries is None or retry <= rule.max_retries or len(rules) > 1)
+            )
+            worst += max(longest, default=0.0)
         return worst
 
 

@@ -78,24 +78,20 @@ class Slots:
             place: the age of the call (smaller is older), or None for the end of the queue.
 
         Raises:
-            QueueFull: `max_waiting` calls wait already. A retry, which is older than the last in
-                line, is never refused: it was let in before.
+            QueueFull: `max_waiting` calls wait already. A retry, whose age came by before, is
+                never refused: it was let in already.
         """
         queue = self._queue
+        newcomer = queue.note(place)
         if self._held < self._limit and not queue.live:
             self._held += 1
             return None
-        youngest = queue.youngest()
-        if (
-            self.max_waiting is not None
-            and queue.live >= self.max_waiting
-            and (place is None or not queue.live or place >= youngest)
-        ):
+        if self.max_waiting is not None and queue.live >= self.max_waiting and newcomer:
             raise QueueFull(
                 f"{queue.live} calls wait for {self._limit} slots already (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting"
             )
-        waiter = Waiter(youngest if place is None else place)
+        waiter = Waiter(queue.youngest if place is None else place)
         queue.push(waiter)
         return waiter
 

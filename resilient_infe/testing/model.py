@@ -103,7 +103,7 @@ class InfeModel:
 
     Args:
         requests_per_minute: the limit, or None.
-        tokens_per_minute: the limit, or None; charged by estimate on arrival.
+        tokens_per_minute: the limit, or None; an answer is charged what it costs, on arrival.
         style: how the limits are kept; a token bucket by default.
         burst: seconds of the rate that a bucket holds; 1.
         concurrency: requests in progress at most, or None.
@@ -216,7 +216,7 @@ class InfeModel:
     def _over_limit(self, request: ModelRequest, now: float) -> ModelReply | None:
         if self._concurrency is not None and len(self._ends) >= self._concurrency:
             return self._error(429, "too many requests in progress")
-        return self._charge(estimate_tokens(request.body), now)
+        return self._charge(now)
 
     def _refuse(self, request: ModelRequest) -> ModelReply | None:
         if self._api_keys is not None:
@@ -230,16 +230,13 @@ class InfeModel:
             return self._error(404, f"the model {body.get('model')!r} does not exist")
         return None
 
-    def _charge(self, tokens: float, now: float) -> ModelReply | None:
-        costs = {"requests": 1.0, "tokens": tokens}
-        waits = [
-            limit.wait(costs[name], now)
-            for name, limit in self._limits.items()
-            if not limit.fits(costs[name], now)
-        ]
-        if not waits or self._charge_rejected:
-            for name, limit in self._limits.items():
-                limit.take(costs[name], now)
+    def _charge(self, now: float) -> ModelReply | None:
+        """Charge the request; its tokens are charged when the length of the answer is known."""
+        full = [limit for limit in self._limits.values() if not limit.fits(1.0, now)]
+        requests = self._limits.get("requests")
+        if requests is not None and (not full or self._charge_rejected):
+            requests.take(1.0, now)
+        waits = [limit.wait(1.0, now) for limit in full]
         return self._error(429, "rate limit exceeded", wait=max(waits)) if waits else None
 
     def _complete(self, body: Any, now: float) -> ModelReply:
@@ -252,6 +249,8 @@ class InfeModel:
             "completion_tokens": output,
             "total_tokens": prompt + output,
         }
+        if "tokens" in self._limits:
+            self._limits["tokens"].take(prompt + output, now)
         text = " ".join(["word"] * min(output, 50))
         reply_id = f"chatcmpl-{self._serial:08x}"
         message = {"role": "assistant", "content": text}

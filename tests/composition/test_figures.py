@@ -6,6 +6,8 @@ design's choice is the better one, and by how much at least.
 
 from __future__ import annotations
 
+import itertools
+
 import anyio
 import pytest
 from fakes import FakeServer, all_at_once
@@ -139,18 +141,18 @@ def test_the_starved_partition(run):
 
 def rejections(run):
     """Return the share of 429s at a server where half of the attempts hang."""
-    model = InfeModel(requests_per_minute=600, latency=0.05, seconds_per_token=0.02, seed=4)
+    model = InfeModel(tokens_per_minute=12_000, latency=0.05, seconds_per_token=0.02, seed=4)
     stack = Stack(
         Retry(20, wait_out_refusals=True),
         ConcurrencyLimiter(64),
-        RateLimiter(requests_per_minute=600),
+        RateLimiter(tokens_per_minute=12_000),
         ErrorClassifier(),
         AttemptTimeout(0.3),
     )
     payload = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
 
     async def main():
-        await all_at_once(stack.around(InProcessInfe(model)), [payload] * 300)
+        await all_at_once(stack.around(InProcessInfe(model)), [payload | {"max_tokens": 100}] * 300)
 
     run(main)
     assert model.books.sends > 400, "too few attempts timed out to show anything"
@@ -201,9 +203,10 @@ def test_a_hung_server(timeout_inside, opens, run):
 
 def p99(*, keep_place, run):
     """Return the 99th percentile of latency at a full limit with failures."""
+    later = itertools.count(10**9)
 
     async def forget_place(call, call_next):
-        call.place = call.runtime.places()
+        call.place = next(later)
         return await call_next(call)
 
     model = InfeModel(latency=0.3, faults=Faults(rates={502: 0.2}), seed=1)

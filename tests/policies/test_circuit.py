@@ -401,7 +401,6 @@ def test_it_describes_itself():
     assert "in a row" not in str(Circuit(consecutive_failures=None))
 
 
-@pytest.mark.xfail(strict=True, reason="0 is taken for None: (consecutive_failures or 1) < 1")
 def test_a_row_of_no_failures_is_refused():
     """`consecutive_failures` is 1 or more, or None; 0 is an error, not a silent "never"."""
     with pytest.raises(ConfigurationError):

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_infe.policies.estimate import (
@@ -77,6 +77,7 @@ def test_a_deep_payload_is_looked_at_only_so_far():
     assert estimate_tokens({"messages": cycle}) == 0
 
 
+@settings(max_examples=100)
 @given(json_like, json_like, json_like)
 def test_any_body_gives_a_finite_cost(messages, prompt, bound):
     """Whatever stands in a body, its cost is a finite number from 0."""
@@ -84,7 +85,6 @@ def test_any_body_gives_a_finite_cost(messages, prompt, bound):
     assert 0 <= estimate_tokens(body) < math.inf
 
 
-@pytest.mark.xfail(strict=True, reason="float(bound) overflows for a whole number of 400 digits")
 def test_an_absurd_bound_does_not_raise():
     """A bound of 400 digits is not believed."""
     assert estimate_tokens({"prompt": "abcd", "max_tokens": 10**400}) < math.inf

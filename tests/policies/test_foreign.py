@@ -132,13 +132,11 @@ def test_no_attribute_of_an_error_ever_raises(status, headers, body):
         assert classify_reply(reply.status, reply.headers, reply.body).status in (status, None)
 
 
-@pytest.mark.xfail(strict=True, reason="hasattr(headers, 'get') stands outside the try")
 def test_hostile_headers_of_a_result_never_raise():
     """Headers whose attributes raise make the result no response, not a failure."""
     assert reply_of_result(SimpleNamespace(status=200, headers=_Hostile())) is None
 
 
-@pytest.mark.xfail(strict=True, reason="aiohttp's deprecated `code` warns, which raises here")
 def test_aiohttps_error_is_read_without_a_warning():
     """`ClientResponseError` has its status and headers; its deprecated `code` is left alone."""
     aiohttp = pytest.importorskip("aiohttp")

@@ -124,7 +124,6 @@ def test_the_number_is_never_exceeded_and_nothing_held_is_lost(steps, max_keys):
         assert len(keyed) <= max_keys
 
 
-@pytest.mark.xfail(strict=True, reason="Allowance.idle() does not let a slowed rate recover")
 def test_a_partition_that_was_slowed_once_may_be_dropped_an_hour_later():
     """A bare 429 does not keep a partition for ever: its rate recovers within a minute."""
     keyed = Keyed(lambda: Allowance(60), max_keys=1)

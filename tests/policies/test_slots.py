@@ -229,7 +229,6 @@ def test_it_describes_itself_and_rebases_to_nothing():
     assert repr(slots) == "<Slots 1/2 held, 0 waiting>"
 
 
-@pytest.mark.xfail(strict=True, reason="WaitQueue.youngest() is 0 when only rejoined calls wait")
 def test_a_newcomer_without_a_place_never_overtakes_a_rejoined_call():
     """When the line's end has left, a caller without a place still joins behind all others."""
     slots = Slots(1)
@@ -242,7 +241,6 @@ def test_a_newcomer_without_a_place_never_overtakes_a_rejoined_call():
     assert slots.release() is newcomer
 
 
-@pytest.mark.xfail(strict=True, reason="WaitQueue.youngest() is 0 when only rejoined calls wait")
 def test_a_retry_is_never_refused_while_a_younger_call_waits():
     """A retry older than every waiter gets in, even when the line's end has left."""
     slots = Slots(1, max_waiting=1)
