@@ -28,6 +28,14 @@ from .stack import Stack
 from .verdict import Kind
 
 
+BATCH_BURST = 0.5
+"""Seconds of the rate: a batch gains nothing by a burst, and half of what servers hold leaves room
+for half a second of network jitter."""
+
+BATCH_REST = 5.0
+"""Seconds that a batch's circuit rests: a probe costs it little, an idle pipeline more."""
+
+
 def service(
     *,
     requests_per_minute: float | None = None,
@@ -66,7 +74,7 @@ def service(
         Deadline(deadline),
         Retry(max_attempts, budget=RetryBudget() if budget is None else budget),
         ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting)),
-        RateLimiter(_keyed_allowances(requests_per_minute, tokens_per_minute, share)),
+        RateLimiter(_keyed_allowances(requests_per_minute, tokens_per_minute, share, 1.0)),
         CircuitBreaker(Keyed(Circuit)),
         ErrorClassifier(),
         AttemptTimeout(attempt_timeout),
@@ -119,9 +127,10 @@ def batch(
         ),
         ConcurrencyLimiter(_keyed_slots(concurrency, None)),
         RateLimiter(
-            _keyed_allowances(requests_per_minute, tokens_per_minute, share), max_hint=max_hint
+            _keyed_allowances(requests_per_minute, tokens_per_minute, share, BATCH_BURST),
+            max_hint=max_hint,
         ),
-        CircuitBreaker(Keyed(Circuit)),
+        CircuitBreaker(Keyed(lambda: Circuit(open_for=BATCH_REST))),
         ErrorClassifier(),
         AttemptTimeout(attempt_timeout),
         listeners=listeners,
@@ -134,7 +143,10 @@ def _keyed_slots(limit: int, max_waiting: int | None) -> Keyed[Slots]:
 
 
 def _keyed_allowances(
-    requests_per_minute: float | None, tokens_per_minute: float | None, share: float
+    requests_per_minute: float | None, tokens_per_minute: float | None, share: float, burst: float
 ) -> Keyed[Allowance]:
-    Allowance(requests_per_minute, tokens_per_minute, share=share)
-    return Keyed(lambda: Allowance(requests_per_minute, tokens_per_minute, share=share))
+    def make() -> Allowance:
+        return Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
+
+    make()  # a wrong value is told now, not at the first call
+    return Keyed(make)

@@ -194,7 +194,7 @@ class InfeModel:
             status = self._script.popleft()
             done = status == 200
             return self._complete(request.body, now) if done else self._error(status, "scripted")
-        refusal = self._refuse(request) or self._out_of_order(now) or self._over_limit(request, now)
+        refusal = self._refuse(request) or self._out_of_order(now) or self._over_limit(now)
         if refusal is not None:
             return refusal
         self.books.admit(now)
@@ -213,7 +213,7 @@ class InfeModel:
             return self._error(503, "outage")
         return None
 
-    def _over_limit(self, request: ModelRequest, now: float) -> ModelReply | None:
+    def _over_limit(self, now: float) -> ModelReply | None:
         if self._concurrency is not None and len(self._ends) >= self._concurrency:
             return self._error(429, "too many requests in progress")
         return self._charge(now)
