@@ -27,7 +27,6 @@ from .policies.slots import Slots
 from .stack import Stack
 from .verdict import Kind
 
-
 BATCH_BURST = 0.5
 """Seconds of the rate: a batch gains nothing by a burst, and half of what servers hold leaves room
 for half a second of network jitter."""
