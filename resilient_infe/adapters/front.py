@@ -20,7 +20,8 @@ def wrap(target: T, stack: Stack) -> T:
     Args:
         target: an ``AsyncOpenAI`` (or another async client of that SDK), an ``AsyncClient`` of
         httpx
-            or httpx2, a transport such as `InfeTransport`, or an ``async def`` function or method.
+            or httpx2, or an ``async def`` function or method. (A transport such as `InfeTransport`
+            goes into ``stack.around`` instead.)
         stack: the layers.
 
     Raises:
@@ -32,8 +33,10 @@ def wrap(target: T, stack: Stack) -> T:
         return cast("T", resilient_openai(found, stack))
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
         return cast("T", resilient_client(found, stack))
-    if callable(found) and hasattr(found, "handle"):  # a transport of our own
-        return cast("T", stack.around(cast("Any", found)))
+    if callable(found) and hasattr(found, "handle"):
+        raise ConfigurationError(
+            f"{type(found).__qualname__} is a transport: use stack.around(transport)"
+        )
     if inspect.isasyncgenfunction(found):
         raise ConfigurationError(
             "an async generator function cannot be wrapped: a retry would deliver items twice. "
@@ -45,6 +48,6 @@ def wrap(target: T, stack: Stack) -> T:
         return cast("T", wrap_function(cast("Any", found), stack))
     raise ConfigurationError(
         f"cannot wrap {type(found).__qualname__}: give an AsyncOpenAI client, an httpx or httpx2 "
-        f"AsyncClient, an InfeTransport, or an async def function; stack.around(transport) takes "
-        f"any callable that returns an awaitable"
+        f"AsyncClient, or an async def function; stack.around(transport) takes any callable that "
+        f"returns an awaitable"
     )

@@ -8,29 +8,27 @@ methods only; the library that a response belongs to is found from the response 
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
-from ..aio import finalizer
 from ..call import Call, Hold, Reply
 from ..errors import AttemptTimedOut, DeadlineExceeded, Refused
 from ..options import current_options
-from ..policies.classify import usage_of
 from ..policies.estimate import estimate_tokens
 from ..stack import Stack
-from ..verdict import Usage
-from .sse import SSEDecoder
+from .held import held_stream_class
 
 LONGEST_ERROR = 64 * 1024
 """Bytes of an error body that are kept, as they come over the wire."""
 
-LONGEST_LOOK = 4 * 1024 * 1024
-"""Bytes of a request or of a response that are looked at for a model, a cost or a usage."""
+LONGEST_ANSWER = 4 * 1024 * 1024
+"""Bytes of a JSON answer that are read inside the attempt; a larger one is handed over open."""
+
+LONGEST_REQUEST = 4 * 1024 * 1024
+"""Bytes of a request that are looked at for a model and a cost."""
 
 
 class ResilientTransport:
@@ -89,16 +87,16 @@ class ResilientTransport:
         call.replayable = _replayable(request)
         response = await self.inner.handle_async_request(request)
         library = _library(response)
-        if response.status_code >= 400:
-            response = await _read_error(library, request, response)
-            peek = library.Response(
-                response.status_code, headers=response.headers, stream=response.stream
-            )
-            call.reply = Reply(response.status_code, response.headers, await peek.aread())
-            return response
+        failed = response.status_code >= 400
+        parts: list[bytes] = []
+        if failed or "json" in str(response.headers.get("content-type", "")):
+            # Read inside the attempt: its timeout, its retries and its verdict cover the body too.
+            whole = await _read(response, parts, LONGEST_ERROR if failed else LONGEST_ANSWER)
+            if whole or failed:
+                return await _whole_response(library, call, response, parts)
         call.reply = Reply(response.status_code, response.headers)
         hold = call.hold = Hold()
-        response.stream = _held_stream(library)(response, hold, call)
+        response.stream = held_stream_class(library)(response, hold, call, parts)
         return response
 
 
@@ -110,6 +108,8 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
     private names are used here and nowhere else.
     """
     wrapped = copy.copy(client)
+    # An SDK's client closes its pool when it is collected; the pool is the original's to close.
+    wrapped.__class__ = next(cls for cls in type(client).__mro__ if not hasattr(cls, "__del__"))
     wrapped._transport = ResilientTransport(client._transport, stack, owner=client, **options)  # noqa: SLF001
     wrapped._mounts = {  # noqa: SLF001
         pattern: None if each is None else ResilientTransport(each, stack, owner=client, **options)
@@ -136,7 +136,7 @@ def _describe(call: Call[Any], request: Any) -> None:
 
 def _json_of(request: Any) -> Any:
     content = getattr(request, "_content", None)
-    if not isinstance(content, bytes) or len(content) > LONGEST_LOOK:
+    if not isinstance(content, bytes) or len(content) > LONGEST_REQUEST:
         return None
     try:
         return json.loads(content)
@@ -149,24 +149,36 @@ def _replayable(request: Any) -> bool:
     return isinstance(getattr(request, "_content", None), bytes)
 
 
-async def _read_error(library: Any, request: Any, response: Any) -> Any:
-    """Read an error body, bounded, so that its connection is used again; it stays readable."""
-    parts, size = [], 0
+async def _read(response: Any, parts: list[bytes], most: int) -> bool:
+    """Read a body as it comes over the wire, up to a size; True if that is all of it."""
+    size = 0
+    async for part in response.stream:
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            return False
+    return True
+
+
+async def _whole_response(library: Any, call: Call[Any], response: Any, parts: list[bytes]) -> Any:
+    """Return a response that needs no connection any more, and put it on the call as its reply."""
+    await response.stream.aclose()
+
+    def fresh() -> Any:
+        return library.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=library.ByteStream(b"".join(parts)),
+            extensions=response.extensions,
+            request=call.payload,
+        )
+
     try:
-        async for part in response.stream:
-            parts.append(part)
-            size += len(part)
-            if size > LONGEST_ERROR:
-                break
-    finally:
-        await response.stream.aclose()
-    return library.Response(
-        response.status_code,
-        headers=response.headers,
-        stream=library.ByteStream(b"".join(parts)),
-        extensions=response.extensions,
-        request=request,
-    )
+        body = await fresh().aread()  # decoded, on a copy: the caller reads its own
+    except Exception:  # an encoding that is not what the header says
+        body = b""
+    call.reply = Reply(response.status_code, response.headers, body)
+    return fresh()
 
 
 def _refusal(request: Any, error: Exception) -> Any:
@@ -178,73 +190,3 @@ def _refusal(request: Any, error: Exception) -> Any:
     headers = {"x-should-retry": "false"} | ({"retry-after": f"{hint:.3f}"} if hint else {})
     body = {"error": {"message": str(error), "type": type(error).__name__, "code": "refused"}}
     return library.Response(503, headers=headers, json=body, request=request)
-
-
-@functools.cache
-def _held_stream(library: Any) -> Any:
-    """Make the stream class once per library: it must derive from the library's own base."""
-
-    class HeldStream(library.AsyncByteStream):  # type: ignore[misc]
-        """A body that gives back slot and reservation when it is closed, or dropped unread."""
-
-        def __init__(self, response: Any, hold: Hold, call: Call[Any]) -> None:
-            self._inner = response.stream
-            self._hold = hold
-            self._meter = _UsageMeter(library, response)
-            self._disarm = finalizer(self, hold.close, call.runtime)
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for part in self._inner:
-                self._meter.feed(part)
-                yield part
-
-        async def aclose(self) -> None:
-            self._disarm()
-            try:
-                await self._inner.aclose()
-            finally:
-                self._hold.close(self._meter.usage())
-
-    return HeldStream
-
-
-class _UsageMeter:
-    """Reads the ``usage`` out of a body that passes by. State: per response."""
-
-    def __init__(self, library: Any, response: Any) -> None:
-        kind = str(response.headers.get("content-type", ""))
-        plain = response.headers.get("content-encoding", "identity") == "identity"
-        self._library = library
-        self._headers = response.headers
-        self._decoder = SSEDecoder() if "text/event-stream" in kind and plain else None
-        self._parts: list[bytes] | None = [] if "json" in kind else None
-        self._size = 0
-        self._usage: Usage | None = None
-
-    def feed(self, part: bytes) -> None:
-        if self._decoder is not None:
-            for data in self._decoder.feed(part):
-                if '"usage"' in data:
-                    self._note(data)
-        elif self._parts is not None:
-            self._parts.append(part)
-            self._size += len(part)
-            if self._size > LONGEST_LOOK:
-                self._parts = None
-
-    def usage(self) -> Usage | None:
-        """Return what the body said that the call cost, as far as it was read."""
-        if self._parts:
-            raw = b"".join(self._parts)
-            try:
-                content = self._library.Response(200, headers=self._headers, content=raw).content
-                self._note(content)
-            except Exception:  # a body that does not decode tells no usage
-                return None
-        return self._usage
-
-    def _note(self, data: str | bytes) -> None:
-        try:
-            self._usage = usage_of(json.loads(data)) or self._usage
-        except (ValueError, RecursionError):
-            return

@@ -132,8 +132,9 @@ class InfeStream:
         try:
             block = await self._read()
             self._ready.extend(self._decoder.feed(block))
-        except ResilienceError:
-            self._close()
+        except ResilienceError as error:  # its deadline, or a line without an end
+            late = isinstance(error, DeadlineExceeded)
+            self._fail(Kind.TIMEOUT if late else Kind.TRANSIENT, error)
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(f"the connection broke: {type(error).__name__}") from error
@@ -166,10 +167,14 @@ class InfeStream:
         raise DeadlineExceeded("the call's deadline passed while its stream was read")
 
     def _broken(self, what: str) -> StreamBroken:
+        error = StreamBroken(f"{what}; what came before it is whole, nothing is sent again")
+        self._fail(Kind.TRANSIENT, error)
+        return error
+
+    def _fail(self, kind: Kind, error: Exception) -> None:
         """Close the stream as failed: the call's outcome is no success any more."""
-        self._call.verdict = Verdict(Kind.TRANSIENT, error=StreamBroken.__name__)
+        self._call.verdict = Verdict(kind, error=type(error).__name__)
         self._close()
-        return StreamBroken(f"{what}; what came before it is whole, nothing is sent again")
 
     def _close(self) -> None:
         if self._hold.closed:

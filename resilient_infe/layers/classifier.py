@@ -7,6 +7,7 @@ limit all react to the one verdict that this layer leaves on the call.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..aio import is_cancellation, wall_time
@@ -74,11 +75,18 @@ class ErrorClassifier:
         if own is not None:
             return own
         reply = call.reply or reply_of_exception(error)
-        if reply is not None:
-            verdict = _of_reply(reply)
-            if verdict.kind is not Kind.OK:
-                return verdict
-        return classify_exception(error)
+        if reply is None:
+            return classify_exception(error)
+        verdict = _of_reply(reply)
+        if verdict.kind is not Kind.OK:
+            return verdict
+        # The status was a success and the rest was not: what the head said still holds.
+        return replace(
+            classify_exception(error),
+            status=verdict.status,
+            request_id=verdict.request_id,
+            limits=verdict.limits,
+        )
 
     def _of_result(self, call: Call[Any], result: Any) -> Verdict:
         own = self._own(result, None)

@@ -77,7 +77,13 @@ class RequestIdLogger:
         if call.hold is None:
             self._finish(call, emit, None)
         else:
-            call.hold.on_close(lambda usage: self._finish(call, emit, None, usage))
+            handed_over = call.runtime.now()
+
+            def closed(usage: Usage | None) -> None:
+                call.sent_for += call.runtime.now() - handed_over
+                self._finish(call, emit, None, usage)
+
+            call.hold.on_close(closed)
         return result
 
     def describe(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..verdict import OK, Kind, Usage, Verdict
@@ -20,6 +20,9 @@ from .headers import header, limits, longest_reset, retry_after
 
 LONGEST_BODY = 64 * 1024
 """Bytes of an error body that are looked at."""
+
+LONGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of a successful body that are looked at."""
 
 LONGEST_CHAIN = 16
 """Links of an exception's cause chain that are followed; cycles exist."""
@@ -125,7 +128,7 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     """
     stated = limits(headers, wall)
     request_id = clean_id(header(headers, "x-request-id"))
-    content = decoded(body)
+    content = decoded(body, LONGEST_ANSWER if status < 300 else LONGEST_BODY)
     if 200 <= status < 300 and _is_an_answer(status, body, content):
         usage = usage_of(content)
         if usage is None and not stated and request_id is None and status == 200:
@@ -150,11 +153,11 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     )
 
 
-def decoded(body: Any) -> Any:
+def decoded(body: Any, most: int = LONGEST_BODY) -> Any:
     """Return a body decoded from JSON, as it is if it already was, or None if it cannot be."""
     if not isinstance(body, bytes | bytearray | str):
         return body
-    if len(body) > LONGEST_BODY:
+    if len(body) > most:
         return None
     try:
         return json.loads(body)
@@ -200,12 +203,12 @@ def classify_exception(error: BaseException) -> Verdict:
     makes it unknown, and it was never sent only if none of its leaves was.
     """
     verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
-    return min(verdicts, key=_gravity)
+    gravest = min(verdicts, key=_gravity)
+    return replace(gravest, sent=any(verdict.sent for verdict in verdicts))
 
 
-def _gravity(verdict: Verdict) -> tuple[int, bool]:
-    order = (Kind.INVALID, Kind.UNKNOWN, Kind.TIMEOUT, Kind.TRANSIENT)
-    return order.index(verdict.kind), not verdict.sent
+def _gravity(verdict: Verdict) -> int:
+    return (Kind.INVALID, Kind.UNKNOWN, Kind.TIMEOUT, Kind.TRANSIENT).index(verdict.kind)
 
 
 def _of_names(names: set[str], name: str) -> Verdict:
@@ -213,7 +216,7 @@ def _of_names(names: set[str], name: str) -> Verdict:
         advice = "the connection's certificate or address is wrong: check the base URL and the CA"
         return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
     if names & _REFUSED_BEFORE_SENDING:
-        return Verdict(Kind.INVALID, error=name, advice=_FIX, sent=False)
+        return Verdict(Kind.INVALID, error=name, sent=False)
     if names & _NEVER_SENT:
         advice = "the server cannot be reached: check the base URL and that it is up"
         return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice, sent=False)

@@ -18,7 +18,7 @@ class CountersSnapshot:
         calls: how calls ended, by kind.
         attempts: how attempts ended, by kind.
         events: how often each event happened, by name.
-        tokens: tokens charged for successful calls, as their usage says.
+        tokens: tokens charged, as far as the calls' usage says.
         waited: seconds that calls spent in queues and sleeps.
         sent_for: seconds that calls spent in attempts.
     """

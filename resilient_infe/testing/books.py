@@ -12,7 +12,7 @@ class Books:
 
     Attributes:
         sends: requests for completions that arrived.
-        answered: those answered with 200.
+        answered: those answered with 200 and not broken on the way.
         by_status: replies by status.
         tokens: tokens charged for answers.
         peak_per_second: the most arrivals in any second of the clock.

@@ -112,10 +112,11 @@ class InfeModel:
         charge_rejected: whether a rejected request uses up the limit too.
         faults: what goes wrong.
         latency: seconds before every reply.
-        seconds_per_token: seconds more for each token of output, so that latency follows its
-        length. output_tokens: the mean length of an answer; lengths are spread a hundredfold around
-        it. models: the ids that exist. api_keys: the keys that are accepted, or None for any. seed:
-        of the random source.
+        seconds_per_token: seconds more for each token of output: latency follows its length.
+        output_tokens: the mean length of an answer; lengths are spread a hundredfold around it.
+        models: the ids that exist.
+        api_keys: the keys that are accepted, or None for any.
+        seed: of the random source.
 
     State: all of it here; `books` is what it saw.
     """

@@ -48,15 +48,6 @@ def test_a_function_keeps_its_signature(run):
     assert inspect.signature(resilient) == inspect.signature(ask)
 
 
-def test_a_transport_keeps_its_hints(run):
-    """A transport of our own is wrapped with its replies, not as a bare function."""
-    seen = Remember()
-    stack = Stack(Retry(uniform=lambda: 0.0), ErrorClassifier(), listeners=[seen])
-    send = wrap(FakeServer([(429, {"retry-after": "7"})]), stack)
-    assert run(lambda: send(None)) == "ok"
-    assert seen.named("retry.scheduled")[0].retry_after == 7.0
-
-
 def test_a_function_around_a_transport_keeps_its_hints(run):
     """A typed error that passes through a user's own function still carries its hint."""
     server, seen = FakeServer([(429, {"retry-after": "7", "x-request-id": "infe-9"})]), Remember()
@@ -96,6 +87,8 @@ def test_what_cannot_be_wrapped_is_told():
     stack = presets.service()
     with pytest.raises(errors.ConfigurationError, match="deliver items twice"):
         wrap(generator, stack)
+    with pytest.raises(errors.ConfigurationError, match=r"use stack\.around"):
+        wrap(FakeServer(), stack)
     for thing in (5, object(), len, openai.OpenAI(api_key="x"), httpx.Client()):
         with pytest.raises(errors.ConfigurationError, match="AsyncOpenAI client"):
             wrap(thing, stack)
@@ -177,6 +170,55 @@ def test_a_body_that_cannot_be_replayed_is_sent_once(library):
 
 @pytest.mark.network
 @clients
+@pytest.mark.parametrize("broken", ["cut", "reset", "garbage"])
+def test_a_broken_body_is_tried_again(library, broken):
+    """The body is part of the attempt: one that breaks is tried again."""
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            wrapped = wrap(client, quick(max_attempts=40))
+            for _ in range(5):
+                response = await wrapped.post(f"{url}/chat/completions", json=ASK)
+                assert response.json()["choices"]
+
+    assert over_http(test, faults=Faults(breaks={broken: 0.6}), seed=2).books.sends > 5
+
+
+@pytest.mark.network
+@clients
+def test_a_large_answer_is_handed_over_open(library, monkeypatch):
+    """An answer over the bound is not buffered, and arrives whole all the same."""
+    from resilient_infe.adapters import httpx as adapter
+
+    monkeypatch.setattr(adapter, "LONGEST_ANSWER", 10)
+    stack = presets.service()
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            response = await wrap(client, stack).post(f"{url}/chat/completions", json=ASK)
+            assert response.json()["usage"]["total_tokens"]
+            assert stack.statistics().in_flight == 0
+
+    over_http(test, output_tokens=1_000)
+
+
+@pytest.mark.network
+def test_a_wrapper_that_is_dropped_leaves_the_original_alone():
+    """Forgetting a wrapped SDK client does not close the pool that the original uses."""
+
+    async def test(url):
+        async with openai.AsyncOpenAI(api_key="sk-test", base_url=url) as client:
+            wrapped = wrap(client, quick())
+            del wrapped
+            gc.collect()
+            await asyncio.sleep(0.01)  # noqa: TID251  # a finaliser that closed the pool runs here
+            await client.chat.completions.create(model="infe-pulse", messages=MESSAGES)
+
+    assert over_http(test).books.answered == 1
+
+
+@pytest.mark.network
+@clients
 def test_a_response_dropped_unread_comes_home(library):
     """Slot and reservation come back when a streamed response is dropped, or closed, unread."""
     stack = presets.service()
@@ -184,7 +226,8 @@ def test_a_response_dropped_unread_comes_home(library):
     async def test(url):
         async with library.AsyncClient() as client:
             wrapped = wrap(client, stack)
-            request = wrapped.build_request("POST", f"{url}/chat/completions", json=ASK)
+            asked = ASK | {"stream": True}
+            request = wrapped.build_request("POST", f"{url}/chat/completions", json=asked)
             response = await wrapped.send(request, stream=True)
             assert stack.statistics().in_flight == 1
             await response.aclose()

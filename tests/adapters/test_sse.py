@@ -1,0 +1,69 @@
+"""The decoder of server-sent events: whole events from chunks cut anywhere."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient_infe import errors
+from resilient_infe.adapters import sse
+from resilient_infe.adapters.sse import SSEDecoder
+
+
+def decode(*chunks):
+    """Return the data of all events in the chunks."""
+    decoder = SSEDecoder()
+    return [data for chunk in chunks for data in decoder.feed(chunk)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "data"),
+    [
+        (b"data: a\n\n", ["a"]),
+        (b"data:a\n\n", ["a"]),
+        (b"data:  a\n\n", [" a"]),
+        (b"data: a\r\n\r\n", ["a"]),
+        (b"data: a\r\r", ["a"]),
+        (b"data: a\ndata: b\n\n", ["a\nb"]),
+        (b": comment\ndata: a\nid: 5\nevent: x\n\n", ["a"]),
+        (b"\n\n\n", []),
+        (b"data\n\n", []),
+        (b"data: a", []),
+        (b"data: a\n", []),
+        (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
+        ("data: a\u2028b\x85c\n\n".encode(), ["a\u2028b\x85c"]),
+        (b"data: \xff\n\n", ["\ufffd"]),
+        (b"data: a\n\ndata: b\n\n", ["a", "b"]),
+    ],
+)
+def test_the_standards_cases(raw, data):
+    """Lines end at CR, LF and CRLF only; comments and other fields are passed over."""
+    assert decode(raw) == data
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\r\n"), min_size=1), max_size=5),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.data(),
+)
+def test_chunks_may_be_cut_anywhere(events, end, data):
+    """However the bytes are cut, inside a character or a CRLF too, the events are the same."""
+    raw = "".join(f"data: {event}{end}{end}" for event in events).encode("utf-8", "replace")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
+    chunks = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    assert decode(*chunks) == decode(raw)
+    assert len(decode(raw)) == len(events)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20))
+def test_arbitrary_bytes_never_raise(chunks):
+    """Nonsense is no event, and no exception."""
+    assert all(isinstance(data, str) for data in decode(*chunks))
+
+
+def test_an_endless_line_is_refused(monkeypatch):
+    """A line that never ends is refused before it fills the memory."""
+    monkeypatch.setattr(sse, "LONGEST_LINE", 100)
+    with pytest.raises(errors.StreamBroken, match="over 100 characters"):
+        decode(*[b"data: " + b"x" * 30] * 5)
