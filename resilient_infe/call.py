@@ -78,8 +78,14 @@ class Hold:
             return
         self.closed = True
         callbacks, self._callbacks = self._callbacks, []
+        failures: list[Exception] = []
         for callback in callbacks:
-            callback(usage)
+            try:
+                callback(usage)
+            except Exception as error:  # the others must be released all the same
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -102,6 +108,7 @@ class Call(Generic[P]):
         probe: True while the attempt is a half-open circuit's probe.
         started: the instant at which it entered the stack.
         place: its age among the calls of its loop: retries keep their place in every queue.
+        tries: how often Retry has called on, refusals included.
         sends: attempts that really went out; refusals of our own do not count.
         sent_for: seconds spent in attempts, kept only while somebody listens.
         server_request_ids: the ``x-request-id`` of every attempt that has one.
@@ -124,6 +131,7 @@ class Call(Generic[P]):
     probe: bool = False
     started: float = 0.0
     place: int = 0
+    tries: int = 0
     sends: int = 0
     sent_for: float = 0.0
     server_request_ids: tuple[str, ...] = ()

@@ -27,9 +27,9 @@ class Event:
         return False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, those that are None left out."""
+        """Return the fields by name, those that are None or empty left out."""
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: value for name, value in pairs if value is not None}
+        return {name: value for name, value in pairs if value is not None and value not in ((), {})}
 
 
 @dataclass(frozen=True, slots=True)

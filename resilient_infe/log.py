@@ -83,7 +83,8 @@ class LogListener:
 def level_of(event: Event) -> int:
     """Return the level that an event is logged at."""
     if isinstance(event, CallFinished):
-        return logging.DEBUG if event.kind is Kind.OK else logging.WARNING
+        quiet = event.kind in (Kind.OK, Kind.CANCELLED)  # whoever cancels a call knows that he did
+        return logging.DEBUG if quiet else logging.WARNING
     return LEVELS.get(type(event), logging.DEBUG)
 
 

@@ -7,7 +7,6 @@ those it starts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .call import Call
-from .errors import ConfigurationError
+from .policies import bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +29,10 @@ class CallOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.tokens is not None and not 0 <= self.tokens < math.inf:
-            raise ConfigurationError(f"tokens is a number from 0; got {self.tokens!r}")
-        if self.deadline is not None and not 0 < self.deadline < math.inf:
-            raise ConfigurationError(f"deadline is in seconds, above 0; got {self.deadline!r}")
+        if self.tokens is not None:
+            bounds.at_least(self.tokens, 0, "tokens")
+        if self.deadline is not None:
+            bounds.positive(self.deadline, "deadline, in seconds,")
 
     def fill(self, call: Call[Any]) -> None:
         """Fill in what the call leaves open; the deadline is the stack's to set."""

@@ -6,6 +6,7 @@ The stack itself decides nothing. It links the layers once, when a transport is 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import warnings
@@ -136,11 +137,15 @@ class Stack:
         self, *layers: Layer[Any, Any], listeners: Iterable[Listener] = (), strict: bool = True
     ) -> None:
         """Check the layers; nothing is linked before a transport is given."""
-        self.listeners = tuple(listeners)
+        self.listeners = _checked(listeners)
         if self.listeners and not any(isinstance(layer, RequestIdLogger) for layer in layers):
             layers = (RequestIdLogger(log=False), *layers)  # events need ids
         self.layers = layers
         for layer in layers:
+            if isinstance(layer, Stack):
+                raise ConfigurationError(
+                    "a Stack is no layer: give its layers, Stack(*a.layers, ...)"
+                )
             if inspect.isclass(layer) or not callable(layer):
                 raise ConfigurationError(
                     f"{layer!r} is not a layer: give an instance, or an async def layer(call, "
@@ -316,6 +321,14 @@ class Stack:
         return (
             f"<Stack {' -> '.join(getattr(x, '__name__', type(x).__name__) for x in self.layers)}>"
         )
+
+
+def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    with contextlib.suppress(TypeError):
+        found = tuple(listeners)
+        if all(callable(listener) for listener in found):
+            return found
+    raise ConfigurationError("listeners is a list of callables that take an event")
 
 
 def _linked(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[Any, Any]:

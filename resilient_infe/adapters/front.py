@@ -6,6 +6,7 @@ import inspect
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError
+from ..policies import bounds
 from ..stack import Stack
 from .function import wrap_function
 from .httpx import resilient_client
@@ -27,6 +28,7 @@ def wrap(target: T, stack: Stack) -> T:
     Raises:
         ConfigurationError: `target` is nothing that can be wrapped; the message lists what can.
     """
+    bounds.instance(stack, Stack, "wrap", "a Stack as the second argument, like presets.batch()")
     found: Any = target
     families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(found).__mro__}
     if ("openai", "AsyncAPIClient") in families:

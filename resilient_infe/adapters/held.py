@@ -9,6 +9,7 @@ from typing import Any
 
 from ..aio import finalizer
 from ..call import Call, Hold
+from ..errors import StreamBroken
 from ..policies.classify import classify_exception, usage_of
 from ..verdict import Usage
 from .sse import SSEDecoder
@@ -32,7 +33,13 @@ def held_stream_class(library: Any) -> Any:
             self._call = call
             self._hold = hold
             self._meter = _UsageMeter(library, response)
-            self._disarm = finalizer(self, hold.close, call.runtime)
+            inner, runtime = response.stream, call.runtime
+
+            def drop() -> None:
+                runtime.spawn(inner.aclose)  # or its connection would stay taken
+                hold.close()
+
+            self._disarm = finalizer(self, drop, runtime)
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             for part in self._start:
@@ -71,9 +78,12 @@ class _UsageMeter:
 
     def feed(self, part: bytes) -> None:
         if self._decoder is not None:
-            for data in self._decoder.feed(part):
-                if '"usage"' in data:
-                    self._note(data)
+            try:
+                for data in self._decoder.feed(part):
+                    if '"usage"' in data:
+                        self._note(data)
+            except StreamBroken:  # not ours to judge: the caller reads it
+                self._decoder = None
         elif self._parts is not None:
             self._parts.append(part)
             self._size += len(part)

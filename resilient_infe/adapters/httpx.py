@@ -17,6 +17,7 @@ from typing import Any, Self
 from ..call import Call, Hold, Reply
 from ..errors import AttemptTimedOut, DeadlineExceeded, Refused
 from ..options import current_options
+from ..policies.classify import clean_id
 from ..policies.estimate import estimate_tokens
 from ..stack import Stack
 from .held import held_stream_class
@@ -129,7 +130,7 @@ def _describe(call: Call[Any], request: Any) -> None:
     if options is None or options.tokens is None:
         call.tokens = estimate_tokens(body)
     if options is None or options.partition is None:
-        model = body.get("model", "") if isinstance(body, dict) else ""
+        model = clean_id(body.get("model")) or "" if isinstance(body, dict) else ""
         key = hashlib.sha256(str(request.headers.get("authorization", "")).encode()).hexdigest()
         call.partition = f"{request.url.host}/{model}#{key[:8]}"
 

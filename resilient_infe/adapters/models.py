@@ -11,7 +11,7 @@ import anyio
 from ..errors import ModelNotFoundError
 from .replies import printable
 
-ASK_FOR = 10.0
+ASK_FOR = 3.0
 """Seconds that the list may take; an error message is not worth more."""
 
 SUGGESTIONS = 3

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 from ..errors import StreamBroken
 
-LONGEST_LINE = 8 * 1024 * 1024
-"""Characters; a longer line is no event of this API."""
+LONGEST_EVENT = 8 * 1024 * 1024
+"""Characters; a longer event is none of this API's."""
 
 
 class SSEDecoder:
     """Turns chunks of bytes into the ``data`` of events. State: per stream."""
 
-    __slots__ = ("_after_cr", "_data", "_line", "_text")
+    __slots__ = ("_after_cr", "_data", "_line", "_size", "_text")
 
     def __init__(self) -> None:
         """Start at the beginning of a stream."""
@@ -27,18 +27,22 @@ class SSEDecoder:
         self._line: list[str] = []
         self._data: list[str] = []
         self._after_cr = False
+        self._size = 0  # characters kept for an event that is not complete
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the data of every event that `chunk` completes.
 
         Raises:
-            StreamBroken: a line is longer than any event can be.
+            StreamBroken: an event is longer than any can be.
         """
         text = self._text.decode(chunk)
         if self._after_cr and text.startswith("\n"):
             text = text[1:]  # the second half of a CRLF that was cut apart
         if text:
             self._after_cr = text.endswith("\r")
+        self._size += len(text)
+        if self._size > LONGEST_EVENT:
+            raise StreamBroken(f"an event of the stream is over {LONGEST_EVENT} characters")
         *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         for line in lines:
             self._line.append(line)
@@ -49,12 +53,11 @@ class SSEDecoder:
                 yield data
         if rest:
             self._line.append(rest)
-        if sum(map(len, self._line)) > LONGEST_LINE:
-            raise StreamBroken(f"a line of the event stream is over {LONGEST_LINE} characters")
 
     def _take(self, line: str) -> str | None:
         if not line:
             data, self._data = "\n".join(self._data), []
+            self._size = 0
             return data or None
         name, _, value = line.partition(":")
         if name == "data":

@@ -138,8 +138,8 @@ class InfeStream:
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(f"the connection broke: {type(error).__name__}") from error
-        except BaseException:
-            self._close()
+        except BaseException as error:  # the reader was cancelled
+            self._fail(Kind.CANCELLED, error)
             raise
         if not block:
             if not self._whole:
@@ -160,9 +160,8 @@ class InfeStream:
     async def _read(self) -> bytes:
         if self._call.deadline is None:
             return await self._body.readany()
-        left = self._call.deadline - self._runtime.now()
-        if left > 0:
-            with self._runtime.cut_off_after(left):
+        if self._call.deadline > self._runtime.now():
+            with self._runtime.cut_off_at(self._call.deadline):
                 return await self._body.readany()
         raise DeadlineExceeded("the call's deadline passed while its stream was read")
 
@@ -171,7 +170,7 @@ class InfeStream:
         self._fail(Kind.TRANSIENT, error)
         return error
 
-    def _fail(self, kind: Kind, error: Exception) -> None:
+    def _fail(self, kind: Kind, error: BaseException) -> None:
         """Close the stream as failed: the call's outcome is no success any more."""
         self._call.verdict = Verdict(kind, error=type(error).__name__)
         self._close()
@@ -180,8 +179,10 @@ class InfeStream:
         if self._hold.closed:
             return
         self._disarm()
-        if self._body.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
-        self._hold.close(self.usage)
+        try:
+            if self._body.at_eof():
+                self._response.release()
+            else:
+                self._response.close()
+        finally:
+            self._hold.close(self.usage)

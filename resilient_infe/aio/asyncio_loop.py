@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Self
 
 from ..policies.queue import Waiter
-from .runtime import Alarm, Clock, clamp
+from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
+
+RESOLUTION = 0.1
+"""Seconds; no clock that a loop runs on is coarser."""
 
 LOOK_AGAIN = 0.01
 """Seconds after which a timer that found its task being cancelled by another looks again."""
+
+LOOKS = 3
+"""Looks after which it cancels all the same: the other cancellation was swallowed."""
 
 
 class AsyncioRuntime:
     """An asyncio event loop."""
 
-    __slots__ = ("_lines", "loop", "now")
+    __slots__ = ("_lines", "_tasks", "loop", "now")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind the loop's clock."""
         self.loop = loop
         self.now: Clock = loop.time
         self._lines: dict[float, _Line] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def park(self, waiter: Waiter) -> Awaitable[None]:
         """Park on a future."""
@@ -52,6 +60,22 @@ class AsyncioRuntime:
         if line is None:
             line = self._lines[seconds] = _Line(self.loop, self._lines, seconds)
         return _Expiry(line)
+
+    def cut_off_at(self, when: float) -> AbstractContextManager[object, bool | None]:
+        """Set a timer of its own, taken back when the block ends."""
+        return _Expiry(_Single(self.loop, when))
+
+    def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
+        """Run it in a task that the loop's runtime keeps alive."""
+
+        async def bounded() -> None:
+            with self.cut_off_after(LONGEST_CLEAN_UP), contextlib.suppress(Exception):
+                await clean_up()
+
+        if not self.is_over():
+            task = self.loop.create_task(bounded())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
         """Make a timer on the loop."""
@@ -96,8 +120,9 @@ class _AsyncioAlarm:
     def _ring(self, when: float) -> None:
         self._handle = self._when = None
         now = self._loop.time()
-        # A timer that was clamped rings before its instant: it must be set again, not obeyed.
-        self._callback(when if when - now < 1.0 else now)
+        # The loop may ring within its clock's resolution before the instant, which then counts as
+        # come. A timer that was clamped rings far too early: the callback sees that by the instant.
+        self._callback(when if when - now < RESOLUTION else now)
 
 
 class _Line:
@@ -126,8 +151,8 @@ class _Line:
         if not self._armed:
             self._arm(expiry.when)
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._loop.call_later(seconds, callback)
+    def leave(self, expiry: _Expiry) -> None:
+        self.entries.pop(expiry, None)
 
     def _arm(self, when: float) -> None:
         self._armed = True
@@ -148,6 +173,23 @@ class _Line:
             expiry.expire()
 
 
+class _Single:
+    """A timer for one entry, for instants that no other entry shares."""
+
+    __slots__ = ("_handle", "_loop", "_when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        self._loop = loop
+        self._when = when
+
+    def join(self, expiry: _Expiry) -> None:
+        when = clamp(self._when, self._loop.time())
+        self._handle = self._loop.call_at(when, expiry.expire)
+
+    def leave(self, _: _Expiry) -> None:
+        self._handle.cancel()
+
+
 class _Expiry(AbstractContextManager[object, bool | None]):
     """One running timer, as a context manager; it tells its own cancellation from any other.
 
@@ -155,12 +197,13 @@ class _Expiry(AbstractContextManager[object, bool | None]):
     counts its cancel requests: one that was there before ours, or came after it, wins.
     """
 
-    __slots__ = ("_before", "_fired", "_left", "_line", "_task", "when")
+    __slots__ = ("_at_entry", "_at_fire", "_left", "_looks", "_task", "_timer", "when")
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
-        self._fired = False
+    def __init__(self, timer: _Line | _Single) -> None:
+        self._timer = timer
+        self._at_fire: int | None = None
         self._left = False
+        self._looks = 0
         self.when = math.inf
 
     def __enter__(self) -> Self:
@@ -168,31 +211,33 @@ class _Expiry(AbstractContextManager[object, bool | None]):
         if task is None:
             raise RuntimeError("a timer runs only inside an asyncio task")
         self._task = task
-        self._before = task.cancelling()
-        self._line.join(self)
+        self._at_entry = task.cancelling()
+        self._timer.join(self)
         return self
 
     def expire(self) -> None:
         if self._left:
             return
-        if self._task.cancelling() > self._before:
-            # Somebody else cancels the task already. Leave it to them, but look again: they may
-            # be a timer that the code inside survives.
-            self._line.call_later(LOOK_AGAIN, self.expire)
+        requests = self._task.cancelling()
+        if requests > self._at_entry and self._looks < LOOKS:
+            # Somebody else cancels the task already. Leave it to them, but look again: the code
+            # inside may survive that.
+            self._looks += 1
+            self._task.get_loop().call_later(LOOK_AGAIN, self.expire)
             return
-        self._fired = True
+        self._at_fire = requests
         self._task.cancel(msg=self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> bool:
         self._left = True
-        if not self._fired:
-            self._line.entries.pop(self, None)
+        self._timer.leave(self)
+        if self._at_fire is None:
             return False
         left = self._task.uncancel()
         if kind is None or not issubclass(kind, asyncio.CancelledError):
             return False
         assert error is not None
         ours = bool(error.args) and error.args[0] is self
-        return left <= self._before and (ours or self._before == 0)
+        return left <= self._at_fire and (ours or self._at_fire == 0)

@@ -26,9 +26,15 @@ def current(known: Runtime | None = None) -> Runtime:
         return _current_trio()
     if isinstance(known, AsyncioRuntime) and known.loop is loop:
         return known
-    kept: AsyncioRuntime | None = getattr(_thread, "asyncio", None)
-    if kept is None or kept.loop is not loop:
-        kept = _thread.asyncio = AsyncioRuntime(loop)
+    runtimes: dict[asyncio.AbstractEventLoop, AsyncioRuntime] | None
+    runtimes = getattr(_thread, "asyncio", None)
+    if runtimes is None:
+        runtimes = _thread.asyncio = {}
+    kept = runtimes.get(loop)
+    if kept is None:
+        for closed in [each for each in runtimes if each.is_closed()]:
+            del runtimes[closed]  # a thread may run many loops, one after another
+        kept = runtimes[loop] = AsyncioRuntime(loop)
     return kept
 
 

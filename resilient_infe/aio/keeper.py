@@ -106,8 +106,9 @@ def _check_movable(policy: Kept, owner: Runtime) -> None:
     name = type(policy).__name__
     if policy.busy:
         raise WrongLoopError(
-            f"this {name} is in use on another event loop: share it only within one loop, or make "
-            f"one per loop (for several processes or threads, give each a share=)"
+            f"this {name} is in use on another event loop (an open stream of a loop that has ended "
+            f"counts): share it only within one loop, or make one per loop (for several processes "
+            f"or threads, give each a share=)"
         )
     if not owner.is_over():
         raise WrongLoopError(

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from ..policies.queue import Waiter
 
+LONGEST_CLEAN_UP = 5.0
+"""Seconds that a clean-up in the background may take."""
+
 LONGEST_SLEEP = 365 * 86_400.0
 """Seconds; no timer is set further off, so that no hint can overflow one."""
 
@@ -51,6 +54,14 @@ class Runtime(Protocol):
         It swallows the cancellation that it made, and no other, and then ends as if it had run
         through: what follows the block is what to do when the time is over.
         """
+        ...
+
+    def cut_off_at(self, when: float) -> AbstractContextManager[object, bool | None]:
+        """Return a block that is cancelled at an instant, likewise."""
+        ...
+
+    def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
+        """Run a clean-up that nobody waits for, for at most 5 s; its errors are dropped."""
         ...
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import trio
 
 from ..policies.queue import Waiter
-from .runtime import Alarm, Clock, clamp
+from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
 
 _thread = threading.local()
 
@@ -70,6 +71,20 @@ class TrioRuntime:
         """Use trio's own scope, which keeps its deadlines in one heap already."""
         now = self.now()
         return trio.CancelScope(deadline=clamp(now + seconds, now))
+
+    def cut_off_at(self, when: float) -> AbstractContextManager[object, bool | None]:
+        """Use trio's own scope."""
+        return trio.CancelScope(deadline=clamp(when, self.now()))
+
+    def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
+        """Run it as a system task."""
+
+        async def bounded() -> None:
+            with trio.move_on_after(LONGEST_CLEAN_UP), contextlib.suppress(Exception):
+                await clean_up()
+
+        if not self.is_over():
+            self.token.run_sync_soon(trio.lowlevel.spawn_system_task, bounded)
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
         """Make a timer that runs as a system task while it is set."""

@@ -50,7 +50,12 @@ class CircuitBreaker:
 
     def __init__(self, circuit: Circuit | Keyed[Circuit] | None = None) -> None:
         """Make the circuit if none is given."""
-        self.circuits: Partitioned[Circuit] = Partitioned(Circuit() if circuit is None else circuit)
+        self.circuits: Partitioned[Circuit] = Partitioned(
+            Circuit() if circuit is None else circuit,
+            Circuit,
+            "CircuitBreaker",
+            "Circuit(...) or Keyed(Circuit)",
+        )
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Ask the circuit, call on, tell it what came of it."""

@@ -6,6 +6,7 @@ limit all react to the one verdict that this layer leaves on the call.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from ..aio import is_cancellation, wall_time
 from ..call import Call, Handler, Reply
 from ..events import AttemptFinished
-from ..policies.classify import classify_exception, classify_reply, usage_of
+from ..policies.classify import classify_exception, classify_reply, error_fields, usage_of
 from ..policies.foreign import reply_of_exception, reply_of_result
 from ..verdict import OK, Kind, Verdict
 
@@ -31,15 +32,16 @@ class ErrorClassifier:
 
     Args:
         classify: a rule of one's own that is asked first: ``classify(result, error)`` with one of
-            the two None. It may return None for the usual reading; if it raises, so does the usual
-            reading apply.
+            the two None. It may return None for the usual reading, which also applies if it
+            raises (that is logged once).
 
-    State: none.
+    State: none but whether that was logged.
     """
 
     def __init__(self, classify: Classify | None = None) -> None:
         """Remember the user's rule."""
         self._classify = classify
+        self._reported = False
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Send, and judge what came back."""
@@ -100,7 +102,9 @@ class ErrorClassifier:
         if reply is not None:
             return _of_reply(reply)
         if isinstance(result, dict):
-            return classify_reply(200, {}, result)
+            # Of a plain function's dict, only an error that names itself is taken for one.
+            named = any(error_fields(result)) or "error" not in result
+            return classify_reply(200, {}, result) if named else OK
         usage = usage_of(result)
         return OK if usage is None else Verdict(Kind.OK, usage=usage)
 
@@ -109,7 +113,12 @@ class ErrorClassifier:
             return None
         try:
             verdict = self._classify(result, error)
-        except Exception:  # the user's rule must not turn an answer into a failure
+        except Exception as failure:  # it must not turn an answer into a failure
+            if not self._reported:
+                self._reported = True
+                logging.getLogger("resilient_infe").error(
+                    "the rule given to ErrorClassifier failed (told once)", exc_info=failure
+                )
             return None
         return verdict if isinstance(verdict, Verdict) else None
 

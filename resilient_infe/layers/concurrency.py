@@ -37,14 +37,17 @@ class ConcurrencyLimiter:
     def __init__(self, slots: int | Slots | Keyed[Slots]) -> None:
         """Make the slots if only their number is given."""
         self.slots: Partitioned[Slots] = Partitioned(
-            Slots(slots) if isinstance(slots, int) else slots
+            Slots(slots) if isinstance(slots, int) else slots,
+            Slots,
+            "ConcurrencyLimiter",
+            "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Wait for a slot, call on, give the slot to the next."""
         slots = self.slots.of(call).policy
         try:
-            waiter = slots.acquire(call.place)
+            waiter = slots.acquire(call.place, again=call.tries > 1)
         except QueueFull as full:
             raise full.on(call) from None
         if waiter is not None:

@@ -6,12 +6,12 @@ comes on top. A caller who waits for an answer cares for the sum.
 
 from __future__ import annotations
 
-import math
 from typing import TypeVar
 
 from ..call import Call, Handler
-from ..errors import ConfigurationError, DeadlineExceeded
-from .note import note
+from ..errors import DeadlineExceeded
+from ..policies import bounds
+from .note import add_note
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -34,27 +34,27 @@ class Deadline:
 
     def __init__(self, seconds: float | None = None) -> None:
         """Check the range."""
-        if seconds is not None and not 0 < seconds < math.inf:
-            raise ConfigurationError(f"a deadline is in seconds, above 0; got {seconds}")
+        if seconds is not None:
+            bounds.positive(seconds, "a deadline, in seconds,")
         self.seconds = seconds
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Call on under the timer."""
-        seconds = self.seconds
         if call.deadline is not None:
-            seconds = call.deadline - call.runtime.now()
-        elif seconds is not None:
-            call.deadline = call.runtime.now() + seconds
+            if call.deadline > call.runtime.now():
+                with call.runtime.cut_off_at(call.deadline):
+                    return await call_next(call)
+        elif self.seconds is not None:
+            call.deadline = call.runtime.now() + self.seconds
+            with call.runtime.cut_off_after(self.seconds):
+                return await call_next(call)
         else:
             return await call_next(call)
-        if seconds > 0:
-            with call.runtime.cut_off_after(seconds):
-                return await call_next(call)
         advice = None if call.verdict is None else call.verdict.advice
         error = DeadlineExceeded(
             f"the call's deadline passed after {call.runtime.now() - call.started:.3g} s"
         )
-        error.add_note(note(call, None, advice))
+        add_note(error, call, None, advice)
         raise error.on(call)
 
     def describe(self) -> str:

@@ -6,11 +6,21 @@ from typing import Any
 
 from ..call import Call
 
+PREFIX = "resilient_infe: "
+
+
+def add_note(error: BaseException, call: Call[Any], reason: str | None, advice: str | None) -> None:
+    """Put the note on an exception, in place of one from an earlier call that raised the same."""
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        notes[:] = [each for each in notes if not str(each).startswith(PREFIX)]
+    error.add_note(note(call, reason, advice))
+
 
 def note(call: Call[Any], reason: str | None, advice: str | None) -> str:
     """Return one line with the attempts, the time, the reason to stop, the advice and the ids."""
     attempts = "1 attempt" if call.sends == 1 else f"{call.sends} attempts"
-    parts = [f"resilient_infe: {attempts} in {call.runtime.now() - call.started:.3g} s"]
+    parts = [f"{PREFIX}{attempts} in {call.runtime.now() - call.started:.3g} s"]
     if reason:
         parts.append(f"gave up: {reason}")
     if advice:

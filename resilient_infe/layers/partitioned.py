@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..aio import Keeper, Kept, keep
 from ..call import Call
 from ..errors import TooManyPartitions
+from ..policies import bounds
 from ..policies.keyed import Idling, Keyed
 
 
@@ -23,12 +24,20 @@ class Partitioned(Generic[K]):
 
     Args:
         policy: one policy for all calls, or a `Keyed` that makes one per partition.
+        cls: what it must be.
+        layer: the name of the layer, for the error.
+        instead: what to give, for the error.
+
+    Raises:
+        ConfigurationError: it is something else.
     """
 
     __slots__ = ("_keyed", "_one")
 
-    def __init__(self, policy: K | Keyed[K]) -> None:
-        """Note which of the two it is."""
+    def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
+        """Check what it is, and note which of the two."""
+        sample = policy.sample() if isinstance(policy, Keyed) else policy
+        bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self._one = None if isinstance(policy, Keyed) else policy
 

@@ -93,7 +93,13 @@ class RateLimiter:
             raise ConfigurationError("give RateLimiter an Allowance or the numbers, not both")
         if allowance is None:
             allowance = Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
-        self.allowances: Partitioned[Allowance] = Partitioned(allowance)
+        self.allowances: Partitioned[Allowance] = Partitioned(
+            allowance,
+            Allowance,
+            "RateLimiter",
+            "Allowance(...) or Keyed(lambda: Allowance(...)); a number goes into "
+            "requests_per_minute= or tokens_per_minute=",
+        )
         self._max_hint = max_hint
         self._estimate = estimate
 
@@ -153,20 +159,18 @@ class RateLimiter:
             if call.tokens is None:
                 call.tokens = self._estimate(call.payload)
             tokens = call.tokens
-        self._check_deadline(call, allowance, now, tokens)
+        self._check_deadline(call, allowance, now)
         try:
-            return allowance.reserve(now, tokens, call.place)
+            return allowance.reserve(now, tokens, call.place, again=call.tries > 1)
         except QueueFull as full:
             raise full.on(call) from None
 
-    def _check_deadline(
-        self, call: Call[Any], allowance: Allowance, now: float, tokens: float
-    ) -> None:
+    def _check_deadline(self, call: Call[Any], allowance: Allowance, now: float) -> None:
         if call.deadline is None:
             return
         # A retry does not queue at the end, so only the gate is certain to hold it up.
         retried = call.attempt > 1
-        earliest = allowance.gate_until if retried else allowance.earliest(now, tokens)
+        earliest = allowance.gate_until if retried else allowance.not_before(now)
         if earliest > call.deadline:
             raise DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
@@ -178,13 +182,12 @@ class RateLimiter:
         self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation
     ) -> None:
         runtime, allowance = call.runtime, keeper.policy
-        if call.emit is not None and call.emit.routine:
-            self._tell_waiting(call, allowance)
-        keeper.pump()
-        if reservation.granted:
-            return
         try:
-            await runtime.park(reservation)
+            if call.emit is not None and call.emit.routine:
+                self._tell_waiting(call, allowance)
+            keeper.pump()
+            if not reservation.granted:
+                await runtime.park(reservation)
         except BaseException:
             allowance.cancel(reservation, runtime.now())
             keeper.pump()

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from ..aio import Keeper, keep
 from ..call import Call, Handler
 from ..events import RetryScheduled, RetryStopped
+from ..policies import bounds
 from ..policies.backoff import ExponentialBackoff
 from ..policies.budget import RetryBudget
 from ..policies.schedule import KindRule, Progress, RetrySchedule, Stop
 from ..verdict import Kind, Verdict
-from .note import note
+from .note import add_note
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -64,6 +65,8 @@ class Retry:
             max_hint,
             wait_out_refusals,
         )
+        if budget is not None:
+            bounds.instance(budget, RetryBudget, "budget", "RetryBudget(...) or None")
         self.budget = budget
         self._uniform = uniform
 
@@ -74,6 +77,7 @@ class Retry:
             call.on_send = partial(self._deposit, call)
         while True:
             call.attempt = call.sends + 1
+            call.tries += 1
             _forget(call)
             try:
                 result = await call_next(call)
@@ -152,7 +156,7 @@ class Retry:
         self, call: Call[Any], verdict: Verdict, error: BaseException | None, reason: str | None
     ) -> None:
         if error is not None and call.sends:
-            error.add_note(note(call, reason, verdict.advice))
+            add_note(error, call, reason, verdict.advice)
         if reason is not None and call.emit is not None:
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)

@@ -6,11 +6,11 @@ other way round all 200 attempts at a hung server read "cancelled", and the circ
 
 from __future__ import annotations
 
-import math
 from typing import TypeVar
 
 from ..call import Call, Handler
-from ..errors import AttemptTimedOut, ConfigurationError
+from ..errors import AttemptTimedOut
+from ..policies import bounds
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -21,7 +21,7 @@ class AttemptTimeout:
 
     Args:
         seconds: for one attempt, above 0; 60 suits most completions. Where less is left of the
-            call's deadline, the deadline cuts the attempt.
+            call's deadline, the deadline's own timer cuts the attempt.
 
     Raises:
         ConfigurationError: `seconds` is not above 0.
@@ -33,14 +33,10 @@ class AttemptTimeout:
 
     def __init__(self, seconds: float = 60.0) -> None:
         """Check the range."""
-        if not 0 < seconds < math.inf:
-            raise ConfigurationError(f"an attempt's timeout is in seconds, above 0; got {seconds}")
-        self.seconds = seconds
+        self.seconds = bounds.positive(seconds, "an attempt's timeout, in seconds,")
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Call on under the timer."""
-        if call.deadline is not None and call.deadline - call.runtime.now() <= self.seconds:
-            return await call_next(call)  # the deadline's own timer rings first
         with call.runtime.cut_off_after(self.seconds):
             return await call_next(call)
         raise AttemptTimedOut(

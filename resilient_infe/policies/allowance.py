@@ -16,10 +16,14 @@ from dataclasses import dataclass
 
 from ..errors import ConfigurationError, QueueFull
 from ..verdict import Limit
+from . import bounds
 from .gate import Gate
 from .queue import WaitQueue
-from .rates import MINUTE, Change, Rates, per_minute
+from .rates import Change, Rates, per_minute, tightest
 from .reservation import Reservation
+
+LONGEST_BURST = 30.0
+"""Seconds: half a minute, where half of the limit could come at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,11 @@ class Allowance:
         max_waiting: int | None = None,
     ) -> None:
         """Start with full buckets and an open gate."""
-        if not 0 < share <= 1:
-            raise ConfigurationError(f"share is in (0, 1], 1/20 for 20 replicas; got {share}")
-        if not 0 < burst <= MINUTE / 2:
-            raise ConfigurationError(f"burst is in seconds of the rate, in (0, 30]; got {burst}")
-        if max_waiting is not None and max_waiting < 0:
-            raise ConfigurationError(f"max_waiting is 0 or more, or None; got {max_waiting}")
+        bounds.share(share, "share (1/20 for 20 replicas)")
+        if bounds.positive(burst, "burst, in seconds of the rate,") > LONGEST_BURST:
+            raise ConfigurationError(f"burst is at most {LONGEST_BURST:g} s; got {burst}")
+        if max_waiting is not None:
+            bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self.keeper: object | None = None
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share)
@@ -134,30 +137,32 @@ class Allowance:
         self._rates.recover(now)
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
-    def reserve(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation:
+    def reserve(
+        self, now: float, tokens: float = 0.0, place: int | None = None, *, again: bool = False
+    ) -> Reservation:
         """Ask for leave to send one request now.
 
         Args:
             now: the instant.
             tokens: its estimated cost, from 0; a cost above the burst goes into debt.
             place: the age of the call (smaller is older), or None for the end of the queue.
+            again: whether the call has been let in before, and now comes back for a retry.
 
         Returns:
             The reservation. If it is not `granted` it waits for `poll`; every granted one must end
             in `settle` or `refund`.
 
         Raises:
-            QueueFull: `max_waiting` reservations wait already.
+            QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
         """
         queue = self._queue
         tokens = tokens if 0 <= tokens < math.inf else 0.0
-        newcomer = queue.note(place)
         reservation = Reservation(queue.youngest if place is None else place, tokens)
         self._rates.recover(now)
         if not queue.live and now >= self._ready_at(tokens):
             self._grant(reservation, now)
             return reservation
-        if self.max_waiting is not None and queue.live >= self.max_waiting and newcomer:
+        if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
                 f"{queue.live} calls wait for the rate limit already (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting"
@@ -166,8 +171,15 @@ class Allowance:
         self._queued_tokens += tokens
         return reservation
 
+    def not_before(self, now: float) -> float:
+        """Return an instant before which one more call is certainly not granted, the queue first.
+
+        Tokens do not count: an estimate in flight or in the queue may yet come back.
+        """
+        return max(now, self._gate.until, self._rates.request_behind(self._queue.live, now))
+
     def earliest(self, now: float, tokens: float = 0.0) -> float:
-        """Return the earliest instant at which one more call could be granted, the queue first."""
+        """Return when one more call will be granted if every estimate is right, the queue first."""
         queue = self._queue.live
         behind = self._rates.ready_behind(queue, self._queued_tokens, tokens, now)
         return max(now, self._gate.until, behind)
@@ -199,8 +211,7 @@ class Allowance:
             tokens: what it really cost, or None to leave it at the estimate.
         """
         if self._close(reservation) and tokens is not None and 0 <= tokens < math.inf:
-            extra = tokens - reservation.tokens
-            self._rates.correct("tokens", extra, reservation.granted_at, now)
+            self._correct_tokens(reservation, tokens - reservation.tokens, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.
@@ -211,10 +222,9 @@ class Allowance:
             request: whether the request comes back too: only when it was never sent.
         """
         if self._close(reservation):
-            taken_at = reservation.granted_at
-            self._rates.correct("tokens", -reservation.tokens, taken_at, now)
+            self._correct_tokens(reservation, -reservation.tokens, now)
             if request:
-                self._rates.give_request_back(taken_at, now)
+                self._rates.give_request_back(reservation.granted_at, now)
 
     def close_gate(self, reservation: Reservation, until: float, now: float, reason: str) -> bool:
         """Stop all senders until an instant, as the server asked; True if it closed by this.
@@ -244,9 +254,12 @@ class Allowance:
         bounds what may be sent at once; where nothing remains of a window, the gate closes until
         its reset.
         """
+        limits = tuple(limits)
+        limits_of = tightest(limits)
         changes = []
         for limit in limits:
-            change = self._rates.adopt(limit, now)
+            tighter = limits_of.get(limit.dimension)
+            change = None if tighter is not limit else self._rates.adopt(limit, now)
             if change is not None:
                 changes.append(change)
             self._follow_remaining(limit, reservation, now)
@@ -318,17 +331,16 @@ class Allowance:
         self._outstanding -= 1
         return True
 
+    def _correct_tokens(self, reservation: Reservation, extra: float, now: float) -> None:
+        self._granted_tokens += extra
+        self._rates.correct("tokens", extra, reservation.granted_at, now)
+
     def _follow_remaining(self, stated: Limit, reservation: Reservation, now: float) -> None:
-        bucket = self._rates.bucket(stated.dimension)
-        remaining = stated.remaining
-        if bucket is None or remaining is None or not 0 <= remaining < math.inf:
-            return
         if stated.dimension == "requests":
             granted_after = float(self._granted - reservation.ordinal)
         else:
-            granted_after = self._granted_tokens - reservation.total_tokens
-        since = (now - reservation.granted_at) * bucket.rate
-        bucket.lower_to(remaining - granted_after + since, now)
+            granted_after = max(0.0, self._granted_tokens - reservation.total_tokens)
+        self._rates.hold_to_remaining(stated, granted_after, now - reservation.granted_at, now)
 
     def __repr__(self) -> str:
         """Show the limits and the queue."""

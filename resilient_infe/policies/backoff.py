@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigurationError
+from . import bounds
 
 Jitter = Literal["full", "equal", "decorrelated", "additive", "none"]
 
@@ -51,13 +52,11 @@ class ExponentialBackoff:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 < self.initial <= self.maximum < math.inf:
-            raise ConfigurationError(
-                f"backoff needs 0 < initial <= maximum < inf, in seconds; got "
-                f"initial={self.initial}, maximum={self.maximum}"
-            )
-        if not 1 <= self.factor < math.inf:
-            raise ConfigurationError(f"backoff needs a factor of 1 or more; got {self.factor}")
+        bounds.positive(self.initial, "backoff's initial, in seconds,")
+        bounds.at_least(
+            self.maximum, self.initial, "backoff's maximum, in seconds, not below initial,"
+        )
+        bounds.at_least(self.factor, 1, "backoff's factor")
         if self.jitter not in ("full", "equal", "decorrelated", "additive", "none"):
             raise ConfigurationError(
                 f"unknown jitter {self.jitter!r}: use full, equal, decorrelated, additive or none"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..errors import ConfigurationError
+from . import bounds
 
 JITTER_MARGIN = 1.0
 """Seconds by which the network may squeeze a window's sends together on their way."""
@@ -122,12 +122,12 @@ class Bucket:
         self._slowed = factor
 
     def _shape(self, limit: float, period: float, burst: float | None) -> None:
-        if not (0 < limit < math.inf and 0 < period < math.inf):
-            raise ConfigurationError(f"a rate is above 0 and finite; got {limit} per {period} s")
+        bounds.positive(limit, "a rate")
+        bounds.positive(period, "a rate's period")
         if limit < 1:  # half a unit a minute is one unit in two minutes
             limit, period = 1.0, period / limit
-        if burst is not None and not 0 < burst < math.inf:
-            raise ConfigurationError(f"a burst is above 0 and finite; got {burst}")
+        if burst is not None:
+            bounds.positive(burst, "a burst")
         wanted = limit / period * BURST_SECONDS if burst is None else burst
         self.limit, self.period = limit, period
         self.burst = min(max(1.0, limit / 2), max(1.0, wanted))

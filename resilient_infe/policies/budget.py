@@ -7,10 +7,9 @@ See the Finagle ``RetryBudget`` and Google's SRE book, chapter "Handling Overloa
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from ..errors import ConfigurationError
+from . import bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +47,11 @@ class RetryBudget:
         self, ratio: float = 0.2, minimum_per_second: float = 1.0, capacity: float = 10.0
     ) -> None:
         """Start full."""
-        if not (0 <= ratio < math.inf and 0 <= minimum_per_second < math.inf):
-            raise ConfigurationError("a budget's ratio and minimum_per_second are 0 or more")
-        if not 1 <= capacity < math.inf:
-            raise ConfigurationError(
-                f"a budget's capacity is 1 retry or more, else none is ever allowed; got {capacity}"
-            )
+        bounds.at_least(ratio, 0, "a budget's ratio")
+        bounds.at_least(minimum_per_second, 0, "a budget's minimum_per_second")
+        bounds.at_least(
+            capacity, 1, "a budget's capacity, in retries, without which none is allowed,"
+        )
         self.ratio = ratio
         self.minimum_per_second = minimum_per_second
         self.capacity = capacity

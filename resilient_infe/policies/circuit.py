@@ -10,12 +10,11 @@ Michael Nygard, "Release It!", chapter "Circuit Breaker".
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..errors import ConfigurationError
+from . import bounds
 
 
 class State(StrEnum):
@@ -126,13 +125,13 @@ class Circuit:
         probe_lease: float = 120.0,
     ) -> None:
         """Start closed, with an empty window."""
-        if not 0 < failure_ratio <= 1:
-            raise ConfigurationError(f"failure_ratio is in (0, 1]; got {failure_ratio}")
-        row = 1 if consecutive_failures is None else consecutive_failures
-        if minimum_calls < 1 or probes < 1 or row < 1:
-            raise ConfigurationError("minimum_calls, probes and consecutive_failures are 1 or more")
-        if not all(0 < seconds < math.inf for seconds in (window, open_for, probe_lease)):
-            raise ConfigurationError("window, open_for and probe_lease are seconds above 0")
+        bounds.share(failure_ratio, "failure_ratio")
+        bounds.whole(minimum_calls, 1, "minimum_calls")
+        bounds.whole(probes, 1, "probes")
+        if consecutive_failures is not None:
+            bounds.whole(consecutive_failures, 1, "consecutive_failures")
+        for what, seconds in (("window", window), ("open_for", open_for), ("lease", probe_lease)):
+            bounds.positive(seconds, f"{what}, in seconds,")
         self.failure_ratio = failure_ratio
         self.minimum_calls = minimum_calls
         self.window = window

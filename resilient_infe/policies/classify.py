@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..verdict import OK, Kind, Usage, Verdict
-from .headers import header, limits, longest_reset, retry_after
+from .headers import header, limits, longest_reset, lowered, retry_after
 
 LONGEST_BODY = 64 * 1024
 """Bytes of an error body that are looked at."""
@@ -126,6 +126,8 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
         body: bytes, text, something decoded from JSON, or None; looked at up to 64 KiB.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
     """
+    status = _count(status) or 0  # a foreign adapter may give text
+    headers = lowered(headers)
     stated = limits(headers, wall)
     request_id = clean_id(header(headers, "x-request-id"))
     content = decoded(body, LONGEST_ANSWER if status < 300 else LONGEST_BODY)
@@ -314,5 +316,8 @@ def _names(error: BaseException) -> set[str]:
             break
         for leaf in _leaves(link):
             names.update(cls.__name__ for cls in type(leaf).__mro__)
-        link = link.__cause__
+        try:
+            link = link.__cause__
+        except Exception:  # a foreign object's properties may raise anything
+            break
     return names

@@ -35,15 +35,19 @@ def text(value: object) -> str | None:
     return value.strip(" \t")
 
 
+def lowered(headers: Any) -> Any:
+    """Return a plain dict with its names in lower case; other mappings know any case themselves."""
+    if not isinstance(headers, dict):
+        return headers
+    return {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
+
+
 def header(headers: Any, name: str) -> str | None:
     """Return the text of header `name` (lower case), whatever kind of mapping it is in."""
     try:
-        value = headers.get(name)
-        if value is None and isinstance(headers, dict):
-            value = next((v for k, v in headers.items() if _lower(k) == name), None)
+        return text(headers.get(name))
     except Exception:  # a mapping from outside may raise anything
         return None
-    return text(value)
 
 
 def seconds(value: object) -> float | None:
@@ -90,6 +94,7 @@ def retry_after(headers: Any, wall: float | None = None) -> float | None:
 
     ``retry-after-ms`` is finer and so comes first. A value of 0 (or a date in the past) is no hint.
     """
+    headers = lowered(headers)
     milliseconds = seconds(header(headers, "retry-after-ms"))
     if milliseconds:
         return milliseconds / 1000.0
@@ -115,6 +120,7 @@ def duration(value: object) -> float | None:
 
 def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects."""
+    headers = lowered(headers)
     found = [*_openai(headers), *_anthropic(headers, wall), *_structured(headers)]
     return tuple(found)
 
@@ -212,7 +218,3 @@ def _number(value: Any) -> float | None:
 
 def _positive(value: Any) -> float | None:
     return _number(value) or None
-
-
-def _lower(key: object) -> str:
-    return key.lower() if isinstance(key, str) else ""

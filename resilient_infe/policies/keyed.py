@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import ConfigurationError, TooManyPartitions
+from . import bounds
 
 
 class Idling(Protocol):
@@ -41,8 +42,11 @@ class Keyed(Generic[K]):
 
     def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
         """Start with no policy."""
-        if max_keys < 1:
-            raise ConfigurationError(f"max_keys is 1 or more; got {max_keys}")
+        bounds.whole(max_keys, 1, "max_keys")
+        if not callable(factory):
+            raise ConfigurationError(
+                f"Keyed takes what makes a policy, like Circuit; got {factory!r}"
+            )
         self._factory = factory
         self._policies: dict[str | None, K] = {}
         self.max_keys = max_keys

@@ -50,8 +50,8 @@ class WaitQueue(Generic[W]):
     def __init__(self) -> None:
         """Start empty.
 
-        `live` counts those who still wait; `youngest` is the newest age that ever came by, and
-        where one joins who has none.
+        `live` counts those who still wait; `youngest` is the newest age that ever waited, and where
+        one joins who has none.
         """
         self._line: deque[W] = deque()
         # Those who rejoin ahead of the line's end: rare, so a heap of their own keeps the line
@@ -62,19 +62,10 @@ class WaitQueue(Generic[W]):
         self.live = 0
         self.youngest = 0
 
-    def note(self, place: int | None) -> bool:
-        """Take note that a call of this age came by; True if it is new and not a retry."""
-        if place is None:
-            return True
-        if place > self.youngest:
-            self.youngest = place
-            return True
-        return False
-
     def push(self, waiter: W) -> None:
         """Join, at the place that the waiter's age gives it."""
         self.live += 1
-        self.note(waiter.place)
+        self.youngest = max(self.youngest, waiter.place)
         if not self._line or waiter.place >= self._line[-1].place:
             self._line.append(waiter)
         else:

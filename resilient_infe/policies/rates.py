@@ -7,10 +7,13 @@ not. Kept apart from `Allowance`, which adds the queue, the gate and the life of
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..verdict import Dimension, Limit
+from . import bounds
 from .bucket import Bucket
+from .ledger import Ledger
 
 MINUTE = 60.0
 
@@ -25,6 +28,15 @@ RECOVER_FOR = 60.0
 
 RECOVER_STEP = 0.01
 """Recovery is applied in steps of this size: reshaping a bucket costs more than using it."""
+
+LEAST: dict[Dimension, float] = {"requests": 1.0, "tokens": 100.0}
+"""A server that states less per window is not believed."""
+
+LEAST_SHARE = 0.01
+"""Nor one that states less than this share of what was declared."""
+
+LONGEST_WINDOW = 3_600.0
+"""Seconds: what is stated over a longer window (a day's quota) is no rate to pace by."""
 
 RESET_TRUSTED = 300.0
 """Seconds: a reset further off (a day's quota) is no reason to stand still."""
@@ -51,7 +63,16 @@ class Rates:
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_declared", "_slowed_at", "burst", "requests", "share", "slowed", "tokens")
+    __slots__ = (
+        "_declared",
+        "_ledger",
+        "_slowed_at",
+        "burst",
+        "requests",
+        "share",
+        "slowed",
+        "tokens",
+    )
 
     def __init__(
         self,
@@ -67,6 +88,7 @@ class Rates:
         self._slowed_at = 0.0
         self.requests: Bucket | None = None
         self.tokens: Bucket | None = None
+        self._ledger = Ledger(MINUTE)
         self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
         self.declare("requests", requests_per_minute, 0.0)
         self.declare("tokens", tokens_per_minute, 0.0)
@@ -79,7 +101,11 @@ class Rates:
         """Return the instant from which one request of `tokens` fits."""
         requests, spent = self.requests, self.tokens
         ready = -math.inf if requests is None else requests.ready_at(1.0)
-        return ready if spent is None else max(ready, spent.ready_at(tokens))
+        if spent is None:
+            return ready
+        # An over-size request may go into debt here too, so it counts like one of the burst.
+        room = self._ledger.room_at(min(tokens, spent.burst), spent.limit)
+        return max(ready, spent.ready_at(tokens), room)
 
     def ready_behind(self, requests: int, queued: float, tokens: float, now: float) -> float:
         """Return the instant from which one of `tokens` fits, once so many others have."""
@@ -90,18 +116,27 @@ class Rates:
             ready = max(ready, self.tokens.ready_behind(queued, tokens, now))
         return ready
 
+    def request_behind(self, requests: int, now: float) -> float:
+        """Return the instant from which one request fits, once so many others have."""
+        return (
+            -math.inf if self.requests is None else self.requests.ready_behind(requests, 1.0, now)
+        )
+
     def take(self, tokens: float, now: float) -> None:
         """Take one request of `tokens`."""
         if self.requests is not None:
             self.requests.take(1.0, now)
         if self.tokens is not None:
             self.tokens.take(tokens, now)
+            self._ledger.add(tokens, now)
 
     def correct(self, dimension: Dimension, cost: float, taken_at: float, now: float) -> None:
         """Charge `cost` more than was taken at an instant, or give back a negative one."""
         bucket = self.bucket(dimension)
         if bucket is None:
             return
+        if dimension == "tokens":
+            self._ledger.correct(cost, taken_at)
         if cost >= 0:
             bucket.take(cost, now)
         else:
@@ -124,16 +159,22 @@ class Rates:
 
     def declare(self, dimension: Dimension, per_minute: float | None, now: float) -> None:
         """Keep the limit that the user states, or none; what is spent stays spent."""
+        if per_minute is not None:
+            bounds.positive(per_minute, f"{dimension}_per_minute")
         self._declared[dimension] = per_minute
         if per_minute is not None:
             self._keep(dimension, per_minute * self.share, MINUTE, now)
 
     def adopt(self, stated: Limit, now: float) -> Change | None:
-        """Follow a limit that the server states; a declared one is an upper bound."""
-        if stated.limit is None or not 0 < stated.limit < math.inf:
+        """Follow a limit that the server states; a declared one is an upper bound.
+
+        One that spans a day, or that would all but stop the partition, is not followed: it is no
+        rate to pace by, and if it is meant the server's own answers will tell.
+        """
+        declared = self._declared[stated.dimension]
+        if stated.limit is None or not self._is_plausible(stated, declared):
             return None
-        period = stated.window if stated.window and 0 < stated.window < math.inf else MINUTE
-        limit, declared = stated.limit, self._declared[stated.dimension]
+        limit, period = stated.limit, window_of(stated)
         if declared is not None and limit / period >= declared / MINUTE:
             limit, period = declared, MINUTE
         old = per_minute(self.bucket(stated.dimension))
@@ -142,6 +183,12 @@ class Rates:
             return None
         self._keep(stated.dimension, limit * self.share, period, now)
         return Change(stated.dimension, old, new)
+
+    def _is_plausible(self, stated: Limit, declared: float | None) -> bool:
+        limit, window = stated.limit or 0.0, window_of(stated)
+        if not (window <= LONGEST_WINDOW and LEAST[stated.dimension] <= limit < math.inf):
+            return False
+        return declared is None or limit / window >= LEAST_SHARE * declared / MINUTE
 
     def window_reset(self, stated: Limit) -> float | None:
         """Return the seconds to stand still because nothing remains of a *window*, or None.
@@ -161,6 +208,19 @@ class Rates:
                 return None
         return reset
 
+    def hold_to_remaining(self, stated: Limit, since: float, age: float, now: float) -> None:
+        """Hold no more than what the server says remains.
+
+        Args:
+            stated: what it said, as of when the request arrived.
+            since: units granted after that request.
+            age: seconds since it was granted, in which the server's allowance refilled too.
+            now: the instant.
+        """
+        bucket, remaining = self.bucket(stated.dimension), stated.remaining
+        if bucket is not None and remaining is not None and 0 <= remaining < math.inf:
+            bucket.lower_to(remaining - since + age * bucket.rate, now)
+
     def slow(self, now: float) -> None:
         """Slow down by a step."""
         self.recover(now)
@@ -175,6 +235,7 @@ class Rates:
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`."""
         self._slowed_at += seconds
+        self._ledger.rebase(seconds)
         for bucket in (self.requests, self.tokens):
             if bucket is not None:
                 bucket.rebase(seconds)
@@ -192,6 +253,7 @@ class Rates:
             self.requests = replacement
         else:
             self.tokens = replacement
+            self._ledger = Ledger(period)
 
     def _set_slowed(self, factor: float, now: float) -> None:
         self.slowed = factor
@@ -210,6 +272,28 @@ class Rates:
         if not parts:
             return "no limit declared; the server's headers and hints are followed"
         return " and ".join(parts) + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
+
+
+def tightest(limits: Iterable[Limit]) -> dict[Dimension, Limit]:
+    """Return of each dimension the stated limit that allows the least per second."""
+    found: dict[Dimension, Limit] = {}
+    for limit in limits:
+        if limit.limit is None or window_of(limit) > LONGEST_WINDOW:
+            continue
+        known = found.get(limit.dimension)
+        if known is None or _rate(limit) < _rate(known):
+            found[limit.dimension] = limit
+    return found
+
+
+def _rate(stated: Limit) -> float:
+    return (stated.limit or 0.0) / window_of(stated)
+
+
+def window_of(stated: Limit) -> float:
+    """Return the window of a stated limit: a minute, where none is stated that makes sense."""
+    window = stated.window
+    return window if window is not None and 0 < window < math.inf else MINUTE
 
 
 def per_minute(bucket: Bucket | None) -> float | None:

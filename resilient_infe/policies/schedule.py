@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..errors import ConfigurationError
 from ..verdict import Kind, Verdict
+from . import bounds
 from .backoff import ExponentialBackoff
 
 HINT_SPREAD = 0.1
@@ -99,12 +99,14 @@ class RetrySchedule:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.max_attempts < 1:
-            raise ConfigurationError(
-                f"max_attempts counts the first: 1 or more; got {self.max_attempts}"
-            )
-        if not 0 < self.max_hint < math.inf:
-            raise ConfigurationError(f"max_hint is in seconds, above 0; got {self.max_hint}")
+        bounds.whole(self.max_attempts, 1, "max_attempts, which counts the first,")
+        bounds.positive(self.max_hint, "max_hint, in seconds,")
+        instead = "ExponentialBackoff(...)"
+        bounds.instance(self.backoff, ExponentialBackoff, "backoff", instead)
+        for kind, rule in self.rules.items():
+            bounds.instance(kind, Kind, "rules", "kinds, like Kind.SERVER_ERROR, as keys")
+            if rule is not None:
+                bounds.instance(rule, KindRule, "rules", "KindRule(...) or None for each kind")
 
     def rule(self, kind: Kind) -> KindRule | None:
         """Return the rule of a kind, its backoff filled in, or None for never."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ConfigurationError, QueueFull
+from ..errors import QueueFull
+from . import bounds
 from .queue import Waiter, WaitQueue
 
 
@@ -39,9 +40,9 @@ class Slots:
 
     def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
         """Start with every slot free."""
-        self._limit = _checked(limit)
-        if max_waiting is not None and max_waiting < 0:
-            raise ConfigurationError(f"max_waiting is 0 or more, or None; got {max_waiting}")
+        self._limit = bounds.whole(limit, 1, "a concurrency limit")
+        if max_waiting is not None:
+            bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self.keeper: object | None = None
         self._held = 0
@@ -71,22 +72,21 @@ class Slots:
         """Whether it is as good as new, so that `Keyed` may drop it."""
         return not self.busy
 
-    def acquire(self, place: int | None = None) -> Waiter | None:
+    def acquire(self, place: int | None = None, *, again: bool = False) -> Waiter | None:
         """Take a slot: None when it was free, else the waiter to wait on.
 
         Args:
             place: the age of the call (smaller is older), or None for the end of the queue.
+            again: whether the call has been let in before, and now comes back for a retry.
 
         Raises:
-            QueueFull: `max_waiting` calls wait already. A retry, whose age came by before, is
-                never refused: it was let in already.
+            QueueFull: `max_waiting` calls wait already, and this one comes for the first time.
         """
         queue = self._queue
-        newcomer = queue.note(place)
         if self._held < self._limit and not queue.live:
             self._held += 1
             return None
-        if self.max_waiting is not None and queue.live >= self.max_waiting and newcomer:
+        if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
                 f"{queue.live} calls wait for {self._limit} slots already (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting"
@@ -118,7 +118,7 @@ class Slots:
         Raises:
             ConfigurationError: the limit is below 1.
         """
-        self._limit = _checked(limit)
+        self._limit = bounds.whole(limit, 1, "a concurrency limit")
         granted = []
         while self._held < self._limit and self._queue.live:
             self._held += 1
@@ -143,9 +143,3 @@ class Slots:
     def __repr__(self) -> str:
         """Show the limit and its use."""
         return f"<Slots {self._held}/{self._limit} held, {self._queue.live} waiting>"
-
-
-def _checked(limit: object) -> int:
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise ConfigurationError(f"a concurrency limit is a whole number from 1; got {limit!r}")
-    return limit

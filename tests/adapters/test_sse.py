@@ -63,7 +63,9 @@ def test_arbitrary_bytes_never_raise(chunks):
 
 
 def test_an_endless_line_is_refused(monkeypatch):
-    """A line that never ends is refused before it fills the memory."""
-    monkeypatch.setattr(sse, "LONGEST_LINE", 100)
+    """An event that never ends, in one line or many, is refused before it fills the memory."""
+    monkeypatch.setattr(sse, "LONGEST_EVENT", 100)
     with pytest.raises(errors.StreamBroken, match="over 100 characters"):
         decode(*[b"data: " + b"x" * 30] * 5)
+    with pytest.raises(errors.StreamBroken, match="over 100 characters"):
+        decode(*[b"data: " + b"x" * 30 + b"\n"] * 5)

@@ -350,7 +350,7 @@ def test_a_full_queue_refuses_newcomers_but_no_retry():
         with pytest.raises(QueueFull) as caught:
             allowance.reserve(0.0, place=place)
         assert caught.value.retry_after is None
-    retry = allowance.reserve(0.0, place=1)
+    retry = allowance.reserve(0.0, place=1, again=True)
     assert allowance.waiting == 2
     assert [reservation for _, reservation in _drain(allowance, 0.0)] == [retry, younger]
 

@@ -191,7 +191,7 @@ def test_a_full_queue_still_takes_a_retry():
     slots = Slots(1, max_waiting=1)
     slots.acquire(1)
     younger = slots.acquire(5)
-    retry = slots.acquire(2)
+    retry = slots.acquire(2, again=True)
     assert slots.waiting == 2
     assert [slots.release(), slots.release()] == [retry, younger]
 
@@ -201,7 +201,7 @@ def test_the_queue_may_be_entered_again_after_someone_left():
     slots = Slots(1, max_waiting=1)
     slots.acquire(1)
     slots.cancel(slots.acquire(2))
-    assert slots.acquire(3) is not None
+    assert slots.acquire(3, again=True) is not None
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3", None, float("inf")])
@@ -233,7 +233,8 @@ def test_a_newcomer_without_a_place_never_overtakes_a_rejoined_call():
     """When the line's end has left, a caller without a place still joins behind all others."""
     slots = Slots(1)
     slots.acquire()
-    last, first, second = slots.acquire(7), slots.acquire(5), slots.acquire(6)
+    last = slots.acquire(7)
+    first, second = slots.acquire(5, again=True), slots.acquire(6, again=True)
     slots.cancel(last)
     assert slots.release() is first
     newcomer = slots.acquire()
@@ -245,8 +246,9 @@ def test_a_retry_is_never_refused_while_a_younger_call_waits():
     """A retry older than every waiter gets in, even when the line's end has left."""
     slots = Slots(1, max_waiting=1)
     slots.acquire(1)
-    last, first, second = slots.acquire(7), slots.acquire(5), slots.acquire(6)
+    last = slots.acquire(7)
+    first, second = slots.acquire(5, again=True), slots.acquire(6, again=True)
     slots.cancel(last)
     assert slots.release() is first
-    assert slots.acquire(3) is not None
+    assert slots.acquire(3, again=True) is not None
     assert not second.granted

@@ -1,0 +1,76 @@
+"""What was really spent in the last window, corrected when the real cost is known.
+
+A bucket alone forgets *when* a cost was taken: a large estimate that is given back a minute later
+would let that much more into a later window. The ledger notes each cost where it was taken, in
+slices of the window, and corrects it there; so the sum over any window stays within the limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+SLICES = 240
+"""Slices of a window; a quarter of a second of a minute."""
+
+
+class Ledger:
+    """Costs of the last window, by slice.
+
+    Args:
+        window: seconds, above 0.
+
+    State: inside the bucket that owns it.
+    """
+
+    __slots__ = ("_slice", "_slices", "total", "window")
+
+    def __init__(self, window: float) -> None:
+        """Start empty."""
+        self.window = window
+        self.total = 0.0
+        self._slice = window / SLICES
+        self._slices: deque[list[float]] = deque()
+
+    def add(self, cost: float, now: float) -> None:
+        """Note a cost that is taken now."""
+        self._forget(now)
+        start = now // self._slice * self._slice
+        if self._slices and self._slices[-1][0] >= start:
+            self._slices[-1][1] += cost
+        else:
+            self._slices.append([start, cost])
+        self.total += cost
+
+    def correct(self, cost: float, taken_at: float) -> None:
+        """Add to a cost that was taken at an instant, or take off it; one long gone stays gone."""
+        start = taken_at // self._slice * self._slice
+        for each in reversed(self._slices):
+            if each[0] <= start:
+                if each[0] == start:
+                    each[1] += cost
+                    self.total += cost
+                return
+
+    def room_at(self, cost: float, limit: float) -> float:
+        """Return the instant from which `cost` fits under `limit`; in the past when it does."""
+        excess = self.total + cost - limit
+        # The sum of many floats is not exact: a millionth of the limit is no excess.
+        if excess <= limit * 1e-6:
+            return -math.inf
+        for start, spent in self._slices:
+            excess -= spent
+            if excess <= limit * 1e-6:
+                return start + self.window
+        return -math.inf
+
+    def rebase(self, seconds: float) -> None:
+        """Follow another clock: what was spent counts from the start of its slice on that clock."""
+        for each in self._slices:
+            each[0] += seconds
+
+    def _forget(self, now: float) -> None:
+        while self._slices and self._slices[0][0] + self.window <= now:
+            self.total -= self._slices.popleft()[1]
+        if not self._slices:
+            self.total = 0.0
