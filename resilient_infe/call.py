@@ -105,7 +105,7 @@ class Call(Generic[P]):
         tags: the user's own labels; they appear in every event of the call.
         emit: takes events; None when nobody listens.
         replayable: False when the body can be read only once, so that it must not be sent again.
-        probe: True while the attempt is a half-open circuit's probe.
+        probe: True while the attempt probes a half-open circuit of a server that has answered.
         started: the instant at which it entered the stack.
         place: its age among the calls of its loop: retries keep their place in every queue.
         tries: how often Retry has called on, refusals included.

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import anyio
 
+from . import __version__
 from .errors import ConfigurationError
 from .testing.limits import Style
 from .testing.model import Break, Faults, InfeModel, RetryAfter
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:
         sys.stderr.write(f"resilient-infe: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -32,34 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="resilient-infe", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"resilient-infe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve an Infe stand-in on 127.0.0.1"))
-    _add_demo(commands.add_parser("demo", help="a thousand calls against the stand-in"))
+    _add_demo(commands.add_parser("demo", help="very many calls against the stand-in, three ways"))
     return parser
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_serve)
     add = parser.add_argument
-    add("--port", type=int, default=0, help="0 (the default) takes any free one")
-    add("--for", dest="seconds", type=float, metavar="SECONDS", help="stop by itself")
-    add("--requests-per-minute", type=_positive, metavar="N")
-    add("--tokens-per-minute", type=_positive, metavar="N")
+    add("--port", type=port, default=0, help="0 (the default) takes any free one")
+    add("--for", dest="seconds", type=positive, metavar="SECONDS", help="stop by itself")
+    add("--requests-per-minute", type=positive, metavar="N")
+    add("--tokens-per-minute", type=positive, metavar="N")
     add("--style", choices=get_args(Style), default="bucket", help="how limits are kept")
-    add("--burst", type=_positive, default=1.0, help="seconds of the rate in a bucket")
-    add("--concurrency", type=int, metavar="N", help="requests in progress at most")
+    add("--burst", type=positive, default=1.0, help="seconds of the rate in a bucket")
+    add("--concurrency", type=count, metavar="N", help="requests in progress at most")
     add("--headers", action="store_true", help="send x-ratelimit-* headers")
     add("--retry-after", choices=get_args(RetryAfter), default="none", help="what a 429 tells")
     add("--charge-rejected", action="store_true", help="a 429 uses up the limit too")
-    add("--error", action="append", default=[], type=_share, metavar="STATUS=SHARE")
-    add("--break", dest="breaks", action="append", default=[], type=_share, metavar="KIND=SHARE",
+    add("--error", action="append", default=[], type=share, metavar="STATUS=SHARE")
+    add("--break", dest="breaks", action="append", default=[], type=share, metavar="KIND=SHARE",
         help=f"KIND is one of {', '.join(get_args(Break))}")  # fmt: skip
-    add("--outage", action="append", default=[], type=_stretch, metavar="START:END",
+    add("--outage", action="append", default=[], type=stretch, metavar="START:END",
         help="seconds from the first request; answered with 503")  # fmt: skip
-    add("--hang", action="append", default=[], type=_stretch, metavar="START:END")
-    add("--latency", type=float, default=0.05, metavar="SECONDS")
-    add("--seconds-per-token", type=float, default=0.0, metavar="SECONDS")
-    add("--output-tokens", type=int, default=20, metavar="N", help="mean length of an answer")
+    add("--hang", action="append", default=[], type=stretch, metavar="START:END")
+    add("--latency", type=duration, default=0.05, metavar="SECONDS")
+    add("--seconds-per-token", type=duration, default=0.0, metavar="SECONDS")
+    add("--output-tokens", type=count, default=20, metavar="N", help="mean length of an answer")
     add("--model", action="append", metavar="ID", help="infe-pulse and infe-titan by default")
     add("--api-key", action="append", metavar="KEY", help="accept only these; any by default")
     add("--seed", type=int, default=0)
@@ -68,9 +70,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_demo)
     add = parser.add_argument
-    add("--calls", type=int, default=1_500)
-    add("--concurrency", type=int, default=64)
-    add("--requests-per-minute", type=_positive, default=6_000.0)
+    add("--calls", type=count, default=1_500)
+    add("--concurrency", type=count, default=64)
+    add("--requests-per-minute", type=positive, default=6_000.0)
     add("--json", action="store_true", help="print the table as JSON")
 
 
@@ -84,6 +86,9 @@ async def _serve_until_stopped(model: InfeModel, port: int, seconds: float | Non
 
     async with InfeServer(model).running(port) as base_url:
         print(base_url, flush=True)
+        books = base_url.removesuffix("/v1") + "/books"
+        if sys.stdout.isatty():
+            sys.stderr.write(f"serving until Ctrl-C; what it saw: {books}\n")
         with anyio.move_on_after(float("inf") if seconds is None else seconds):
             await anyio.sleep_forever()
 
@@ -108,8 +113,8 @@ def model_of(options: argparse.Namespace) -> InfeModel:
     unknown = [name for name, _ in options.breaks if name not in get_args(Break)]
     if unknown:
         raise ConfigurationError(f"--break {unknown[0]}: use one of {', '.join(get_args(Break))}")
-    statuses = {int(name): share for name, share in options.error if name.isdigit()}
-    if len(statuses) != len(options.error):
+    statuses = {int(name): part for name, part in options.error if name.isdigit()}
+    if not all(400 <= status < 600 for status in statuses) or len(statuses) != len(options.error):
         raise ConfigurationError("--error takes STATUS=SHARE, like --error 500=0.02")
     breaks: dict[Any, float] = dict(options.breaks)
     return InfeModel(
@@ -131,24 +136,51 @@ def model_of(options: argparse.Namespace) -> InfeModel:
     )
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """Read a number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
 
 
-def _share(text: str) -> tuple[str, float]:
-    name, _, share = text.partition("=")
-    value = float(share or "nan")
+def duration(text: str) -> float:
+    """Read seconds, from 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def port(text: str) -> int:
+    """Read a port."""
+    value = int(text)
+    if not 0 <= value < 65_536:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return value
+
+
+def share(text: str) -> tuple[str, float]:
+    """Read a name and a share of all requests."""
+    name, _, part = text.partition("=")
+    value = float(part or "nan")
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: give NAME=SHARE with a share from 0 to 1")
     return name, value
 
 
-def _stretch(text: str) -> tuple[float, float]:
+def stretch(text: str) -> tuple[float, float]:
+    """Read the start and the end of a stretch of time."""
     start, _, end = text.partition(":")
-    stretch = float(start or "nan"), float(end or "nan")
-    if not 0 <= stretch[0] < stretch[1]:
+    first, last = float(start or "nan"), float(end or "nan")
+    if not 0 <= first < last:
         raise argparse.ArgumentTypeError(f"{text}: give START:END in seconds, like 5:9")
-    return stretch
+    return first, last

@@ -8,6 +8,7 @@ with three retries. The table is drawn from the servers' books.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import statistics
 import sys
@@ -20,14 +21,14 @@ import aiohttp
 
 from . import aio, presets
 from .adapters.aiohttp import InfeTransport
-from .errors import InfeError, ResilienceError
+from .errors import ConfigurationError, InfeError, ResilienceError
 from .stack import Stack
 
 FAULTS = ["--error", "500=0.02", "--error", "502=0.02", "--outage", "3:6"]
 """A few per cent of 500 and 502, and an outage of three seconds."""
 
-SERVER_LIFE = 120.0
-"""Seconds after which a forgotten server stops by itself."""
+SPARE_LIFE = 120.0
+"""Seconds for which a server outlives the time that the limit itself asks for."""
 
 USUAL_RETRIES = 3
 
@@ -52,23 +53,22 @@ class Run:
         """How many calls have ended."""
         return len(self.seconds) + self.lost
 
-    def row(self, requests_per_minute: float) -> dict[str, str]:
-        """Return what the table shows, most of it by the server's books."""
-        sends, rejected = self.books["sends"], self.books["rejected"]
+    def facts(self, requests_per_minute: float) -> dict[str, Any]:
+        """Return what came of it, most of it by the server's books."""
         span = max(self.books["seconds"], 1e-9)
-        used = self.books["admitted"] / span / (requests_per_minute / 60.0)
         cuts = statistics.quantiles(self.seconds, n=100) if len(self.seconds) > 1 else [0.0] * 99
         return {
-            "": self.name,
-            "calls": f"{self.calls:,}",
-            "answered": f"{len(self.seconds):,}",
-            "lost": f"{self.lost:,}",
-            "attempts": f"{sends:,}",
-            "429s": f"{rejected:,} ({rejected / self.calls:.1%})",
-            "took": f"{span:.1f} s",
-            "limit used": f"{used:.0%}",
-            "p50": f"{cuts[49]:.2f} s",
-            "p99": f"{cuts[98]:.2f} s",
+            "way": self.name,
+            "calls": self.calls,
+            "answered": len(self.seconds),
+            "lost": self.lost,
+            "attempts": self.books["sends"],
+            "rejected": self.books["rejected"],
+            "seconds": round(span, 2),
+            "limit_used": round(self.books["admitted"] / span / requests_per_minute * 60.0, 3),
+            "latency_p50": round(cuts[49], 2),
+            "latency_p99": round(cuts[98], 2),
+            "failures": self.failures,
         }
 
 
@@ -83,22 +83,29 @@ def demonstrate(
         requests_per_minute: the limit that the server keeps and the library is told.
         as_json: print JSON instead of a table.
     """
+    if not as_json:
+        _check_rich()
     runs = asyncio.run(_all_ways(calls, concurrency, requests_per_minute))
-    rows = [run.row(requests_per_minute) for run in runs]
+    facts = [run.facts(requests_per_minute) for run in runs]
     if as_json:
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        _print_table(rows, requests_per_minute)
-        for run in runs[1:]:
-            sys.stdout.write(f"{run.name} lost: {_listed(run.failures)}\n")
+        _print_table(facts, requests_per_minute)
     return 1 if runs[0].lost else 0
+
+
+def _check_rich() -> None:
+    if importlib.util.find_spec("rich") is None:
+        raise ConfigurationError("the demonstration needs rich: pip install 'resilient-infe[cli]'")
 
 
 async def _all_ways(calls: int, concurrency: int, requests_per_minute: float) -> list[Run]:
     ours = Run("resilient_infe", calls)
     ours.stack = presets.batch(requests_per_minute=requests_per_minute, concurrency=concurrency)
     gather, usual = Run("asyncio.gather", calls), Run("semaphore + 3 retries", calls)
-    limit = ["--requests-per-minute", str(requests_per_minute)]
+    # A server that nobody stops ends by itself, long after the slowest way has.
+    life = SPARE_LIFE + 3 * calls / (requests_per_minute / 60.0)
+    limit = ["--for", str(life), "--requests-per-minute", str(requests_per_minute)]
     sys.stderr.write(f"{ours.stack}\n\n")
     await _run(ours, limit, lambda t: _patient(ours, t))
     await _run(gather, limit, lambda t: _each(gather, t, None, 0))
@@ -123,7 +130,7 @@ async def _run(
 @asynccontextmanager
 async def _server(arguments: list[str]) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "resilient_infe", "serve", "--for", str(SERVER_LIFE)),
+        *(sys.executable, "-m", "resilient_infe", "serve"),
         *arguments,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -198,40 +205,62 @@ async def _bar(run: Run) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     runtime = aio.current()
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=run.calls)
+        task = progress.add_task(_status(run), total=run.calls)
         while True:
             progress.update(task, completed=run.done, description=_status(run))
             await runtime.sleep_until(runtime.now() + 0.1)
 
 
 def _status(run: Run) -> str:
-    line = f"{run.name}: {run.done:,} of {run.calls:,} done, {run.lost:,} lost"
+    line = f"{run.name}: {run.done:,}/{run.calls:,}"
+    if run.lost:
+        line += f", {run.lost:,} lost"
     if run.stack is None or run.done == run.calls:
         return line
     now = run.stack.statistics()
-    sending = sum(slots.held for slots in now.slots.values())
-    word = "".join(f", circuit {each.state}" for each in now.circuits.values())
-    return f"{line}, {sending} in flight, {now.waiting:,} waiting{word}"
+    for each in now.circuits.values():
+        if each.state != "closed":
+            return f"{line}, waiting: the circuit is {each.state.replace('_', '-')}"
+    sending = sum(each.outstanding for each in now.allowances.values())
+    return f"{line}, {sending} sending, {now.waiting:,} queued"
 
 
-def _print_table(rows: list[dict[str, str]], requests_per_minute: float) -> None:
+def _print_table(facts: list[dict[str, Any]], requests_per_minute: float) -> None:
     from rich.console import Console  # an optional package
     from rich.table import Table
 
-    title = (
-        f"The same calls three ways, by the server's books: {requests_per_minute:,.0f} requests "
-        f"per minute, 2 % 500s, 2 % 502s, an outage of 3 s"
+    calls = facts[0]["calls"]
+    sys.stdout.write(
+        f"\n{calls:,} calls, three ways, each to a server of its own: {requests_per_minute:,.0f} "
+        f"requests per minute,\n2 % 500s, 2 % 502s, an outage of 3 s. By the servers' books:\n"
     )
-    table = Table(title=title, title_justify="left")
-    for name in rows[0]:
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row.values())
-    # Into a pipe there is no width to fit: let the table have its own.
-    Console(width=None if sys.stdout.isatty() else 132).print(table)
+    table = Table()
+    table.add_column("")
+    for fact in facts:
+        table.add_column(fact["way"], justify="right")
+    for name, show in ROWS:
+        table.add_row(name, *(show(fact) for fact in facts))
+    Console(width=80).print(table)
+    for fact in facts:
+        if fact["lost"]:
+            sys.stdout.write(f"{fact['way']} lost {_listed(fact['failures'])}\n")
+
+
+ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("answered", lambda fact: f"{fact['answered']:,}"),
+    ("lost", lambda fact: f"{fact['lost']:,}"),
+    ("attempts", lambda fact: f"{fact['attempts']:,}"),
+    ("429s", lambda fact: f"{fact['rejected']:,}"),
+    ("429s per call", lambda fact: f"{fact['rejected'] / fact['calls']:.1%}"),
+    ("took", lambda fact: f"{fact['seconds']:.1f} s"),
+    ("rate, of the limit", lambda fact: f"{fact['limit_used']:.0%}"),
+    ("latency, median", lambda fact: f"{fact['latency_p50']:.2f} s"),
+    ("latency, 99 of 100", lambda fact: f"{fact['latency_p99']:.2f} s"),
+)
+"""What the table shows of each way."""
 
 
 def _listed(failures: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in sorted(failures.items())) or "none"
+    return ", ".join(f"{n:,} {name}" for name, n in sorted(failures.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -37,6 +38,7 @@ def test_serve_takes_every_switch():
     [
         (["serve", "--error", "oops=0.1"], "STATUS=SHARE"),
         (["serve", "--break", "bent=0.1"], "use one of"),
+        (["serve", "--error", "200=0.1"], "STATUS=SHARE"),
     ],
 )
 def test_what_cannot_be_is_told(arguments, told, capsys):
@@ -45,7 +47,18 @@ def test_what_cannot_be_is_told(arguments, told, capsys):
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("odd", ["--error=500", "--error=500=2", "--outage=9:5",
+def test_a_port_in_use_is_told(capsys):
+    """A port that another program has is one sentence, not a traceback."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert main(["serve", "--port", str(other.getsockname()[1]), "--for", "0.1"]) == 2
+    assert "in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("odd", ["--port=99999", "--latency=-1", "--for=0", "--concurrency=0",
+                                 "--requests-per-minute=many", "--error=500", "--error=500=2",
+                                 "--outage=9:5",
                                  "--requests-per-minute=0"])  # fmt: skip
 def test_values_out_of_range_are_told(odd, capsys):
     """A value out of its range is refused before anything starts."""
@@ -60,14 +73,16 @@ def test_the_demonstration(capsys):
     code = demonstrate(calls=150, concurrency=64, requests_per_minute=30_000, as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert code == 0
-    assert [row[""] for row in rows] == ["resilient_infe", "asyncio.gather",
-                                         "semaphore + 3 retries"]  # fmt: skip
-    assert (rows[0]["calls"], rows[0]["answered"], rows[0]["lost"]) == ("150", "150", "0")
+    assert [row["way"] for row in rows] == ["resilient_infe", "asyncio.gather",
+                                            "semaphore + 3 retries"]  # fmt: skip
+    assert (rows[0]["calls"], rows[0]["answered"], rows[0]["lost"]) == (150, 150, 0)
 
 
 def test_the_table_reads_well(capsys):
     """The table names the three ways and what was lost by each."""
     demonstrate(calls=20, concurrency=10, requests_per_minute=60_000)
     shown = capsys.readouterr().out
-    assert "by the server's books" in shown
-    assert "asyncio.gather lost:" in shown
+    assert "By the servers' books" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    names = ["answered", "lost", "attempts", "429s", "took", "rate, of the limit", "latency"]
+    assert all(name in shown for name in names)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from ..aio import wall_time
+from ..aio import AsyncioRuntime, Runtime, current, wall_time
 from ..call import Call, Reply
 from ..errors import (
     ConfigurationError,
@@ -22,12 +22,13 @@ from ..errors import (
     ModelNotFoundError,
     NeverSentError,
     TransportError,
+    WrongLoopError,
 )
 from ..policies.classify import classify_exception
 from ..verdict import Kind
 from .credentials import ApiKey
 from .models import ModelList
-from .replies import error_of, malformed
+from .replies import error_of, malformed, printable
 from .stream import InfeStream, StreamTransport
 
 BASE_URL = "https://api.infe.io/v1"
@@ -60,7 +61,7 @@ class InfeTransport:
         ConfigurationError: the key or the URL cannot be right; the message says why.
 
     State: one connection pool, opened at the first call and closed by `aclose`, or by ``async
-    with``. One transport serves one event loop at a time.
+    with``. One transport serves one event loop at a time, asyncio's.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class InfeTransport:
         self._headers = dict(headers or {})
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
+        self._runtime: Runtime | None = None
         self._models = ModelList(self._list_models)
         self.stream = StreamTransport(self.open_stream)
 
@@ -102,36 +104,44 @@ class InfeTransport:
     async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
         """Send a call's payload; put the reply on the call."""
         body = _encoded(call.payload)
+        if call.payload.get("stream"):
+            raise InvalidRequestError(
+                "`stream` is true: use transport.stream, as in stack.around(transport.stream), "
+                "whose result is an open stream"
+            )
+        failure: Exception
         try:
             async with self._post(call, body) as response:
                 raw = await _read(response, LONGEST_RESPONSE)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _transport_error(error) from error
-        return await self._result(call, response, raw)
+        except _BROKEN as error:
+            failure = _transport_error(error)
+        else:
+            return await self._result(call, response, raw)
+        # Outside of the handler: aiohttp's exceptions hold the request's headers, the key among
+        # them, and must not hang on ours as a context.
+        raise failure
 
     async def open_stream(self, call: Call[Mapping[str, Any]]) -> InfeStream:
         """Send a call's payload with ``stream`` on and return the open stream."""
+        _encoded(call.payload)  # says what is wrong with it before it is unpacked
         body = _encoded({**call.payload, "stream": True})
+        failure: Exception
         try:
             response = await self._post(call, body)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _transport_error(error) from error
-        try:
             if response.status == 200 and response.content_type == "text/event-stream":
                 call.reply = Reply(response.status, response.headers)
                 return InfeStream(response, call)
-            raw = await _read(response, LONGEST_ERROR)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            response.close()
-            raise _transport_error(error) from error
-        except BaseException:
-            response.close()
-            raise
-        if response.status == 200:
-            call.reply = Reply(response.status, response.headers, _decoded(raw))
-            raise malformed(call.reply, "a stream was asked for and something else came")
-        await self._result(call, response, raw)
-        raise malformed(Reply(response.status, response.headers), "the stream has no events")
+            async with response:
+                raw = await _read(response, LONGEST_ERROR)
+        except _BROKEN as error:
+            failure = _transport_error(error)
+        else:
+            await self._result(call, response, raw)
+            failure = malformed(
+                Reply(response.status, response.headers),
+                "a stream was asked for and something else came",
+            )
+        raise failure
 
     async def aclose(self) -> None:
         """Close the connections; the transport can be used again afterwards."""
@@ -168,7 +178,20 @@ class InfeTransport:
         return self._open().post(url, data=body, headers=headers, allow_redirects=False)
 
     def _open(self) -> aiohttp.ClientSession:
+        runtime = current(self._runtime)
+        if not isinstance(runtime, AsyncioRuntime):
+            raise ConfigurationError(
+                "InfeTransport runs on asyncio only, as aiohttp does: under trio wrap an "
+                "httpx.AsyncClient instead"
+            )
         session = self._session
+        if session is not None and not session.closed and runtime is not self._runtime:
+            if self._runtime is not None and not self._runtime.is_over():
+                raise WrongLoopError(
+                    "this InfeTransport is in use on another event loop: make one per loop"
+                )
+            session = None  # its loop is over, and its connections with it
+        self._runtime = runtime
         if session is None or session.closed:
             # Attempts and calls are timed by the stack: a total here would count its sleeps too.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
@@ -236,9 +259,15 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(parts)[:most]
 
 
+_BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
+"""What aiohttp raises when there is no whole response."""
+
+
 def _transport_error(error: Exception) -> InfeError:
     verdict = classify_exception(error)
+    name = type(error).__name__
+    message = f"{name}: {printable(str(error))}"
     if verdict.kind is Kind.INVALID:
-        return InvalidRequestError(f"{type(error).__name__}: {error}", advice=verdict.advice)
+        return InvalidRequestError(message, type=name, advice=verdict.advice)
     cls = TransportError if verdict.sent else NeverSentError
-    return cls(f"{type(error).__name__}: {error}", type=type(error).__name__, advice=verdict.advice)
+    return cls(message, type=name, advice=verdict.advice)

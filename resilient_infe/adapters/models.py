@@ -40,10 +40,12 @@ class ModelList:
             if self._ids is None:
                 self._ids = []  # asked for, whatever comes of it
                 self._ids = await self._list()
+        if asked in self._ids:
+            return  # it exists: something else is wrong
         near = difflib.get_close_matches(str(asked), self._ids, SUGGESTIONS, cutoff=0.3)
         if near:
             names = " or ".join(printable(name) for name in near)
-            error.advice = f"did you mean {names}? {error.advice}"
+            error.advice = f"did you mean {names}?"
 
     async def _list(self) -> list[str]:
         try:

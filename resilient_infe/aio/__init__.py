@@ -7,6 +7,7 @@ cost of its Semaphore) and natively under trio.
 
 from __future__ import annotations
 
+from .asyncio_loop import AsyncioRuntime
 from .current import current, finalizer, wall_time
 from .keeper import Keeper, Kept, Queueing, keep, wake
 from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, clamp, is_cancellation
@@ -14,6 +15,7 @@ from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, clamp, is_cancellatio
 __all__ = [
     "LONGEST_SLEEP",
     "Alarm",
+    "AsyncioRuntime",
     "Clock",
     "Keeper",
     "Kept",

@@ -84,7 +84,7 @@ class CircuitBreaker:
         if circuit.last_transition is not before:
             self._tell(call, circuit)
         if permit is not None:
-            call.probe = permit.expires is not None
+            call.probe = permit.expires is not None and circuit.answered
             return permit
         wait = circuit.retry_after(now)
         where = f" of partition {call.partition!r}" if call.partition else ""
@@ -111,5 +111,9 @@ class CircuitBreaker:
         transition = circuit.last_transition
         if call.emit is None or transition is None:
             return
+        reason = str(transition.trigger)
+        if transition.state is State.OPEN and call.verdict is not None:
+            parts = (call.verdict.kind, call.verdict.status, call.verdict.error)
+            reason += f": {', '.join(str(part) for part in parts if part is not None)}"
         event = _EVENTS[transition.state]
-        call.emit(event(call.partition, str(transition.previous), str(transition.trigger)))
+        call.emit(event(call.partition, str(transition.previous), reason))

@@ -28,13 +28,11 @@ LONGEST_BURST = 30.0
 
 @dataclass(frozen=True, slots=True)
 class AllowanceStatistics:
-    """A snapshot. Rates are per minute; None means that no limit is kept in that dimension.
+    """A snapshot; None means that no limit is kept in that dimension.
 
     Attributes:
-        requests_per_minute: the limit that is kept.
-        tokens_per_minute: the limit that is kept.
-        requests_left: what could be sent at once; negative in debt.
-        tokens_left: what could be sent at once; negative in debt.
+        requests_per_minute, tokens_per_minute: the limits that are kept.
+        requests_left, tokens_left: what could be sent at once; negative in debt.
         waiting: reservations in the queue.
         outstanding: reservations granted and not yet settled.
         gate: seconds until the gate opens, 0 when open.
@@ -103,7 +101,7 @@ class Allowance:
 
     @property
     def waiting(self) -> int:
-        """How many reservations wait."""
+        """How many wait."""
         return self._queue.live
 
     @property
@@ -294,8 +292,8 @@ class Allowance:
         """Return a frozen snapshot."""
         requests, tokens = self._rates.requests, self._rates.tokens
         return AllowanceStatistics(
-            requests_per_minute=per_minute(requests),
-            tokens_per_minute=per_minute(tokens),
+            per_minute(requests),
+            per_minute(tokens),
             requests_left=None if requests is None else requests.level(now),
             tokens_left=None if tokens is None else tokens.level(now),
             waiting=self._queue.live,

@@ -106,12 +106,16 @@ class Circuit:
     Raises:
         ConfigurationError: a value is out of its range.
 
+    Attributes:
+        last_transition: the last change of state, or None before the first.
+        answered: whether any call ever succeeded: a server that never answered is not in an outage.
+
     State: shared by every `CircuitBreaker` that is given the object.
     """
 
     __slots__ = ("_consecutive", "_epoch", "_failures", "_in_flight", "_late", "_leases", "_opened",
                  "_opened_at", "_permit", "_probed", "_slice", "_slices", "_state", "_successes",
-                 "consecutive_failures", "failure_ratio", "keeper", "last_transition",
+                 "answered", "consecutive_failures", "failure_ratio", "keeper", "last_transition",
                  "minimum_calls", "open_for", "probe_lease", "probes", "window")  # fmt: skip
 
     def __init__(
@@ -141,6 +145,7 @@ class Circuit:
         self.probe_lease = probe_lease
         self.keeper: object | None = None
         self.last_transition: Transition | None = None
+        self.answered = False
         self._state = State.CLOSED
         self._epoch = 0
         self._permit = Permit(0, None)
@@ -189,6 +194,7 @@ class Circuit:
     def record(self, permit: Permit, now: float, *, success: bool) -> None:
         """End a permit with a result."""
         self._in_flight -= 1
+        self.answered |= success
         if permit.epoch != self._epoch:
             self._late += 1
         elif self._state is State.CLOSED:

@@ -48,7 +48,7 @@ _KEY = "check the key: the header must be `Bearer KEY`, no stray spaces or newli
 _CREDIT = "top up credits, or activate a subscription"
 _FIX = "fix the request: malformed body, or a missing field such as `messages`"
 _RATE = "requests or tokens per minute exceeded: declare the limit to RateLimiter, or send less"
-_UPSTREAM = "the upstream provider failed or timed out; it is tried again by itself"
+_UPSTREAM = "the upstream provider failed or timed out; another attempt may succeed"
 
 STATUSES: dict[int, Row] = {
     400: Row(Kind.INVALID, _FIX),
@@ -60,26 +60,29 @@ STATUSES: dict[int, Row] = {
         "use an exact model id (infe-pulse, infe-titan); `GET /v1/models` lists them",
     ),
     407: Row(Kind.INVALID, "the proxy asks for credentials: check the proxy's settings"),
-    408: Row(Kind.TRANSIENT, "the server waited too long for the request; it is tried again"),
+    408: Row(Kind.TRANSIENT, "the request took too long to arrive; another attempt may succeed"),
     413: Row(Kind.INVALID, "the request is too large: send fewer or shorter messages"),
     422: Row(Kind.INVALID, _FIX),
-    425: Row(Kind.TRANSIENT, "the server was not ready for early data; it is tried again once"),
+    425: Row(Kind.TRANSIENT, "early data was not accepted; one more attempt may succeed"),
     429: Row(Kind.RATE_LIMITED, _RATE),
-    500: Row(Kind.SERVER_ERROR, "server error; it is tried again up to 3 times"),
+    500: Row(Kind.SERVER_ERROR, "server error; up to 3 retries may help"),
     501: Row(Kind.INVALID, "the server does not know this endpoint: check the base URL"),
     502: Row(Kind.TRANSIENT, _UPSTREAM),
-    503: Row(Kind.OVERLOADED, "the server is overloaded; it is tried again by itself"),
+    503: Row(Kind.OVERLOADED, "the server is overloaded; another attempt may succeed"),
     504: Row(Kind.TRANSIENT, _UPSTREAM),
     505: Row(Kind.INVALID, "the server does not speak this HTTP version: check the base URL"),
     525: Row(Kind.INVALID, "the gateway's TLS handshake with the server fails: tell its operator"),
     526: Row(Kind.INVALID, "the server's certificate is invalid: tell its operator"),
-    529: Row(Kind.OVERLOADED, "the server is overloaded; it is tried again by itself"),
+    529: Row(Kind.OVERLOADED, "the server is overloaded; another attempt may succeed"),
     **{status: Row(Kind.TRANSIENT, _UPSTREAM) for status in range(520, 525)},
 }
 """The reference's table, and what gateways in front of such servers send."""
 
+_NOTHING_THERE = Row(
+    Kind.NOT_FOUND, "the server knows nothing at this address: does the base URL end in /v1?"
+)
 _OTHER_4XX = Row(Kind.INVALID, "the server does not accept the request: see its message")
-_OTHER_5XX = Row(Kind.SERVER_ERROR, "server error; it is tried again up to 3 times")
+_OTHER_5XX = Row(Kind.SERVER_ERROR, "server error; up to 3 retries may help")
 _REDIRECT = Row(Kind.INVALID, "the server redirects: correct the base URL")
 _CLASSES = {3: _REDIRECT, 4: _OTHER_4XX, 5: _OTHER_5XX}
 _STRANGE = Row(Kind.UNKNOWN, "the answer is none that an API gives: check the base URL")
@@ -215,7 +218,7 @@ def _gravity(verdict: Verdict) -> int:
 
 def _of_names(names: set[str], name: str) -> Verdict:
     if names & _FATAL:
-        advice = "the connection's certificate or address is wrong: check the base URL and the CA"
+        advice = "certificate or address are wrong: check the base URL (https or http?) and the CA"
         return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
     if names & _REFUSED_BEFORE_SENDING:
         return Verdict(Kind.INVALID, error=name, sent=False)
@@ -223,10 +226,10 @@ def _of_names(names: set[str], name: str) -> Verdict:
         advice = "the server cannot be reached: check the base URL and that it is up"
         return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice, sent=False)
     if names & _TIMEOUTS:
-        advice = "the attempt took too long; it is tried again by itself"
+        advice = "the attempt took too long; another attempt may succeed"
         return Verdict(Kind.TIMEOUT, retryable=True, error=name, advice=advice)
     if names & _BROKEN:
-        advice = "the connection broke; it is tried again by itself"
+        advice = "the connection broke; another attempt may succeed"
         return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice)
     return Verdict(Kind.UNKNOWN, error=name)
 
@@ -258,7 +261,9 @@ def _row(status: int, code: str | None, error_type: str | None) -> Row:
     if status == 429 and (_is_quota(code) or _is_quota(error_type)):
         return Row(Kind.QUOTA, _CREDIT)
     if status == 409 and (code in _LOCK_CONFLICTS or error_type in _LOCK_CONFLICTS):
-        return Row(Kind.TRANSIENT, "another request held the lock; it is tried again by itself")
+        return Row(Kind.TRANSIENT, "another request held the lock; another attempt may succeed")
+    if status == 404 and code is None:
+        return _NOTHING_THERE
     known = STATUSES.get(status)
     if known is not None:
         return known

@@ -17,6 +17,7 @@ class Books:
         tokens: tokens charged for answers.
         peak_per_second: the most arrivals in any second of the clock.
         peak_per_minute: the most requests *admitted* in any 60 s.
+        peak_arrivals_per_minute: the most that arrived in any 60 s, admitted or not.
         peak_in_flight: the most in progress at once.
         answers: how often each `x-client-request-id` got an answer.
         first, last: when the first and the last request arrived, in seconds.
@@ -28,6 +29,7 @@ class Books:
     tokens: int = 0
     peak_per_second: int = 0
     peak_per_minute: int = 0
+    peak_arrivals_per_minute: int = 0
     peak_in_flight: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     first: float | None = None
@@ -35,6 +37,7 @@ class Books:
     admitted: int = 0
     _second: tuple[float, int] = (0.0, 0)
     _minute: deque[float] = field(default_factory=deque, repr=False)
+    _arrivals: deque[float] = field(default_factory=deque, repr=False)
 
     @property
     def rejected(self) -> int:
@@ -47,6 +50,8 @@ class Books:
         self.first = now if self.first is None else self.first
         self.last = now
         self.peak_in_flight = max(self.peak_in_flight, in_flight)
+        arrived = _in_last_minute(self._arrivals, now)
+        self.peak_arrivals_per_minute = max(self.peak_arrivals_per_minute, arrived)
         second, count = self._second
         self._second = (second, count + 1) if second == now // 1 else (now // 1, 1)
         self.peak_per_second = max(self.peak_per_second, self._second[1])
@@ -54,10 +59,7 @@ class Books:
     def admit(self, now: float) -> None:
         """Count one request that the limits let in."""
         self.admitted += 1
-        self._minute.append(now)
-        while self._minute[0] <= now - 60.0:
-            self._minute.popleft()
-        self.peak_per_minute = max(self.peak_per_minute, len(self._minute))
+        self.peak_per_minute = max(self.peak_per_minute, _in_last_minute(self._minute, now))
 
     def replied(self, status: int, tokens: int, client_id: str | None) -> None:
         """Count one reply."""
@@ -78,8 +80,17 @@ class Books:
             "tokens": self.tokens,
             "peak_per_second": self.peak_per_second,
             "peak_per_minute": self.peak_per_minute,
+            "peak_arrivals_per_minute": self.peak_arrivals_per_minute,
             "peak_in_flight": self.peak_in_flight,
             "answered_twice": sum(1 for n in self.answers.values() if n > 1),
             "admitted": self.admitted,
             "seconds": 0.0 if self.first is None else self.last - self.first,
         }
+
+
+def _in_last_minute(log: deque[float], now: float) -> int:
+    """Log an instant and return how many there were in the 60 s that end with it."""
+    log.append(now)
+    while log[0] <= now - 60.0:
+        log.popleft()
+    return len(log)

@@ -56,7 +56,8 @@ def test_recovers_through_probes_and_tells(run):
     assert run(main) == ["ok"] * 4
     names = [event.name for event in seen.events if event.name.startswith("circuit")]
     assert names == ["circuit.opened", "circuit.half_opened", "circuit.closed"]
-    assert seen.named("circuit.opened")[0].reason == "too many failures in a row"
+    reason = seen.named("circuit.opened")[0].reason
+    assert reason == "too many failures in a row: transient, 502"
 
 
 def test_a_cancelled_probe_gives_its_place_back(run):
