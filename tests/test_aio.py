@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 
 import anyio
@@ -383,3 +384,99 @@ def test_virtual_time_is_fast_and_exact():
 
     assert run_virtually(main) == 3600.0
     assert VirtualLoop.__doc__
+
+
+def test_a_cancel_in_the_same_round_wins():
+    """A cancel request between the timer's own and the task's next step is not swallowed."""
+
+    async def main():
+        runtime = current()
+        loop = asyncio.get_running_loop()
+        log = []
+
+        async def victim():
+            with runtime.cut_off_after(5):
+                await runtime.sleep_until(runtime.now() + 100)
+            log.append("swallowed")
+
+        task = loop.create_task(victim())
+        await anyio.lowlevel.checkpoint()
+        loop.call_at(loop.time() + 5.0, task.cancel)  # rings in the same round as the timer
+        await asyncio.gather(task, return_exceptions=True)
+        return log, task.cancelled()
+
+    assert run_virtually(main) == ([], True)
+
+
+def test_a_cancel_that_is_swallowed_does_not_save_the_block():
+    """Code that swallows a cancel request is cut off all the same, a moment later."""
+
+    async def main():
+        runtime = current()
+        loop = asyncio.get_running_loop()
+
+        async def stubborn():
+            start = runtime.now()
+            with runtime.cut_off_after(5):
+                with contextlib.suppress(asyncio.CancelledError):  # and no uncancel()
+                    await runtime.sleep_until(start + 100)
+                await runtime.sleep_until(start + 200)
+            return runtime.now() - start
+
+        task = loop.create_task(stubborn())
+        await anyio.lowlevel.checkpoint()
+        loop.call_at(loop.time() + 4.999, task.cancel)
+        return await task
+
+    assert run_virtually(main) == pytest.approx(5.0, abs=0.1)
+
+
+def test_timers_of_many_instants_leave_nothing_behind():
+    """Thousands of calls, each with a deadline of its own, leave no armed timer."""
+
+    async def main():
+        runtime = current()
+        loop = asyncio.get_running_loop()
+        for number in range(2_000):
+            with runtime.cut_off_at(runtime.now() + 3_600 + number / 7):
+                await anyio.lowlevel.checkpoint()
+            if number % 100 == 0:
+                await runtime.sleep_until(runtime.now() + 0.1)
+        return len([h for h in loop._scheduled if not h.cancelled()]), len(runtime._lines)
+
+    assert run_virtually(main) == (0, 0)
+
+
+def test_spawned_clean_ups_run_and_end(run):
+    """A clean-up in the background runs, its error is dropped, and a hanging one is given up."""
+    log = []
+
+    async def fine():
+        log.append("fine")
+
+    async def broken():
+        log.append("broken")
+        raise OSError
+
+    async def main():
+        runtime = current()
+        for clean_up in (fine, broken, anyio.sleep_forever):
+            runtime.spawn(clean_up)
+        await runtime.sleep_until(runtime.now() + 10)
+
+    run(main)
+    assert sorted(log) == ["broken", "fine"]
+
+
+def test_two_loops_of_one_thread_have_their_own_runtimes():
+    """Loops that take turns in one thread keep their runtimes, and a closed one is forgotten."""
+    one, two = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def runtime():
+        return current()
+
+    first = one.run_until_complete(runtime())
+    assert two.run_until_complete(runtime()) is not first
+    assert one.run_until_complete(runtime()) is first
+    one.close()
+    two.close()

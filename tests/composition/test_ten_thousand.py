@@ -11,13 +11,12 @@ from resilient_infe import Kind, presets
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe
 
 
-
 def payload(number):
     """Return one request."""
     return {"model": "infe-pulse", "messages": [{"role": "user", "content": str(number)}]}
 
 
-@pytest.mark.parametrize
+@pytest.mark.parametrize(
     ("style", "calls", "limit"), [("bucket", 10_000, 3_000.0), ("sliding", 2_000, 600.0)]
 )
 def test_ten_thousand_calls(style, calls, limit, run):
