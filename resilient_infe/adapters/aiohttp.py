@@ -186,11 +186,10 @@ class InfeTransport:
             )
         session = self._session
         if session is not None and not session.closed and runtime is not self._runtime:
-            if self._runtime is not None and not self._runtime.is_over():
-                raise WrongLoopError(
-                    "this InfeTransport is in use on another event loop: make one per loop"
-                )
-            session = None  # its loop is over, and its connections with it
+            raise WrongLoopError(
+                "this InfeTransport was opened on another event loop: make one per loop, or close "
+                "it there before the next one (async with InfeTransport(...) as transport)"
+            )
         self._runtime = runtime
         if session is None or session.closed:
             # Attempts and calls are timed by the stack: a total here would count its sleeps too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 
 import anyio
@@ -384,10 +385,9 @@ def test_the_http_transport_says_that_it_needs_asyncio():
 
 
 @pytest.mark.network
-@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_transport_that_was_not_closed_serves_the_next_run():
-    """A transport left open by one asyncio.run opens a new pool in the next."""
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_transport_that_was_not_closed_says_so():
+    """A transport left open by one asyncio.run tells the next one what to do."""
     from resilient_infe.testing import InfeModel
     from resilient_infe.testing.server import InfeServer
 
@@ -399,4 +399,7 @@ def test_a_transport_that_was_not_closed_serves_the_next_run():
             return await infe(ASK)
 
     assert asyncio.run(main())["choices"]
-    assert asyncio.run(main())["choices"]
+    with pytest.raises(errors.WrongLoopError, match="close it there"):
+        asyncio.run(main())
+    infe._session = None
+    gc.collect()
