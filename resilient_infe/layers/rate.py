@@ -8,50 +8,23 @@ lets retries through for free.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any, TypeVar
 
 from ..aio import Keeper
 from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
-from ..events import RateGateClosed, RateLimitChanged, RateWaiting
+from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
 from ..policies.allowance import Allowance, AllowanceStatistics
 from ..policies.estimate import estimate_tokens
 from ..policies.keyed import Keyed
+from ..policies.rates import Change
 from ..policies.reservation import Reservation
-from ..verdict import Kind, Usage, Verdict
+from ..policies.settlement import GateClosed, learn, settle
+from ..verdict import Kind, Usage
 from .partitioned import Partitioned
 
 P = TypeVar("P")
 R = TypeVar("R")
-
-
-class Settlement(Enum):
-    """What becomes of a reservation: the table's last column."""
-
-    USAGE = "settled to the real usage"
-    ESTIMATE = "stays at the estimate"
-    TOKENS_BACK = "tokens back, request spent"
-    ALL_BACK = "all back"
-
-
-SETTLEMENTS: dict[Kind, Settlement] = {
-    Kind.OK: Settlement.USAGE,
-    Kind.RATE_LIMITED: Settlement.TOKENS_BACK,
-    Kind.OVERLOADED: Settlement.TOKENS_BACK,
-    Kind.SERVER_ERROR: Settlement.ESTIMATE,
-    Kind.TRANSIENT: Settlement.ESTIMATE,
-    Kind.TIMEOUT: Settlement.ESTIMATE,
-    Kind.QUOTA: Settlement.TOKENS_BACK,
-    Kind.AUTH: Settlement.TOKENS_BACK,
-    Kind.FORBIDDEN: Settlement.TOKENS_BACK,
-    Kind.NOT_FOUND: Settlement.TOKENS_BACK,
-    Kind.INVALID: Settlement.TOKENS_BACK,
-    Kind.CANCELLED: Settlement.ESTIMATE,
-    Kind.REFUSED: Settlement.ALL_BACK,
-    Kind.UNKNOWN: Settlement.ESTIMATE,
-}
-"""Only what was never sent comes back whole: refunding timed-out attempts gave 23 % 429s."""
 
 
 class RateLimiter:
@@ -118,7 +91,7 @@ class RateLimiter:
         if call.hold is None:
             self._settle(call, keeper, reservation, unsent=False)
         else:
-            self._learn(call, keeper, reservation, call.verdict)
+            self._learn(call, keeper, reservation)
             call.hold.on_close(lambda usage: self._settle_stream(keeper, reservation, usage))
         return result
 
@@ -169,8 +142,8 @@ class RateLimiter:
         if call.deadline is None:
             return
         # A retry does not queue at the end, so only the gate is certain to hold it up.
-        retried = call.attempt > 1
-        earliest = allowance.gate_until if retried else allowance.not_before(now)
+        again = call.tries > 1
+        earliest = allowance.gate_until if again else allowance.not_before(now)
         if earliest > call.deadline:
             raise DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
@@ -203,19 +176,8 @@ class RateLimiter:
     def _settle(
         self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation, *, unsent: bool
     ) -> None:
-        verdict, allowance, now = call.verdict, keeper.policy, call.runtime.now()
-        if verdict is None:
-            settlement = Settlement.ALL_BACK if unsent else Settlement.ESTIMATE
-        else:
-            settlement = SETTLEMENTS[verdict.kind] if verdict.sent else Settlement.ALL_BACK
-        if settlement is Settlement.USAGE:
-            usage = verdict.usage if verdict is not None else None
-            allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
-        elif settlement is Settlement.ESTIMATE:
-            allowance.settle(reservation, now)
-        else:
-            allowance.refund(reservation, now, request=settlement is Settlement.ALL_BACK)
-        self._learn(call, keeper, reservation, verdict)
+        settle(keeper.policy, reservation, call.verdict, call.runtime.now(), unsent=unsent)
+        self._learn(call, keeper, reservation)
 
     def _settle_stream(
         self, keeper: Keeper[Allowance], reservation: Reservation, usage: Usage | None
@@ -224,42 +186,19 @@ class RateLimiter:
         keeper.policy.settle(reservation, keeper.runtime.now(), tokens)
         keeper.pump()
 
-    def _learn(
-        self,
-        call: Call[Any],
-        keeper: Keeper[Allowance],
-        reservation: Reservation,
-        verdict: Verdict | None,
-    ) -> None:
-        allowance = keeper.policy
+    def _learn(self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation) -> None:
+        verdict = call.verdict
         if verdict is not None and (verdict.kind is not Kind.OK or verdict.limits):
             now = call.runtime.now()
-            self._follow_hint(call, allowance, reservation, verdict, now)
-            for change in allowance.observe(verdict.limits, reservation, now):
+            for news in learn(keeper.policy, reservation, verdict, now, self._max_hint):
                 if call.emit is not None:
-                    reason = "stated by the server"
-                    call.emit(
-                        RateLimitChanged(
-                            call.partition, change.dimension, change.old, change.new, reason
-                        )
-                    )
-        if allowance.waiting:
+                    call.emit(_event(call, news))
+        if keeper.policy.waiting:
             keeper.pump()
 
-    def _follow_hint(
-        self,
-        call: Call[Any],
-        allowance: Allowance,
-        reservation: Reservation,
-        verdict: Verdict,
-        now: float,
-    ) -> None:
-        hint = verdict.retry_after
-        if verdict.kind is Kind.RATE_LIMITED and hint is None:
-            allowance.slow_down(reservation, now)
-        if hint is None or verdict.kind not in (Kind.RATE_LIMITED, Kind.OVERLOADED):
-            return
-        until = now + min(hint, self._max_hint)
-        reason = f"the server asked for it ({verdict.kind})"
-        if allowance.close_gate(reservation, until, now, reason) and call.emit is not None:
-            call.emit(RateGateClosed(call.request_id, call.partition, until - now, reason))
+
+def _event(call: Call[Any], news: GateClosed | Change) -> Event:
+    if isinstance(news, GateClosed):
+        return RateGateClosed(call.request_id, call.partition, news.delay, news.reason)
+    reason = "stated by the server"
+    return RateLimitChanged(call.partition, news.dimension, news.old, news.new, reason)

@@ -23,7 +23,7 @@ from resilient_infe import (
     errors,
 )
 from resilient_infe.aio import current
-from resilient_infe.layers.rate import SETTLEMENTS, Settlement
+from resilient_infe.policies.settlement import SETTLEMENTS, Settlement
 
 
 def limited(*inside, listeners=(), **options):

@@ -1,0 +1,102 @@
+"""What an attempt's outcome does to its allowance: the last two columns of the table of kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from ..verdict import Kind, Verdict
+from .allowance import Allowance
+from .rates import Change
+from .reservation import Reservation
+
+
+class Settlement(Enum):
+    """What becomes of a reservation: the table's last column."""
+
+    USAGE = "settled to the real usage"
+    ESTIMATE = "stays at the estimate"
+    TOKENS_BACK = "tokens back, request spent"
+    ALL_BACK = "all back"
+
+
+SETTLEMENTS: dict[Kind, Settlement] = {
+    Kind.OK: Settlement.USAGE,
+    Kind.RATE_LIMITED: Settlement.TOKENS_BACK,
+    Kind.OVERLOADED: Settlement.TOKENS_BACK,
+    Kind.SERVER_ERROR: Settlement.ESTIMATE,
+    Kind.TRANSIENT: Settlement.ESTIMATE,
+    Kind.TIMEOUT: Settlement.ESTIMATE,
+    Kind.QUOTA: Settlement.TOKENS_BACK,
+    Kind.AUTH: Settlement.TOKENS_BACK,
+    Kind.FORBIDDEN: Settlement.TOKENS_BACK,
+    Kind.NOT_FOUND: Settlement.TOKENS_BACK,
+    Kind.INVALID: Settlement.TOKENS_BACK,
+    Kind.CANCELLED: Settlement.ESTIMATE,
+    Kind.REFUSED: Settlement.ALL_BACK,
+    Kind.UNKNOWN: Settlement.ESTIMATE,
+}
+"""Only what was never sent comes back whole: refunding timed-out attempts gave 23 % 429s."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateClosed:
+    """The gate was closed for `delay` seconds, because of `reason`."""
+
+    delay: float
+    reason: str
+
+
+def settle(
+    allowance: Allowance,
+    reservation: Reservation,
+    verdict: Verdict | None,
+    now: float,
+    *,
+    unsent: bool,
+) -> None:
+    """End a reservation as the table says.
+
+    Args:
+        allowance: whose reservation it is.
+        reservation: granted, and not ended yet.
+        verdict: what the attempt meant; None where nothing judged it.
+        now: the instant.
+        unsent: whether the attempt was certainly not sent, where there is no verdict.
+    """
+    if verdict is None:
+        settlement = Settlement.ALL_BACK if unsent else Settlement.ESTIMATE
+    else:
+        settlement = SETTLEMENTS[verdict.kind] if verdict.sent else Settlement.ALL_BACK
+    usage = None if verdict is None else verdict.usage
+    match settlement:
+        case Settlement.USAGE:
+            allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
+        case Settlement.ESTIMATE:
+            allowance.settle(reservation, now)
+        case _:
+            allowance.refund(reservation, now, request=settlement is Settlement.ALL_BACK)
+
+
+def learn(
+    allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
+) -> Iterator[GateClosed | Change]:
+    """Follow an outcome's hint and the limits that it states; yields what changed by it.
+
+    Args:
+        allowance: whose reservation it is.
+        reservation: the attempt's; one sent before the last correction corrects nothing again.
+        verdict: what the attempt meant.
+        now: the instant.
+        max_hint: seconds; a longer hint shuts the gate for only so long.
+    """
+    hint = verdict.retry_after
+    if verdict.kind is Kind.RATE_LIMITED and hint is None:
+        allowance.slow_down(reservation, now)
+    if hint is not None and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):
+        delay = min(hint, max_hint)
+        reason = f"the server asked for it ({verdict.kind})"
+        if allowance.close_gate(reservation, now + delay, now, reason):
+            yield GateClosed(delay, reason)
+    yield from allowance.observe(verdict.limits, reservation, now)
