@@ -24,6 +24,7 @@ from ..errors import (
     TransportError,
     WrongLoopError,
 )
+from ..policies import bounds
 from ..policies.classify import classify_exception
 from ..verdict import Kind
 from .credentials import ApiKey
@@ -74,15 +75,14 @@ class InfeTransport:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Check everything; nothing is opened yet."""
+        bounds.instance(base_url, str, "base_url", "text")
         if not base_url.startswith(("http://", "https://")) or "@" in base_url:
             raise ConfigurationError(
                 f"base_url starts with https:// (or http://) and holds no credentials, like "
                 f"{BASE_URL}"
             )
-        if max_connections is not None and max_connections < 1:
-            raise ConfigurationError(
-                f"max_connections is 1 or more, or None; got {max_connections}"
-            )
+        if max_connections is not None:
+            bounds.whole(max_connections, 1, "max_connections")
         self._key = ApiKey(api_key)
         self.base_url = base_url.rstrip("/")
         self._path = path

@@ -7,12 +7,14 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from ..aio import finalizer
+from ..aio import finalizer, is_cancellation
 from ..call import Call, Hold
 from ..errors import StreamBroken
 from ..policies.classify import classify_exception, usage_of
-from ..verdict import Usage
+from ..verdict import Kind, Usage, Verdict
 from .sse import SSEDecoder
+
+CANCELLED = Verdict(Kind.CANCELLED)
 
 LONGEST_LOOK = 4 * 1024 * 1024
 """Bytes of a body that are looked at for a usage."""
@@ -48,9 +50,10 @@ def held_stream_class(library: Any) -> Any:
                 async for part in self._inner:
                     self._meter.feed(part)
                     yield part
-            except Exception as error:
+            except BaseException as error:
                 # Too late for another attempt, but the call's outcome is no success any more.
-                self._call.verdict = classify_exception(error)
+                gone = is_cancellation(error) or isinstance(error, GeneratorExit)
+                self._call.verdict = CANCELLED if gone else classify_exception(error)
                 raise
 
         async def aclose(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,6 @@ from typing import Any, Self
 from ..call import Call, Hold, Reply
 from ..errors import AttemptTimedOut, DeadlineExceeded, Refused
 from ..options import current_options
-from ..policies.classify import clean_id
 from ..policies.estimate import estimate_tokens
 from ..stack import Stack
 from .held import held_stream_class
@@ -30,6 +30,10 @@ LONGEST_ANSWER = 4 * 1024 * 1024
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes of a request that are looked at for a model and a cost."""
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]")
+"""What a model's name may not bring into a partition, which is logged."""
 
 
 class ResilientTransport:
@@ -130,7 +134,8 @@ def _describe(call: Call[Any], request: Any) -> None:
     if options is None or options.tokens is None:
         call.tokens = estimate_tokens(body)
     if options is None or options.partition is None:
-        model = clean_id(body.get("model")) or "" if isinstance(body, dict) else ""
+        asked = body.get("model") if isinstance(body, dict) else None
+        model = _UNSAFE.sub("_", asked[:128]) if isinstance(asked, str) else ""
         key = hashlib.sha256(str(request.headers.get("authorization", "")).encode()).hexdigest()
         call.partition = f"{request.url.host}/{model}#{key[:8]}"
 

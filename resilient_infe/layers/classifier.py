@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..aio import is_cancellation, wall_time
 from ..call import Call, Handler, Reply
+from ..errors import ConfigurationError
 from ..events import AttemptFinished
 from ..policies.classify import classify_exception, classify_reply, error_fields, usage_of
 from ..policies.foreign import reply_of_exception, reply_of_result
@@ -40,6 +41,8 @@ class ErrorClassifier:
 
     def __init__(self, classify: Classify | None = None) -> None:
         """Remember the user's rule."""
+        if classify is not None and not callable(classify):
+            raise ConfigurationError(f"classify is a function (result, error); got {classify!r}")
         self._classify = classify
         self._reported = False
 

@@ -14,12 +14,14 @@ from ..aio import Keeper
 from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
 from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
+from ..policies import bounds
 from ..policies.allowance import Allowance, AllowanceStatistics
 from ..policies.estimate import estimate_tokens
+from ..policies.gate import GateClosed
 from ..policies.keyed import Keyed
 from ..policies.rates import Change
 from ..policies.reservation import Reservation
-from ..policies.settlement import GateClosed, learn, settle
+from ..policies.settlement import learn, settle
 from ..verdict import Kind, Usage
 from .partitioned import Partitioned
 
@@ -73,7 +75,9 @@ class RateLimiter:
             "Allowance(...) or Keyed(lambda: Allowance(...)); a number goes into "
             "requests_per_minute= or tokens_per_minute=",
         )
-        self._max_hint = max_hint
+        if not callable(estimate):
+            raise ConfigurationError(f"estimate is a function of the payload; got {estimate!r}")
+        self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._estimate = estimate
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from ..errors import ConfigurationError, QueueFull
 from ..verdict import Limit
 from . import bounds
-from .gate import Gate
+from .gate import Gate, GateClosed
 from .queue import WaitQueue
-from .rates import Change, Rates, per_minute, tightest
+from .rates import Change, Rates, per_minute
 from .reservation import Reservation
 
 LONGEST_BURST = 30.0
@@ -244,7 +244,7 @@ class Allowance:
 
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float
-    ) -> list[Change]:
+    ) -> list[Change | GateClosed]:
         """Follow the limits that a response stated; returns what changed by it.
 
         A stated limit is adopted where none was declared and lowers a declared one. What remained
@@ -253,17 +253,17 @@ class Allowance:
         its reset.
         """
         limits = tuple(limits)
-        limits_of = tightest(limits)
-        changes = []
+        tightest = self._rates.tightest(limits)
+        changes: list[Change | GateClosed] = []
         for limit in limits:
-            tighter = limits_of.get(limit.dimension)
-            change = None if tighter is not limit else self._rates.adopt(limit, now)
-            if change is not None:
-                changes.append(change)
+            if tightest.get(limit.dimension) is limit:
+                change = self._rates.adopt(limit, now)
+                changes += [change] if change is not None else []
             self._follow_remaining(limit, reservation, now)
             reset = self._rates.window_reset(limit)
-            if reset is not None:
-                self.close_gate(reservation, now + reset, now, f"no {limit.dimension} remain")
+            reason = f"no {limit.dimension} remain"
+            if reset is not None and self.close_gate(reservation, now + reset, now, reason):
+                changes.append(GateClosed(reset, reason))
         return changes
 
     def resize(

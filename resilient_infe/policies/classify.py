@@ -126,7 +126,8 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     Args:
         status: the HTTP status.
         headers: anything with ``get``; a plain dict may have any case.
-        body: bytes, text, something decoded from JSON, or None; looked at up to 64 KiB.
+        body: bytes, text, something decoded from JSON, or None; an error's is looked at up to
+            64 KiB, an answer's up to 64 MiB.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
     """
     status = _count(status) or 0  # a foreign adapter may give text

@@ -8,6 +8,15 @@ requests in flight that are all rejected are one piece of news, not sixty-four.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GateClosed:
+    """The gate was closed for `delay` seconds, because of `reason`."""
+
+    delay: float
+    reason: str
 
 
 class Gate:

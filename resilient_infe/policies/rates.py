@@ -165,14 +165,23 @@ class Rates:
         if per_minute is not None:
             self._keep(dimension, per_minute * self.share, MINUTE, now)
 
-    def adopt(self, stated: Limit, now: float) -> Change | None:
-        """Follow a limit that the server states; a declared one is an upper bound.
+    def tightest(self, limits: Iterable[Limit]) -> dict[Dimension, Limit]:
+        """Return of each dimension the stated limit that allows the least per second.
 
-        One that spans a day, or that would all but stop the partition, is not followed: it is no
-        rate to pace by, and if it is meant the server's own answers will tell.
+        One that spans a day, or that would all but stop the partition, is left out: it is no rate
+        to pace by, and if it is meant the server's own answers will tell.
         """
+        found: dict[Dimension, Limit] = {}
+        for limit in limits:
+            known = found.get(limit.dimension)
+            if self._is_plausible(limit) and (known is None or _rate(limit) < _rate(known)):
+                found[limit.dimension] = limit
+        return found
+
+    def adopt(self, stated: Limit, now: float) -> Change | None:
+        """Follow a limit that the server states; a declared one is an upper bound."""
         declared = self._declared[stated.dimension]
-        if stated.limit is None or not self._is_plausible(stated, declared):
+        if stated.limit is None or not self._is_plausible(stated):
             return None
         limit, period = stated.limit, window_of(stated)
         if declared is not None and limit / period >= declared / MINUTE:
@@ -184,8 +193,9 @@ class Rates:
         self._keep(stated.dimension, limit * self.share, period, now)
         return Change(stated.dimension, old, new)
 
-    def _is_plausible(self, stated: Limit, declared: float | None) -> bool:
+    def _is_plausible(self, stated: Limit) -> bool:
         limit, window = stated.limit or 0.0, window_of(stated)
+        declared = self._declared[stated.dimension]
         if not (window <= LONGEST_WINDOW and LEAST[stated.dimension] <= limit < math.inf):
             return False
         return declared is None or limit / window >= LEAST_SHARE * declared / MINUTE
@@ -272,18 +282,6 @@ class Rates:
         if not parts:
             return "no limit declared; the server's headers and hints are followed"
         return " and ".join(parts) + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
-
-
-def tightest(limits: Iterable[Limit]) -> dict[Dimension, Limit]:
-    """Return of each dimension the stated limit that allows the least per second."""
-    found: dict[Dimension, Limit] = {}
-    for limit in limits:
-        if limit.limit is None or window_of(limit) > LONGEST_WINDOW:
-            continue
-        known = found.get(limit.dimension)
-        if known is None or _rate(limit) < _rate(known):
-            found[limit.dimension] = limit
-    return found
 
 
 def _rate(stated: Limit) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from ..verdict import Kind, Verdict
 from .allowance import Allowance
+from .gate import GateClosed
 from .rates import Change
 from .reservation import Reservation
 
@@ -38,14 +38,6 @@ SETTLEMENTS: dict[Kind, Settlement] = {
     Kind.UNKNOWN: Settlement.ESTIMATE,
 }
 """Only what was never sent comes back whole: refunding timed-out attempts gave 23 % 429s."""
-
-
-@dataclass(frozen=True, slots=True)
-class GateClosed:
-    """The gate was closed for `delay` seconds, because of `reason`."""
-
-    delay: float
-    reason: str
 
 
 def settle(

@@ -20,7 +20,7 @@ class CountersSnapshot:
         events: how often each event happened, by name.
         tokens: tokens charged, as far as the calls' usage says.
         waited: seconds that calls spent in queues and sleeps.
-        sent_for: seconds that calls spent in attempts.
+        sent_for: seconds that calls spent in attempts and in reading streams.
     """
 
     calls: Mapping[Kind, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,8 +112,9 @@ async def _streamed(
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_type = "text/event-stream"
     await response.prepare(request)
-    async for event in events_of(reply, runtime):
-        await response.write(f"data: {event}\n\n".encode())
+    with contextlib.suppress(ConnectionError):  # a client may drop its stream
+        async for event in events_of(reply, runtime):
+            await response.write(f"data: {event}\n\n".encode())
     if reply.broken == "reset":
         return _reset(request)
     return response
