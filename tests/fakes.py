@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from resilient_infe import Call, Reply, events
+from resilient_infe import Call, Hold, Reply, events
 from resilient_infe.adapters.replies import error_of
 from resilient_infe.aio import current
 
@@ -55,6 +55,32 @@ class FakeServer:
 
     async def __call__(self, payload: Any) -> Any:
         """Answer a bare payload."""
+        return await self.handle(Call(payload))
+
+
+@dataclass
+class FakeStreams:
+    """A transport whose results are open streams, told only by the holds on their calls.
+
+    Attributes:
+        statuses: of the next streams; afterwards 200.
+        headers: of every reply.
+        holds: of the streams that were opened, to be closed by the test.
+    """
+
+    statuses: list[int] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    holds: list[Hold] = field(default_factory=list)
+
+    async def handle(self, call: Call[Any]) -> int:
+        """Open a stream."""
+        call.hold = Hold()
+        self.holds.append(call.hold)
+        call.reply = Reply(self.statuses.pop(0) if self.statuses else 200, self.headers)
+        return call.reply.status
+
+    async def __call__(self, payload: Any) -> int:
+        """Be callable, as a transport is; the stack uses `handle`."""
         return await self.handle(Call(payload))
 
 

@@ -9,7 +9,7 @@ import logging
 
 import anyio
 import pytest
-from fakes import FakeServer, all_at_once
+from fakes import FakeServer, FakeStreams, all_at_once
 
 from resilient_infe import (
     Allowance,
@@ -218,18 +218,10 @@ def test_what_was_refused_before_sending_says_nothing_to_the_circuit(run):
 
 def test_a_streams_headers_are_learnt_from(run):
     """The limits in a stream's head are followed at the hand-over."""
-
-    class Streams:
-        async def handle(self, call):
-            call.hold = Hold()
-            call.reply = Reply(200, {"x-ratelimit-limit-requests": "60"})
-            return "stream"
-
-        async def __call__(self, payload):
-            raise AssertionError(payload)
+    streams = FakeStreams(headers={"x-ratelimit-limit-requests": "60"})
 
     stack = Stack(RateLimiter(), ErrorClassifier())
-    run(lambda: stack.around(Streams())(None))
+    run(lambda: stack.around(streams)(None))
     assert stack.statistics().allowances[None].requests_per_minute == 60.0
 
 
@@ -293,7 +285,7 @@ def test_one_exception_raised_often_keeps_one_note(run):
 
 
 def test_a_timeout_holds_without_a_deadline_layer(run):
-    """An attempt's timeout holds although a layer of the user's set a deadline."""
+    """An attempt's timeout streams.holds although a layer of the user's set a deadline."""
 
     async def hasty(call, call_next):
         call.deadline = call.runtime.now() + 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from fakes import FakeServer, Remember, all_at_once
+from fakes import FakeServer, FakeStreams, Remember, all_at_once
 
 from resilient_infe import (
     AttemptTimeout,
@@ -18,7 +18,6 @@ from resilient_infe import (
     ConcurrencyLimiter,
     Deadline,
     ErrorClassifier,
-    Hold,
     Kind,
     RateLimiter,
     Reply,
@@ -252,26 +251,15 @@ def test_8_a_big_request_is_not_starved(run):
 
 def test_9_a_stream_is_held_to_its_end(run):
     """Slot and reservation stay taken until the body is closed; a retry closes what it replaces."""
-    holds = []
-
-    class Streams:
-        async def handle(self, call):
-            call.hold = Hold()
-            holds.append(call.hold)
-            status = 503 if len(holds) == 1 else 200
-            call.reply = Reply(status, {})
-            return status
-
-        async def __call__(self, payload):
-            raise AssertionError(payload)
+    streams = FakeStreams([503])
 
     stack = whole()
 
     async def main():
-        assert await stack.around(Streams())(None) == 200
-        assert [hold.closed for hold in holds] == [True, False]
+        assert await stack.around(streams)(None) == 200
+        assert [hold.closed for hold in streams.holds] == [True, False]
         during = stack.statistics()
-        holds[1].close()
+        streams.holds[1].close()
         return during, stack.statistics()
 
     during, after = run(main)
@@ -370,17 +358,11 @@ def test_13_use_from_a_second_loop_is_told(run):
     slots = Slots(1)
     stack = Stack(ConcurrencyLimiter(slots), ErrorClassifier())
 
-    class Streams:
-        async def handle(self, call):
-            call.hold = Hold()
-            return "open for ever"
+    streams = FakeStreams()
 
-        async def __call__(self, payload):
-            raise AssertionError(payload)
-
-    run(lambda: stack.around(Streams())(None))
+    run(lambda: stack.around(streams)(None))
     with pytest.raises(errors.WrongLoopError, match="one per loop"):
-        run_virtually(lambda: stack.around(Streams())(None))
+        run_virtually(lambda: stack.around(streams)(None))
 
 
 def test_secrets_never_reach_events_or_errors(run, caplog):

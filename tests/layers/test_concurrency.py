@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from fakes import FakeServer, all_at_once
+from fakes import FakeServer, FakeStreams, all_at_once
 
 from resilient_infe import (
     ConcurrencyLimiter,
     ErrorClassifier,
     ExponentialBackoff,
-    Hold,
     Keyed,
     Kind,
     Retry,
@@ -71,7 +70,7 @@ def test_a_full_queue_refuses_at_once(run):
 
 
 def test_a_cancelled_waiter_leaves_the_queue(run):
-    """A call that gives up waiting takes no slot and holds nobody up."""
+    """A call that gives up waiting takes no slot and streams.holds nobody up."""
     server = FakeServer(latency=10.0)
     stack = Stack(ConcurrencyLimiter(1), ErrorClassifier())
     send = stack.around(server)
@@ -160,28 +159,19 @@ def test_shared_slots_bound_two_stacks(run):
 
 def test_a_stream_holds_its_slot_to_the_end(run):
     """With a hold on the call, the slot comes back when the stream is closed, once."""
-    holds = []
-
-    class Streams:
-        async def handle(self, call):
-            call.hold = Hold()
-            holds.append(call.hold)
-            return "stream"
-
-        async def __call__(self, payload):
-            raise AssertionError(payload)
+    streams = FakeStreams()
 
     stack = Stack(ConcurrencyLimiter(1), ErrorClassifier())
-    send = stack.around(Streams())
+    send = stack.around(streams)
 
     async def main():
-        assert await send(None) == "stream"
+        assert await send(None) == 200
         assert stack.statistics().slots[None].held == 1
         with anyio.move_on_after(5) as scope:
             await send(None)
         assert scope.cancelled_caught
-        holds[0].close()
-        holds[0].close()
+        streams.holds[0].close()
+        streams.holds[0].close()
         assert stack.statistics().slots[None].held == 0
         assert stack.statistics().in_flight == 0
         return current().now()

@@ -6,14 +6,13 @@ import contextlib
 
 import anyio
 import pytest
-from fakes import FakeServer, Remember, all_at_once
+from fakes import FakeServer, FakeStreams, Remember, all_at_once
 
 from resilient_infe import (
     Allowance,
     CircuitBreaker,
     Deadline,
     ErrorClassifier,
-    Hold,
     Keyed,
     Kind,
     RateLimiter,
@@ -293,23 +292,14 @@ def test_allowances_per_partition(run):
 
 def test_a_stream_settles_when_it_is_closed(run):
     """A stream's reservation stays open to its end and settles with the real usage."""
-    holds = []
-
-    class Streams:
-        async def handle(self, call):
-            call.hold = Hold()
-            holds.append(call.hold)
-            return "stream"
-
-        async def __call__(self, payload):
-            raise AssertionError(payload)
+    streams = FakeStreams()
 
     stack, _ = limited(tokens_per_minute=60_000)
 
     async def main():
-        await stack.around(Streams())(None, tokens=500)
+        await stack.around(streams)(None, tokens=500)
         during = stack.statistics().allowances[None]
-        holds[0].close(Usage(10, 10, 20))
+        streams.holds[0].close(Usage(10, 10, 20))
         return during, stack.statistics().allowances[None]
 
     during, after = run(main)
