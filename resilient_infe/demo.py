@@ -56,6 +56,7 @@ class Run:
     def facts(self, requests_per_minute: float) -> dict[str, Any]:
         """Return what came of it, most of it by the server's books."""
         span = max(self.books["seconds"], 1e-9)
+        used = self.books["admitted"] / span / requests_per_minute * 60.0
         cuts = statistics.quantiles(self.seconds, n=100) if len(self.seconds) > 1 else [0.0] * 99
         return {
             "way": self.name,
@@ -65,7 +66,7 @@ class Run:
             "attempts": self.books["sends"],
             "rejected": self.books["rejected"],
             "seconds": round(span, 2),
-            "limit_used": round(self.books["admitted"] / span / requests_per_minute * 60.0, 3),
+            "limit_used": round(used, 3) if self.books["sends"] > 1 else None,
             "latency_p50": round(cuts[49], 2),
             "latency_p99": round(cuts[98], 2),
             "failures": self.failures,
@@ -255,7 +256,10 @@ ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("429s", lambda fact: f"{fact['rejected']:,}"),
     ("429s per call", lambda fact: f"{fact['rejected'] / fact['calls']:.1%}"),
     ("took", lambda fact: f"{fact['seconds']:.1f} s"),
-    ("rate, of the limit", lambda fact: f"{fact['limit_used']:.0%}"),
+    (
+        "rate, of the limit",
+        lambda fact: "-" if fact["limit_used"] is None else f"{fact['limit_used']:.0%}",
+    ),
     ("latency, median", lambda fact: f"{fact['latency_p50']:.2f} s"),
     ("latency, 99 of 100", lambda fact: f"{fact['latency_p99']:.2f} s"),
 )

@@ -431,6 +431,31 @@ def test_a_cancel_that_is_swallowed_does_not_save_the_block():
     assert run_virtually(main) == pytest.approx(5.0, abs=0.1)
 
 
+def test_a_slow_clean_up_of_a_real_cancel_is_left_alone():
+    """A task that was cancelled and takes its time to clean up ends as cancelled."""
+
+    async def main():
+        runtime = current()
+        loop = asyncio.get_running_loop()
+        log = []
+
+        async def tidy():
+            with runtime.cut_off_after(5):
+                try:
+                    await runtime.sleep_until(100)
+                finally:
+                    await runtime.sleep_until(20)
+            log.append("went on")
+
+        task = loop.create_task(tidy())
+        await anyio.lowlevel.checkpoint()
+        loop.call_at(4.99, task.cancel)
+        await asyncio.gather(task, return_exceptions=True)
+        return task.cancelled(), log
+
+    assert run_virtually(main) == (True, [])
+
+
 def test_timers_of_many_instants_leave_nothing_behind():
     """Thousands of calls, each with a deadline of its own, leave no armed timer."""
 

@@ -28,9 +28,15 @@ def held_stream_class(library: Any) -> Any:
         """A body that gives back slot and reservation when it is closed, or dropped unread."""
 
         def __init__(
-            self, response: Any, hold: Hold, call: Call[Any], start: Sequence[bytes] = ()
+            self,
+            response: Any,
+            body: AsyncIterator[bytes],
+            hold: Hold,
+            call: Call[Any],
+            start: Sequence[bytes],
         ) -> None:
             self._inner = response.stream
+            self._body = body
             self._start = start
             self._call = call
             self._hold = hold
@@ -47,7 +53,7 @@ def held_stream_class(library: Any) -> Any:
             for part in self._start:
                 yield part
             try:
-                async for part in self._inner:
+                async for part in self._body:
                     self._meter.feed(part)
                     yield part
             except BaseException as error:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +28,9 @@ LONGEST_ERROR = 64 * 1024
 
 LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of a JSON answer that are read inside the attempt; a larger one is handed over open."""
+
+LONGEST_DECODED = 64 * 1024 * 1024
+"""Bytes of a decoded body that are looked at."""
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes of a request that are looked at for a model and a cost."""
@@ -93,15 +97,19 @@ class ResilientTransport:
         response = await self.inner.handle_async_request(request)
         library = _library(response)
         failed = response.status_code >= 400
+        if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
+            call.reply = Reply(response.status_code, response.headers, response.content)
+            return response
         parts: list[bytes] = []
-        if failed or "json" in str(response.headers.get("content-type", "")):
+        body = aiter(response.stream)
+        if failed or _is_json(response):
             # Read inside the attempt: its timeout, its retries and its verdict cover the body too.
-            whole = await _read(response, parts, LONGEST_ERROR if failed else LONGEST_ANSWER)
+            whole = await _read(body, parts, LONGEST_ERROR if failed else LONGEST_ANSWER)
             if whole or failed:
                 return await _whole_response(library, call, response, parts)
         call.reply = Reply(response.status_code, response.headers)
         hold = call.hold = Hold()
-        response.stream = held_stream_class(library)(response, hold, call, parts)
+        response.stream = held_stream_class(library)(response, body, hold, call, parts)
         return response
 
 
@@ -155,15 +163,26 @@ def _replayable(request: Any) -> bool:
     return isinstance(getattr(request, "_content", None), bytes)
 
 
-async def _read(response: Any, parts: list[bytes], most: int) -> bool:
-    """Read a body as it comes over the wire, up to a size; True if that is all of it."""
+def _is_json(response: Any) -> bool:
+    """Whether the body is one JSON value, and not a stream of them (x-ndjson, stream+json)."""
+    kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.endswith("+json") and "stream" not in kind)
+
+
+async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bool:
+    """Read a body as it comes over the wire, up to a size; True if that is all of it.
+
+    The iterator itself is read, so that whoever goes on with it misses nothing.
+    """
     size = 0
-    async for part in response.stream:
+    while size <= most:
+        try:
+            part = await anext(body)
+        except StopAsyncIteration:
+            return True
         parts.append(part)
         size += len(part)
-        if size > most:
-            return False
-    return True
+    return False
 
 
 async def _whole_response(library: Any, call: Call[Any], response: Any, parts: list[bytes]) -> Any:
@@ -179,12 +198,21 @@ async def _whole_response(library: Any, call: Call[Any], response: Any, parts: l
             request=call.payload,
         )
 
-    try:
-        body = await fresh().aread()  # decoded, on a copy: the caller reads its own
-    except Exception:  # an encoding that is not what the header says
-        body = b""
-    call.reply = Reply(response.status_code, response.headers, body)
+    call.reply = Reply(response.status_code, response.headers, await _decoded(fresh()))
     return fresh()
+
+
+async def _decoded(copied: Any) -> bytes:
+    """Return the decoded body of a copy, bounded: a bomb is for the caller to set off, or not."""
+    body = bytearray()
+    try:
+        async for part in copied.aiter_bytes(64 * 1024):
+            body += part
+            if len(body) > LONGEST_DECODED:
+                return b""
+    except Exception:  # an encoding that is not what the header says
+        return b""
+    return bytes(body)
 
 
 def _refusal(request: Any, error: Exception) -> Any:

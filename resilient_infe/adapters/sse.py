@@ -40,19 +40,22 @@ class SSEDecoder:
             text = text[1:]  # the second half of a CRLF that was cut apart
         if text:
             self._after_cr = text.endswith("\r")
-        self._size += len(text)
-        if self._size > LONGEST_EVENT:
-            raise StreamBroken(f"an event of the stream is over {LONGEST_EVENT} characters")
         *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         for line in lines:
-            self._line.append(line)
+            self._keep(line)
             whole = "".join(self._line)
             self._line = []
             data = self._take(whole)
             if data is not None:
                 yield data
         if rest:
-            self._line.append(rest)
+            self._keep(rest)
+
+    def _keep(self, text: str) -> None:
+        self._size += len(text)
+        if self._size > LONGEST_EVENT:
+            raise StreamBroken(f"an event of the stream is over {LONGEST_EVENT} characters")
+        self._line.append(text)
 
     def _take(self, line: str) -> str | None:
         if not line:

@@ -18,6 +18,9 @@ RESOLUTION = 0.1
 LOOK_AGAIN = 0.01
 """Seconds after which a timer that found its task being cancelled by another looks again."""
 
+LONGEST_CONTEXT = 16
+"""Links of a chain of exceptions that are followed; cycles exist."""
+
 LOOKS = 3
 """Looks after which it cancels all the same: the other cancellation was swallowed."""
 
@@ -240,4 +243,16 @@ class _Expiry(AbstractContextManager[object, bool | None]):
             return False
         assert error is not None
         ours = bool(error.args) and error.args[0] is self
+        if ours and _interrupted_a_cancellation(error):
+            return False
         return left <= self._at_fire and (ours or self._at_fire == 0)
+
+
+def _interrupted_a_cancellation(error: BaseException) -> bool:
+    """Whether ours came while another cancellation was being handled: a slow clean-up of it."""
+    context = error.__context__
+    for _ in range(LONGEST_CONTEXT):
+        if context is None or isinstance(context, asyncio.CancelledError):
+            break
+        context = context.__context__
+    return isinstance(context, asyncio.CancelledError)

@@ -48,6 +48,7 @@ class Bucket:
         "_refill",
         "_slowed",
         "burst",
+        "credit",
         "limit",
         "period",
         "window",
@@ -58,23 +59,28 @@ class Bucket:
         self._full_at = -math.inf
         self._last_full = -math.inf
         self._slowed = 1.0
+        self.credit = 0.0
         self.window = period
         self._shape(limit, period, burst)
 
     def ready_at(self, cost: float) -> float:
         """Return the instant from which `cost` fits."""
-        return self._full_at - (self.burst - min(cost, self.burst)) / self._refill
+        needed = max(0.0, min(cost, self.burst) - self.credit)
+        return self._full_at - (self.burst - needed) / self._refill
 
     def ready_behind(self, queued: float, cost: float, now: float) -> float:
         """Return the instant from which `cost` fits, once `queued` has been taken before it."""
-        missing = queued + min(cost, self.burst) - self.burst
+        missing = queued + max(0.0, min(cost, self.burst) - self.credit) - self.burst
         return max(self._full_at, now) + missing / self._refill
 
     def take(self, cost: float, now: float) -> None:
-        """Take `cost` out, into debt if need be."""
+        """Take `cost` out, of the credit first, and into debt if need be."""
         if self._full_at <= now:
             self._full_at = self._last_full = now
-        self._full_at += min(cost, LARGEST_COST) / self._refill
+        cost = min(cost, LARGEST_COST)
+        used = min(self.credit, cost)
+        self.credit -= used
+        self._full_at += (cost - used) / self._refill
 
     def give_back(self, cost: float, taken_at: float) -> None:
         """Put back `cost` that was taken at an instant; the bucket never holds more than its burst.
@@ -85,14 +91,29 @@ class Bucket:
         if taken_at >= self._last_full:
             self._full_at -= min(cost, LARGEST_COST) / self._refill
 
+    def correct_down(self, cost: float, now: float) -> None:
+        """Put back an over-estimate; what is above a full bucket is kept as credit.
+
+        Without the credit, estimates larger than the burst would waste most of the rate: such a
+        cost is only taken from a full bucket, to which nothing can be given back. How much that
+        may let into one window is the `Ledger`'s to bound.
+        """
+        cost = min(cost, LARGEST_COST)
+        self._full_at -= cost / self._refill
+        if self._full_at < now:
+            kept = self.credit + (now - self._full_at) * self._refill
+            self.credit = min(kept, max(self.burst, cost))
+            self._full_at = now
+
     def level(self, now: float) -> float:
         """Return the units that fit now; negative while in debt."""
-        return self.burst - max(0.0, self._full_at - now) * self._refill
+        return self.burst + self.credit - max(0.0, self._full_at - now) * self._refill
 
     def lower_to(self, level: float, now: float) -> None:
         """Hold at most `level` units from now: the server says that no more are left."""
         if level < self.level(now):
-            self._full_at = now + (self.burst - level) / self._refill
+            self.credit = max(0.0, level - self.burst)
+            self._full_at = now + (self.burst + self.credit - level) / self._refill
 
     def resize(self, limit: float, now: float, burst: float | None = None) -> None:
         """Change the limit; what is spent stays spent."""

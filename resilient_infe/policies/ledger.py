@@ -47,9 +47,10 @@ class Ledger:
         start = taken_at // self._slice * self._slice
         for each in reversed(self._slices):
             if each[0] <= start:
-                if each[0] == start:
-                    each[1] += cost
-                    self.total += cost
+                if each[0] == start:  # never below nothing: what is given back was taken here
+                    change = max(cost, -each[1])
+                    each[1] += change
+                    self.total += change
                 return
 
     def room_at(self, cost: float, limit: float) -> float:
@@ -61,8 +62,13 @@ class Ledger:
         for start, spent in self._slices:
             excess -= spent
             if excess <= limit * 1e-6:
-                return start + self.window
+                return start + self._slice + self.window
         return -math.inf
+
+    def spent(self, now: float) -> float:
+        """Return what counts at an instant."""
+        self._forget(now)
+        return self.total
 
     def rebase(self, seconds: float) -> None:
         """Follow another clock: what was spent counts from the start of its slice on that clock."""
@@ -70,7 +76,8 @@ class Ledger:
             each[0] += seconds
 
     def _forget(self, now: float) -> None:
-        while self._slices and self._slices[0][0] + self.window <= now:
+        # A slice counts until its last instant has left the window.
+        while self._slices and self._slices[0][0] + self._slice + self.window <= now:
             self.total -= self._slices.popleft()[1]
         if not self._slices:
             self.total = 0.0

@@ -139,6 +139,8 @@ class Rates:
             self._ledger.correct(cost, taken_at)
         if cost >= 0:
             bucket.take(cost, now)
+        elif dimension == "tokens":
+            bucket.correct_down(-cost, now)
         else:
             bucket.give_back(-cost, taken_at)
 
@@ -155,7 +157,9 @@ class Rates:
     def full(self, now: float) -> bool:
         """Whether nothing is spent and nothing slowed."""
         buckets = (self.requests, self.tokens)
-        return self.slowed >= 1.0 and all(b is None or b.level(now) >= b.burst for b in buckets)
+        if self.slowed < 1.0 or (self.tokens is not None and self._ledger.spent(now) > 0.0):
+            return False
+        return all(b is None or b.level(now) >= b.burst for b in buckets)
 
     def declare(self, dimension: Dimension, per_minute: float | None, now: float) -> None:
         """Keep the limit that the user states, or none; what is spent stays spent."""

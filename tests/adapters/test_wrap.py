@@ -184,22 +184,90 @@ def test_a_broken_body_is_tried_again(library, broken):
     assert over_http(test, faults=Faults(breaks={broken: 0.6}), seed=2).books.sends > 5
 
 
+async def served(respond, test):
+    """Run an async test against a raw server that answers every request with `respond`."""
+
+    async def answer(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+        await reader.readexactly(length)
+        await respond(writer)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        await test(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+
+
+def head(kind, length=None):
+    """Return the head of a response."""
+    size = "" if length is None else f"content-length: {length}\r\n"
+    return f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{size}connection: close\r\n\r\n".encode()
+
+
 @pytest.mark.network
 @clients
-def test_a_large_answer_is_handed_over_open(library, monkeypatch):
+def test_a_large_answer_is_handed_over_open(library):
     """An answer over the bound is not buffered, and arrives whole all the same."""
-    from resilient_infe.adapters import httpx as adapter
-
-    monkeypatch.setattr(adapter, "LONGEST_ANSWER", 10)
     stack = presets.service()
+    body = b'{"data": "' + b"x" * 6_000_000 + b'"}'
+
+    async def respond(writer):
+        writer.write(head("application/json", len(body)))
+        writer.write(body)
+        await writer.drain()
 
     async def test(url):
         async with library.AsyncClient() as client:
-            response = await wrap(client, stack).post(f"{url}/chat/completions", json=ASK)
-            assert response.json()["usage"]["total_tokens"]
+            response = await wrap(client, stack).post(f"{url}/embeddings", json=ASK)
+            assert len(response.json()["data"]) == 6_000_000
             assert stack.statistics().in_flight == 0
 
-    over_http(test, output_tokens=1_000)
+    asyncio.run(served(respond, test))
+
+
+@pytest.mark.network
+@clients
+def test_a_stream_of_json_values_is_not_buffered(library):
+    """Lines of x-ndjson are delivered as they come, not at the end."""
+    more = asyncio.Event()
+
+    async def respond(writer):
+        writer.write(head("application/x-ndjson") + b'{"n": 1}\n')
+        await more.wait()
+        writer.write(b'{"n": 2}\n')
+        await writer.drain()
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            wrapped = wrap(client, presets.service())
+            async with wrapped.stream("POST", f"{url}/x", json=ASK) as response:
+                lines = []
+                async for line in response.aiter_lines():
+                    lines.append(line)
+                    more.set()
+        assert lines == ['{"n": 1}', '{"n": 2}']
+
+    asyncio.run(served(respond, test))
+
+
+@pytest.mark.network
+@clients
+def test_a_transport_that_reads_the_response_is_fine(library):
+    """Under a transport that logs or caches bodies, the response is passed on as it is."""
+
+    class Reading(library.AsyncHTTPTransport):
+        async def handle_async_request(self, request):
+            response = await super().handle_async_request(request)
+            await response.aread()
+            return response
+
+    async def test(url):
+        async with library.AsyncClient(transport=Reading()) as client:
+            response = await wrap(client, quick()).post(f"{url}/chat/completions", json=ASK)
+            assert response.json()["choices"]
+
+    assert over_http(test, faults=Faults(script=[502])).books.sends == 2
 
 
 @pytest.mark.network

@@ -180,7 +180,26 @@ def test_refunds_do_not_lift_a_later_windows_limit():
     worst = max(
         sum(cost for at, cost in charges if start <= at < start + 60.0) for start, _ in charges
     )
-    assert worst <= 60_000 * 1.02
+    assert worst <= 60_000
+
+
+@pytest.mark.parametrize(
+    ("limit", "estimate", "real", "latency"),
+    [(200_000, 4_096, 300, 3.0), (200_000, 4_096, 300, 0.5), (60_000, 1_000, 300, 3.0)],
+)
+def test_over_estimates_do_not_waste_the_rate(limit, estimate, real, latency, run):
+    """With estimates far above the cost, over half of the limit is used all the same."""
+    server = FakeServer(default={"usage": {"total_tokens": real}}, latency=latency)
+    stack = Stack(ConcurrencyLimiter(64), RateLimiter(tokens_per_minute=limit), ErrorClassifier())
+    send = stack.around(server)
+    calls = 5 * limit // real // 2
+
+    async def main():
+        start = current().now()
+        await all_at_once(lambda p: send(p, tokens=estimate), range(calls))
+        return current().now() - start
+
+    assert calls * real / (run(main) / 60.0) > 0.5 * limit
 
 
 def test_an_overloaded_servers_hint_closes_the_gate(run):
