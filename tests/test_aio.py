@@ -168,6 +168,26 @@ def test_cut_off_outer_fires_while_inner_is_handled(run):
     assert run(main) == pytest.approx(5, abs=0.02)
 
 
+def test_cut_off_inner_fires_first_in_the_same_round():
+    """Of two timers that ring in one round, the inner first, both blocks end as timed out."""
+
+    async def main():
+        runtime = current()
+        start = runtime.now()
+        log = []
+        # Apart by less than the clock's resolution: both ring in one round, in this order.
+        with runtime.cut_off_at(start + 5 + 1e-10):
+            with runtime.cut_off_at(start + 5):
+                await runtime.sleep_until(start + 100)
+            log.append("the inner block ended")
+            await runtime.sleep_until(start + 200)
+        return log, runtime.now() - start
+
+    log, took = run_virtually(main)
+    assert log == ["the inner block ended"]
+    assert took == pytest.approx(5, abs=0.05)
+
+
 def test_cut_off_many_of_one_duration():
     """A thousand timers of one duration keep at most one timer of the loop armed."""
 
