@@ -53,9 +53,9 @@ def held_stream_class(library: Any) -> Any:
             for part in self._start:
                 yield part
             try:
-                async for part in self._body:
-                    self._meter.feed(part)
-                    yield part
+                while (more := await _next_part(library, self._call, self._body)) is not None:
+                    self._meter.feed(more)
+                    yield more
             except BaseException as error:
                 # Too late for another attempt, but the call's outcome is no success any more.
                 gone = is_cancellation(error) or isinstance(error, GeneratorExit)
@@ -70,6 +70,17 @@ def held_stream_class(library: Any) -> Any:
                 self._hold.close(self._meter.usage())
 
     return HeldStream
+
+
+async def _next_part(library: Any, call: Call[Any], body: AsyncIterator[bytes]) -> bytes | None:
+    """Read a part under what is left of the call's deadline; None at the end."""
+    if call.deadline is None:
+        return await anext(body, None)
+    if call.deadline > call.runtime.now():
+        with call.runtime.cut_off_at(call.deadline):
+            return await anext(body, None)
+    message = "the call's deadline passed while its body was read"
+    raise library.ReadTimeout(message, request=call.payload)
 
 
 class _UsageMeter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 
@@ -186,17 +187,23 @@ def test_a_broken_body_is_tried_again(library, broken):
 
 async def served(respond, test):
     """Run an async test against a raw server that answers every request with `respond`."""
+    handlers = []
 
     async def answer(reader, writer):
+        handlers.append(asyncio.current_task())
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
         await reader.readexactly(length)
-        await respond(writer)
+        with contextlib.suppress(ConnectionError):
+            await respond(writer)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         await test(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        await asyncio.gather(*handlers)
 
 
 def head(kind, length=None):
@@ -247,6 +254,36 @@ def test_a_stream_of_json_values_is_not_buffered(library):
                     lines.append(line)
                     more.set()
         assert lines == ['{"n": 1}', '{"n": 2}']
+
+    asyncio.run(served(respond, test))
+
+
+@pytest.mark.network
+@clients
+def test_an_open_body_ends_at_the_deadline(library):
+    """A streamed body is read only as long as the call's deadline allows, and nothing is kept."""
+    stack = presets.service(deadline=0.2)
+
+    async def respond(writer):
+        writer.write(head("text/event-stream"))
+        for _ in range(25):
+            writer.write(b"data: {}\n\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)  # noqa: TID251  # a server of its own, in real time
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            wrapped = wrap(client, stack)
+
+            async def read():
+                async with wrapped.stream("POST", f"{url}/x", json=ASK) as response:
+                    async for _ in response.aiter_raw():
+                        pass
+
+            with pytest.raises(library.ReadTimeout, match="deadline"):
+                await read()
+        assert stack.statistics().in_flight == 0
+        assert stack.statistics().outcomes == {Kind.TIMEOUT: 1}
 
     asyncio.run(served(respond, test))
 
