@@ -56,9 +56,11 @@ def held_stream_class(library: Any) -> Any:
                 while (more := await _next_part(library, self._call, self._body)) is not None:
                     self._meter.feed(more)
                     yield more
+            except GeneratorExit:  # the reader has had enough, which is no failure
+                raise
             except BaseException as error:
                 # Too late for another attempt, but the call's outcome is no success any more.
-                gone = is_cancellation(error) or isinstance(error, GeneratorExit)
+                gone = is_cancellation(error)
                 self._call.verdict = CANCELLED if gone else classify_exception(error)
                 raise
 

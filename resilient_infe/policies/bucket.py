@@ -99,7 +99,8 @@ class Bucket:
         may let into one window is the `Ledger`'s to bound.
         """
         cost = min(cost, LARGEST_COST)
-        self._full_at -= cost / self._refill
+        # From now at the earliest: what came in beyond full while idle is no over-estimate.
+        self._full_at = max(self._full_at, now) - cost / self._refill
         if self._full_at < now:
             kept = self.credit + (now - self._full_at) * self._refill
             self.credit = min(kept, max(self.burst, cost))

@@ -365,6 +365,7 @@ def test_the_sdk_is_wrapped_with_its_type():
             assert [chunk async for chunk in stream]
             assert [model.id async for model in wrapped.models.list()]
             assert stack.statistics().in_flight == 0
+            assert stack.statistics().outcomes == {Kind.OK: 3}
 
     assert over_http(test).books.answered == 2
 
