@@ -32,6 +32,8 @@ from .verdict import Kind, Limit, Usage, Verdict
 if TYPE_CHECKING:
     from .adapters import wrap
     from .adapters.aiohttp import InfeTransport
+    from .adapters.httpx import ResilientTransport
+    from .adapters.middleware import stack_middleware
 
 __version__ = "0.1.0"
 
@@ -56,6 +58,7 @@ __all__ = [
     "RateLimiter",
     "Reply",
     "RequestIdLogger",
+    "ResilientTransport",
     "Retry",
     "RetryBudget",
     "Send",
@@ -67,6 +70,7 @@ __all__ = [
     "errors",
     "events",
     "presets",
+    "stack_middleware",
     "wrap",
 ]
 
@@ -81,4 +85,12 @@ def __getattr__(name: str) -> Any:
         from .adapters import wrap
 
         return wrap
+    if name == "ResilientTransport":
+        from .adapters.httpx import ResilientTransport
+
+        return ResilientTransport
+    if name == "stack_middleware":
+        from .adapters.middleware import stack_middleware
+
+        return stack_middleware
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -97,6 +97,8 @@ class Call(Generic[P]):
         request_id: the call's own id, given or made by `RequestIdLogger`.
         partition: which limit, circuit and slots it belongs to (a model, a host, a key's hash).
         tokens: its estimated cost in tokens, or None to let the rate limiter estimate.
+        body: what the estimate looks at where the payload is a client's own request object: the
+            request's decoded body, or a function's arguments by name; None for the payload itself.
         deadline: the instant (loop clock, seconds) by which it must be over, or None.
         attempt: the number of the attempt under way, from 1.
         verdict: what the last attempt meant; None while one is under way.
@@ -112,6 +114,7 @@ class Call(Generic[P]):
         sends: attempts that really went out; refusals of our own do not count.
         sent_for: seconds spent in attempts, kept only while somebody listens.
         server_request_ids: the ``x-request-id`` of every attempt that has one.
+        gave_up: why Retry made no further attempt although the verdict allows one, or None.
         on_send: called once, when the first attempt is sent (fills the retry budget).
         runtime: the event loop that the call runs on; set by the stack.
     """
@@ -120,6 +123,7 @@ class Call(Generic[P]):
     request_id: str | None = None
     partition: str | None = None
     tokens: float | None = None
+    body: Any = None
     deadline: float | None = None
     attempt: int = 1
     verdict: Verdict | None = None
@@ -135,6 +139,7 @@ class Call(Generic[P]):
     sends: int = 0
     sent_for: float = 0.0
     server_request_ids: tuple[str, ...] = ()
+    gave_up: str | None = None
     on_send: Callable[[], None] | None = None
     runtime: Runtime = field(default=None)  # type: ignore[assignment]  # the stack sets it first
 

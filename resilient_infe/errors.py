@@ -30,7 +30,11 @@ class WrongLoopError(ResilienceError, RuntimeError):
     """A policy in use on one event loop was used from another loop or thread."""
 
 
-class NestedStackWarning(UserWarning):
+class NestedRetriesWarning(UserWarning):
+    """A client retries above a stack: their attempts multiply."""
+
+
+class NestedStackWarning(NestedRetriesWarning):
     """A stack runs inside another: their retries would multiply."""
 
 

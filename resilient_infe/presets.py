@@ -6,7 +6,8 @@ none, and waits out whatever says how long.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from .events import Listener
 from .layers.breaker import CircuitBreaker
@@ -21,6 +22,7 @@ from .policies.allowance import Allowance
 from .policies.backoff import ExponentialBackoff
 from .policies.budget import RetryBudget
 from .policies.circuit import Circuit
+from .policies.estimate import estimate_tokens
 from .policies.keyed import Keyed
 from .policies.schedule import RULES, KindRule
 from .policies.slots import Slots
@@ -46,6 +48,7 @@ def service(
     attempt_timeout: float = 60.0,
     max_attempts: int = 4,
     budget: RetryBudget | None = None,
+    estimate: Callable[[Any], float] = estimate_tokens,
     listeners: Iterable[Listener] = (),
 ) -> Stack:
     """Return a stack for code that answers somebody who waits: bounded in time, failing fast.
@@ -63,6 +66,8 @@ def service(
         attempt_timeout: seconds for one attempt; 60, so that the deadline has room for two.
         max_attempts: attempts in all, the first included; 4.
         budget: the bound on retries over all calls; by default one of 20 %.
+        estimate: the tokens of a request's body; by default its characters over four and the
+            output it asks for.
         listeners: take every event.
 
     Raises:
@@ -73,7 +78,10 @@ def service(
         Deadline(deadline),
         Retry(max_attempts, budget=RetryBudget() if budget is None else budget),
         ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting)),
-        RateLimiter(_keyed_allowances(requests_per_minute, tokens_per_minute, share, 1.0)),
+        RateLimiter(
+            _keyed_allowances(requests_per_minute, tokens_per_minute, share, 1.0),
+            estimate=estimate,
+        ),
         CircuitBreaker(Keyed(Circuit)),
         ErrorClassifier(),
         AttemptTimeout(attempt_timeout),
@@ -90,6 +98,7 @@ def batch(
     attempt_timeout: float = 120.0,
     max_attempts: int = 10,
     max_hint: float = 300.0,
+    estimate: Callable[[Any], float] = estimate_tokens,
     listeners: Iterable[Listener] = (),
 ) -> Stack:
     """Return a stack for a pipeline that must finish: no deadline, waiting instead of failing.
@@ -107,6 +116,8 @@ def batch(
         attempt_timeout: seconds for one attempt; 120.
         max_attempts: attempts that may fail, 429s not counted; 10.
         max_hint: seconds; a server that asks to wait longer fails the call; 300.
+        estimate: the tokens of a request's body; by default its characters over four and the
+            output it asks for.
         listeners: take every event.
 
     Raises:
@@ -128,6 +139,7 @@ def batch(
         RateLimiter(
             _keyed_allowances(requests_per_minute, tokens_per_minute, share, BATCH_BURST),
             max_hint=max_hint,
+            estimate=estimate,
         ),
         CircuitBreaker(Keyed(lambda: Circuit(open_for=BATCH_REST))),
         ErrorClassifier(),

@@ -6,6 +6,7 @@ import inspect
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError
+from ..layers.rule import Classify
 from ..policies import bounds
 from ..stack import Stack
 from .function import wrap_function
@@ -14,27 +15,59 @@ from .openai import resilient_openai
 
 T = TypeVar("T")
 
+WRAPPABLE = (
+    "an AsyncOpenAI or AsyncAzureOpenAI client (or another async client of that make), an httpx or "
+    "httpx2 AsyncClient, an aiohttp ClientSession, or an async def function"
+)
 
-def wrap(target: T, stack: Stack) -> T:
+
+def wrap(target: T, stack: Stack, *, classify: Classify | None = None) -> T:
     """Return `target`, made resilient by `stack`, with its own type.
 
     Args:
-        target: an ``AsyncOpenAI`` (or another async client of that SDK), an ``AsyncClient`` of
-        httpx
-            or httpx2, or an ``async def`` function or method. (A transport such as `InfeTransport`
-            goes into ``stack.around`` instead.)
+        target: an ``AsyncOpenAI`` or ``AsyncAzureOpenAI`` (or ``AsyncAnthropic``, which is of the
+            same make), an ``AsyncClient`` of httpx or httpx2, a ``ClientSession`` of aiohttp, or an
+            ``async def`` function or method. (A transport such as `InfeTransport` goes into
+            ``stack.around`` instead.)
         stack: the layers.
+        classify: for a function, what its results and exceptions mean:
+            ``classify(result, error)`` returns a `Verdict`, just a `Kind`, or None for the usual
+            reading. The clients' responses are read without.
 
     Raises:
         ConfigurationError: `target` is nothing that can be wrapped; the message lists what can.
+
+    State: the stack's. A wrapped client shares its original's connection pool: closing either
+    closes it.
     """
     bounds.instance(stack, Stack, "wrap", "a Stack as the second argument, like presets.batch()")
     found: Any = target
-    families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(found).__mro__}
-    if ("openai", "AsyncAPIClient") in families:
-        return cast("T", resilient_openai(found, stack))
+    client = _client(found, stack)
+    if client is None:
+        return cast("T", _function(found, stack, classify))
+    if classify is not None:
+        raise ConfigurationError(
+            "classify= is for functions; for a client give it to its stack: ErrorClassifier(...)"
+        )
+    return cast("T", client)
+
+
+def _client(found: Any, stack: Stack) -> Any:
+    """Return a client wrapped, or None for what is none; known by name, so nothing is imported."""
+    lineage = type(found).__mro__
+    families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in lineage}
+    if "AsyncAPIClient" in {name for _, name in families}:
+        return resilient_openai(found, stack)
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
-        return cast("T", resilient_client(found, stack))
+        return resilient_client(found, stack)
+    if ("aiohttp", "ClientSession") in families:
+        from .middleware import resilient_session  # aiohttp is slow to import
+
+        return resilient_session(found, stack)
+    return None
+
+
+def _function(found: Any, stack: Stack, classify: Classify | None) -> Any:
     if callable(found) and hasattr(found, "handle"):
         raise ConfigurationError(
             f"{type(found).__qualname__} is a transport: use stack.around(transport)"
@@ -47,9 +80,14 @@ def wrap(target: T, stack: Stack) -> T:
     if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(
         getattr(found, "__call__", None)  # noqa: B004  # an object with an async __call__
     ):
-        return cast("T", wrap_function(cast("Any", found), stack))
+        return wrap_function(cast("Any", found), stack, classify)
     raise ConfigurationError(
-        f"cannot wrap {type(found).__qualname__}: give an AsyncOpenAI client, an httpx or httpx2 "
-        f"AsyncClient, or an async def function; stack.around(transport) takes any callable that "
-        f"returns an awaitable"
+        f"cannot wrap {type(found).__qualname__}{_hint(found)}: give {WRAPPABLE}; "
+        f"stack.around(transport) takes any callable that returns an awaitable"
     )
+
+
+def _hint(found: Any) -> str:
+    """Say what is nearly right about a client that is synchronous."""
+    names = {cls.__name__ for cls in type(found).__mro__}
+    return ", which is synchronous" if names & {"SyncAPIClient", "Client", "Session"} else ""

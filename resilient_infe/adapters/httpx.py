@@ -8,23 +8,24 @@ methods only; the library that a response belongs to is found from the response 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-import re
 import sys
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
-from ..call import Call, Hold, Reply
+from ..call import Call, Reply
 from ..errors import AttemptTimedOut, DeadlineExceeded, Refused
-from ..options import current_options
-from ..policies.estimate import estimate_tokens
+from ..layers.note import note
+from ..policies import bounds
+from ..policies.headers import Lowered
 from ..stack import Stack
+from ..verdict import Kind
 from .held import held_stream_class
+from .request import NestedRetries, describe, is_json
+from .watch import StreamWatch
 
 LONGEST_ERROR = 64 * 1024
-"""Bytes of an error body that are kept, as they come over the wire."""
+"""Bytes of an error body that are read inside the attempt, as they come over the wire."""
 
 LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of a JSON answer that are read inside the attempt; a larger one is handed over open."""
@@ -32,46 +33,70 @@ LONGEST_ANSWER = 4 * 1024 * 1024
 LONGEST_DECODED = 64 * 1024 * 1024
 """Bytes of a decoded body that are looked at."""
 
-LONGEST_REQUEST = 4 * 1024 * 1024
-"""Bytes of a request that are looked at for a model and a cost."""
+NOTE = "resilient_infe"
+"""The key among a failed response's ``extensions`` under which its note stands."""
 
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]")
-"""What a model's name may not bring into a partition, which is logged."""
+SDK_HEADER = "x-stainless-lang"
+"""Sent by SDKs (OpenAI's, Anthropic's) that know their own errors and timeouts only."""
 
 
 class ResilientTransport:
-    """An httpx transport with a stack around it.
+    """An httpx transport with a stack around it, for ``AsyncClient(transport=...)``.
+
+    It works for httpx and httpx2. The real last response comes back, readable; one that failed has
+    a line about its attempts in ``response.extensions["resilient_infe"]``.
 
     Args:
-        inner: the transport that sends.
+        inner: the transport that sends, such as ``httpx.AsyncHTTPTransport()``. Its pool should
+            hold as many connections as the stack lets be in flight, or calls queue twice.
         stack: the layers.
         refuse_with_response: whether a refusal of the stack becomes a 503 that asks not to be
-            retried, for SDKs that would wrap or retry an exception they do not know.
+            retried (and a deadline the library's own read timeout), for SDKs that would wrap or
+            retry an exception they do not know; None for the requests that such SDKs mark.
         owner: kept alive as long as this transport is.
+
+    Raises:
+        ConfigurationError: `stack` is no Stack.
 
     State: the stack's; ``aclose`` closes `inner`.
     """
 
     def __init__(
-        self, inner: Any, stack: Stack, *, refuse_with_response: bool = False, owner: object = None
+        self,
+        inner: Any,
+        stack: Stack,
+        *,
+        refuse_with_response: bool | None = None,
+        owner: object = None,
     ) -> None:
         """Link the layers once."""
+        bounds.instance(stack, Stack, "ResilientTransport", "a Stack, like presets.batch()")
         self.inner = inner
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
+        self._nested = NestedRetries()
         self._owner = owner
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
         call: Call[Any] = Call(request)
-        _describe(call, request)
+        headers = request.headers
+        content = _content_of(request)
+        call.replayable = content is not None
+        url = request.url
+        origin = url.host if url.port is None else f"{url.host}:{url.port}"
+        describe(call, origin, url.path, headers.get, content)
+        self._nested.look(headers.get)
         try:
-            return await self._handler(call)
+            response = await self._handler(call)
         except (Refused, AttemptTimedOut) as error:
-            if not self._refuse_with_response:
+            typed = self._refuse_with_response
+            if not (SDK_HEADER in headers if typed is None else typed):
                 raise
-            return _refusal(request, error)
+            return _refusal(call, error)
+        if call.verdict is not None and call.verdict.kind is not Kind.OK:
+            _annotate(response, call)
+        return response
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -92,24 +117,30 @@ class ResilientTransport:
         await self.inner.__aexit__(kind, error, traceback)
 
     async def _send(self, call: Call[Any]) -> Any:
-        request = call.payload
-        call.replayable = _replayable(request)
-        response = await self.inner.handle_async_request(request)
-        library = _library(response)
-        failed = response.status_code >= 400
+        response = await self.inner.handle_async_request(call.payload)
+        status, headers = response.status_code, Lowered.of(response.headers.raw)
         if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
-            call.reply = Reply(response.status_code, response.headers, response.content)
+            call.reply = Reply(status, headers, response.content)
             return response
-        parts: list[bytes] = []
-        body = aiter(response.stream)
-        if failed or _is_json(response):
+        library, inner = _library(response), response.stream
+        body, parts = aiter(inner), list[bytes]()
+        failed = status >= 400
+        if failed or is_json(headers):
             # Read inside the attempt: its timeout, its retries and its verdict cover the body too.
-            whole = await _read(body, parts, LONGEST_ERROR if failed else LONGEST_ANSWER)
-            if whole or failed:
-                return await _whole_response(library, call, response, parts)
-        call.reply = Reply(response.status_code, response.headers)
-        hold = call.hold = Hold()
-        response.stream = held_stream_class(library)(response, body, hold, call, parts)
+            most = LONGEST_ERROR if failed else LONGEST_ANSWER
+            if await _read(body, parts, most):
+                await inner.aclose()
+                raw = b"".join(parts)
+                response.stream = library.ByteStream(raw)
+                call.reply = Reply(status, headers, await _decoded(library, response, headers, raw))
+                return response
+        call.reply = Reply(status, headers)
+        asked = isinstance(call.body, dict) and call.body.get("stream") is True
+        encoding = headers.get("content-encoding", "identity")
+        watch = StreamWatch(headers.get("content-type", ""), encoding, expected=asked)
+        response.stream = held_stream_class(library)(library, inner, body, call, watch, parts)
+        if failed and call.hold is not None:  # another attempt gives this one's connection back
+            call.hold.on_close(lambda _: call.runtime.spawn(inner.aclose))
         return response
 
 
@@ -135,38 +166,13 @@ def _library(subject: Any) -> Any:
     return sys.modules[type(subject).__module__.partition(".")[0]]
 
 
-def _describe(call: Call[Any], request: Any) -> None:
-    """Estimate the cost and name the partition where `call_options` does not."""
-    options = current_options()
-    body = _json_of(request)
-    if options is None or options.tokens is None:
-        call.tokens = estimate_tokens(body)
-    if options is None or options.partition is None:
-        asked = body.get("model") if isinstance(body, dict) else None
-        model = _UNSAFE.sub("_", asked[:128]) if isinstance(asked, str) else ""
-        key = hashlib.sha256(str(request.headers.get("authorization", "")).encode()).hexdigest()
-        call.partition = f"{request.url.host}/{model}#{key[:8]}"
-
-
-def _json_of(request: Any) -> Any:
-    content = getattr(request, "_content", None)
-    if not isinstance(content, bytes) or len(content) > LONGEST_REQUEST:
-        return None
+def _content_of(request: Any) -> bytes | None:
+    """Return the body where it is bytes that httpx keeps, not an iterator gone once read."""
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        content = request.content
+    except Exception:  # RequestNotRead: each library has its own
         return None
-
-
-def _replayable(request: Any) -> bool:
-    """Whether the body is bytes that httpx keeps, and not an iterator that is gone once read."""
-    return isinstance(getattr(request, "_content", None), bytes)
-
-
-def _is_json(response: Any) -> bool:
-    """Whether the body is one JSON value, and not a stream of them (x-ndjson, stream+json)."""
-    kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.endswith("+json") and "stream" not in kind)
+    return content if isinstance(content, bytes) else None
 
 
 async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bool:
@@ -185,25 +191,13 @@ async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bo
     return False
 
 
-async def _whole_response(library: Any, call: Call[Any], response: Any, parts: list[bytes]) -> Any:
-    """Return a response that needs no connection any more, and put it on the call as its reply."""
-    await response.stream.aclose()
-
-    def fresh() -> Any:
-        return library.Response(
-            response.status_code,
-            headers=response.headers,
-            stream=library.ByteStream(b"".join(parts)),
-            extensions=response.extensions,
-            request=call.payload,
-        )
-
-    call.reply = Reply(response.status_code, response.headers, await _decoded(fresh()))
-    return fresh()
-
-
-async def _decoded(copied: Any) -> bytes:
-    """Return the decoded body of a copy, bounded: a bomb is for the caller to set off, or not."""
+async def _decoded(library: Any, response: Any, headers: Lowered, raw: bytes) -> bytes:
+    """Return a whole body decoded, bounded: a bomb is for the caller to set off, or not."""
+    if headers.get("content-encoding", "identity") == "identity":
+        return raw
+    copied = library.Response(
+        response.status_code, headers=response.headers, stream=library.ByteStream(raw)
+    )
     body = bytearray()
     try:
         async for part in copied.aiter_bytes(64 * 1024):
@@ -215,12 +209,21 @@ async def _decoded(copied: Any) -> bytes:
     return bytes(body)
 
 
-def _refusal(request: Any, error: Exception) -> Any:
+def _annotate(response: Any, call: Call[Any]) -> None:
+    """Leave the note where the client, or an SDK above it, finds it."""
+    advice = None if call.verdict is None else call.verdict.advice
+    response.extensions = {**response.extensions, NOTE: note(call, advice)}
+
+
+def _refusal(call: Call[Any], error: Exception) -> Any:
     """Return what an SDK understands: a timeout, or a 503 that asks not to be retried."""
+    request = call.payload
     library = _library(request)
     if isinstance(error, DeadlineExceeded | AttemptTimedOut):
         raise library.ReadTimeout(str(error), request=request) from error
     hint = getattr(error, "retry_after", None)
     headers = {"x-should-retry": "false"} | ({"retry-after": f"{hint:.3f}"} if hint else {})
     body = {"error": {"message": str(error), "type": type(error).__name__, "code": "refused"}}
-    return library.Response(503, headers=headers, json=body, request=request)
+    response = library.Response(503, headers=headers, json=body, request=request)
+    _annotate(response, call)
+    return response

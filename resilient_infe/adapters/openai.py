@@ -1,4 +1,4 @@
-"""The OpenAI SDK's async clients, of either major version.
+"""SDKs made by Stainless: OpenAI's async clients of either major version, Azure's, Anthropic's.
 
 The wrapped client is derived with the SDK's own ``with_options``. Its own retries are off, because
 two layers of retries multiply (three tries by three made nine requests).
@@ -6,10 +6,15 @@ two layers of retries multiply (three tries by three made nine requests).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from ..layers.note import PREFIX
 from ..stack import Stack
-from .httpx import resilient_client
+from .httpx import NOTE, resilient_client
+
+LONGEST_CHAIN = 16
+"""Links of an exception's causes that are followed; cycles exist."""
 
 
 def resilient_openai(client: Any, stack: Stack) -> Any:
@@ -17,7 +22,57 @@ def resilient_openai(client: Any, stack: Stack) -> Any:
 
     The http client inside is copied with its hooks, headers, proxies and pool, so closing either
     client closes the pool. What the stack refuses reaches the caller as the SDK's own errors: an
-    ``APITimeoutError`` for a deadline, else an ``InternalServerError`` (503) with the reason.
+    ``APITimeoutError`` for a deadline, else an ``InternalServerError`` (503) with the reason. Every
+    error of the SDK gets a note (PEP 678) of attempts, time and advice.
     """
     http = resilient_client(client._client, stack, refuse_with_response=True)  # noqa: SLF001
-    return client.with_options(max_retries=0, http_client=http)
+    return _annotating(client.with_options(max_retries=0, http_client=http))
+
+
+def _annotating(client: Any) -> Any:
+    """Let a client, and those that are derived from it, put the note on the errors they raise.
+
+    The SDK makes its errors above its http client and leaves no hook there, so its `request`, the
+    one method that all calls go through, is replaced on the instance.
+    """
+    request, derive = client.request, client.copy
+
+    async def annotated(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await request(*args, **kwargs)
+        except Exception as error:
+            told = _note_of(error)
+            if told is not None and told not in getattr(error, "__notes__", ()):
+                error.add_note(told)
+            raise
+
+    def derived(*args: Any, **kwargs: Any) -> Any:
+        return _annotating(derive(*args, **kwargs))
+
+    client.request = annotated
+    client.copy = client.with_options = derived
+    return client
+
+
+def _note_of(error: BaseException) -> str | None:
+    """Return the note that the transport left on an error's response, or on one of its causes."""
+    link: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if link is None:
+            return None
+        response = getattr(link, "response", None)
+        left = (getattr(response, "extensions", None) or {}).get(NOTE)
+        if left is not None:
+            return str(left)
+        for each in getattr(link, "__notes__", ()):
+            if str(each).startswith(PREFIX):
+                return str(each)
+        link = link.__cause__
+    return None
+
+
+def sdk_retries(function: Callable[..., Any]) -> int:
+    """Return how often the SDK's client behind a bound method retries by itself; 0 for others."""
+    client = getattr(getattr(function, "__self__", None), "_client", None)
+    retries = getattr(client, "max_retries", 0)
+    return retries if isinstance(retries, int) else 0

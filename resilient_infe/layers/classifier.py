@@ -6,24 +6,19 @@ limit all react to the one verdict that this layer leaves on the call.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..aio import is_cancellation, wall_time
 from ..call import Call, Handler, Reply
-from ..errors import ConfigurationError
 from ..events import AttemptFinished
 from ..policies.classify import classify_exception, classify_reply, error_fields, usage_of
 from ..policies.foreign import reply_of_exception, reply_of_result
 from ..verdict import OK, Kind, Verdict
+from .rule import Classify, Rule
 
 P = TypeVar("P")
 R = TypeVar("R")
-
-Classify = Callable[[Any, BaseException | None], Verdict | None]
-"""A user's own rule: ``classify(result, error)`` returns a verdict, or None for the usual one."""
 
 _NOTHING_TO_SEE = (type(None), str, bytes, int, float, bool, list, tuple)
 
@@ -33,18 +28,15 @@ class ErrorClassifier:
 
     Args:
         classify: a rule of one's own that is asked first: ``classify(result, error)`` with one of
-            the two None. It may return None for the usual reading, which also applies if it
-            raises (that is logged once).
+            the two None. It returns a `Verdict`, just a `Kind`, or None for the usual reading,
+            which also applies if it raises (that is logged once).
 
     State: none but whether that was logged.
     """
 
     def __init__(self, classify: Classify | None = None) -> None:
         """Remember the user's rule."""
-        if classify is not None and not callable(classify):
-            raise ConfigurationError(f"classify is a function (result, error); got {classify!r}")
-        self._classify = classify
-        self._reported = False
+        self._rule = None if classify is None else Rule(classify)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Send, and judge what came back."""
@@ -68,7 +60,7 @@ class ErrorClassifier:
 
     def describe(self) -> str:
         """Say whose rules apply."""
-        return "the Infe API's table" + (", after your own rule" if self._classify else "")
+        return "the Infe API's table" + (", after your own rule" if self._rule else "")
 
     def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
         if is_cancellation(error):
@@ -76,7 +68,7 @@ class ErrorClassifier:
             late = call.deadline is not None and call.runtime.now() >= call.deadline - 1e-6
             kind = Kind.TIMEOUT if late else Kind.CANCELLED
             return Verdict(kind, retryable=late, error=type(error).__name__)
-        own = self._own(None, error)
+        own = None if self._rule is None else self._rule(None, error)
         if own is not None:
             return own
         reply = call.reply or reply_of_exception(error)
@@ -94,7 +86,7 @@ class ErrorClassifier:
         )
 
     def _of_result(self, call: Call[Any], result: Any) -> Verdict:
-        own = self._own(result, None)
+        own = None if self._rule is None else self._rule(result, None)
         if own is not None:
             return own
         reply = call.reply
@@ -110,20 +102,6 @@ class ErrorClassifier:
             return classify_reply(200, {}, result) if named else OK
         usage = usage_of(result)
         return OK if usage is None else Verdict(Kind.OK, usage=usage)
-
-    def _own(self, result: Any, error: BaseException | None) -> Verdict | None:
-        if self._classify is None:
-            return None
-        try:
-            verdict = self._classify(result, error)
-        except Exception as failure:  # it must not turn an answer into a failure
-            if not self._reported:
-                self._reported = True
-                logging.getLogger("resilient_infe").error(
-                    "the rule given to ErrorClassifier failed (told once)", exc_info=failure
-                )
-            return None
-        return verdict if isinstance(verdict, Verdict) else None
 
     def _note(self, call: Call[Any], started: float) -> None:
         verdict = call.verdict

@@ -54,7 +54,7 @@ class Deadline:
         error = DeadlineExceeded(
             f"the call's deadline passed after {call.runtime.now() - call.started:.3g} s"
         )
-        add_note(error, call, None, advice)
+        add_note(error, call, advice)
         raise error.on(call)
 
     def describe(self) -> str:

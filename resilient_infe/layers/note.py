@@ -9,20 +9,20 @@ from ..call import Call
 PREFIX = "resilient_infe: "
 
 
-def add_note(error: BaseException, call: Call[Any], reason: str | None, advice: str | None) -> None:
+def add_note(error: BaseException, call: Call[Any], advice: str | None) -> None:
     """Put the note on an exception, in place of one from an earlier call that raised the same."""
     notes = getattr(error, "__notes__", None)
     if isinstance(notes, list):
         notes[:] = [each for each in notes if not str(each).startswith(PREFIX)]
-    error.add_note(note(call, reason, advice))
+    error.add_note(note(call, advice))
 
 
-def note(call: Call[Any], reason: str | None, advice: str | None) -> str:
+def note(call: Call[Any], advice: str | None) -> str:
     """Return one line with the attempts, the time, the reason to stop, the advice and the ids."""
     attempts = "1 attempt" if call.sends == 1 else f"{call.sends} attempts"
     parts = [f"{PREFIX}{attempts} in {call.runtime.now() - call.started:.3g} s"]
-    if reason:
-        parts.append(f"gave up: {reason}")
+    if call.gave_up:
+        parts.append(f"gave up: {call.gave_up}")
     if advice:
         parts.append(advice)
     if call.request_id:

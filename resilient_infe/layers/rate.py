@@ -24,6 +24,7 @@ from ..policies.reservation import Reservation
 from ..policies.settlement import learn, settle
 from ..verdict import Kind, Usage
 from .partitioned import Partitioned
+from .rule import TokenCount
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -40,8 +41,9 @@ class RateLimiter:
         share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
         burst: seconds of the rate that may go out at once, in (0, 30]; 1.
         max_hint: seconds; a longer hint shuts the gate for only so long; 300.
-        estimate: the tokens of a payload, for calls that do not say; by default its characters
-            over four and the output it asks for.
+        estimate: the tokens of a request, for calls that do not say; by default the characters
+            of its body over four and the output it asks for. It is given the decoded body, or the
+            arguments of a wrapped function by name; where it fails the default is taken.
 
     Raises:
         ConfigurationError: both an allowance and numbers, or a value out of its range.
@@ -75,10 +77,8 @@ class RateLimiter:
             "Allowance(...) or Keyed(lambda: Allowance(...)); a number goes into "
             "requests_per_minute= or tokens_per_minute=",
         )
-        if not callable(estimate):
-            raise ConfigurationError(f"estimate is a function of the payload; got {estimate!r}")
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
-        self._estimate = estimate
+        self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Reserve, call on, settle."""
@@ -134,7 +134,7 @@ class RateLimiter:
         tokens = 0.0
         if allowance.counts_tokens:
             if call.tokens is None:
-                call.tokens = self._estimate(call.payload)
+                call.tokens = self._estimate(call.payload if call.body is None else call.body)
             tokens = call.tokens
         self._check_deadline(call, allowance, now)
         try:

@@ -155,8 +155,9 @@ class Retry:
     def _give_up(
         self, call: Call[Any], verdict: Verdict, error: BaseException | None, reason: str | None
     ) -> None:
+        call.gave_up = reason
         if error is not None and call.sends:
-            add_note(error, call, reason, verdict.advice)
+            add_note(error, call, verdict.advice)
         if reason is not None and call.emit is not None:
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..verdict import OK, Kind, Usage, Verdict
@@ -182,24 +184,31 @@ def error_fields(content: Any) -> tuple[str | None, str | None]:
 
 
 def usage_of(content: Any) -> Usage | None:
-    """Return the usage that a decoded response (or an SDK's object) states, or None."""
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    """Return the usage that a decoded response (or an SDK's object) states, or None.
+
+    Chat completions name it prompt, completion and total; responses and messages, input and output.
+    """
     try:
         usage = (
             content.get("usage") if isinstance(content, dict) else getattr(content, "usage", None)
         )
         if usage is None:
             return None
-        if isinstance(usage, dict):
-            prompt, completion, total = (_count(usage.get(name)) for name in names)
-        else:
-            prompt, completion, total = (_count(getattr(usage, name, None)) for name in names)
+        field = usage.get if isinstance(usage, dict) else partial(getattr, usage)
+        prompt = _either(field, "prompt_tokens", "input_tokens")
+        completion = _either(field, "completion_tokens", "output_tokens")
+        total = _count(field("total_tokens", None))
     except Exception:  # a foreign object's properties may raise anything
         return None
     if total is None and prompt is None and completion is None:
         return None
     prompt, completion = prompt or 0, completion or 0
     return Usage(prompt, completion, prompt + completion if total is None else total)
+
+
+def _either(field: Callable[[str, Any], Any], name: str, other: str) -> int | None:
+    value = field(name, None)
+    return _count(field(other, None) if value is None else value)
 
 
 def classify_exception(error: BaseException) -> Verdict:

@@ -2,11 +2,13 @@
 
 Infe's tokenizer is not public, so this counts characters; the reservation is settled by the real
 ``usage`` afterwards, so an error here costs evenness, not correctness. A better counter can be
-given to `RateLimiter(estimate=...)`.
+given to `RateLimiter` or a preset as ``estimate=``.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -24,33 +26,70 @@ LARGEST_BOUND = 10**9
 DEEPEST = 8
 """Levels of a payload that are looked at."""
 
+INPUTS = ("messages", "prompt", "input", "system", "instructions", "tools")
+"""The fields of chat, completion, embedding, response and message requests that cost tokens."""
+
+BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""The fields that bound the output."""
+
 
 def estimate_tokens(payload: Any) -> float:
-    """Return the estimated tokens of an OpenAI-style body; 0 for a payload of another shape."""
+    """Return the estimated tokens of an OpenAI-style body; 0 for a payload of another shape.
+
+    Args:
+        payload: the body as a dict, or a dict with one among its values (the arguments of a
+            function by their names).
+    """
     if not isinstance(payload, dict):
         return 0.0
-    characters = sum(
-        _characters(payload.get(name), DEEPEST) for name in ("messages", "prompt", "input")
-    )
+    characters = 0
+    for name in INPUTS:
+        value = payload.get(name)
+        if value is not None:
+            characters += _characters(value, DEEPEST)
     if not characters:
-        return 0.0
-    expected = EXPECTED_OUTPUT
-    if "input" in payload:  # embeddings have no output
-        expected = 0.0
-    for name in ("max_completion_tokens", "max_tokens"):
+        return max(map(estimate_tokens, _dicts_in(payload)), default=0.0)
+    # A bare text as the input is embedded, which has no output; a conversation is answered.
+    expected = 0.0 if _is_embedding(payload) else EXPECTED_OUTPUT
+    for name in BOUNDS:
         bound = payload.get(name)
         if isinstance(bound, int) and 0 < bound < LARGEST_BOUND:
             expected = float(bound)
     return characters / CHARACTERS_PER_TOKEN + expected
 
 
+def honest_count(value: object) -> float | None:
+    """Return what a user's own counter gave if it is a number of tokens, else None."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if usable and 0 <= value < math.inf else None  # type: ignore[operator, arg-type]
+
+
+def _dicts_in(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the bodies among the arguments of a function, one level down."""
+    return [
+        each
+        for each in payload.values()
+        if isinstance(each, dict) and any(name in each for name in INPUTS)
+    ]
+
+
+def _is_embedding(payload: Mapping[str, Any]) -> bool:
+    value = payload.get("input")
+    if isinstance(value, list):
+        return not any(isinstance(each, dict) for each in value)
+    return value is not None
+
+
 def _characters(value: Any, depth: int) -> int:
     if isinstance(value, str):
         return IMAGE_CHARACTERS if value.startswith("data:") else len(value)
-    if depth == 0:
+    if not depth:
         return 0
+    total = 0
     if isinstance(value, dict):
-        return sum(_characters(item, depth - 1) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_characters(item, depth - 1) for item in value)
-    return 0
+        for item in value.values():
+            total += _characters(item, depth - 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            total += _characters(item, depth - 1)
+    return total

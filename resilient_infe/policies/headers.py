@@ -11,7 +11,7 @@ headers"; Anthropic's "Response headers"; draft-ietf-httpapi-ratelimit-headers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,11 +35,29 @@ def text(value: object) -> str | None:
     return value.strip(" \t")
 
 
+class Lowered(dict[str, Any]):
+    """Headers as a dict whose names are in lower case already."""
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Any, Any]]) -> Lowered:
+        """Return headers from pairs of a name and a value, text or bytes; repeated ones joined."""
+        made = cls()
+        for name, value in pairs:
+            key = (name.decode("latin-1") if isinstance(name, bytes) else str(name)).lower()
+            if isinstance(value, bytes):
+                value = value.decode("latin-1")  # noqa: PLW2901
+            made[key] = f"{made[key]}, {value}" if key in made else value
+        return made
+
+
 def lowered(headers: Any) -> Any:
-    """Return a plain dict with its names in lower case; other mappings know any case themselves."""
-    if not isinstance(headers, dict):
+    """Return headers with their names in lower case; what is no mapping is returned as it is."""
+    if type(headers) is Lowered:
         return headers
-    return {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
+    try:
+        return Lowered.of(headers.items())
+    except Exception:  # something from outside that has no more than a get
+        return headers
 
 
 def header(headers: Any, name: str) -> str | None:
@@ -121,6 +139,8 @@ def duration(value: object) -> float | None:
 def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects."""
     headers = lowered(headers)
+    if type(headers) is Lowered and "ratelimit" not in "\n".join(headers):
+        return ()  # the usual case, told by one look
     found = [*_openai(headers), *_anthropic(headers, wall), *_structured(headers)]
     return tuple(found)
 

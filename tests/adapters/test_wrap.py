@@ -91,7 +91,7 @@ def test_what_cannot_be_wrapped_is_told():
     with pytest.raises(errors.ConfigurationError, match=r"use stack\.around"):
         wrap(FakeServer(), stack)
     for thing in (5, object(), len, openai.OpenAI(api_key="x"), httpx.Client()):
-        with pytest.raises(errors.ConfigurationError, match="AsyncOpenAI client"):
+        with pytest.raises(errors.ConfigurationError, match="give an AsyncOpenAI or"):
             wrap(thing, stack)
 
 

@@ -1,0 +1,217 @@
+"""What wrapping costs each client: CPU per call, wrapped over bare, in one run.
+
+The server is another process that answers every request with the same small completion, so that
+the CPU time of this process is the client's alone. Each client is driven bare and wrapped with all
+eight layers (`presets.batch` with limits that never bind), in alternation, at 1, 32 and 500 calls
+in flight; what is printed is the median of each and the median of the ratios of neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import httpx
+import httpx2
+import openai
+
+from resilient_infe import InfeTransport, presets, wrap
+
+BODY = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hello " * 50}]}
+
+ANSWER = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "infe-pulse",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "word " * 50},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 75, "completion_tokens": 50, "total_tokens": 125},
+    }
+).encode()
+
+IN_FLIGHT = {1: 300, 32: 1_000, 500: 2_000}
+"""Calls in flight, and calls per round."""
+
+Ask = Callable[[], Awaitable[Any]]
+
+
+class Server(asyncio.Protocol):
+    """Answers every request with the same completion."""
+
+    REPLY = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: infe-1\r\n"
+        b"content-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
+    )
+
+    def connection_made(self, transport: Any) -> None:
+        """Start with nothing read."""
+        self.transport, self.read = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each whole request."""
+        self.read += data
+        while (end := self.read.find(b"\r\n\r\n")) >= 0:
+            head = self.read[:end].lower()
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+            if len(self.read) < end + 4 + length:
+                return
+            self.read = self.read[end + 4 + length :]
+            self.transport.write(self.REPLY)
+
+
+async def serve() -> None:
+    """Serve until the parent goes away; print the port."""
+    server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+def stack(in_flight: int) -> Any:
+    """Return all eight layers, with limits that never bind."""
+    return presets.batch(requests_per_minute=6e8, tokens_per_minute=6e12, concurrency=in_flight + 1)
+
+
+Pair = tuple[Ask, Ask]
+"""How to ask with a client, bare and wrapped."""
+
+
+def over_http(library: Any, url: str, in_flight: int, opened: AsyncExitStack) -> Pair:
+    """Return how to ask with an httpx or httpx2 client."""
+    limits = library.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+    client = library.AsyncClient(limits=limits, timeout=60)
+    opened.push_async_callback(client.aclose)
+
+    def ask(client: Any) -> Ask:
+        async def send() -> Any:
+            return (await client.post(f"{url}/chat/completions", json=BODY)).json()
+
+        return send
+
+    return ask(client), ask(wrap(client, stack(in_flight)))
+
+
+def over_sdk(url: str, in_flight: int, opened: AsyncExitStack) -> Pair:
+    """Return how to ask with the OpenAI SDK."""
+    client = openai.AsyncOpenAI(api_key="sk-bench", base_url=url, max_retries=0)
+    opened.push_async_callback(client.close)
+
+    def ask(client: Any) -> Ask:
+        async def send() -> Any:
+            return await client.chat.completions.create(**BODY)
+
+        return send
+
+    return ask(client), ask(wrap(client, stack(in_flight)))
+
+
+async def over_aiohttp(url: str, in_flight: int, opened: AsyncExitStack) -> Pair:
+    """Return how to ask with an aiohttp session."""
+    connector = aiohttp.TCPConnector(limit=in_flight)
+    session = await opened.enter_async_context(aiohttp.ClientSession(connector=connector))
+
+    def ask(session: Any) -> Ask:
+        async def send() -> Any:
+            async with session.post(f"{url}/chat/completions", json=BODY) as response:
+                return await response.json()
+
+        return send
+
+    return ask(session), ask(wrap(session, stack(in_flight)))
+
+
+async def over_infe(url: str, in_flight: int, opened: AsyncExitStack) -> Pair:
+    """Return how to ask with the transport of our own."""
+    transport = await opened.enter_async_context(InfeTransport("sk-bench", base_url=url))
+    send = stack(in_flight).around(transport)
+    return (lambda: transport(BODY)), (lambda: send(BODY))
+
+
+@asynccontextmanager
+async def subjects(url: str, in_flight: int) -> AsyncIterator[dict[str, Pair]]:
+    """Open the clients and yield, by name, how to ask with each."""
+    async with AsyncExitStack() as opened:
+        yield {
+            "AsyncOpenAI": over_sdk(url, in_flight, opened),
+            "httpx2": over_http(httpx2, url, in_flight, opened),
+            "httpx": over_http(httpx, url, in_flight, opened),
+            "aiohttp": await over_aiohttp(url, in_flight, opened),
+            "InfeTransport": await over_infe(url, in_flight, opened),
+        }
+
+
+async def cost(ask: Ask, calls: int, in_flight: int) -> float:
+    """Return the CPU seconds of one call."""
+    left = calls
+
+    async def worker() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await ask()
+
+    gc.collect()
+    started = time.process_time()
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
+    return (time.process_time() - started) / calls
+
+
+async def measure(url: str, in_flight: int, rounds: int, only: str | None) -> None:
+    """Drive each client in alternation and print its row."""
+    calls = IN_FLIGHT[in_flight]
+    async with subjects(url, in_flight) as clients:
+        for name, (bare, wrapped) in clients.items():
+            if only and only != name:
+                continue
+            await cost(bare, min(calls, 4 * in_flight), in_flight)
+            await cost(wrapped, min(calls, 4 * in_flight), in_flight)
+            pairs = []
+            for index in range(rounds):
+                order = (bare, wrapped) if index % 2 else (wrapped, bare)
+                first, second = [await cost(each, calls, in_flight) for each in order]
+                pairs.append((first, second) if index % 2 else (second, first))
+            ratio = statistics.median(b / a for a, b in pairs)
+            before, after = (1e6 * statistics.median(each) for each in zip(*pairs, strict=True))
+            print(f"{name:14} {in_flight:4} {before:9.0f} {after:9.0f} {ratio:7.2f}", flush=True)
+
+
+def main() -> None:
+    """Start the server, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--in-flight", type=int, choices=IN_FLIGHT, action="append")
+    parser.add_argument("--only", help="one client, by its name in the table")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve())
+        return
+    command = [sys.executable, __file__, "--serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        print(f"{'client':14} {'load':>4} {'bare us':>9} {'wrapped':>9} {'ratio':>7}")
+        for in_flight in options.in_flight or IN_FLIGHT:
+            asyncio.run(measure(url, in_flight, options.rounds, options.only))
+        server.stdin.close()
+
+
+if __name__ == "__main__":
+    main()
