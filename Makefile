@@ -5,15 +5,22 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 DEMO := .venv-demo-$(VERSION)
 DEV := .venv-dev-$(VERSION)
+CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/clients/*.in))
+CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types check lock clean
+.PHONY: demo test test-clients $(CLIENT_TESTS) lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
 	$(DEMO)/bin/python -m resilient_infe demo
 
 test: $(DEV)/ready  ## the whole suite
 	$(DEV)/bin/python -m pytest
+
+test-clients: $(CLIENT_TESTS)  ## openai 2 and the pages of docs/howto, one environment per client
+
+$(CLIENT_TESTS): test-client-%: .venv-client-%-$(VERSION)/ready
+	.venv-client-$*-$(VERSION)/bin/python -m pytest tests/clients/test_$*.py
 
 lint: $(DEV)/ready
 	$(DEV)/bin/ruff format --check --quiet .
@@ -25,19 +32,23 @@ types: $(DEV)/ready
 
 check: lint types test
 
-lock:  ## write requirements/*.txt anew; needs uv
-	cd requirements && for name in cli dev; do uv pip compile --quiet --universal --upgrade \
-		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		$$name.in --output-file $$name.txt; done
+lock:  ## write requirements/*.txt and requirements/clients/*.txt anew; needs uv
+	cd requirements && for name in cli dev $(CLIENTS:%=clients/%); do \
+		uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header $$name.in --output-file $$name.txt; done
 
 clean:
-	rm -rf .venv-demo-* .venv-dev-* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo-* .venv-dev-* .venv-client-* .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO)/ready: requirements/cli.txt pyproject.toml
 	$(call venv,$(DEMO),cli)
 
 $(DEV)/ready: requirements/dev.txt pyproject.toml
 	$(call venv,$(DEV),dev)
+
+$(CLIENTS:%=.venv-client-%-$(VERSION)/ready): .venv-client-%-$(VERSION)/ready: \
+		requirements/clients/%.txt pyproject.toml
+	$(call venv,$(@D),clients/$*)
 
 define venv
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; give it as PYTHON=..."; exit 1; }

@@ -97,8 +97,8 @@ class Call(Generic[P]):
         request_id: the call's own id, given or made by `RequestIdLogger`.
         partition: which limit, circuit and slots it belongs to (a model, a host, a key's hash).
         tokens: its estimated cost in tokens, or None to let the rate limiter estimate.
-        body: what the estimate looks at where the payload is a client's own request object: the
-            request's decoded body, or a function's arguments by name; None for the payload itself.
+        body: returns what the estimate looks at where the payload is a client's own request object:
+            its decoded body, or a function's arguments by name; None for the payload itself.
         deadline: the instant (loop clock, seconds) by which it must be over, or None.
         attempt: the number of the attempt under way, from 1.
         verdict: what the last attempt meant; None while one is under way.
@@ -123,7 +123,7 @@ class Call(Generic[P]):
     request_id: str | None = None
     partition: str | None = None
     tokens: float | None = None
-    body: Any = None
+    body: Callable[[], Any] | None = None
     deadline: float | None = None
     attempt: int = 1
     verdict: Verdict | None = None

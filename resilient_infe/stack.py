@@ -29,12 +29,12 @@ from .layers.request_id import RequestIdLogger, outcome_of
 from .layers.retry import Retry
 from .options import CallOptions, current_options
 from .order import check_order
-from .policies.allowance import AllowanceStatistics
 from .policies.budget import RetryBudgetStatistics
 from .policies.circuit import CircuitStatistics
 from .policies.queue import Waiter
+from .policies.reservation import AllowanceStatistics
 from .policies.slots import SlotsStatistics
-from .verdict import Kind
+from .verdict import OK, SUCCESS, Kind, Usage
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -114,7 +114,9 @@ class Send(Generic[P, R]):
         """
         if tokens is not None or deadline is not None:
             CallOptions(tokens=tokens, deadline=deadline)  # checks both
-        call = Call(payload, request_id, partition, tokens, tags=dict(tags) if tags else {})
+        call = Call(payload, request_id, partition, tokens)
+        if tags:
+            call.tags = dict(tags)
         return self.stack._enter(self._handler, call, deadline)  # noqa: SLF001  # one unit with it
 
 
@@ -181,8 +183,8 @@ class Stack:
         if not callable(transport):
             raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
 
-        async def send(call: Call[P]) -> R:
-            return await transport(call.payload)
+        def send(call: Call[P]) -> Coroutine[Any, Any, R]:
+            return transport(call.payload)  # type: ignore[return-value]  # it is only awaited
 
         return Send(self, self._link(send))
 
@@ -253,25 +255,6 @@ class Stack:
         outer = _inside.get()
         if outer is not None and not self._warned:
             self._check_nested(outer)
-        self._prepare(call, runtime, deadline)
-        if self._draining:
-            raise Draining("the stack is draining and takes no new calls").on(call)
-        _inside.set(self)
-        self._in_flight += 1
-        try:
-            result = await handler(call)
-        except BaseException as error:
-            self._end(call, error)
-            raise
-        finally:
-            _inside.set(outer)
-        if call.hold is None:
-            self._end(call, None)
-        else:
-            call.hold.on_close(lambda _: self._end(call, None))
-        return result
-
-    def _prepare(self, call: Call[Any], runtime: aio.Runtime, deadline: float | None) -> None:
         call.runtime = runtime
         call.started = runtime.now()
         call.place = next(_ages)
@@ -281,8 +264,26 @@ class Stack:
         if options is not None:
             options.fill(call)
             deadline = options.deadline if deadline is None else deadline
-        if deadline is None:
-            return
+        if deadline is not None:
+            self._set_deadline(call, deadline)
+        if self._draining:
+            raise Draining("the stack is draining and takes no new calls").on(call)
+        _inside.set(self)
+        self._in_flight += 1
+        try:
+            result = await handler(call)
+        except BaseException as error:
+            _inside.set(outer)
+            self._end(call, error)
+            raise
+        _inside.set(outer)
+        if call.hold is None:
+            self._end(call, None)
+        else:
+            call.hold.on_close(partial(self._end_stream, call))
+        return result
+
+    def _set_deadline(self, call: Call[Any], deadline: float) -> None:
         if not self._takes_deadlines:
             raise ConfigurationError(
                 "this stack has no Deadline layer to keep a call's deadline: add Deadline(), which "
@@ -294,12 +295,15 @@ class Stack:
         self._in_flight -= 1
         self._calls += 1
         self._attempts += call.sends
-        kind = outcome_of(call, error)
+        kind = SUCCESS if error is None and call.verdict is OK else outcome_of(call, error)
         self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
         if self._drained and not self._in_flight:
             waiters, self._drained = self._drained, []
             for waiter in waiters:
                 aio.wake(waiter)
+
+    def _end_stream(self, call: Call[Any], _: Usage | None) -> None:
+        self._end(call, None)
 
     def _check_nested(self, other: Stack) -> None:
         if not (self._retries and other._retries):

@@ -20,6 +20,7 @@ from resilient_infe.testing.server import InfeServer
 
 ROOT = Path(resilient_infe.__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+HOWTO = sorted((ROOT / "docs/howto").glob("*.md"))  # run by tests/clients: `make test-clients`
 
 
 def blocks(path, language="python"):
@@ -29,7 +30,7 @@ def blocks(path, language="python"):
 
 def examples():
     """Yield each example of the docs with a readable name."""
-    for path in PAGES:
+    for path in sorted({*PAGES} - {*HOWTO}):
         for number, block in enumerate(blocks(path), 1):
             yield pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}")
 
@@ -164,8 +165,17 @@ def test_links_lead_somewhere(path):
         assert (path.parent / target).exists(), target
 
 
+def test_every_howto_page_is_run_by_its_clients_tests():
+    """Each page for another client stands in the table, and a module of tests/clients runs it."""
+    modules = [path.read_text() for path in (ROOT / "tests/clients").glob("test_*.py")]
+    run = re.findall(r'^    page = "(.*)"', "".join(modules), re.MULTILINE)
+    index = ROOT / "docs/howto/index.md"
+    listed = re.findall(r"\]\(([a-z0-9-]+)\.md\) \|$", index.read_text(), re.MULTILINE)
+    assert sorted(run) == sorted(listed) == [path.stem for path in HOWTO if path != index]
+
+
 def test_every_layer_has_a_page():
     """A layer without a page is not documented."""
     layers = {path.stem for path in (ROOT / "resilient_infe/layers").glob("*.py")}
     pages = {path.stem for path in (ROOT / "docs/layers").glob("*.md")}
-    assert layers - {"__init__", "partitioned", "note"} == pages
+    assert layers - {"__init__", "partitioned", "note", "rule"} == pages

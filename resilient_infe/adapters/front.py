@@ -72,12 +72,13 @@ def _function(found: Any, stack: Stack, classify: Classify | None) -> Any:
         raise ConfigurationError(
             f"{type(found).__qualname__} is a transport: use stack.around(transport)"
         )
-    if inspect.isasyncgenfunction(found):
+    inner = inspect.unwrap(found) if callable(found) else found  # SDKs decorate their methods
+    if inspect.isasyncgenfunction(inner):
         raise ConfigurationError(
             "an async generator function cannot be wrapped: a retry would deliver items twice. "
             "Wrap an async def that returns the whole result, or one that opens the stream."
         )
-    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(
+    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
         getattr(found, "__call__", None)  # noqa: B004  # an object with an async __call__
     ):
         return wrap_function(cast("Any", found), stack, classify)

@@ -11,7 +11,7 @@ from ..call import Call
 from ..layers.rule import Classify, Rule
 from ..stack import Stack
 from .openai import sdk_retries
-from .request import model_of, name_partition, warn_of_nested_retries
+from .request import name_partition, safe_model, warn_of_nested_retries
 
 A = ParamSpec("A")
 R = TypeVar("R")
@@ -36,7 +36,10 @@ def wrap_function(
     State: the stack's.
     """
     if sdk_retries(function) > 0:
-        warn_of_nested_retries("the wrapped method's client has retries of its own")
+        warn_of_nested_retries(
+            "the wrapped method's client has retries of its own, so their attempts multiply: set "
+            "max_retries=0 on it, or give the client itself to wrap(client, stack), which does so"
+        )
     names = _positional_names(function)
     rule = None if classify is None else Rule(classify)
 
@@ -57,8 +60,9 @@ def wrap_function(
     @functools.wraps(function)
     async def resilient(*args: A.args, **kwargs: A.kwargs) -> R:
         call: Call[Arguments] = Call((args, kwargs))
-        call.body = {**dict(zip(names, args, strict=False)), **kwargs}
-        name_partition(call, model_of(call.body))
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        call.body = lambda: arguments
+        name_partition(call, safe_model(arguments.get("model")))
         return await handler(call)
 
     return resilient

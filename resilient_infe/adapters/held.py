@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from ..aio import finalizer
@@ -45,10 +47,11 @@ class HeldBody:
         runtime = call.runtime
 
         def drop() -> None:
-            runtime.spawn(inner.aclose)  # or its connection would stay taken
+            runtime.spawn(partial(close, body, inner))  # or its connection would stay taken
             hold.close()
 
-        self._disarm = finalizer(self, drop, runtime)
+        disarm = finalizer(self, drop, runtime)
+        hold.on_close(lambda _: disarm())
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the parts; end with an error where the body is not whole."""
@@ -64,16 +67,16 @@ class HeldBody:
         except GeneratorExit:  # the reader has had enough, which is no failure
             raise
         except BaseException as error:
-            mark_broken(self._call, error)
+            mark_broken(self._call, self._watch, error)
+            self._hold.close(self._watch.usage)  # not every httpx closes what broke
             raise
 
     async def aclose(self) -> None:
         """Give everything back, with the usage that was seen."""
-        self._disarm()
         if self._watch.verdict is not None:
             self._call.verdict = self._watch.verdict
         try:
-            await self._inner.aclose()
+            await close(self._body, self._inner)
         finally:
             self._hold.close(self._watch.usage)
 
@@ -87,6 +90,14 @@ class HeldBody:
                 return await anext(self._body, None)
         message = "the call's deadline passed while its body was read"
         raise self._library.ReadTimeout(message, request=call.payload)
+
+
+async def close(body: Any, inner: Any) -> None:
+    """Close a stream, and first the iterator over it, which trio would complain of."""
+    if hasattr(body, "aclose"):
+        with contextlib.suppress(RuntimeError):  # it is being read
+            await body.aclose()
+    await inner.aclose()
 
 
 @functools.cache

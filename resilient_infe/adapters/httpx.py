@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,15 +21,10 @@ from ..policies import bounds
 from ..policies.headers import Lowered
 from ..stack import Stack
 from ..verdict import Kind
-from .held import held_stream_class
-from .request import NestedRetries, describe, is_json
+from .answer import asks_stream, read_inside, to_judge
+from .held import close, held_stream_class
+from .request import NestedRetries, describe
 from .watch import StreamWatch
-
-LONGEST_ERROR = 64 * 1024
-"""Bytes of an error body that are read inside the attempt, as they come over the wire."""
-
-LONGEST_ANSWER = 4 * 1024 * 1024
-"""Bytes of a JSON answer that are read inside the attempt; a larger one is handed over open."""
 
 LONGEST_DECODED = 64 * 1024 * 1024
 """Bytes of a decoded body that are looked at."""
@@ -80,13 +76,11 @@ class ResilientTransport:
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
         call: Call[Any] = Call(request)
-        headers = request.headers
+        headers, url = Lowered.of(request.headers.raw), request.url
         content = _content_of(request)
         call.replayable = content is not None
-        url = request.url
-        origin = url.host if url.port is None else f"{url.host}:{url.port}"
-        describe(call, origin, url.path, headers.get, content)
-        self._nested.look(headers.get)
+        describe(call, url.netloc.decode("ascii"), url.raw_path.decode("ascii"), headers, content)
+        self._nested.look(headers)
         try:
             response = await self._handler(call)
         except (Refused, AttemptTimedOut) as error:
@@ -124,23 +118,28 @@ class ResilientTransport:
             return response
         library, inner = _library(response), response.stream
         body, parts = aiter(inner), list[bytes]()
-        failed = status >= 400
-        if failed or is_json(headers):
-            # Read inside the attempt: its timeout, its retries and its verdict cover the body too.
-            most = LONGEST_ERROR if failed else LONGEST_ANSWER
-            if await _read(body, parts, most):
-                await inner.aclose()
-                raw = b"".join(parts)
-                response.stream = library.ByteStream(raw)
-                call.reply = Reply(status, headers, await _decoded(library, response, headers, raw))
-                return response
+        most = read_inside(call, status, headers)
+        try:
+            whole = most > 0 and await _read(body, parts, most)
+        except BaseException:  # not every transport closes what broke
+            call.runtime.spawn(partial(close, body, inner))
+            raise
+        if whole:
+            await inner.aclose()
+            raw = b"".join(parts)
+            response.stream = library.ByteStream(raw)
+            if call.payload.method != "HEAD":
+                raw = await _decoded(library, response, headers, raw)
+                call.reply = Reply(status, headers, to_judge(call, status, raw))
+            else:
+                call.reply = Reply(status, headers)
+            return response
         call.reply = Reply(status, headers)
-        asked = isinstance(call.body, dict) and call.body.get("stream") is True
-        encoding = headers.get("content-encoding", "identity")
-        watch = StreamWatch(headers.get("content-type", ""), encoding, expected=asked)
+        kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
+        watch = StreamWatch(kind, encoding, expected=asks_stream(call))
         response.stream = held_stream_class(library)(library, inner, body, call, watch, parts)
-        if failed and call.hold is not None:  # another attempt gives this one's connection back
-            call.hold.on_close(lambda _: call.runtime.spawn(inner.aclose))
+        if most and call.hold is not None:  # another attempt gives this one's connection back
+            call.hold.on_close(lambda _: call.runtime.spawn(partial(close, body, inner)))
         return response
 
 
@@ -163,7 +162,12 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
 
 
 def _library(subject: Any) -> Any:
-    return sys.modules[type(subject).__module__.partition(".")[0]]
+    """Return the library of a request or response; its class may be derived from the library's."""
+    for cls in type(subject).__mro__:
+        library = sys.modules.get(cls.__module__.partition(".")[0])
+        if hasattr(library, "AsyncByteStream"):
+            return library
+    raise TypeError(f"{type(subject).__qualname__} is neither of httpx nor of httpx2")
 
 
 def _content_of(request: Any) -> bytes | None:
@@ -194,7 +198,7 @@ async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bo
 async def _decoded(library: Any, response: Any, headers: Lowered, raw: bytes) -> bytes:
     """Return a whole body decoded, bounded: a bomb is for the caller to set off, or not."""
     if headers.get("content-encoding", "identity") == "identity":
-        return raw
+        return raw  # the usual case
     copied = library.Response(
         response.status_code, headers=response.headers, stream=library.ByteStream(raw)
     )

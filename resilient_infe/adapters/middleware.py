@@ -11,8 +11,10 @@ import asyncio
 import copy
 import functools
 import warnings
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import aiohttp
@@ -21,23 +23,22 @@ from aiohttp.payload import AsyncIterablePayload
 
 from ..call import Call, Reply
 from ..layers.note import note
+from ..layers.retry import Retry
 from ..policies import bounds
-from ..policies.headers import Lowered
 from ..stack import Stack
-from .content import HeldContent
-from .request import LONGEST_REQUEST, NestedRetries, describe, is_json
+from ..verdict import OK, Kind, Usage, Verdict
+from .answer import asks_stream, read_inside, to_judge
+from .content import HeldContent, ended_reader
+from .request import LONGEST_REQUEST, NestedRetries, describe
 from .watch import StreamWatch
-
-LONGEST_ERROR = 64 * 1024
-"""Decoded bytes of an error body that are read inside the attempt."""
-
-LONGEST_ANSWER = 4 * 1024 * 1024
-"""Decoded bytes of a JSON answer that are read inside the attempt; a larger one is left open."""
 
 _TOTAL = (
     "if this is aiohttp's ClientTimeout(total=...), which counts the stack's waits: set total=None "
     "and sock_read, and bound the call with Deadline"
 )
+
+WEBSOCKET = 101
+"""The status with which a websocket begins: what follows is no body."""
 
 ClientHandler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
@@ -64,6 +65,7 @@ class StackMiddleware:
         """Link the layers once."""
         bounds.instance(stack, Stack, "stack_middleware", "a Stack, like presets.batch()")
         self._handler = stack.handler(_send)
+        self._retries = any(isinstance(layer, Retry) for layer in stack.layers)
         self._nested = NestedRetries()
         self._owner = owner
 
@@ -73,9 +75,10 @@ class StackMiddleware:
         """Send one request through the stack and return the real last response, readable."""
         call = Call(Exchange(request, handler))
         url, headers = request.url, request.headers
-        origin = url.host or "" if url.is_default_port() else f"{url.host}:{url.port}"
-        describe(call, origin, url.path, headers.get, _content_of(request))
-        self._nested.look(headers.get)
+        describe(call, url.authority, url.raw_path, headers, _content_of(request))
+        self._nested.look(headers)
+        if self._retries:
+            _take_over_retries(request)
         try:
             return await self._handler(call)
         except asyncio.CancelledError as error:
@@ -105,15 +108,14 @@ def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.C
 
     Cookies, headers, trace configs and the connector are shared with the original, which is kept
     alive; closing either closes the connector. aiohttp's default total timeout of 5 minutes, which
-    would count the stack's waits, is lifted, and so is its own retry of idempotent requests, which
-    would double the attempts. aiohttp offers no public way to do this: these private names are
-    used here and nowhere else.
+    would count the stack's waits, is lifted, and so is its own retry of a GET that broke. aiohttp
+    offers no public way to do this: these private names are used here and nowhere else.
     """
     wrapped: Any = copy.copy(session)
     wrapped.__class__ = _quiet_class(cast("Any", type(session)))
+    wrapped._retry_connection = False  # noqa: SLF001
     middleware = StackMiddleware(stack, owner=session)
     wrapped._middlewares = (*session._middlewares, middleware)  # noqa: SLF001
-    wrapped._retry_connection = False  # noqa: SLF001
     if session.timeout == DEFAULT_TIMEOUT:
         wrapped._timeout = aiohttp.ClientTimeout(  # noqa: SLF001
             total=None, sock_connect=DEFAULT_TIMEOUT.sock_connect
@@ -129,42 +131,88 @@ def _quiet_class(cls: Any) -> Any:
         return type(cls.__name__, (cls,), {"__del__": lambda _: None})
 
 
+def _take_over_retries(request: aiohttp.ClientRequest) -> None:
+    """Switch aiohttp's own retry off, which calls all middlewares anew for a GET that broke.
+
+    From the session's next request on; a private name, as there is no public one.
+    """
+    session = getattr(request, "_session", None)
+    if getattr(session, "_retry_connection", False):
+        session._retry_connection = False  # type: ignore[union-attr]  # noqa: SLF001
+
+
 async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
-    request = call.payload.request
+    request, response = call.payload.request, None
     try:
         response = await call.payload.handler(request)
+        request.response = None  # it would keep a response alive that the caller has dropped
+        content, start = response.content, b""
+        websocket = response.status == WEBSOCKET
+        most = 0 if websocket else read_inside(call, response.status, response.headers)
+        if most:
+            start = await _read(content, most)
+    except BaseException as error:
+        if response is not None:
+            response.close()
+        if type(error) is TimeoutError:  # aiohttp's other timeouts have classes of their own
+            call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL)
+        raise
     finally:
         call.replayable = _replayable(request.body)
-    if response.status == 101:  # a websocket: what follows is no body
-        return response
-    try:
-        return await _received(call, response)
-    except BaseException:
-        response.close()
-        raise
-
-
-async def _received(
-    call: Call[Exchange], response: aiohttp.ClientResponse
-) -> aiohttp.ClientResponse:
-    """Read what is to be judged, and leave the rest open under a hold."""
-    status, headers = response.status, Lowered.of(response.headers.items())
-    failed, content, start = status >= 400, response.content, b""
-    if failed or is_json(headers):
-        start = await _read(content, LONGEST_ERROR if failed else LONGEST_ANSWER)
-        if content.at_eof():
-            call.reply = Reply(status, headers, start)
-            response.content = cast("aiohttp.StreamReader", HeldContent(content, start))
-            return response
-    call.reply = Reply(status, headers)
-    asked = isinstance(call.body, dict) and call.body.get("stream") is True
-    watch = StreamWatch(headers.get("content-type", ""), expected=asked)
-    held = HeldContent(content, start)
-    hold = call.hold = held.hold_for(call, watch)
-    response.content = cast("aiohttp.StreamReader", held)
-    if failed:  # another attempt gives this one's connection back
-        hold.on_close(lambda _: None if content.is_eof() else response.close())
+    if most and content.at_eof():
+        call.reply = Reply(response.status, response.headers, _to_judge(call, response, start))
+        response.content = ended_reader(start, asyncio.get_running_loop())
+    elif websocket:
+        call.verdict = OK
+    else:
+        _hand_over(call, response, start)
     return response
+
+
+def _hand_over(call: Call[Exchange], response: aiohttp.ClientResponse, start: bytes) -> None:
+    """Leave a body open, under a hold."""
+    _loosen(response)
+    headers = response.headers
+    call.reply = Reply(response.status, headers)
+    watch = StreamWatch(headers.get("content-type", ""), expected=asks_stream(call))
+    held = HeldContent(response.content, call, watch, start)
+    response.content = cast("aiohttp.StreamReader", held)
+    if start and call.hold is not None:  # another attempt gives this one's connection back
+        call.hold.on_close(partial(_close_unread, weakref.ref(response)))
+
+
+def _to_judge(call: Call[Exchange], response: aiohttp.ClientResponse, start: bytes) -> bytes | None:
+    """Return the part of a whole body that is judged: none that is not there, or still packed."""
+    if response.method == "HEAD":
+        return None
+    encoded = response.headers.get("content-encoding", "identity") != "identity"
+    if encoded and start.lstrip()[:1] not in (b"{", b"["):
+        return None  # as it came, because the session does not decompress
+    return to_judge(call, response.status, start)
+
+
+def _loosen(response: aiohttp.ClientResponse) -> None:
+    """Let go of a response that its content keeps alive: if it is dropped, that must be seen.
+
+    Its connection is given back by aiohttp then, its slot by the hold. Private names, guarded;
+    without them a response that is dropped unread keeps its slot until its body has come.
+    """
+    callbacks = getattr(response.content, "_eof_callbacks", None)
+    at_eof = getattr(response, "_response_eof", None)
+    if isinstance(callbacks, list) and at_eof in callbacks:
+        callbacks[callbacks.index(at_eof)] = partial(_at_eof, weakref.ref(response))
+
+
+def _at_eof(left: weakref.ref[Any]) -> None:
+    response = left()
+    if response is not None:
+        response._response_eof()  # noqa: SLF001
+
+
+def _close_unread(left: weakref.ref[aiohttp.ClientResponse], _: Usage | None) -> None:
+    response = left()
+    if response is not None and not response.closed:
+        response.close()
 
 
 async def _read(content: aiohttp.StreamReader, most: int) -> bytes:

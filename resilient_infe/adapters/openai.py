@@ -12,6 +12,7 @@ from typing import Any
 from ..layers.note import PREFIX
 from ..stack import Stack
 from .httpx import NOTE, resilient_client
+from .request import warn_of_nested_retries
 
 LONGEST_CHAIN = 16
 """Links of an exception's causes that are followed; cycles exist."""
@@ -38,6 +39,12 @@ def _annotating(client: Any) -> Any:
     request, derive = client.request, client.copy
 
     async def annotated(*args: Any, **kwargs: Any) -> Any:
+        if client.max_retries:  # turned on by with_options, or by a library that was handed it
+            client.max_retries = 0
+            warn_of_nested_retries(
+                "the SDK's retries were turned on above the stack and stay off, as attempts would "
+                "multiply: set max_retries=0, and Retry(max_attempts=...) in the stack"
+            )
         try:
             return await request(*args, **kwargs)
         except Exception as error:

@@ -11,13 +11,11 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable
 from typing import Any
 
-from ..call import Call
+from ..call import Call, Headers
 from ..errors import NestedRetriesWarning
 from ..options import current_options
-from ..policies.headers import Lowered
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes of a request that are looked at for a model and a cost."""
@@ -28,38 +26,98 @@ LONGEST_MODEL = 128
 KEY_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 """Where APIs take their key: OpenAI's, Azure's, Anthropic's, Google's."""
 
+_MODEL = re.compile(r'"model"\s*:\s*"([^"\\]*)"')
+"""The one way in which nearly every body names its model."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]")
 """What a model's name may not bring into a partition, which is logged."""
 
-_VERSION = re.compile(r"^.*?/v[0-9][0-9a-z.]*(?=/|$)")
+_VERSION = re.compile(r"^[^?]*?/v[0-9][0-9a-z.]*(?=[/?]|$)")
 """A path up to its version: ``/v1``, ``/tenant-a/v1``, ``/api/paas/v4``."""
 
 _ENDPOINT = re.compile(
-    r"/(chat/completions|completions|embeddings|responses|messages|models|moderations)\b.*$"
+    r"^[^?]*?(?=/(chat/completions|completions|embeddings|responses|messages|models|moderations)\b)"
 )
+"""Where there is no version, a path up to an endpoint; any other path says nothing of its base."""
 
 
-def describe(
-    call: Call[Any], origin: str, path: str, header: Callable[[str], str | None], content: Any
-) -> None:
-    """Put the decoded body on the call, and name its partition where `call_options` does not.
+class RequestBody:
+    """A request's body, decoded when it is asked for: most calls need to know the model only.
+
+    Args:
+        content: the body's bytes or text, or None where they cannot be looked at.
+
+    State: per request.
+    """
+
+    __slots__ = ("_content", "_decoded")
+
+    def __init__(self, content: bytes | str | None) -> None:
+        """Keep what is short enough to be looked at."""
+        if isinstance(content, bytes):
+            short = len(content) <= LONGEST_REQUEST
+            content = content.decode("utf-8", "replace") if short else None
+        self._content = content or ""
+        self._decoded: Any = None
+
+    def __call__(self) -> Any:
+        """Return the decoded body, or an empty dict where it is no JSON."""
+        if self._decoded is None:
+            try:
+                self._decoded = json.loads(self._content)
+            except (ValueError, RecursionError):
+                self._decoded = {}
+        return self._decoded
+
+    def model(self) -> str:
+        """Return the model that is asked for, safe to log, or an empty text."""
+        content = self._content
+        if '"model"' not in content:
+            return ""
+        named = _MODEL.search(content)
+        if named is not None and _is_outermost(content[named.end() :]):
+            return safe_model(named[1])
+        body = self()  # rare: an escape in the name, or the same key among the tools
+        return safe_model(body.get("model")) if isinstance(body, dict) else ""
+
+    def asks_stream(self) -> bool:
+        """Whether a stream is asked for."""
+        body = self() if '"stream"' in self._content else None
+        return isinstance(body, dict) and body.get("stream") is True
+
+
+def _is_outermost(rest: str) -> bool:
+    """Whether a value stands in the outermost object, by what follows it up to the end."""
+    return rest.count("}") - rest.count("{") == 1 and rest.count("[") == rest.count("]")
+
+
+def describe(call: Call[Any], origin: str, path: str, headers: Headers, content: Any) -> None:
+    """Put the body on the call, and name its partition where `call_options` does not.
 
     Args:
         call: the call, not yet sent.
         origin: the server, as ``host`` or ``host:port``.
-        path: the URL's path.
-        header: looks a request header up by its lower-case name.
-        content: the body's bytes, or None where they cannot be looked at.
+        path: the URL's path, with or without a query.
+        headers: the request's; their names are asked for in lower case.
+        content: the body's bytes or text, or None where they cannot be looked at.
     """
-    body = _decoded(content)
-    call.body = {} if body is None else body
-    key = next((value for name in KEY_HEADERS if (value := header(name))), "")
-    name_partition(call, f"{origin}{base_path(path)}/{model_of(body)}#{key_hash(key)}")
+    body = call.body = RequestBody(content)
+    options = current_options()
+    if options is None or options.partition is None:
+        base, key = base_path(path), key_hash(_key_in(headers))
+        call.partition = f"{origin}{base}/{body.model()}#{key}"
 
 
-def model_of(body: Any) -> str:
-    """Return the model that a decoded body asks for, safe to log, or an empty text."""
-    asked = body.get("model") if isinstance(body, dict) else None
+def _key_in(headers: Headers) -> str:
+    for name in KEY_HEADERS:
+        key = headers.get(name)
+        if key:
+            return key
+    return ""
+
+
+def safe_model(asked: Any) -> str:
+    """Return a model's name, bounded and safe to log; an empty text for what is none."""
     return _UNSAFE.sub("_", asked[:LONGEST_MODEL]) if isinstance(asked, str) else ""
 
 
@@ -73,8 +131,8 @@ def name_partition(call: Call[Any], partition: str) -> None:
 @functools.lru_cache(maxsize=256)
 def base_path(path: str) -> str:
     """Return the part of a path that belongs to the base URL: up to its version or endpoint."""
-    versioned = _VERSION.match(path)
-    return versioned[0] if versioned else _ENDPOINT.sub("", path).rstrip("/")
+    base = _VERSION.match(path) or _ENDPOINT.match(path)
+    return "" if base is None else _UNSAFE.sub("_", base[0])
 
 
 @functools.lru_cache(maxsize=64)
@@ -82,15 +140,10 @@ def key_hash(key: str) -> str:
     """Return eight hexadecimal digits that stand for a key; a token that expires has none."""
     if not key:
         return ""
-    if key.removeprefix("Bearer ").startswith("eyJ") and key.count(".") >= 2:
+    token = key[7:] if key[:7].lower() == "bearer " else key
+    if token.startswith("eyJ") and token.count(".") >= 2:
         return "token"  # a JSON Web Token is renewed by the hour, and the limit stays the same
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:8]
-
-
-def is_json(headers: Lowered) -> bool:
-    """Whether the body is one JSON value, and not a stream of them (x-ndjson, stream+json)."""
-    kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.endswith("+json") and "stream" not in kind)
 
 
 class NestedRetries:
@@ -103,28 +156,16 @@ class NestedRetries:
         """Nothing was told yet."""
         self._told = False
 
-    def look(self, header: Callable[[str], str | None]) -> None:
+    def look(self, headers: Headers) -> None:
         """Warn if the request is a retry of the SDK's own."""
-        if self._told or (header("x-stainless-retry-count") or "0") == "0":
-            return
-        self._told = True
-        warn_of_nested_retries("the SDK retries above the stack")
+        if not self._told and (headers.get("x-stainless-retry-count") or "0") != "0":
+            self._told = True
+            warn_of_nested_retries(
+                "the SDK retries above the stack, so their attempts multiply: set max_retries=0 on "
+                "its client, or give that client itself to wrap(client, stack), which does so"
+            )
 
 
 def warn_of_nested_retries(what: str) -> None:
-    """Warn that attempts multiply, and say what to set."""
-    warnings.warn(
-        f"{what}, so their attempts multiply: set max_retries=0 on the SDK's client, or give the "
-        f"client itself to wrap(client, stack), which does so",
-        NestedRetriesWarning,
-        stacklevel=2,
-    )
-
-
-def _decoded(content: Any) -> Any:
-    if not isinstance(content, bytes | str) or not 0 < len(content) <= LONGEST_REQUEST:
-        return None
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
+    """Warn, and say what to set."""
+    warnings.warn(what, NestedRetriesWarning, stacklevel=2)

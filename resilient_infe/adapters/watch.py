@@ -65,7 +65,6 @@ class StreamWatch:
         """Look at a part of the body; what cannot be read is not watched any further."""
         if self._events is None:
             return
-        self._empty = self._empty and not part
         try:
             if self._unpack is not None:
                 part = self._unpack.decompress(part, LONGEST_PART)
@@ -81,10 +80,16 @@ class StreamWatch:
         if self._events is None or self._ended or self.verdict is not None:
             return None
         if self._empty:
-            return "the stream ended before its first event"
+            return "the stream that was asked for ended before its first event"
         return "the stream ended before it was whole" if self._begun else None
 
+    @property
+    def whole(self) -> bool:
+        """Whether the end has come by: what breaks afterwards is no loss."""
+        return self._ended
+
     def _look(self, data: str) -> None:
+        self._empty = False
         if data == "[DONE]" or _ENDED.search(data):
             self._ended = True
         elif not self._begun:
@@ -104,8 +109,10 @@ class StreamWatch:
             self.verdict = classify_reply(200, {}, content)
 
 
-def mark_broken(call: Call[Any], error: BaseException) -> None:
+def mark_broken(call: Call[Any], watch: StreamWatch, error: BaseException) -> None:
     """Note that a body broke: too late for another attempt, but the outcome is no success."""
+    if watch.whole:
+        return
     gone = is_cancellation(error)
     call.verdict = Verdict(Kind.CANCELLED) if gone else classify_exception(error)
 

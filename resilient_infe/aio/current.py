@@ -24,7 +24,7 @@ def current(known: Runtime | None = None) -> Runtime:
     loop = asyncio._get_running_loop()  # noqa: SLF001  # public in asyncio.events.__all__
     if loop is None:
         return _current_trio()
-    if isinstance(known, AsyncioRuntime) and known.loop is loop:
+    if type(known) is AsyncioRuntime and known.loop is loop:
         return known
     runtimes: dict[asyncio.AbstractEventLoop, AsyncioRuntime] | None
     runtimes = getattr(_thread, "asyncio", None)

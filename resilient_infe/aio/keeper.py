@@ -56,13 +56,14 @@ class Keeper(Generic[K]):
     State: one per policy and loop, on the policy itself.
     """
 
-    __slots__ = ("_alarm", "policy", "runtime")
+    __slots__ = ("_alarm", "_queueing", "policy", "runtime")
 
     def __init__(self, policy: K, runtime: Runtime) -> None:
         """Bind both; the alarm is only made for a policy that grants by time."""
         self.policy = policy
         self.runtime = runtime
-        self._alarm = runtime.alarm(self.pump) if isinstance(policy, Queueing) else None
+        self._queueing: Queueing | None = policy if isinstance(policy, Queueing) else None
+        self._alarm = None if self._queueing is None else runtime.alarm(self.pump)
 
     def pump(self, now: float | None = None) -> None:
         """Wake all whose turn has come and set the alarm for the next.
@@ -70,8 +71,8 @@ class Keeper(Generic[K]):
         Args:
             now: the instant that an alarm was set to, so that rounding cannot make it too early.
         """
-        policy = self.policy
-        if self._alarm is None or not isinstance(policy, Queueing):
+        policy = self._queueing
+        if self._alarm is None or policy is None:
             return
         instant = self.runtime.now()
         for waiter in policy.poll(instant if now is None else max(now, instant)):

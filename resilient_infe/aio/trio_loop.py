@@ -84,7 +84,7 @@ class TrioRuntime:
                 await clean_up()
 
         if not self.is_over():
-            self.token.run_sync_soon(trio.lowlevel.spawn_system_task, bounded)
+            self.token.run_sync_soon(_spawn, bounded)
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
         """Make a timer that runs as a system task while it is set."""
@@ -110,6 +110,12 @@ def _nothing() -> None:
     pass
 
 
+def _spawn(run: Callable[[], Awaitable[None]]) -> None:
+    """Start a system task; at the very end of a run none can be started, nor is one needed."""
+    with contextlib.suppress(RuntimeError):
+        trio.lowlevel.spawn_system_task(run)
+
+
 class _TrioAlarm:
     __slots__ = ("_callback", "_running", "_runtime", "_scope", "_when")
 
@@ -127,7 +133,7 @@ class _TrioAlarm:
             self._scope.deadline = self._runtime.now() if when is None else self._clamped(when)
         elif when is not None and not self._running:
             self._running = True
-            trio.lowlevel.spawn_system_task(self._run)
+            _spawn(self._run)
 
     def _clamped(self, when: float) -> float:
         return clamp(when, self._runtime.now())

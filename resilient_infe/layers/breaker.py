@@ -60,7 +60,11 @@ class CircuitBreaker:
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Ask the circuit, call on, tell it what came of it."""
         circuit = self.circuits.of(call).policy
-        permit = self._admit(call, circuit)
+        permit = circuit.admit_closed()
+        if permit is None:
+            permit = self._admit(call, circuit)
+        else:
+            call.probe = False
         try:
             result = await call_next(call)
         except BaseException:
@@ -95,13 +99,13 @@ class CircuitBreaker:
         ).on(call)
 
     def _end(self, call: Call[Any], circuit: Circuit, permit: Permit) -> None:
-        verdict = call.verdict
-        kind = None if verdict is None else verdict.kind
-        before = circuit.last_transition
-        if kind in FAILURES:
-            circuit.record(permit, call.runtime.now(), success=False)
-        elif kind in ANSWERS and verdict is not None and verdict.sent:
+        verdict, before = call.verdict, circuit.last_transition
+        if verdict is None:
+            circuit.drop(permit)
+        elif verdict.kind in ANSWERS and verdict.sent:
             circuit.record(permit, call.runtime.now(), success=True)
+        elif verdict.kind in FAILURES:
+            circuit.record(permit, call.runtime.now(), success=False)
         else:
             circuit.drop(permit)
         if circuit.last_transition is not before:

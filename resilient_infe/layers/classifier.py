@@ -14,7 +14,7 @@ from ..call import Call, Handler, Reply
 from ..events import AttemptFinished
 from ..policies.classify import classify_exception, classify_reply, error_fields, usage_of
 from ..policies.foreign import reply_of_exception, reply_of_result
-from ..verdict import OK, Kind, Verdict
+from ..verdict import OK, SUCCESS, Kind, Verdict
 from .rule import Classify, Rule
 
 P = TypeVar("P")
@@ -54,7 +54,8 @@ class ErrorClassifier:
             raise
         if call.verdict is None:
             call.verdict = self._of_result(call, result)
-        if call.emit is not None or call.verdict is not OK:
+        emit = call.emit
+        if call.verdict is not OK or (emit is not None and emit.routine):
             self._note(call, started)
         return result
 
@@ -75,7 +76,7 @@ class ErrorClassifier:
         if reply is None:
             return classify_exception(error)
         verdict = _of_reply(reply)
-        if verdict.kind is not Kind.OK:
+        if verdict.kind is not SUCCESS:
             return verdict
         # The status was a success and the rest was not: what the head said still holds.
         return replace(

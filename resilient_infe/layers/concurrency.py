@@ -7,6 +7,7 @@ for later.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeVar
 
 from ..aio import wake
@@ -14,6 +15,7 @@ from ..call import Call, Handler
 from ..errors import QueueFull
 from ..policies.keyed import Keyed
 from ..policies.slots import Slots, SlotsStatistics
+from ..verdict import Usage
 from .partitioned import Partitioned
 
 P = TypeVar("P")
@@ -64,7 +66,7 @@ class ConcurrencyLimiter:
         if call.hold is None:
             wake(slots.release())
         else:
-            call.hold.on_close(lambda _: wake(slots.release()))
+            call.hold.on_close(partial(_release, slots))
         return result
 
     def resize(self, limit: int, partition: str | None = None) -> None:
@@ -87,3 +89,7 @@ class ConcurrencyLimiter:
         slots: Any = self.slots.sample()
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
+
+
+def _release(slots: Slots, _: Usage | None) -> None:
+    wake(slots.release())

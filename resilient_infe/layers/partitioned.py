@@ -52,14 +52,18 @@ class Partitioned(Generic[K]):
         if policy is None:
             policy = self._of_partition(call)
         keeper = policy.keeper
-        if isinstance(keeper, Keeper) and keeper.runtime is call.runtime:
+        if type(keeper) is Keeper and keeper.runtime is call.runtime:
             return keeper
         return keep(policy, call.runtime)
 
     def _of_partition(self, call: Call[Any]) -> K:
-        assert self._keyed is not None
+        keyed = self._keyed
+        assert keyed is not None
+        policy = keyed.known(call.partition)
+        if policy is not None:
+            return policy
         try:
-            return self._keyed.of(call.partition, call.runtime.now())
+            return keyed.of(call.partition, call.runtime.now())
         except TooManyPartitions as error:
             raise error.on(call) from None
 

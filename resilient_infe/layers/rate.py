@@ -8,6 +8,7 @@ lets retries through for free.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from ..aio import Keeper
@@ -15,14 +16,14 @@ from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
 from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
 from ..policies import bounds
-from ..policies.allowance import Allowance, AllowanceStatistics
+from ..policies.allowance import Allowance
 from ..policies.estimate import estimate_tokens
 from ..policies.gate import GateClosed
 from ..policies.keyed import Keyed
 from ..policies.rates import Change
-from ..policies.reservation import Reservation
+from ..policies.reservation import AllowanceStatistics, Reservation
 from ..policies.settlement import learn, settle
-from ..verdict import Kind, Usage
+from ..verdict import OK, SUCCESS, Usage
 from .partitioned import Partitioned
 from .rule import TokenCount
 
@@ -96,7 +97,7 @@ class RateLimiter:
             self._settle(call, keeper, reservation, unsent=False)
         else:
             self._learn(call, keeper, reservation)
-            call.hold.on_close(lambda usage: self._settle_stream(keeper, reservation, usage))
+            call.hold.on_close(partial(self._settle_stream, keeper, reservation))
         return result
 
     def resize(
@@ -134,24 +135,25 @@ class RateLimiter:
         tokens = 0.0
         if allowance.counts_tokens:
             if call.tokens is None:
-                call.tokens = self._estimate(call.payload if call.body is None else call.body)
+                call.tokens = self._estimate(call.payload if call.body is None else call.body())
             tokens = call.tokens
-        self._check_deadline(call, allowance, now)
+        if call.deadline is not None and allowance.held_up(now):
+            self._check_deadline(call, call.deadline, allowance, now)
         try:
             return allowance.reserve(now, tokens, call.place, again=call.tries > 1)
         except QueueFull as full:
             raise full.on(call) from None
 
-    def _check_deadline(self, call: Call[Any], allowance: Allowance, now: float) -> None:
-        if call.deadline is None:
-            return
+    def _check_deadline(
+        self, call: Call[Any], deadline: float, allowance: Allowance, now: float
+    ) -> None:
         # A retry does not queue at the end, so only the gate is certain to hold it up.
         again = call.tries > 1
         earliest = allowance.gate_until if again else allowance.not_before(now)
-        if earliest > call.deadline:
+        if earliest > deadline:
             raise DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
-                f"the earliest, and {max(0.0, call.deadline - now):.3g} s remain of its deadline",
+                f"the earliest, and {max(0.0, deadline - now):.3g} s remain of its deadline",
                 retry_after=earliest - now,
             ).on(call)
 
@@ -180,8 +182,13 @@ class RateLimiter:
     def _settle(
         self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation, *, unsent: bool
     ) -> None:
-        settle(keeper.policy, reservation, call.verdict, call.runtime.now(), unsent=unsent)
-        self._learn(call, keeper, reservation)
+        verdict = call.verdict
+        settle(keeper.policy, reservation, verdict, call.runtime.now(), unsent=unsent)
+        if verdict is OK:  # it tells nothing
+            if keeper.policy.waiting:
+                keeper.pump()
+        else:
+            self._learn(call, keeper, reservation)
 
     def _settle_stream(
         self, keeper: Keeper[Allowance], reservation: Reservation, usage: Usage | None
@@ -192,7 +199,7 @@ class RateLimiter:
 
     def _learn(self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation) -> None:
         verdict = call.verdict
-        if verdict is not None and (verdict.kind is not Kind.OK or verdict.limits):
+        if verdict is not None and (verdict.kind is not SUCCESS or verdict.limits):
             now = call.runtime.now()
             for news in learn(keeper.policy, reservation, verdict, now, self._max_hint):
                 if call.emit is not None:

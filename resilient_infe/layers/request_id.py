@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+from functools import partial
 from typing import Any, TypeVar
 
 from ..aio import is_cancellation
@@ -17,7 +18,7 @@ from ..call import Call, Handler
 from ..events import CallFinished, CallStarted, Emitter, Listener
 from ..log import LogListener
 from ..policies.classify import clean_id
-from ..verdict import Kind, Usage
+from ..verdict import SUCCESS, Kind, Usage
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -62,7 +63,7 @@ class RequestIdLogger:
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Name the call, call on, report."""
         if call.request_id is None or clean_id(call.request_id) is None:
-            call.request_id = make_id()
+            call.request_id = f"{_process}-{next(_counter):x}"
         emit = self._emitter(call)
         if emit is None:
             return await call_next(call)
@@ -75,15 +76,11 @@ class RequestIdLogger:
             self._finish(call, emit, error)
             raise
         if call.hold is None:
-            self._finish(call, emit, None)
+            verdict = call.verdict
+            if emit.routine or (verdict is not None and verdict.kind is not SUCCESS):
+                self._finish(call, emit, None)
         else:
-            handed_over = call.runtime.now()
-
-            def closed(usage: Usage | None) -> None:
-                call.sent_for += call.runtime.now() - handed_over
-                self._finish(call, emit, None, usage)
-
-            call.hold.on_close(closed)
+            call.hold.on_close(partial(self._finish_stream, call, emit, call.runtime.now()))
         return result
 
     def describe(self) -> str:
@@ -108,6 +105,12 @@ class RequestIdLogger:
         loud.routine = True
         return quiet, loud
 
+    def _finish_stream(
+        self, call: Call[Any], emit: Emitter, handed_over: float, usage: Usage | None
+    ) -> None:
+        call.sent_for += call.runtime.now() - handed_over
+        self._finish(call, emit, None, usage)
+
     def _finish(
         self,
         call: Call[Any],
@@ -116,7 +119,7 @@ class RequestIdLogger:
         usage: Usage | None = None,
     ) -> None:
         kind = outcome_of(call, error)
-        if kind is Kind.OK and not emit.routine:
+        if kind is SUCCESS and not emit.routine:
             return
         verdict = call.verdict
         if usage is None and verdict is not None:
@@ -143,4 +146,4 @@ def outcome_of(call: Call[Any], error: BaseException | None) -> Kind:
         return Kind.CANCELLED
     if call.verdict is not None:
         return call.verdict.kind
-    return Kind.OK if error is None else Kind.UNKNOWN
+    return SUCCESS if error is None else Kind.UNKNOWN

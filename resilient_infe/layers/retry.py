@@ -18,7 +18,7 @@ from ..policies import bounds
 from ..policies.backoff import ExponentialBackoff
 from ..policies.budget import RetryBudget
 from ..policies.schedule import KindRule, Progress, RetrySchedule, Stop
-from ..verdict import Kind, Verdict
+from ..verdict import SUCCESS, Kind, Verdict
 from .note import add_note
 
 P = TypeVar("P")
@@ -86,7 +86,8 @@ class Retry:
                 if not await self._again(call, progress, error):
                     raise
                 continue
-            if call.verdict is None or call.verdict.kind is Kind.OK:
+            verdict = call.verdict
+            if verdict is None or verdict.kind is SUCCESS:
                 return result
             progress = Progress() if progress is None else progress
             if not await self._again(call, progress, None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +30,7 @@ class Rule:
 
     def __init__(self, classify: Classify) -> None:
         """Check that it can be called."""
-        if not callable(classify):
-            raise ConfigurationError(f"classify is a function (result, error); got {classify!r}")
+        _check(classify, "classify is a function (result, error)")
         self._classify = classify
         self._reported = False
 
@@ -65,8 +65,7 @@ class TokenCount:
 
     def __init__(self, estimate: Callable[[Any], float]) -> None:
         """Check that it can be called."""
-        if not callable(estimate):
-            raise ConfigurationError(f"estimate is a function of the body; got {estimate!r}")
+        _check(estimate, "estimate is a function of the body")
         self._estimate = estimate
         self._reported = False
 
@@ -85,3 +84,12 @@ class TokenCount:
                 "the estimate function gave no number of tokens (told once)", exc_info=failure
             )
         return estimate_tokens(body)
+
+
+def _check(function: object, what: str) -> None:
+    if not callable(function):
+        raise ConfigurationError(f"{what}; got {function!r}")
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
+    ):
+        raise ConfigurationError(f"{what} that answers at once, not an async one")

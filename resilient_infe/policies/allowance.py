@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ..errors import ConfigurationError, QueueFull
 from ..verdict import Limit
@@ -20,35 +19,12 @@ from . import bounds
 from .gate import Gate, GateClosed
 from .queue import WaitQueue
 from .rates import Change, Rates, per_minute
-from .reservation import Reservation
+from .reservation import AllowanceStatistics, Reservation
+
+_FOREVER = math.inf
 
 LONGEST_BURST = 30.0
 """Seconds: half a minute, where half of the limit could come at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class AllowanceStatistics:
-    """A snapshot; None means that no limit is kept in that dimension.
-
-    Attributes:
-        requests_per_minute, tokens_per_minute: the limits that are kept.
-        requests_left, tokens_left: what could be sent at once; negative in debt.
-        waiting: reservations in the queue.
-        outstanding: reservations granted and not yet settled.
-        gate: seconds until the gate opens, 0 when open.
-        gate_reason: why it closed last.
-        slowed: the share of the rate that is used, 1 unless bare 429s slowed it.
-    """
-
-    requests_per_minute: float | None
-    tokens_per_minute: float | None
-    requests_left: float | None
-    tokens_left: float | None
-    waiting: int
-    outstanding: int
-    gate: float
-    gate_reason: str | None
-    slowed: float
 
 
 class Allowance:
@@ -153,12 +129,14 @@ class Allowance:
         Raises:
             QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
         """
-        queue = self._queue
-        tokens = tokens if 0 <= tokens < math.inf else 0.0
+        queue, rates = self._queue, self._rates
+        if not 0 <= tokens < _FOREVER:
+            tokens = 0.0
         reservation = Reservation(queue.youngest if place is None else place, tokens)
-        self._rates.recover(now)
-        if not queue.live and now >= self._ready_at(tokens):
-            self._grant(reservation, now)
+        if rates.slowed < 1.0:
+            rates.recover(now)
+        if not queue.live and now >= self._gate.until and rates.take_if_ready(tokens, now):
+            self._note_grant(reservation, now)
             return reservation
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
@@ -168,6 +146,13 @@ class Allowance:
         queue.push(reservation)
         self._queued_tokens += tokens
         return reservation
+
+    def held_up(self, now: float) -> bool:
+        """Whether one more call would have to wait for others, for the gate or for the rate."""
+        requests = self._rates.requests
+        if self._queue.live or now < self._gate.until:
+            return True
+        return requests is not None and not requests.fits(1.0, now)
 
     def not_before(self, now: float) -> float:
         """Return an instant before which one more call is certainly not granted, the queue first.
@@ -208,7 +193,11 @@ class Allowance:
             now: the instant.
             tokens: what it really cost, or None to leave it at the estimate.
         """
-        if self._close(reservation) and tokens is not None and 0 <= tokens < math.inf:
+        if reservation.closed or not reservation.granted:
+            return
+        reservation.closed = True
+        self._outstanding -= 1
+        if tokens is not None and tokens != reservation.tokens and 0 <= tokens < _FOREVER:
             self._correct_tokens(reservation, tokens - reservation.tokens, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
@@ -219,10 +208,13 @@ class Allowance:
             now: the instant.
             request: whether the request comes back too: only when it was never sent.
         """
-        if self._close(reservation):
-            self._correct_tokens(reservation, -reservation.tokens, now)
-            if request:
-                self._rates.give_request_back(reservation.granted_at, now)
+        if reservation.closed or not reservation.granted:
+            return
+        reservation.closed = True
+        self._outstanding -= 1
+        self._correct_tokens(reservation, -reservation.tokens, now)
+        if request:
+            self._rates.give_request_back(reservation.granted_at, now)
 
     def close_gate(self, reservation: Reservation, until: float, now: float, reason: str) -> bool:
         """Stop all senders until an instant, as the server asked; True if it closed by this.
@@ -314,6 +306,9 @@ class Allowance:
 
     def _grant(self, reservation: Reservation, now: float) -> None:
         self._rates.take(reservation.tokens, now)
+        self._note_grant(reservation, now)
+
+    def _note_grant(self, reservation: Reservation, now: float) -> None:
         self._granted += 1
         self._granted_tokens += reservation.tokens
         self._outstanding += 1
@@ -321,13 +316,6 @@ class Allowance:
         reservation.granted_at = now
         reservation.ordinal = self._granted
         reservation.total_tokens = self._granted_tokens
-
-    def _close(self, reservation: Reservation) -> bool:
-        if reservation.closed or not reservation.granted:
-            return False
-        reservation.closed = True
-        self._outstanding -= 1
-        return True
 
     def _correct_tokens(self, reservation: Reservation, extra: float, now: float) -> None:
         self._granted_tokens += extra

@@ -65,8 +65,13 @@ class Bucket:
 
     def ready_at(self, cost: float) -> float:
         """Return the instant from which `cost` fits."""
-        needed = max(0.0, min(cost, self.burst) - self.credit)
-        return self._full_at - (self.burst - needed) / self._refill
+        burst = self.burst
+        needed = (cost if cost < burst else burst) - self.credit
+        return self._full_at - (burst - needed if needed > 0.0 else burst) / self._refill
+
+    def fits(self, cost: float, now: float) -> bool:
+        """Whether `cost` fits now: what `ready_at` promises, told sooner where it is full."""
+        return now >= self._full_at or now >= self.ready_at(cost)
 
     def ready_behind(self, queued: float, cost: float, now: float) -> float:
         """Return the instant from which `cost` fits, once `queued` has been taken before it."""
@@ -77,10 +82,13 @@ class Bucket:
         """Take `cost` out, of the credit first, and into debt if need be."""
         if self._full_at <= now:
             self._full_at = self._last_full = now
-        cost = min(cost, LARGEST_COST)
-        used = min(self.credit, cost)
-        self.credit -= used
-        self._full_at += (cost - used) / self._refill
+        if cost > LARGEST_COST:
+            cost = LARGEST_COST
+        if self.credit:
+            used = min(self.credit, cost)
+            self.credit -= used
+            cost -= used
+        self._full_at += cost / self._refill
 
     def give_back(self, cost: float, taken_at: float) -> None:
         """Put back `cost` that was taken at an instant; the bucket never holds more than its burst.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..verdict import OK, Kind, Usage, Verdict
+from ..verdict import OK, SUCCESS, Kind, Usage, Verdict
 from .headers import header, limits, longest_reset, lowered, retry_after
 
 LONGEST_BODY = 64 * 1024
@@ -141,7 +141,7 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
         usage = usage_of(content)
         if usage is None and not stated and request_id is None and status == 200:
             return OK
-        return Verdict(Kind.OK, limits=stated, usage=usage, status=status, request_id=request_id)
+        return Verdict(SUCCESS, False, None, stated, usage, status, None, None, request_id)
     code, error_type = error_fields(content)
     row = _row(status, code, error_type)
     hint = retry_after(headers, wall)

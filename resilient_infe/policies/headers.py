@@ -41,13 +41,17 @@ class Lowered(dict[str, Any]):
     @classmethod
     def of(cls, pairs: Iterable[tuple[Any, Any]]) -> Lowered:
         """Return headers from pairs of a name and a value, text or bytes; repeated ones joined."""
-        made = cls()
-        for name, value in pairs:
-            key = (name.decode("latin-1") if isinstance(name, bytes) else str(name)).lower()
-            if isinstance(value, bytes):
-                value = value.decode("latin-1")  # noqa: PLW2901
-            made[key] = f"{made[key]}, {value}" if key in made else value
+        texts = [(str(_as_text(name)).lower(), _as_text(value)) for name, value in pairs]
+        made = cls(texts)
+        if len(made) < len(texts):
+            made.clear()
+            for name, value in texts:
+                made[name] = f"{made[name]}, {value}" if name in made else value
         return made
+
+
+def _as_text(value: Any) -> Any:
+    return value.decode("latin-1") if type(value) is bytes else value
 
 
 def lowered(headers: Any) -> Any:

@@ -35,10 +35,13 @@ class Keyed(Generic[K]):
     Raises:
         ConfigurationError: `max_keys` is below 1.
 
+    Attributes:
+        known: returns the policy of a key if there is one already, else None.
+
     State: shared by every layer that is given the object.
     """
 
-    __slots__ = ("_factory", "_policies", "max_keys")
+    __slots__ = ("_factory", "_policies", "known", "max_keys")
 
     def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
         """Start with no policy."""
@@ -49,6 +52,7 @@ class Keyed(Generic[K]):
             )
         self._factory = factory
         self._policies: dict[str | None, K] = {}
+        self.known = self._policies.get
         self.max_keys = max_keys
 
     def of(self, key: str | None, now: float) -> K:

@@ -23,7 +23,7 @@ class Ledger:
     State: inside the bucket that owns it.
     """
 
-    __slots__ = ("_slice", "_slices", "total", "window")
+    __slots__ = ("_end", "_slice", "_slices", "total", "window")
 
     def __init__(self, window: float) -> None:
         """Start empty."""
@@ -31,26 +31,26 @@ class Ledger:
         self.total = 0.0
         self._slice = window / SLICES
         self._slices: deque[list[float]] = deque()
+        self._end = -math.inf  # of the slice under way
 
     def add(self, cost: float, now: float) -> None:
         """Note a cost that is taken now."""
-        self._forget(now)
-        start = now // self._slice * self._slice
-        if self._slices and self._slices[-1][0] >= start:
-            self._slices[-1][1] += cost
-        else:
-            self._slices.append([start, cost])
+        if now >= self._end:
+            self._forget(now)
+            start = now // self._slice * self._slice
+            self._slices.append([start, 0.0])
+            self._end = start + self._slice
+        self._slices[-1][1] += cost
         self.total += cost
 
     def correct(self, cost: float, taken_at: float) -> None:
         """Add to a cost that was taken at an instant, or take off it; one long gone stays gone."""
-        start = taken_at // self._slice * self._slice
         for each in reversed(self._slices):
-            if each[0] <= start:
-                if each[0] == start:  # never below nothing: what is given back was taken here
-                    change = max(cost, -each[1])
-                    each[1] += change
-                    self.total += change
+            if each[0] <= taken_at:
+                # Never below nothing: what is given back was taken here.
+                change = cost if cost > -each[1] else -each[1]
+                each[1] += change
+                self.total += change
                 return
 
     def room_at(self, cost: float, limit: float) -> float:
@@ -72,6 +72,7 @@ class Ledger:
 
     def rebase(self, seconds: float) -> None:
         """Follow another clock: what was spent counts from the start of its slice on that clock."""
+        self._end += seconds
         for each in self._slices:
             each[0] += seconds
 
@@ -81,3 +82,4 @@ class Ledger:
             self.total -= self._slices.popleft()[1]
         if not self._slices:
             self.total = 0.0
+            self._end = -math.inf

@@ -122,6 +122,25 @@ class Rates:
             -math.inf if self.requests is None else self.requests.ready_behind(requests, 1.0, now)
         )
 
+    def take_if_ready(self, tokens: float, now: float) -> bool:
+        """Take one request of `tokens` if it fits now; the same instants as by `ready_at`."""
+        requests, spent = self.requests, self.tokens
+        if requests is not None and not requests.fits(1.0, now):
+            return False
+        if spent is not None:
+            if not spent.fits(tokens, now):
+                return False
+            room = self._ledger.room_at(
+                tokens if tokens < spent.burst else spent.burst, spent.limit
+            )
+            if now < room:
+                return False
+            spent.take(tokens, now)
+            self._ledger.add(tokens, now)
+        if requests is not None:
+            requests.take(1.0, now)
+        return True
+
     def take(self, tokens: float, now: float) -> None:
         """Take one request of `tokens`."""
         if self.requests is not None:

@@ -1,0 +1,57 @@
+"""Which part of an HTTP response is read inside the attempt, and what of it is judged.
+
+JSON answers and errors are read to their end before the attempt is over, so that its timeout, its
+retries and its verdict cover the body too. What is streamed, binary or large is handed over open.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..call import Call, Headers
+from .request import RequestBody
+
+LONGEST_ERROR = 64 * 1024
+"""Bytes of an error body that are read inside the attempt."""
+
+LONGEST_ANSWER = 4 * 1024 * 1024
+"""Bytes of an answer that are read inside the attempt; a larger one is handed over open."""
+
+
+def read_inside(call: Call[Any], status: int, headers: Headers) -> int:
+    """Return how many bytes of a body to read inside the attempt; 0 to hand it over open."""
+    if not 200 <= status < 300:
+        return LONGEST_ERROR
+    kind = headers.get("content-type") or ""
+    if kind == "application/json":
+        return LONGEST_ANSWER
+    kind = kind.partition(";")[0].strip().lower()
+    if kind == "application/json" or (kind.endswith("+json") and "stream" not in kind):
+        return LONGEST_ANSWER  # one value, and not a stream of them (x-ndjson, stream+json)
+    # Whoever asks a model does not want a page: a gateway or a captive portal answers.
+    return LONGEST_ANSWER if kind == "text/html" and asks_model(call) else 0
+
+
+def to_judge(call: Call[Any], status: int, raw: bytes) -> bytes | None:
+    """Return what the classifier looks at of a whole body, or None where anything is an answer.
+
+    Only who asks a model is promised an object. Other endpoints may well answer with a list.
+    """
+    if status >= 400 or raw[:1] == b"{" or asks_model(call):
+        return raw
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw  # cut off, whoever asked
+    return raw if isinstance(found, dict) else None
+
+
+def asks_model(call: Call[Any]) -> bool:
+    """Whether the request's body names a model."""
+    return isinstance(call.body, RequestBody) and bool(call.body.model())
+
+
+def asks_stream(call: Call[Any]) -> bool:
+    """Whether the request's body asks for a stream."""
+    return isinstance(call.body, RequestBody) and call.body.asks_stream()

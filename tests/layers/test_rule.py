@@ -1,0 +1,137 @@
+"""Functions of the user's own that layers ask: none turns an answer into a failure."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from resilient_infe import Kind, Verdict, errors
+from resilient_infe.layers.rule import Rule, TokenCount
+from resilient_infe.policies.classify import RETRYABLE
+from resilient_infe.policies.estimate import estimate_tokens
+
+BODY = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def raising(*_):
+    """Fail as a function with a bug does."""
+    raise ZeroDivisionError
+
+
+def test_a_verdict_is_taken_as_it_is():
+    """What the user says in full is not touched."""
+    verdict = Verdict(Kind.OVERLOADED, retryable=True, retry_after=7.0, advice="wait")
+    assert Rule(lambda *_: verdict)("result", None) is verdict
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_kind_is_made_a_verdict(kind):
+    """Just a kind is retryable as that kind usually is, and names the exception."""
+    rule = Rule(lambda *_: kind)
+    assert rule("result", None) == Verdict(kind, retryable=kind in RETRYABLE)
+    assert rule(None, KeyError("secret")) == Verdict(
+        kind, retryable=kind in RETRYABLE, error="KeyError"
+    )
+
+
+def test_the_rule_is_given_the_result_or_the_error():
+    """One of the two is None, and falsy results are results."""
+    given = []
+    rule = Rule(lambda *each: given.append(each))
+    error = KeyError()
+    rule(0, None)
+    rule(None, error)
+    assert given == [(0, None), (None, error)]
+
+
+@pytest.mark.parametrize("answer", [None, True, 0, "ok", "overloaded", Kind, Verdict, object()])
+def test_anything_else_is_the_usual_reading(answer):
+    """What is no verdict and no kind says nothing; a kind's bare name is no kind."""
+    assert Rule(lambda *_: answer)("result", None) is None
+
+
+def test_a_rule_that_raises_is_told_of_once(caplog):
+    """A rule with a bug says nothing, and that is logged once with its traceback."""
+    rule = Rule(raising)
+    for _ in range(3):
+        assert rule("result", None) is None
+    [record] = caplog.records
+    assert (record.levelname, record.exc_info[0]) == ("ERROR", ZeroDivisionError)
+    assert "told once" in record.message
+
+
+def test_a_rule_that_stops_the_program_stops_it():
+    """An interrupt inside a rule is no bug of the rule's."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Rule(interrupted)("result", None)
+
+
+@pytest.mark.parametrize("function", [None, "busy", 5, Kind.OK])
+def test_what_cannot_be_called_is_told(function):
+    """A rule or a counter that is no function is told when it is given."""
+    with pytest.raises(errors.ConfigurationError, match="classify is a function"):
+        Rule(function)
+    with pytest.raises(errors.ConfigurationError, match="estimate is a function"):
+        TokenCount(function)
+
+
+@pytest.mark.parametrize("function", ["async def", "object"])
+def test_a_rule_that_is_async_is_told(function):
+    """A rule decides at once: one that has to be awaited could only be ignored."""
+
+    async def classify(*_):
+        return Kind.OK
+
+    class Classify:
+        async def __call__(self, *_):
+            return Kind.OK
+
+    wrong = classify if function == "async def" else Classify()
+    with pytest.raises(errors.ConfigurationError, match="async"):
+        Rule(wrong)
+    with pytest.raises(errors.ConfigurationError, match="async"):
+        TokenCount(wrong)
+
+
+@pytest.mark.parametrize("count", [0, 1, 17, 2.5, 10**9])
+def test_a_count_is_taken(count):
+    """Any number of tokens from 0 is taken, as a float."""
+    counted = TokenCount(lambda _: count)(BODY)
+    assert (counted, type(counted)) == (count, float)
+
+
+@pytest.mark.parametrize("count", [None, True, -1, math.nan, math.inf, -math.inf, "17", [17], 1j])
+def test_no_count_is_the_usual_estimate(count, caplog):
+    """What is no number of tokens is told once; the usual estimate is taken."""
+    counter = TokenCount(lambda _: count)
+    for _ in range(3):
+        assert counter(BODY) == estimate_tokens(BODY)
+    [record] = caplog.records
+    assert "told once" in record.message
+
+
+def test_a_counter_that_raises_is_told_of_once(caplog):
+    """A counter with a bug loses no call."""
+    counter = TokenCount(raising)
+    for _ in range(3):
+        assert counter(BODY) == estimate_tokens(BODY)
+    [record] = caplog.records
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_a_counter_is_given_the_body_itself():
+    """The body is handed over as it is."""
+    given = []
+    TokenCount(lambda body: given.append(body) or 1)(BODY)
+    assert given[0] is BODY
+
+
+@pytest.mark.parametrize("body", [None, [], "text", {}, {"messages": None}, {"messages": 5}])
+def test_the_usual_estimate_of_anything(body):
+    """Whatever a body is, falling back gives a number."""
+    assert TokenCount(raising)(body) >= 0
