@@ -9,7 +9,7 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-clients $(CLIENT_TESTS) lint types check lock clean
+.PHONY: demo test test-clients $(CLIENT_TESTS) bench-clients lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
 	$(DEMO)/bin/python -m resilient_infe demo
@@ -21,6 +21,9 @@ test-clients: $(CLIENT_TESTS)  ## openai 2 and the pages of docs/howto, one envi
 
 $(CLIENT_TESTS): test-client-%: .venv-client-%-$(VERSION)/ready
 	.venv-client-$*-$(VERSION)/bin/python -m pytest tests/clients/test_$*.py
+
+bench-clients: $(DEV)/ready  ## what wrapping costs each client, in CPU time per call
+	$(DEV)/bin/python benchmarks/clients.py
 
 lint: $(DEV)/ready
 	$(DEV)/bin/ruff format --check --quiet .

@@ -34,7 +34,7 @@ from .policies.circuit import CircuitStatistics
 from .policies.queue import Waiter
 from .policies.reservation import AllowanceStatistics
 from .policies.slots import SlotsStatistics
-from .verdict import OK, SUCCESS, Kind, Usage
+from .verdict import Kind, Usage
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -295,7 +295,9 @@ class Stack:
         self._in_flight -= 1
         self._calls += 1
         self._attempts += call.sends
-        kind = SUCCESS if error is None and call.verdict is OK else outcome_of(call, error)
+        verdict = call.verdict
+        plain = error is None and verdict is not None
+        kind = verdict.kind if plain else outcome_of(call, error)  # type: ignore[union-attr]
         self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
         if self._drained and not self._in_flight:
             waiters, self._drained = self._drained, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import re
 from pathlib import Path
@@ -57,11 +58,28 @@ def test_the_readmes_first_example_runs():
     assert all(answer.startswith("word") for answer in answers)
 
 
+@pytest.mark.network
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_readmes_second_example_runs():
+    """The reference's own snippet with one line added answers, at the stand-in's address."""
+
+    async def main():
+        async with InfeServer(InfeModel(latency=0.0)).running() as url:
+            code = blocks(ROOT / "README.md")[1].replace("https://api.infe.io/v1", url)
+            space = {"__name__": "example"}
+            exec(compile(code, "README.md", "exec"), space)
+            return await space["ask"]("sk-test")
+
+    assert asyncio.run(main()).startswith("word")
+    gc.collect()  # the snippet leaves its client open, as the reference does
+
+
 def test_the_readmes_stack_prints_what_it_says():
-    """The README shows the real output of its second example."""
+    """The README shows the real output of its third example."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
-        exec(compile(blocks(ROOT / "README.md")[1], "README.md", "exec"), {"__name__": "example"})
+        exec(compile(blocks(ROOT / "README.md")[2], "README.md", "exec"), {"__name__": "example"})
     assert shown.getvalue() in blocks(ROOT / "README.md", "text")
 
 

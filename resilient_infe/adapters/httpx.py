@@ -8,11 +8,11 @@ methods only; the library that a response belongs to is found from the response 
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 from collections.abc import AsyncIterator
-from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ..call import Call, Reply
 from ..errors import AttemptTimedOut, DeadlineExceeded, Refused
@@ -23,7 +23,7 @@ from ..stack import Stack
 from ..verdict import Kind
 from .answer import asks_stream, read_inside, to_judge
 from .held import close, held_stream_class
-from .request import NestedRetries, describe
+from .request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetries, describe
 from .watch import StreamWatch
 
 LONGEST_DECODED = 64 * 1024 * 1024
@@ -36,7 +36,14 @@ SDK_HEADER = "x-stainless-lang"
 """Sent by SDKs (OpenAI's, Anthropic's) that know their own errors and timeouts only."""
 
 
-class ResilientTransport:
+if TYPE_CHECKING:
+    # What either library takes for a transport of its own; its methods are all it has to have.
+    Transport: TypeAlias = Any
+else:
+    Transport = object
+
+
+class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     """An httpx transport with a stack around it, for ``AsyncClient(transport=...)``.
 
     It works for httpx and httpx2. The real last response comes back, readable; one that failed has
@@ -76,7 +83,7 @@ class ResilientTransport:
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
         call: Call[Any] = Call(request)
-        headers, url = Lowered.of(request.headers.raw), request.url
+        headers, url = Lowered.of(filter(_tells, request.headers.raw)), request.url
         content = _content_of(request)
         call.replayable = content is not None
         describe(call, url.netloc.decode("ascii"), url.raw_path.decode("ascii"), headers, content)
@@ -116,13 +123,13 @@ class ResilientTransport:
         if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
             call.reply = Reply(status, headers, response.content)
             return response
-        library, inner = _library(response), response.stream
+        library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
         most = read_inside(call, status, headers)
         try:
             whole = most > 0 and await _read(body, parts, most)
         except BaseException:  # not every transport closes what broke
-            call.runtime.spawn(partial(close, body, inner))
+            call.runtime.spawn(functools.partial(close, body, inner))
             raise
         if whole:
             await inner.aclose()
@@ -139,7 +146,7 @@ class ResilientTransport:
         watch = StreamWatch(kind, encoding, expected=asks_stream(call))
         response.stream = held_stream_class(library)(library, inner, body, call, watch, parts)
         if most and call.hold is not None:  # another attempt gives this one's connection back
-            call.hold.on_close(lambda _: call.runtime.spawn(partial(close, body, inner)))
+            call.hold.on_close(lambda _: call.runtime.spawn(functools.partial(close, body, inner)))
         return response
 
 
@@ -161,13 +168,24 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
     return wrapped
 
 
-def _library(subject: Any) -> Any:
-    """Return the library of a request or response; its class may be derived from the library's."""
-    for cls in type(subject).__mro__:
-        library = sys.modules.get(cls.__module__.partition(".")[0])
+def _tells(header: tuple[bytes, bytes]) -> bool:
+    """Whether a request's header says anything to us; an SDK sends twenty."""
+    return header[0].lower() in _TELLING
+
+
+_TELLING = frozenset(
+    name.encode("ascii") for name in (*KEY_HEADERS, SDK_HEADER, RETRY_COUNT_HEADER)
+)
+
+
+@functools.cache
+def _library(cls: type) -> Any:
+    """Return the library of a request's or response's class, which may be derived from its own."""
+    for base in cls.__mro__:
+        library = sys.modules.get(base.__module__.partition(".")[0])
         if hasattr(library, "AsyncByteStream"):
             return library
-    raise TypeError(f"{type(subject).__qualname__} is neither of httpx nor of httpx2")
+    raise TypeError(f"{cls.__qualname__} is neither of httpx nor of httpx2")
 
 
 def _content_of(request: Any) -> bytes | None:
@@ -222,7 +240,7 @@ def _annotate(response: Any, call: Call[Any]) -> None:
 def _refusal(call: Call[Any], error: Exception) -> Any:
     """Return what an SDK understands: a timeout, or a 503 that asks not to be retried."""
     request = call.payload
-    library = _library(request)
+    library = _library(request.__class__)
     if isinstance(error, DeadlineExceeded | AttemptTimedOut):
         raise library.ReadTimeout(str(error), request=request) from error
     hint = getattr(error, "retry_after", None)

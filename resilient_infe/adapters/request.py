@@ -29,6 +29,9 @@ KEY_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 _MODEL = re.compile(r'"model"\s*:\s*"([^"\\]*)"')
 """The one way in which nearly every body names its model."""
 
+RETRY_COUNT_HEADER = "x-stainless-retry-count"
+"""In which SDKs made by Stainless (OpenAI's, Anthropic's and others) number their attempts."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]")
 """What a model's name may not bring into a partition, which is logged."""
 
@@ -147,10 +150,7 @@ def key_hash(key: str) -> str:
 
 
 class NestedRetries:
-    """Warns, once, that a client retries above the stack.
-
-    SDKs made by Stainless (OpenAI, Anthropic and others) number their attempts in a header.
-    """
+    """Warns, once, that a client retries above the stack."""
 
     def __init__(self) -> None:
         """Nothing was told yet."""
@@ -158,7 +158,7 @@ class NestedRetries:
 
     def look(self, headers: Headers) -> None:
         """Warn if the request is a retry of the SDK's own."""
-        if not self._told and (headers.get("x-stainless-retry-count") or "0") != "0":
+        if not self._told and (headers.get(RETRY_COUNT_HEADER) or "0") != "0":
             self._told = True
             warn_of_nested_retries(
                 "the SDK retries above the stack, so their attempts multiply: set max_retries=0 on "

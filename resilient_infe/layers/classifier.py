@@ -54,9 +54,11 @@ class ErrorClassifier:
             raise
         if call.verdict is None:
             call.verdict = self._of_result(call, result)
-        emit = call.emit
-        if call.verdict is not OK or (emit is not None and emit.routine):
+        verdict, emit = call.verdict, call.emit
+        if verdict.kind is not SUCCESS or (emit is not None and emit.routine):
             self._note(call, started)
+        elif verdict.request_id is not None:
+            call.server_request_ids += (verdict.request_id,)
         return result
 
     def describe(self) -> str:

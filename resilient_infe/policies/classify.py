@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -168,6 +167,9 @@ def decoded(body: Any, most: int = LONGEST_BODY) -> Any:
     if len(body) > most:
         return None
     try:
+        # Most are UTF-8; json.loads finds the others out, at some cost.
+        if type(body) is bytes and body[:1] == b"{" and body[1:2] != b"\0":
+            return json.loads(body.decode("utf-8", "surrogatepass"))
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
@@ -195,8 +197,9 @@ def usage_of(content: Any) -> Usage | None:
         if usage is None:
             return None
         field = usage.get if isinstance(usage, dict) else partial(getattr, usage)
-        prompt = _either(field, "prompt_tokens", "input_tokens")
-        completion = _either(field, "completion_tokens", "output_tokens")
+        prompt, completion = field("prompt_tokens", None), field("completion_tokens", None)
+        prompt = _count(field("input_tokens", None) if prompt is None else prompt)
+        completion = _count(field("output_tokens", None) if completion is None else completion)
         total = _count(field("total_tokens", None))
     except Exception:  # a foreign object's properties may raise anything
         return None
@@ -204,11 +207,6 @@ def usage_of(content: Any) -> Usage | None:
         return None
     prompt, completion = prompt or 0, completion or 0
     return Usage(prompt, completion, prompt + completion if total is None else total)
-
-
-def _either(field: Callable[[str, Any], Any], name: str, other: str) -> int | None:
-    value = field(name, None)
-    return _count(field(other, None) if value is None else value)
 
 
 def classify_exception(error: BaseException) -> Verdict:
@@ -301,8 +299,7 @@ def _is_an_answer(status: int, body: Any, content: Any) -> bool:
 
 
 def _count(value: Any) -> int | None:
-    honest = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12
-    return value if honest else None
+    return value if type(value) is int and 0 <= value < 10**12 else None  # a bool is none
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -8,7 +8,7 @@ given to `RateLimiter` or a preset as ``estimate=``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -50,7 +50,7 @@ def estimate_tokens(payload: Any) -> float:
     if not characters:
         return max(map(estimate_tokens, _dicts_in(payload)), default=0.0)
     # A bare text as the input is embedded, which has no output; a conversation is answered.
-    expected = 0.0 if _is_embedding(payload) else EXPECTED_OUTPUT
+    expected = 0.0 if "input" in payload and _is_embedding(payload) else EXPECTED_OUTPUT
     for name in BOUNDS:
         bound = payload.get(name)
         if isinstance(bound, int) and 0 < bound < LARGEST_BOUND:
@@ -85,11 +85,16 @@ def _characters(value: Any, depth: int) -> int:
         return IMAGE_CHARACTERS if value.startswith("data:") else len(value)
     if not depth:
         return 0
-    total = 0
     if isinstance(value, dict):
-        for item in value.values():
-            total += _characters(item, depth - 1)
+        items: Iterable[Any] = value.values()
     elif isinstance(value, list | tuple):
-        for item in value:
+        items = value
+    else:
+        return 0
+    total = 0
+    for item in items:
+        if type(item) is str and item[:5] != "data:":
+            total += len(item)
+        else:
             total += _characters(item, depth - 1)
     return total

@@ -142,7 +142,8 @@ def duration(value: object) -> float | None:
 
 def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects."""
-    headers = lowered(headers)
+    if type(headers) is not Lowered:
+        headers = lowered(headers)
     if type(headers) is Lowered and "ratelimit" not in "\n".join(headers):
         return ()  # the usual case, told by one look
     found = [*_openai(headers), *_anthropic(headers, wall), *_structured(headers)]

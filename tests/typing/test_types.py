@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, assert_type
 
+import aiohttp
+import httpx
+import openai
+
 from resilient_infe import (
     Call,
     ConcurrencyLimiter,
@@ -12,14 +16,17 @@ from resilient_infe import (
     Handler,
     InfeTransport,
     Keyed,
+    Kind,
     Layer,
     RateLimiter,
+    ResilientTransport,
     Retry,
     Send,
     Slots,
     Stack,
     Verdict,
     presets,
+    stack_middleware,
     wrap,
 )
 from resilient_infe.adapters.stream import InfeStream
@@ -76,6 +83,31 @@ async def check_wrap_keeps_types() -> None:
     resilient = wrap(ask, presets.service())
     assert_type(await resilient("hi", loud=True), int)
     await resilient(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def check_wrap_keeps_clients(
+    sdk: openai.AsyncOpenAI, client: httpx.AsyncClient, session: aiohttp.ClientSession
+) -> None:
+    """A client comes back as what it was, and the parts fit where their clients take them."""
+    stack = presets.service(estimate=lambda body: len(str(body)) / 3)
+    assert_type(wrap(sdk, stack), openai.AsyncOpenAI)
+    assert_type(wrap(client, stack), httpx.AsyncClient)
+    assert_type(wrap(session, stack), aiohttp.ClientSession)
+    aiohttp.ClientSession(middlewares=(stack_middleware(stack),))
+    httpx.AsyncClient(transport=ResilientTransport(httpx.AsyncHTTPTransport(), stack))
+
+
+async def check_classify() -> None:
+    """A rule may return a verdict, a kind or nothing."""
+
+    async def ask(prompt: str) -> int:
+        return len(prompt)
+
+    def classify(result: Any, error: BaseException | None) -> Kind | None:
+        return Kind.OVERLOADED if isinstance(error, OSError) else None
+
+    assert_type(await wrap(ask, presets.service(), classify=classify)("hi"), int)
+    wrap(ask, presets.service(), classify="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def check_layers() -> None:
