@@ -1,14 +1,49 @@
-"""A stack in words: what each layer does, the worst case, and what fits the deadline."""
+"""What a stack tells: in words, layer by layer with the worst case; in figures, what goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.retry import Retry
 from .layers.timeout import AttemptTimeout
+from .policies.budget import RetryBudgetStatistics
+from .policies.circuit import CircuitStatistics
+from .policies.reservation import AllowanceStatistics
+from .policies.slots import SlotsStatistics
+from .verdict import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class StackStatistics:
+    """A snapshot of a stack. Mappings are by partition; a policy for all has the partition None.
+
+    Attributes:
+        in_flight: calls that entered and have not ended, open streams included.
+        waiting: of those, the ones that wait for a slot or for the rate limit.
+        calls: calls that ended.
+        attempts: attempts that were sent for them.
+        outcomes: how the calls ended, by kind.
+        slots: limit, held and waiting.
+        allowances: limits, what is left, the queue and the gate.
+        circuits: states and counts.
+        budget: the retry budget, or None.
+        draining: whether new calls are refused.
+    """
+
+    in_flight: int
+    waiting: int
+    calls: int
+    attempts: int
+    outcomes: Mapping[Kind, int]
+    slots: Mapping[str | None, SlotsStatistics]
+    allowances: Mapping[str | None, AllowanceStatistics]
+    circuits: Mapping[str | None, CircuitStatistics]
+    budget: RetryBudgetStatistics | None
+    draining: bool
 
 
 def describe(layers: Sequence[Any]) -> str:

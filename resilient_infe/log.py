@@ -66,9 +66,11 @@ class LogListener:
 
     def enabled(self, level: int) -> bool:
         """Whether a level is on; a logger that cannot tell takes everything."""
-        if self._ask is None:
-            self._ask = _asker(self._bound())
-        return self._ask(level)
+        logger = self._bound()
+        if self._ask is not None:
+            return self._ask(level)
+        ask = getattr(logger, "is_enabled_for", None)
+        return True if ask is None else bool(ask(level))
 
     def __call__(self, event: Event) -> None:
         """Write one line."""
@@ -79,6 +81,9 @@ class LogListener:
     def _bound(self) -> Any:
         if self._logger is None:
             self._logger = _default_logger()
+            if not structlog.is_configured():
+                # What structlog's own answer ends at, at a third of the cost.
+                self._ask = logging.getLogger(LOGGER_NAME).isEnabledFor
         return self._logger
 
 
@@ -88,18 +93,6 @@ def level_of(event: Event) -> int:
         quiet = event.kind in (Kind.OK, Kind.CANCELLED)  # whoever cancels a call knows that he did
         return logging.DEBUG if quiet else logging.WARNING
     return LEVELS.get(type(event), logging.DEBUG)
-
-
-def _asker(logger: Any) -> Callable[[int], bool]:
-    """Return what tells whether a level is on, asked anew each time, as levels may change."""
-    inner = getattr(logger, "_logger", None)
-    if isinstance(inner, logging.Logger):
-        return inner.isEnabledFor  # what structlog's own answer ends at, at a third of the cost
-    return getattr(logger, "is_enabled_for", None) or _always
-
-
-def _always(_: int) -> bool:
-    return True
 
 
 def _default_logger() -> Any:

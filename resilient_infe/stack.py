@@ -12,13 +12,12 @@ import itertools
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from . import aio
 from .call import Call, Handler, Layer
-from .describe import describe
+from .describe import StackStatistics, describe
 from .errors import ConfigurationError, Draining, NestedStackWarning
 from .events import Emitter, Listener
 from .layers.breaker import CircuitBreaker
@@ -43,35 +42,6 @@ _ages = itertools.count(1)
 """Ages of calls: one count for all loops, since a policy may serve one loop after another."""
 
 _inside: ContextVar[Stack | None] = ContextVar("resilient_infe.stack", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class StackStatistics:
-    """A snapshot of a stack. Mappings are by partition; a policy for all has the partition None.
-
-    Attributes:
-        in_flight: calls that entered and have not ended, open streams included.
-        waiting: of those, the ones that wait for a slot or for the rate limit.
-        calls: calls that ended.
-        attempts: attempts that were sent for them.
-        outcomes: how the calls ended, by kind.
-        slots: limit, held and waiting.
-        allowances: limits, what is left, the queue and the gate.
-        circuits: states and counts.
-        budget: the retry budget, or None.
-        draining: whether new calls are refused.
-    """
-
-    in_flight: int
-    waiting: int
-    calls: int
-    attempts: int
-    outcomes: Mapping[Kind, int]
-    slots: Mapping[str | None, SlotsStatistics]
-    allowances: Mapping[str | None, AllowanceStatistics]
-    circuits: Mapping[str | None, CircuitStatistics]
-    budget: RetryBudgetStatistics | None
-    draining: bool
 
 
 class Send(Generic[P, R]):
@@ -144,15 +114,7 @@ class Stack:
             layers = (RequestIdLogger(log=False), *layers)  # events need ids
         self.layers = layers
         for layer in layers:
-            if isinstance(layer, Stack):
-                raise ConfigurationError(
-                    "a Stack is no layer: give its layers, Stack(*a.layers, ...)"
-                )
-            if inspect.isclass(layer) or not callable(layer):
-                raise ConfigurationError(
-                    f"{layer!r} is not a layer: give an instance, or an async def layer(call, "
-                    f"call_next)"
-                )
+            _check_layer(layer)
         if strict:
             check_order(layers)
         self._emitter = Emitter(self.listeners) if self.listeners else None
@@ -183,10 +145,8 @@ class Stack:
         if not callable(transport):
             raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
 
-        def send(call: Call[P]) -> Coroutine[Any, Any, R]:
-            return transport(call.payload)  # type: ignore[return-value]  # it is only awaited
-
-        return Send(self, self._link(send))
+        awaited = transport if inspect.iscoroutinefunction(transport) else _awaiting(transport)
+        return Send(self, self._link(lambda call: awaited(call.payload)))
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
         """Return `inner`, which takes the `Call` itself, with the layers around it."""
@@ -329,12 +289,30 @@ class Stack:
         )
 
 
+def _check_layer(layer: object) -> None:
+    if isinstance(layer, Stack):
+        raise ConfigurationError("a Stack is no layer: give its layers, Stack(*a.layers, ...)")
+    if inspect.isclass(layer) or not callable(layer):
+        raise ConfigurationError(
+            f"{layer!r} is not a layer: give an instance, or an async def layer(call, call_next)"
+        )
+
+
 def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
     with contextlib.suppress(TypeError):
         found = tuple(listeners)
         if all(callable(listener) for listener in found):
             return found
     raise ConfigurationError("listeners is a list of callables that take an event")
+
+
+def _awaiting(transport: Callable[[P], Awaitable[R]]) -> Callable[[P], Coroutine[Any, Any, R]]:
+    """Return a transport as an async function: a future, say, could not be run as a task."""
+
+    async def awaiting(payload: P) -> R:
+        return await transport(payload)
+
+    return awaiting
 
 
 def _linked(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[Any, Any]:

@@ -17,7 +17,7 @@ import httpx2
 import openai
 import pytest
 from askers import BEARER, sdk
-from loopback import ASK, USAGE, Asked, head
+from loopback import ASK, FAILURE, USAGE, Asked, head
 
 from resilient_infe import Stack, wrap
 from resilient_infe.adapters.sse import SSEDecoder
@@ -67,7 +67,8 @@ async def stream_server(asked: Asked, writer: asyncio.StreamWriter) -> None:
     packer = zlib.compressobj(wbits=31) if "gzip" in plan else None
     coding = {"content_encoding": "gzip"} if packer else {}
     writer.write(head(200, transfer_encoding="chunked", **coding))
-    for part in WHOLE if "whole" in plan else WHOLE[:3]:
+    parts = [word(0), event(FAILURE), event("[DONE]")] if "error" in plan else WHOLE
+    for part in parts if "whole" in plan or "error" in plan else WHOLE[:3]:
         if packer:
             part = packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH)  # noqa: PLW2901
         writer.write(b"%x\r\n%b\r\n" % (len(part), part))
@@ -148,7 +149,7 @@ async def _decoded(parts: AsyncIterator[bytes], _kept: Any = None) -> AsyncItera
     decoder = SSEDecoder()
     async for part in parts:
         for data in decoder.feed(part):
-            choices = [] if data == "[DONE]" else json.loads(data)["choices"]
+            choices = [] if data == "[DONE]" else json.loads(data).get("choices", ())
             for choice in choices:
                 if "content" in choice["delta"]:
                     yield choice["delta"]["content"]

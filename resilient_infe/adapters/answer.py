@@ -36,15 +36,21 @@ def read_inside(call: Call[Any], status: int, headers: Headers) -> int:
 def to_judge(call: Call[Any], status: int, raw: bytes) -> bytes | None:
     """Return what the classifier looks at of a whole body, or None where anything is an answer.
 
-    Only who asks a model is promised an object. Other endpoints may well answer with a list.
+    Only who asks a model is promised an object. Other endpoints may well answer with a list, with
+    nothing, or with a word that they call an error.
     """
-    if status >= 400 or raw[:1] == b"{" or asks_model(call):
+    if status >= 400 or asks_model(call):
         return raw
     try:
-        found = json.loads(raw)
+        found = json.loads(raw or b"null")
     except (ValueError, RecursionError):
         return raw  # cut off, whoever asked
-    return raw if isinstance(found, dict) else None
+    return raw if isinstance(found, dict) and not isinstance(found.get("error"), str) else None
+
+
+def is_redirect(status: int) -> bool:
+    """Whether a response sends the client elsewhere, or says that it knows: that is an answer."""
+    return 300 <= status < 400
 
 
 def asks_model(call: Call[Any]) -> bool:

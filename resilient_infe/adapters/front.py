@@ -56,7 +56,8 @@ def _client(found: Any, stack: Stack) -> Any:
     """Return a client wrapped, or None for what is none; known by name, so nothing is imported."""
     lineage = type(found).__mro__
     families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in lineage}
-    if "AsyncAPIClient" in {name for _, name in families}:
+    made_alike = "AsyncAPIClient" in {name for _, name in families}
+    if made_alike and hasattr(found, "_client") and hasattr(found, "with_options"):
         return resilient_openai(found, stack)
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
         return resilient_client(found, stack)

@@ -20,8 +20,8 @@ from ..layers.note import note
 from ..policies import bounds
 from ..policies.headers import Lowered
 from ..stack import Stack
-from ..verdict import Kind
-from .answer import asks_stream, read_inside, to_judge
+from ..verdict import OK, Kind
+from .answer import asks_stream, is_redirect, read_inside, to_judge
 from .held import close, held_stream_class
 from .request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetries, describe
 from .watch import StreamWatch
@@ -55,7 +55,8 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         stack: the layers.
         refuse_with_response: whether a refusal of the stack becomes a 503 that asks not to be
             retried (and a deadline the library's own read timeout), for SDKs that would wrap or
-            retry an exception they do not know; None for the requests that such SDKs mark.
+            retry an exception they do not know, and a success without a usable body a 502; None
+            for the requests that such SDKs mark.
         owner: kept alive as long as this transport is.
 
     Raises:
@@ -83,19 +84,20 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
         call: Call[Any] = Call(request)
-        headers, url = Lowered.of(filter(_tells, request.headers.raw)), request.url
+        headers, url = _telling(request.headers.raw), request.url
         content = _content_of(request)
-        call.replayable = content is not None
+        call.replayable = content is not None or _is_multipart(request.stream)
         describe(call, url.netloc.decode("ascii"), url.raw_path.decode("ascii"), headers, content)
         self._nested.look(headers)
         try:
             response = await self._handler(call)
         except (Refused, AttemptTimedOut) as error:
-            typed = self._refuse_with_response
-            if not (SDK_HEADER in headers if typed is None else typed):
+            if not self._typed(headers):
                 raise
             return _refusal(call, error)
         if call.verdict is not None and call.verdict.kind is not Kind.OK:
+            if response.status_code < 300 and call.hold is None and self._typed(headers):
+                return _malformed(call, response)
             _annotate(response, call)
         return response
 
@@ -117,11 +119,19 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         """Close the inner transport."""
         await self.inner.__aexit__(kind, error, traceback)
 
+    def _typed(self, headers: Lowered) -> bool:
+        """Whether whoever asks knows its own errors only."""
+        typed = self._refuse_with_response
+        return SDK_HEADER in headers if typed is None else typed
+
     async def _send(self, call: Call[Any]) -> Any:
         response = await self.inner.handle_async_request(call.payload)
-        status, headers = response.status_code, Lowered.of(response.headers.raw)
+        status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
+        call.verdict = OK if is_redirect(status) else None
         if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
-            call.reply = Reply(status, headers, response.content)
+            judged = read_inside(call, status, headers) and call.payload.method != "HEAD"
+            raw = to_judge(call, status, response.content) if judged else None
+            call.reply = Reply(status, headers, raw)
             return response
         library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
@@ -158,8 +168,7 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
     private names are used here and nowhere else.
     """
     wrapped = copy.copy(client)
-    # An SDK's client closes its pool when it is collected; the pool is the original's to close.
-    wrapped.__class__ = next(cls for cls in type(client).__mro__ if not hasattr(cls, "__del__"))
+    wrapped.__class__ = _quiet_class(client.__class__)
     wrapped._transport = ResilientTransport(client._transport, stack, owner=client, **options)  # noqa: SLF001
     wrapped._mounts = {  # noqa: SLF001
         pattern: None if each is None else ResilientTransport(each, stack, owner=client, **options)
@@ -168,14 +177,24 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
     return wrapped
 
 
-def _tells(header: tuple[bytes, bytes]) -> bool:
-    """Whether a request's header says anything to us; an SDK sends twenty."""
-    return header[0].lower() in _TELLING
+@functools.cache
+def _quiet_class(cls: Any) -> Any:
+    """Return the class of a copy: an SDK's client closes its pool when it is collected.
+
+    The pool is the original's to close.
+    """
+    closes = hasattr(cls, "__del__")
+    return type(cls.__name__, (cls,), {"__del__": lambda _: None}) if closes else cls
 
 
 _TELLING = frozenset(
     name.encode("ascii") for name in (*KEY_HEADERS, SDK_HEADER, RETRY_COUNT_HEADER)
 )
+
+
+def _telling(raw: list[tuple[bytes, bytes]]) -> Lowered:
+    """Return the few of a request's headers that say anything to us; an SDK sends twenty."""
+    return Lowered.of_raw([pair for pair in raw if pair[0].lower() in _TELLING])
 
 
 @functools.cache
@@ -193,8 +212,23 @@ def _content_of(request: Any) -> bytes | None:
     try:
         content = request.content
     except Exception:  # RequestNotRead: each library has its own
-        return None
+        if not isinstance(request.stream, _library(request.__class__).ByteStream):
+            return None
+        content = request.read()  # a redirected request has its bytes in the stream alone
     return content if isinstance(content, bytes) else None
+
+
+def _is_multipart(stream: Any) -> bool:
+    """Whether a body is a form whose files httpx can rewind, so that it can be sent again."""
+    files = [getattr(field, "file", b"") for field in getattr(stream, "fields", ())]
+    return bool(files) and all(isinstance(f, bytes | str) or _can_seek(f) for f in files)
+
+
+def _can_seek(file: Any) -> bool:
+    try:
+        return bool(file.seekable())
+    except Exception:  # an object of the caller's own
+        return False
 
 
 async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bool:
@@ -244,8 +278,29 @@ def _refusal(call: Call[Any], error: Exception) -> Any:
     if isinstance(error, DeadlineExceeded | AttemptTimedOut):
         raise library.ReadTimeout(str(error), request=request) from error
     hint = getattr(error, "retry_after", None)
-    headers = {"x-should-retry": "false"} | ({"retry-after": f"{hint:.3f}"} if hint else {})
-    body = {"error": {"message": str(error), "type": type(error).__name__, "code": "refused"}}
-    response = library.Response(503, headers=headers, json=body, request=request)
+    headers = {"retry-after": f"{hint:.3f}"} if hint else {}
+    return _synthetic(call, 503, str(error), type(error).__name__, "refused", headers)
+
+
+def _malformed(call: Call[Any], response: Any) -> Any:
+    """Return an error in place of a success that is none: an SDK would take it for an answer."""
+    verdict, request_id = call.verdict, response.headers.get("x-request-id")
+    advice = "" if verdict is None or verdict.advice is None else f": {verdict.advice}"
+    message = f"the server answered {response.status_code} with what is no answer{advice}"
+    headers = {"x-request-id": request_id} if request_id else {}
+    return _synthetic(call, 502, message, "MalformedResponseError", "malformed_response", headers)
+
+
+def _synthetic(
+    call: Call[Any], status: int, message: str, kind: str, code: str, headers: dict[str, str]
+) -> Any:
+    """Return a response of our own making, that asks not to be retried."""
+    request = call.payload
+    response = _library(request.__class__).Response(
+        status,
+        headers={"x-should-retry": "false", **headers},
+        json={"error": {"message": message, "type": kind, "code": code}},
+        request=request,
+    )
     _annotate(response, call)
     return response

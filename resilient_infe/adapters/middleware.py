@@ -27,7 +27,7 @@ from ..layers.retry import Retry
 from ..policies import bounds
 from ..stack import Stack
 from ..verdict import OK, Kind, Usage, Verdict
-from .answer import asks_stream, read_inside, to_judge
+from .answer import asks_stream, is_redirect, read_inside, to_judge
 from .content import HeldContent, ended_reader
 from .request import LONGEST_REQUEST, NestedRetries, describe
 from .watch import StreamWatch
@@ -148,6 +148,8 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         request.response = None  # it would keep a response alive that the caller has dropped
         content, start = response.content, b""
         websocket = response.status == WEBSOCKET
+        if websocket or is_redirect(response.status):
+            call.verdict = OK
         most = 0 if websocket else read_inside(call, response.status, response.headers)
         if most:
             start = await _read(content, most)
@@ -162,9 +164,7 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
     if most and content.at_eof():
         call.reply = Reply(response.status, response.headers, _to_judge(call, response, start))
         response.content = ended_reader(start, asyncio.get_running_loop())
-    elif websocket:
-        call.verdict = OK
-    else:
+    elif not websocket:
         _hand_over(call, response, start)
     return response
 

@@ -32,6 +32,14 @@ _MODEL = re.compile(r'"model"\s*:\s*"([^"\\]*)"')
 RETRY_COUNT_HEADER = "x-stainless-retry-count"
 """In which SDKs made by Stainless (OpenAI's, Anthropic's and others) number their attempts."""
 
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""A key as it stands after its scheme (RFC 9110 section 11.2, ``token68``)."""
+
+_SIGNER = re.compile(r'\b(username="|Credential=)([^"/,]+)')
+"""Who signs, in ``Digest`` and in ``AWS4-HMAC-SHA256``: the rest is of one request."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]")
 """What a model's name may not bring into a partition, which is logged."""
 
@@ -78,7 +86,7 @@ class RequestBody:
         if '"model"' not in content:
             return ""
         named = _MODEL.search(content)
-        if named is not None and _is_outermost(content[named.end() :]):
+        if named is not None and _is_outermost(content, named.start(), named.end()):
             return safe_model(named[1])
         body = self()  # rare: an escape in the name, or the same key among the tools
         return safe_model(body.get("model")) if isinstance(body, dict) else ""
@@ -89,8 +97,13 @@ class RequestBody:
         return isinstance(body, dict) and body.get("stream") is True
 
 
-def _is_outermost(rest: str) -> bool:
-    """Whether a value stands in the outermost object, by what follows it up to the end."""
+def _is_outermost(content: str, start: int, end: int) -> bool:
+    """Whether a field stands in the outermost object: the first one, or by what comes after it."""
+    if start < 8 and content[:start].strip() == "{":
+        return True
+    rest = content[end:]
+    if '"' in rest:
+        rest = _STRING.sub("", rest)
     return rest.count("}") - rest.count("{") == 1 and rest.count("[") == rest.count("]")
 
 
@@ -121,7 +134,12 @@ def _key_in(headers: Headers) -> str:
 
 def safe_model(asked: Any) -> str:
     """Return a model's name, bounded and safe to log; an empty text for what is none."""
-    return _UNSAFE.sub("_", asked[:LONGEST_MODEL]) if isinstance(asked, str) else ""
+    return _safe(asked[:LONGEST_MODEL]) if isinstance(asked, str) else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _safe(text: str) -> str:
+    return _UNSAFE.sub("_", text)
 
 
 def name_partition(call: Call[Any], partition: str) -> None:
@@ -140,13 +158,24 @@ def base_path(path: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def key_hash(key: str) -> str:
-    """Return eight hexadecimal digits that stand for a key; a token that expires has none."""
-    if not key:
+    """Return eight hexadecimal digits that stand for whose key it is, never for one request's.
+
+    A token that is renewed by the hour (a JSON Web Token) has none, and a signature is left out.
+    """
+    head, gap, tail = key.strip().partition(" ")
+    scheme, rest = (head.lower(), tail) if gap else ("", head)
+    if rest.startswith("eyJ") and rest.count(".") >= 2:
+        return "token"
+    if not scheme or _TOKEN.fullmatch(rest):  # Bearer, Basic, Token, Key ...
+        return _digits(rest)
+    signer = _SIGNER.search(rest)
+    return _UNSAFE.sub("_", scheme[:16]) if signer is None else _digits(signer[2])
+
+
+def _digits(secret: str) -> str:
+    if not secret:
         return ""
-    token = key[7:] if key[:7].lower() == "bearer " else key
-    if token.startswith("eyJ") and token.count(".") >= 2:
-        return "token"  # a JSON Web Token is renewed by the hour, and the limit stays the same
-    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:8]
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 class NestedRetries:

@@ -105,8 +105,8 @@ class StreamWatch:
                 self.usage = _larger(self.usage, usage_of(each))
 
     def _note_error(self, content: Any) -> None:
-        if any(error_fields(content)) and "choices" not in content:
-            self.verdict = classify_reply(200, {}, content)
+        if any(error_fields(content)):  # also beside choices: SDKs raise for it all the same
+            self.verdict = classify_reply(200, {}, {"error": content["error"]})
 
 
 def mark_broken(call: Call[Any], watch: StreamWatch, error: BaseException) -> None:

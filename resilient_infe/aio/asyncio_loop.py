@@ -98,7 +98,7 @@ class AsyncioRuntime:
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     """Return the loop's clock: what its method calls, where that is known, at half the cost."""
-    plain = type(loop).time is asyncio.BaseEventLoop.time
+    plain = type(loop).time is asyncio.BaseEventLoop.time and "time" not in vars(loop)
     return time.monotonic if plain else loop.time
 
 
@@ -142,13 +142,14 @@ class _Line:
     empty line, the line ends, so an idle program has no timer at all.
     """
 
-    __slots__ = ("_armed", "_duration", "_lines", "_now", "entries", "loop")
+    __slots__ = ("_armed", "_duration", "_key", "_lines", "_now", "entries", "loop")
 
     def __init__(self, runtime: AsyncioRuntime, lines: dict[float, _Line], duration: float) -> None:
         self.loop = runtime.loop
         self._now = runtime.now
         self._lines = lines
         self._armed = False
+        self._key = duration
         self._duration = min(duration, LONGEST_SLEEP)
         self.entries: dict[_Expiry, float] = {}
 
@@ -173,8 +174,8 @@ class _Line:
                 break
             due.append(expiry)
         else:
-            if self._lines.get(self._duration) is self:
-                del self._lines[self._duration]
+            if self._lines.get(self._key) is self:
+                del self._lines[self._key]
         for expiry in due:
             del self.entries[expiry]
             expiry.expire()
@@ -208,8 +209,6 @@ class _Expiry:
 
     def __init__(self, timer: _Line | _Single) -> None:
         self._timer = timer
-        self._at_fire: int | None = None
-        self._left = False
 
     def __enter__(self) -> Self:
         timer = self._timer
@@ -218,6 +217,8 @@ class _Expiry:
             raise RuntimeError("a timer runs only inside an asyncio task")
         self._task = task
         self._at_entry = task.cancelling()
+        self._at_fire: int | None = None
+        self._left = False
         self._looks = 0
         timer.join(self)
         return self

@@ -57,8 +57,11 @@ class ErrorClassifier:
         verdict, emit = call.verdict, call.emit
         if verdict.kind is not SUCCESS or (emit is not None and emit.routine):
             self._note(call, started)
-        elif verdict.request_id is not None:
-            call.server_request_ids += (verdict.request_id,)
+        else:
+            if verdict.request_id is not None:
+                call.server_request_ids += (verdict.request_id,)
+            if emit is not None:
+                call.sent_for += call.runtime.now() - started
         return result
 
     def describe(self) -> str:

@@ -137,7 +137,7 @@ class RateLimiter:
             if call.tokens is None:
                 call.tokens = self._estimate(call.payload if call.body is None else call.body())
             tokens = call.tokens
-        if call.deadline is not None and allowance.held_up(now):
+        if call.deadline is not None and (now >= call.deadline or allowance.held_up(now)):
             self._check_deadline(call, call.deadline, allowance, now)
         try:
             return allowance.reserve(now, tokens, call.place, again=call.tries > 1)
@@ -149,12 +149,12 @@ class RateLimiter:
     ) -> None:
         # A retry does not queue at the end, so only the gate is certain to hold it up.
         again = call.tries > 1
-        earliest = allowance.gate_until if again else allowance.not_before(now)
-        if earliest > deadline:
+        earliest = max(now, allowance.gate_until if again else allowance.not_before(now))
+        if now >= deadline or earliest > deadline:
             raise DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
                 f"the earliest, and {max(0.0, deadline - now):.3g} s remain of its deadline",
-                retry_after=earliest - now,
+                retry_after=(earliest - now) or None,
             ).on(call)
 
     async def _wait(

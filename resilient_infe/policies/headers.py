@@ -40,18 +40,25 @@ class Lowered(dict[str, Any]):
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[Any, Any]]) -> Lowered:
-        """Return headers from pairs of a name and a value, text or bytes; repeated ones joined."""
-        texts = [(str(_as_text(name)).lower(), _as_text(value)) for name, value in pairs]
-        made = cls(texts)
-        if len(made) < len(texts):
+        """Return headers from pairs of a name and a value; what is repeated is joined."""
+        return cls._joined([(str(name).lower(), value) for name, value in pairs])
+
+    @classmethod
+    def of_raw(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Lowered:
+        """Return headers from pairs of bytes, as they come over the wire."""
+        return cls._joined(
+            [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs]
+        )
+
+    @classmethod
+    def _joined(cls, pairs: list[tuple[str, Any]]) -> Lowered:
+        made = cls(pairs)
+        if len(made) < len(pairs):
             made.clear()
-            for name, value in texts:
-                made[name] = f"{made[name]}, {value}" if name in made else value
+            for name, value in pairs:
+                known = made.get(name, value)  # said twice alike, it is said once
+                made[name] = value if known == value else f"{known}, {value}"
         return made
-
-
-def _as_text(value: Any) -> Any:
-    return value.decode("latin-1") if type(value) is bytes else value
 
 
 def lowered(headers: Any) -> Any:

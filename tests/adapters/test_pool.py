@@ -1,0 +1,138 @@
+"""The pool of an httpx client: shared with the original, closed by either, used again."""
+
+from __future__ import annotations
+
+import weakref
+
+import openai
+import pytest
+from askers import httpx_and_httpx2
+from loopback import (
+    ANSWER,
+    ASK,
+    ERROR,
+    KEY,
+    MESSAGES,
+    against,
+    at_rest,
+    collected,
+    in_turn,
+    over_http,
+    quick,
+    response,
+)
+
+from resilient_infe import presets, wrap
+
+pytestmark = pytest.mark.network
+
+
+@httpx_and_httpx2
+def test_closing_either_closes_the_pool(library):
+    """The pool is shared: closing the wrapped client closes the original's connections."""
+
+    async def test(url):
+        client = library.AsyncClient()
+        await wrap(client, quick()).get(url)
+        pool = client._transport._pool
+        assert len(pool.connections) == 1
+        await wrap(client, quick()).aclose()
+        assert pool.connections == []
+        async with wrap(library.AsyncClient(), quick()) as wrapped:
+            await wrapped.get(url)
+        assert wrapped.is_closed
+
+    against(ANSWER, test)
+
+
+@httpx_and_httpx2
+def test_connections_are_used_again(library):
+    """Answers and errors are read, so that retries and later calls open no new connection."""
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            wrapped = wrap(client, quick())
+            for _ in range(3):
+                await wrapped.post(f"{url}/x", json=ASK)
+
+    server = against(in_turn(ERROR, ERROR, ANSWER), test)
+    assert (len(server.asked), server.connections) == (5, 1)
+
+
+@httpx_and_httpx2
+@pytest.mark.parametrize("most", [None, 1])
+def test_a_large_error_does_not_stop_the_pool(library, most):
+    """Three megabytes of error before each retry, with a pool of one: no deadlock, and readable."""
+    big = response(500, b"x" * 3_000_000, "text/plain")
+    limits = library.Limits(max_connections=most)
+
+    async def test(url):
+        async with library.AsyncClient(limits=limits, timeout=5.0) as client:
+            answer = await wrap(client, quick()).post(f"{url}/x", json=ASK)
+            assert len(answer.content) == 3_000_000
+            assert (await wrap(client, quick(max_attempts=1)).get(url)).status_code == 500
+
+    assert len(against(big, test).asked) == 4
+
+
+@httpx_and_httpx2
+def test_a_large_error_that_is_dropped_unread_comes_home(library):
+    """An open error response, dropped without being read or closed, is closed when collected."""
+    stack = presets.service(max_attempts=1)
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            wrapped = wrap(client, stack)
+            answer = await wrapped.send(wrapped.build_request("GET", url), stream=True)
+            assert stack.statistics().in_flight == 1
+            del answer
+            assert await collected(lambda: at_rest(stack))
+            connections = client._transport._pool.connections
+            assert await collected(lambda: not any(each.is_idle() for each in connections))
+
+    against(response(500, b"x" * 3_000_000, "text/plain"), test)
+
+
+def test_a_wrapper_that_is_dropped_leaves_the_original_alone():
+    """Forgetting a wrapped SDK client closes no connection of the pool that the original uses."""
+
+    async def test(url):
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+            wrapped = wrap(client, quick())
+            await wrapped.chat.completions.create(**ASK)
+            dropped = weakref.ref(wrapped)
+            del wrapped
+            assert await collected(lambda: dropped() is None)
+            await collected(lambda: False, rounds=2)
+            await client.chat.completions.create(**ASK)
+
+    assert against(ANSWER, test).connections == 1
+
+
+@httpx_and_httpx2
+def test_the_original_may_be_forgotten(library):
+    """`wrap(Client(...), stack)` works although nobody keeps the original."""
+
+    async def test(url):
+        sdk = wrap(openai.AsyncOpenAI(api_key=KEY, base_url=url), quick())
+        bare = wrap(library.AsyncClient(), quick())
+        assert not await collected(lambda: sdk._client.is_closed, rounds=2)
+        await sdk.chat.completions.create(model="infe-pulse", messages=MESSAGES)
+        await bare.get(f"{url}/models")
+        await sdk.close()
+        await bare.aclose()
+
+    assert over_http(test).books.answered == 1
+
+
+def test_closing_either_sdk_client_closes_the_pool():
+    """The wrapped client shares the pool: closing it, or leaving `async with`, closes both."""
+
+    async def test(url):
+        client = openai.AsyncOpenAI(api_key=KEY, base_url=url)
+        async with wrap(client, quick()) as wrapped:
+            await wrapped.chat.completions.create(**ASK)
+        assert wrapped.is_closed()
+        assert client._client._transport._pool.connections == []
+
+    over_http(test)

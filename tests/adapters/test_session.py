@@ -1,0 +1,242 @@
+"""`wrap(ClientSession)`: what the caller set up keeps working, and either session may go."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+
+import aiohttp
+import pytest
+from fakes import Remember
+from loopback import (
+    ANSWER,
+    ASK,
+    COMPLETION,
+    ERROR,
+    KEY,
+    against,
+    at_rest,
+    collected,
+    in_turn,
+    quick,
+    response,
+)
+
+from resilient_infe import presets, wrap
+
+pytestmark = pytest.mark.network
+
+
+def with_session(answer, test, stack=None, **options):
+    """Run an async test with a wrapped session and a raw server's URL; returns the server."""
+
+    async def main(url):
+        async with aiohttp.ClientSession(**options) as session:
+            await test(wrap(session, quick() if stack is None else stack), url)
+
+    return against(answer, main)
+
+
+def test_cookies_and_headers_are_kept():
+    """Cookies, headers, auth and the base URL of the original are used, cookies in both ways."""
+
+    async def test(url):
+        async with aiohttp.ClientSession(
+            f"{url}/",
+            headers={"x-mine": "yes"},
+            cookies={"flavour": "oat"},
+            cookie_jar=aiohttp.CookieJar(unsafe=True),
+        ) as session:
+            wrapped = wrap(session, quick())
+            async with wrapped.post("chat/completions", json=ASK) as answer:
+                assert answer.status == 200
+            assert {cookie.key for cookie in session.cookie_jar} == {"flavour", "set"}
+            async with wrapped.get("models"):
+                pass
+
+    answers = ERROR, response(200, COMPLETION, set_cookie="set=1; path=/"), ANSWER
+    [first, again, second] = against(in_turn(*answers), test).asked
+    assert (first.path, second.path) == ("/v1/chat/completions", "/v1/models")
+    assert {each.headers["x-mine"] for each in (first, again, second)} == {"yes"}
+    assert (first.headers["cookie"], again.headers["cookie"]) == ("flavour=oat", "flavour=oat")
+    assert "set=1" in second.headers["cookie"]
+
+
+def test_credentials_in_a_url_are_shown_to_nobody():
+    """A user and a password in the URL are sent, and are in no partition."""
+    seen = Remember()
+
+    async def test(session, url):
+        secret = url.replace("http://", f"http://me:{KEY}@")
+        async with session.get(f"{secret}/x?key={KEY}") as answer:
+            assert answer.status == 200
+
+    [asked] = with_session(ANSWER, test, quick(listeners=[seen])).asked
+    assert asked.headers["authorization"].startswith("Basic ")
+    assert KEY not in repr(seen.events)
+
+
+def test_traces_are_kept():
+    """A trace config sees the request as one, with all its parts."""
+    traced = []
+
+    async def note(session, context, params):
+        traced.append(type(params).__name__)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(note)
+    trace.on_request_end.append(note)
+    trace.on_response_chunk_received.append(note)
+
+    async def test(session, url):
+        async with session.post(url, json=ASK) as answer:
+            await answer.json()
+
+    with_session(in_turn(ERROR, ANSWER), test, trace_configs=[trace])
+    assert traced == [
+        "TraceRequestStartParams",
+        "TraceRequestEndParams",
+        "TraceResponseChunkReceivedParams",
+    ]
+
+
+def test_middlewares_of_the_original_are_outside():
+    """The session's own middlewares see a call once, however often the stack sends it."""
+    seen = []
+
+    async def mine(request, handler):
+        request.headers["x-mine"] = "yes"
+        answer = await handler(request)
+        seen.append(answer.status)
+        return answer
+
+    async def test(session, url):
+        async with session.post(url, json=ASK):
+            pass
+
+    server = with_session(in_turn(ERROR, ERROR, ANSWER), test, middlewares=(mine,))
+    assert seen == [200]
+    assert {asked.headers["x-mine"] for asked in server.asked} == {"yes"}
+
+
+@pytest.mark.parametrize("how", ["session", "request", "function"])
+def test_raise_for_status_works(how):
+    """`raise_for_status` raises aiohttp's own error for the last response, and nothing stays."""
+    stack = presets.service(max_attempts=1)
+
+    async def check(answer):
+        answer.raise_for_status()
+
+    setting = {"raise_for_status": check if how == "function" else True}
+
+    async def test(session, url):
+        with pytest.raises(aiohttp.ClientResponseError) as caught:
+            await session.post(url, json=ASK, **({} if how == "session" else setting))
+        assert caught.value.status == 500
+        del caught
+        assert await collected(lambda: at_rest(stack))
+
+    big = response(500, b"x" * 100_000, "text/plain")
+    for answer in (ERROR, big):
+        with_session(answer, test, stack, **(setting if how == "session" else {}))
+
+
+def test_aiohttps_default_total_timeout_is_lifted():
+    """Five minutes for everything, waits included, would cut a batch: only a set one is kept."""
+
+    async def main():
+        async with aiohttp.ClientSession() as session:
+            assert session.timeout.total == 300
+            assert wrap(session, quick()).timeout.total is None
+            assert wrap(session, quick()).timeout.sock_connect == 30
+            assert session.timeout.total == 300
+        mine = aiohttp.ClientTimeout(total=42, sock_read=7)
+        async with aiohttp.ClientSession(timeout=mine) as session:
+            assert wrap(session, quick()).timeout == mine
+
+    asyncio.run(main())
+
+
+def test_closing_either_closes_the_pool():
+    """The connector is shared: closing the copy closes the original, and the other way round."""
+
+    async def main():
+        for first, second in ((0, 1), (1, 0)):
+            session = aiohttp.ClientSession()
+            pair = session, wrap(session, quick())
+            await pair[first].close()
+            assert (pair[first].closed, pair[second].closed) == (True, True)
+            with pytest.raises(RuntimeError, match="closed"):
+                await pair[second].get("http://127.0.0.1:9/")
+        async with wrap(aiohttp.ClientSession(), quick()) as wrapped:
+            assert not wrapped.closed
+        assert wrapped.closed
+
+    asyncio.run(main())
+
+
+def test_dropping_the_copy_is_silent():
+    """A copy that is forgotten complains of nothing and leaves the original alone."""
+
+    async def test(url):
+        async with aiohttp.ClientSession() as session:
+            async with wrap(session, quick()).get(url) as answer:
+                assert await answer.json() == COMPLETION
+            del answer
+            gc.collect()
+            async with session.get(url) as answer:
+                assert answer.status == 200
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        against(ANSWER, test)
+        gc.collect()
+
+
+def test_the_original_may_be_forgotten():
+    """`wrap(ClientSession(), stack)` works although nobody keeps the original."""
+
+    async def test(url):
+        wrapped = wrap(aiohttp.ClientSession(), quick())
+        gc.collect()
+        async with wrapped.get(url) as answer:
+            assert answer.status == 200
+        await wrapped.close()
+
+    against(ANSWER, test)
+    gc.collect()
+
+
+def test_a_session_that_nobody_closes_is_still_told_of():
+    """The original's own complaint is kept: a pool that is never closed is a leak."""
+
+    def forget():
+        wrap(aiohttp.ClientSession(), quick())
+        gc.collect()
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        with pytest.warns(ResourceWarning, match="Unclosed client session"):
+            forget()
+
+    asyncio.run(main())
+
+
+def test_a_session_of_ones_own_class_is_kept():
+    """A subclass of the session stays one, with its methods."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        class Mine(aiohttp.ClientSession):
+            def name(self):
+                return "mine"
+
+    async def main():
+        async with Mine() as session:
+            wrapped = wrap(session, quick())
+            assert isinstance(wrapped, Mine)
+            assert wrapped.name() == "mine"
+            assert type(wrapped).__name__ == "Mine"
+
+    asyncio.run(main())

@@ -1,0 +1,221 @@
+"""Streams through every client: held to their end, whole or an error, never twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fakes import Remember
+from loopback import against, at_rest, collected
+from streamers import WORDS, every_streamer, sdk_aiohttp_streams, sdk_streams, stream_server
+
+from resilient_infe import Kind, call_options, presets
+
+pytestmark = pytest.mark.network
+
+ALL = [f"w{number}" for number in range(WORDS)]
+
+
+def service(**options):
+    """Return a stack that limits slots, requests and tokens, far above what a test needs."""
+    usual = {"requests_per_minute": 600_000, "tokens_per_minute": 60_000_000, "deadline": 5.0}
+    return presets.service(**(usual | options))
+
+
+async def read(opened):
+    """Return the words of a stream and the error that it ended with, or None."""
+    words = []
+    try:
+        async for each in opened.words:
+            words.append(each)  # noqa: PERF401  # what came before an error counts
+    except Exception as error:
+        return words, error
+    return words, None
+
+
+@every_streamer
+@pytest.mark.parametrize("plan", ["whole", "whole gzip"])
+def test_a_stream_settles_its_usage(streamer, plan):
+    """A whole stream arrives in order, and the usage in its last event settles the call."""
+    seen = Remember()
+    stack = service(tokens_per_minute=60_000, listeners=[seen])
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            with call_options(tokens=900):
+                opened = await start(plan)
+            [allowance] = stack.statistics().allowances.values()
+            assert (allowance.outstanding, stack.statistics().in_flight) == (1, 1)
+            assert allowance.tokens_left < 500
+            assert await read(opened) == (ALL, None)
+            assert at_rest(stack)
+            [allowance] = stack.statistics().allowances.values()
+            assert allowance.tokens_left > 900
+
+    against(stream_server, test)
+    assert stack.statistics().outcomes == {Kind.OK: 1}
+    [finished] = seen.named("call.finished")
+    assert (finished.kind, finished.usage.total_tokens) == (Kind.OK, 7)
+
+
+@every_streamer
+@pytest.mark.parametrize("plan", ["cut", "reset", "cut gzip", "reset gzip"])
+def test_a_break_is_an_error(streamer, plan):
+    """A stream that ends before it is whole raises, though HTTP may see a clean end."""
+    stack = service()
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            opened = await start(plan)
+            words, error = await read(opened)
+            assert words == ALL[:3]
+            assert isinstance(error, Exception)
+            await opened.close()
+            assert at_rest(stack)
+
+    assert len(against(stream_server, test).asked) == 1
+    assert stack.statistics().outcomes == {Kind.TRANSIENT: 1}
+
+
+@every_streamer
+@pytest.mark.parametrize("plan", ["error", "error gzip"])
+def test_an_error_inside_a_stream_is_the_outcome(streamer, plan):
+    """An event that is an error makes the call a failed one, also where nobody raises."""
+    stack = service()
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            opened = await start(plan)
+            words, error = await read(opened)
+            assert words == ALL[:1]
+            assert error is None or "no" in str(error)
+            await opened.close()
+            assert at_rest(stack)
+
+    assert len(against(stream_server, test).asked) == 1
+    assert stack.statistics().outcomes == {Kind.SERVER_ERROR: 1}
+
+
+@every_streamer
+def test_leaving_a_stream_is_no_failure(streamer):
+    """A caller who closes a stream early gives everything back, and the circuit sees no failure."""
+    stack = service()
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            opened = await start("hang")
+            assert await anext(opened.words) == "w0"
+            assert stack.statistics().in_flight == 1
+            await opened.close()
+            assert at_rest(stack)
+
+    against(stream_server, test)
+    assert stack.statistics().outcomes == {Kind.OK: 1}
+
+
+@every_streamer
+@pytest.mark.parametrize("first", [0, 1], ids=["unread", "begun"])
+def test_a_stream_that_is_dropped_comes_home(streamer, first):
+    """A stream that nobody closes is closed when it is collected, though its body never ends."""
+    stack = service(concurrency=1)
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            opened = await start("hang")
+            for _ in range(first):
+                await anext(opened.words)
+            assert stack.statistics().in_flight == 1
+            del opened
+            assert await collected(lambda: at_rest(stack))
+            assert await read(await start("whole")) == (ALL, None)
+
+    against(stream_server, test)
+
+
+@every_streamer
+def test_a_reader_that_is_cancelled_gives_back(streamer):
+    """A task that is cancelled while it reads leaves nothing taken."""
+    stack = service()
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            task = asyncio.ensure_future(read(await start("hang")))
+            await asyncio.sleep(0.02)  # noqa: TID251  # it waits for the next part now
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            del task
+            assert await collected(lambda: at_rest(stack))
+
+    against(stream_server, test)
+    assert stack.statistics().outcomes == {Kind.CANCELLED: 1}
+
+
+@every_streamer
+def test_a_stream_ends_at_the_deadline(streamer):
+    """A stream that hangs is cut at the call's deadline, with an error that is a timeout."""
+    stack = service(deadline=0.15)
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            opened = await start("hang")
+            words, error = await read(opened)
+            assert words == ALL[:3]
+            assert "imeout" in "".join(cls.__name__ for cls in type(error).__mro__)
+            await opened.close()
+            assert at_rest(stack)
+
+    against(stream_server, test)
+    assert stack.statistics().outcomes == {Kind.TIMEOUT: 1}
+
+
+PLANS = ["whole", "cut", "whole gzip", "reset", "leave", "drop", "cut gzip", "cancel"]
+
+
+@every_streamer
+def test_two_hundred_streams_at_once(streamer):
+    """Of 200 streams many break or are left: all comes home, nothing twice, each break is told."""
+    stack = service(concurrency=40)
+
+    async def one(start, plan):
+        opened = await start("hang" if plan in {"leave", "drop", "cancel"} else plan)
+        if plan in {"leave", "drop"}:
+            words = [await anext(opened.words), await anext(opened.words)]
+            await asyncio.sleep(0.001)  # noqa: TID251  # others come in between
+            if plan == "leave":
+                await opened.close()
+            return plan, words, None
+        if plan == "cancel":
+            task = asyncio.ensure_future(read(opened))
+            await asyncio.sleep(0.01)  # noqa: TID251  # it reads
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await opened.close()
+            return plan, [], None
+        return plan, *await read(opened)
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            tasks = [one(start, PLANS[number % len(PLANS)]) for number in range(200)]
+            for plan, words, error in await asyncio.gather(*tasks):
+                assert words == (ALL if "whole" in plan else ALL[: len(words)])
+                assert (error is not None) == (plan in {"cut", "reset", "cut gzip"})
+            assert await collected(lambda: at_rest(stack))
+
+    against(stream_server, test)
+    outcomes = stack.statistics().outcomes
+    assert outcomes[Kind.TRANSIENT] == 75
+    assert sum(outcomes.values()) == 200
+
+
+@pytest.mark.parametrize("streamer", [sdk_streams, sdk_aiohttp_streams])
+def test_a_server_that_lingers_after_the_end_is_no_failure(streamer):
+    """The SDK stops waiting for the connection's end after ``[DONE]``: the call was a success."""
+    stack = service()
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            assert await read(await start("whole hang")) == (ALL, None)
+            assert at_rest(stack)
+
+    against(stream_server, test)
+    assert stack.statistics().outcomes == {Kind.OK: 1}
