@@ -66,6 +66,8 @@ class HeldBody:
             if (missing := self._watch.cut_short()) is not None:
                 raise self._library.RemoteProtocolError(missing, request=self._call.payload)
         except GeneratorExit:  # the reader has had enough, which is no failure
+            self._call.runtime.spawn(partial(close, self._body, self._inner))
+            self._hold.close(self._watch.usage)
             raise
         except BaseException as error:
             mark_broken(self._call, self._watch, error)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ..call import Call, Reply
-from ..errors import AttemptTimedOut, DeadlineExceeded, Refused
+from ..errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
 from ..layers.note import note
 from ..policies import bounds
 from ..policies.headers import Lowered
@@ -166,7 +166,15 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
     Cookies, hooks, headers, proxies and the connection pool are shared with the original, which is
     kept alive; closing either closes the pool. httpx offers no public way to do this: these two
     private names are used here and nowhere else.
+
+    Raises:
+        ConfigurationError: a version of the library has other names.
     """
+    if not (hasattr(client, "_transport") and hasattr(client, "_mounts")):
+        raise ConfigurationError(
+            f"this version of {client.__class__.__module__.partition('.')[0]} is not known: build "
+            f"the client with AsyncClient(transport=ResilientTransport(inner, stack))"
+        )
     wrapped = copy.copy(client)
     wrapped.__class__ = _quiet_class(client.__class__)
     wrapped._transport = ResilientTransport(client._transport, stack, owner=client, **options)  # noqa: SLF001

@@ -22,6 +22,7 @@ from aiohttp.client import DEFAULT_TIMEOUT
 from aiohttp.payload import AsyncIterablePayload
 
 from ..call import Call, Reply
+from ..errors import ConfigurationError
 from ..layers.note import note
 from ..layers.retry import Retry
 from ..policies import bounds
@@ -110,7 +111,15 @@ def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.C
     alive; closing either closes the connector. aiohttp's default total timeout of 5 minutes, which
     would count the stack's waits, is lifted, and so is its own retry of a GET that broke. aiohttp
     offers no public way to do this: these private names are used here and nowhere else.
+
+    Raises:
+        ConfigurationError: aiohttp is older than 3.12, or has other names.
     """
+    if not hasattr(session, "_middlewares"):
+        raise ConfigurationError(
+            "wrapping a ClientSession needs aiohttp 3.12 or newer; with a version that is newer "
+            "than this library, use ClientSession(middlewares=(stack_middleware(stack),))"
+        )
     wrapped: Any = copy.copy(session)
     wrapped.__class__ = _quiet_class(cast("Any", type(session)))
     wrapped._retry_connection = False  # noqa: SLF001

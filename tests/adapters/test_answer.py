@@ -186,7 +186,7 @@ def test_a_body_that_breaks_raises_aiohttps_own_error():
 
 
 def test_a_total_timeout_while_the_body_comes_gives_back():
-    """aiohttp's total timeout that strikes while an open body is read leaves nothing taken."""
+    """The total timeout that strikes while an open body is read leaves nothing taken."""
     stack = presets.service()
 
     async def respond(asked, writer):

@@ -99,13 +99,8 @@ def test_the_real_last_response_comes_back(library):
             with pytest.raises(library.HTTPStatusError):
                 answer.raise_for_status()
 
-    names = ["first", "second", "third"]
-    against(
-        in_turn(
-            *(response(502, {"n": n}, x_request_id=name) for n, name in enumerate(names, start=1))
-        ),
-        test,
-    )
+    names = enumerate(["first", "second", "third"], start=1)
+    against(in_turn(*(response(502, {"n": n}, x_request_id=name) for n, name in names)), test)
 
 
 def test_the_real_last_exception_comes_back(library):
@@ -152,7 +147,7 @@ def test_a_broken_body_is_tried_again(library, broken):
 
 
 def test_a_redirect_is_followed_with_its_body(library):
-    """A redirect is httpx's to follow; the request that comes of it is tried again, body and all."""
+    """A redirect is httpx's to follow; the request it leads to is tried again, body and all."""
     stack = quick()
 
     async def test(url):
