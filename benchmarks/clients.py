@@ -49,7 +49,7 @@ ANSWER = json.dumps(
     }
 ).encode()
 
-IN_FLIGHT = {1: 100, 32: 320, 500: 1_000}
+IN_FLIGHT = {1: 100, 32: 320, 500: 500}
 """Calls in flight, and calls per round."""
 
 Ask = Callable[[], Awaitable[Any]]
@@ -205,7 +205,7 @@ async def measure(url: str, in_flight: int, rounds: int, only: str | None) -> No
 def main() -> None:
     """Start the server, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--in-flight", type=int, choices=IN_FLIGHT, action="append")
     parser.add_argument("--only", help="one client, by its name in the table")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

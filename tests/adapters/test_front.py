@@ -1,4 +1,4 @@
-"""`wrap` itself: what it recognises, what it refuses and says, and retries that would multiply."""
+"""`wrap` itself: what it recognises, what it refuses, and what it says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import functools
 import subprocess
 import sys
-import warnings
+from types import SimpleNamespace
 
 import aiohttp
 import httpx
@@ -14,10 +14,9 @@ import httpx2
 import openai
 import pytest
 from fakes import FakeServer
-from loopback import ASK, ERROR, KEY, MESSAGES, against, quick
+from loopback import KEY, quick
 
 from resilient_infe import (
-    ErrorClassifier,
     InfeTransport,
     Kind,
     ResilientTransport,
@@ -27,7 +26,6 @@ from resilient_infe import (
     stack_middleware,
     wrap,
 )
-from resilient_infe.errors import NestedRetriesWarning, NestedStackWarning
 
 
 async def generator():
@@ -128,6 +126,31 @@ def test_a_client_comes_back_as_its_own_type():
     asyncio.run(main())
 
 
+def test_a_session_of_another_make_is_told():
+    """A session without what is needed of it, as an older aiohttp has it, is told of."""
+    old = type("ClientSession", (), {"__module__": "aiohttp.client"})
+    with pytest.raises(errors.ConfigurationError, match=r"3\.12 or newer"):
+        wrap(old(), presets.service())
+
+
+def test_a_transport_of_another_make_is_told():
+    """A transport whose responses are of neither library cannot be wrapped, and says so."""
+
+    class Foreign:
+        async def handle_async_request(self, request):
+            headers = httpx.Headers()
+            return SimpleNamespace(
+                status_code=200, headers=headers, is_closed=False, is_stream_consumed=False
+            )
+
+    async def main():
+        transport = ResilientTransport(Foreign(), quick())
+        with pytest.raises(TypeError, match="neither of httpx nor of httpx2"):
+            await transport.handle_async_request(httpx.Request("GET", "http://x/"))
+
+    asyncio.run(main())
+
+
 def test_nothing_is_imported_for_it():
     """`wrap` of a function imports neither aiohttp nor httpx nor an SDK."""
     code = """
@@ -139,149 +162,3 @@ print(sorted({"aiohttp", "httpx", "httpx2", "openai"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-async def ask_twice(client):
-    """Ask two times and let each fail."""
-    for _ in range(2):
-        with pytest.raises(openai.InternalServerError):
-            await client.chat.completions.create(model="infe-pulse", messages=MESSAGES)
-
-
-@pytest.fixture
-def no_sleep(monkeypatch):
-    """Take the SDK's own backoff away."""
-
-    async def instant(*args, **kwargs):
-        pass
-
-    monkeypatch.setattr(openai.AsyncOpenAI, "_sleep_for_retry", instant)
-
-
-@pytest.mark.network
-@pytest.mark.usefixtures("no_sleep")
-def test_an_sdk_that_retries_above_a_wrapped_client_is_told_once():
-    """An SDK with its retries on, over a wrapped http client: one warning, with what to set."""
-
-    async def test(url):
-        async with httpx2.AsyncClient() as http:
-            client = openai.AsyncOpenAI(
-                api_key=KEY, base_url=url, http_client=wrap(http, quick(max_attempts=1))
-            )
-            with pytest.warns(NestedRetriesWarning, match="max_retries=0") as told:
-                await ask_twice(client)
-            assert len(told) == 1
-
-    assert len(against(ERROR, test).asked) == 6
-
-
-@pytest.mark.network
-def test_an_sdk_that_retries_above_a_session_is_told_once():
-    """So is one over a wrapped aiohttp session: SDKs number their tries in a header."""
-
-    async def test(url):
-        async with aiohttp.ClientSession() as session:
-            wrapped = wrap(session, quick(max_attempts=1))
-            await wrapped.post(url, headers={"x-stainless-retry-count": "0"})
-            posts = [
-                wrapped.post(url, headers={"x-stainless-retry-count": number}) for number in "12"
-            ]
-            with pytest.warns(NestedRetriesWarning, match="max_retries=0") as told:
-                await asyncio.gather(*posts)
-            assert len(told) == 1
-
-    against(ERROR, test)
-
-
-@pytest.mark.network
-@pytest.mark.usefixtures("no_sleep")
-def test_retries_that_are_switched_on_again_are_told_once():
-    """`with_options(max_retries=2)` of a wrapped client warns, and the retries stay off."""
-
-    async def test(url):
-        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
-            again = wrap(client, quick(max_attempts=1)).with_options(max_retries=2)
-            with pytest.warns(NestedRetriesWarning, match="stay off") as told:
-                await ask_twice(again)
-            assert len(told) == 1
-
-    assert len(against(ERROR, test).asked) == 2
-
-
-@pytest.mark.network
-def test_retries_that_are_off_are_not_told_of():
-    """A wrapped SDK, or one with max_retries=0 over a resilient transport, warns of nothing."""
-
-    async def test(url):
-        transport = ResilientTransport(httpx2.AsyncHTTPTransport(), quick())
-        http = httpx2.AsyncClient(transport=transport)
-        options = {"api_key": KEY, "base_url": url}
-        async with openai.AsyncOpenAI(**options, max_retries=0, http_client=http) as client:
-            await ask_twice(client)
-        async with openai.AsyncOpenAI(**options) as client:
-            await ask_twice(wrap(client, quick()).with_options(timeout=5))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(against(ERROR, test).asked) == 12
-
-
-@pytest.mark.parametrize("method", ["chat.completions", "embeddings", "responses"])
-def test_a_bound_method_of_an_sdk_with_retries_on_is_told(method):
-    """The client behind a wrapped method would retry by itself: that is told when it is wrapped."""
-
-    def create(client):
-        return functools.reduce(getattr, method.split("."), client).create
-
-    with pytest.warns(NestedRetriesWarning, match="max_retries=0") as told:
-        wrap(create(openai.AsyncOpenAI(api_key=KEY)), quick())
-    assert len(told) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        wrap(create(openai.AsyncOpenAI(api_key=KEY, max_retries=0)), quick())
-
-
-@pytest.mark.network
-def test_a_stack_under_a_stack_is_told_once():
-    """A function of one's own around a wrapped client, wrapped again: one warning."""
-
-    async def test(url):
-        async with httpx.AsyncClient() as client:
-            inner = wrap(client, quick())
-
-            async def ask():
-                return await inner.post(f"{url}/chat/completions", json=ASK)
-
-            outer = wrap(ask, quick())
-            with pytest.warns(NestedStackWarning, match="attempts multiply") as told:
-                await asyncio.gather(outer(), outer())
-            assert len(told) == 1
-
-    assert len(against(ERROR, test).asked) == 18
-
-
-@pytest.mark.network
-def test_a_client_that_is_wrapped_twice_is_told():
-    """Wrapping what is wrapped already multiplies attempts: it warns, and both stacks work."""
-
-    async def test(url):
-        async with httpx.AsyncClient() as client:
-            twice = wrap(wrap(client, quick()), quick())
-            with pytest.warns(NestedStackWarning):
-                await twice.post(f"{url}/chat/completions", json=ASK)
-
-    assert len(against(ERROR, test).asked) == 9
-
-
-@pytest.mark.network
-def test_a_stack_that_does_not_retry_may_stand_under_another():
-    """Limits around one client and retries around another do not multiply, and nothing is told."""
-
-    async def test(url):
-        async with httpx.AsyncClient() as client:
-            limited = wrap(wrap(client, Stack(ErrorClassifier())), quick())
-            await limited.post(f"{url}/chat/completions", json=ASK)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(against(ERROR, test).asked) == 3

@@ -82,7 +82,11 @@ def test_whatever_is_async_and_callable_is_wrapped(run):
     def decorated(*args):
         return plain(*args)
 
-    wrappable = Client().ask, Client(), functools.partial(Client().ask), plain, decorated
+    class Unsigned(Client):
+        __signature__ = "none that can be read"
+
+    methods = Client().ask, Client(), Unsigned(), functools.partial(Client().ask)
+    wrappable = *methods, plain, decorated
     for each in wrappable:
         assert run(lambda each=each: wrap(each, quick())("hi")) == "hi!"
 

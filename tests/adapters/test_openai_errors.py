@@ -134,6 +134,24 @@ def test_nobody_listens():
     asyncio.run(main())
 
 
+def test_causes_that_go_in_a_circle_are_followed_to_no_end():
+    """An error whose causes are a circle is told as any other."""
+
+    class Circular(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            first, second = httpx2.ConnectError("first"), httpx2.ConnectError("second")
+            first.__cause__, second.__cause__ = second, first
+            raise first
+
+    async def main():
+        http = httpx2.AsyncClient(transport=Circular())
+        async with openai.AsyncOpenAI(api_key=KEY, base_url="http://x/v1", http_client=http) as sdk:
+            with pytest.raises(openai.APIConnectionError):
+                await complete(wrap(sdk, Stack(ErrorClassifier())))
+
+    asyncio.run(main())
+
+
 def test_a_timeout_per_call_is_the_attempts():
     """`timeout=` of a call, or of the client, bounds each attempt as before, and is told."""
     stack = quick()
