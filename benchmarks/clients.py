@@ -205,7 +205,7 @@ async def measure(url: str, in_flight: int, rounds: int, only: str | None) -> No
 def main() -> None:
     """Start the server, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--in-flight", type=int, choices=IN_FLIGHT, action="append")
     parser.add_argument("--only", help="one client, by its name in the table")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
