@@ -127,11 +127,11 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     async def _send(self, call: Call[Any]) -> Any:
         response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
-        call.verdict = OK if is_redirect(status) else None
+        answered = OK if is_redirect(status) else None
         if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
             judged = read_inside(call, status, headers) and call.payload.method != "HEAD"
             raw = to_judge(call, status, response.content) if judged else None
-            call.reply = Reply(status, headers, raw)
+            call.verdict, call.reply = answered, Reply(status, headers, raw)
             return response
         library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
@@ -141,6 +141,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         except BaseException:  # not every transport closes what broke
             call.runtime.spawn(functools.partial(close, body, inner))
             raise
+        call.verdict = answered
         if whole:
             await inner.aclose()
             raw = b"".join(parts)

@@ -157,8 +157,6 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         request.response = None  # it would keep a response alive that the caller has dropped
         content, start = response.content, b""
         websocket = response.status == WEBSOCKET
-        if websocket or is_redirect(response.status):
-            call.verdict = OK
         most = 0 if websocket else read_inside(call, response.status, response.headers)
         if most:
             start = await _read(content, most)
@@ -170,6 +168,8 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         raise
     finally:
         call.replayable = _replayable(request.body)
+    if websocket or is_redirect(response.status):
+        call.verdict = OK
     if most and content.at_eof():
         call.reply = Reply(response.status, response.headers, _to_judge(call, response, start))
         response.content = ended_reader(start, asyncio.get_running_loop())

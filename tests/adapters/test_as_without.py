@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import httpx
 import httpx2
 import openai
@@ -209,3 +210,29 @@ def test_an_unknown_version_of_the_library_is_told(library):
     del client._mounts
     with pytest.raises(ConfigurationError, match="ResilientTransport"):
         wrap(client, quick())
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+def test_a_redirect_whose_body_breaks_is_no_success(name):
+    """A 302 that is cut off is tried again, and does not count as answered."""
+    stack = quick()
+    cut = response(302, b"{", length=9, location="/v1/y", connection="close")
+
+    async def answer(asked, writer):
+        writer.write(cut)
+        writer.close()
+
+    async def test(url):
+        if name == "aiohttp":
+            async with aiohttp.ClientSession() as session:
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await wrap(session, stack).post(url, json=ASK, allow_redirects=False)
+            return
+        library = {"httpx": httpx, "httpx2": httpx2}[name]
+        async with library.AsyncClient() as client:
+            with pytest.raises(library.RemoteProtocolError):
+                await wrap(client, stack).post(url, json=ASK)
+
+    assert len(against(answer, test).asked) == 3
+    assert stack.statistics().outcomes == {Kind.TRANSIENT: 1}
