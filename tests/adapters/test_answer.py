@@ -6,6 +6,7 @@ import gzip
 
 import aiohttp
 import pytest
+from drivers import with_session
 from fakes import Remember
 from loopback import (
     ANSWER,
@@ -25,16 +26,6 @@ from streamers import WHOLE
 from resilient_infe import Kind, presets, wrap
 
 pytestmark = pytest.mark.network
-
-
-def with_session(answer, test, stack=None, **options):
-    """Run an async test with a wrapped session and a raw server's URL; returns the server."""
-
-    async def main(url):
-        async with aiohttp.ClientSession(**options) as session:
-            await test(wrap(session, quick() if stack is None else stack), url)
-
-    return against(answer, main)
 
 
 def test_an_answer_can_be_read_over_and_over():

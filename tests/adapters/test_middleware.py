@@ -6,6 +6,7 @@ import asyncio
 
 import aiohttp
 import pytest
+from drivers import both, given, with_either
 from loopback import (
     ANSWER,
     ASK,
@@ -34,36 +35,11 @@ from resilient_infe import (
     Stack,
     errors,
     presets,
-    stack_middleware,
-    wrap,
 )
 
 pytestmark = pytest.mark.network
 
 BIG = response(500, b"x" * 3_000_000, "text/plain")
-
-
-def wrapped(stack, **options):
-    """Return `wrap(ClientSession(...))`; the original is closed with it."""
-    return wrap(aiohttp.ClientSession(**options), stack)
-
-
-def given(stack, **options):
-    """Return a session that is given the stack as a middleware."""
-    return aiohttp.ClientSession(middlewares=(stack_middleware(stack),), **options)
-
-
-both = pytest.mark.parametrize("session_of", [wrapped, given], ids=["wrapped", "middleware"])
-
-
-def with_session(session_of, answer, test, stack=None, **options):
-    """Run an async test with a session and a raw server's URL; returns the server."""
-
-    async def main(url):
-        async with session_of(quick() if stack is None else stack, **options) as session:
-            await test(session, url)
-
-    return against(answer, main)
 
 
 def slow_retry(**options):
@@ -94,7 +70,7 @@ def test_a_total_timeout_in_a_backoff_gives_back_and_tells(session_of):
         assert "1 attempt in" in told(caught.value)
         assert at_rest(stack)
 
-    assert len(with_session(session_of, ERROR, test, stack).asked) == 1
+    assert len(with_either(session_of, ERROR, test, stack).asked) == 1
     assert stack.statistics().outcomes == {Kind.CANCELLED: 1}
 
 
@@ -124,7 +100,7 @@ def test_a_total_timeout_in_a_queue_gives_back_and_tells(session_of, what):
         assert at_rest(stack)
 
     answer = hang if what == "slot" else ANSWER
-    assert len(with_session(session_of, answer, test, stack).asked) == 1
+    assert len(with_either(session_of, answer, test, stack).asked) == 1
 
 
 @both
@@ -145,7 +121,7 @@ def test_a_total_timeout_inside_an_attempt_ends_the_call(session_of, where):
         assert asyncio.get_running_loop().time() - start < 2.0
         assert "set total=None" in told(caught.value)
 
-    assert len(with_session(session_of, stall, test, stack).asked) <= 1
+    assert len(with_either(session_of, stall, test, stack).asked) <= 1
     assert stack.statistics().attempts == 1
     assert stack.statistics().outcomes == {Kind.TIMEOUT: 1}
 
@@ -159,7 +135,7 @@ def test_an_idle_timeout_is_tried_again(session_of):
         async with session.post(url, json=ASK, timeout=timeout) as answer:
             assert await answer.json() == COMPLETION
 
-    assert len(with_session(session_of, in_turn(hang, ANSWER), test).asked) == 2
+    assert len(with_either(session_of, in_turn(hang, ANSWER), test).asked) == 2
 
 
 @both
@@ -176,7 +152,7 @@ def test_a_deadline_and_an_attempts_timeout_are_our_own_errors(session_of):
                 await session.post(url, json=ASK)
             assert "1 attempt in" in caught.value.__notes__[0]
 
-        with_session(session_of, hang, test, stack)
+        with_either(session_of, hang, test, stack)
         assert stack.statistics().attempts == 1
 
 
@@ -211,7 +187,7 @@ def test_connections_are_used_again(session_of):
             async with session.post(url, json=ASK):
                 pass
 
-    server = with_session(session_of, in_turn(ERROR, ERROR, ANSWER), test)
+    server = with_either(session_of, in_turn(ERROR, ERROR, ANSWER), test)
     assert (len(server.asked), server.connections) == (5, 1)
 
 
@@ -267,7 +243,7 @@ def test_a_request_with_middlewares_of_its_own_leaves_ours_out():
         async with session.post(url, json=ASK, middlewares=()) as answer:
             assert answer.status == 500
 
-    assert len(with_session(given, ERROR, test, stack).asked) == 1
+    assert len(with_either(given, ERROR, test, stack).asked) == 1
     assert stack.statistics().calls == 0
 
 
@@ -281,7 +257,7 @@ def test_a_redirect_is_followed_by_aiohttp(session_of):
             assert (answer.status, answer.url.path) == (200, "/v1/next")
 
     there = response(302, b"", "text/plain", location="/v1/next")
-    with_session(session_of, in_turn(there, ANSWER), test, stack)
+    with_either(session_of, in_turn(there, ANSWER), test, stack)
     assert stack.statistics().calls == 2
 
 
@@ -296,4 +272,4 @@ def test_a_large_error_that_is_dropped_unread_comes_home(session_of):
         del answer
         assert await collected(lambda: at_rest(stack))
 
-    with_session(session_of, BIG, test, stack)
+    with_either(session_of, BIG, test, stack)

@@ -9,6 +9,7 @@ import struct
 import httpx2
 import openai
 import pytest
+from drivers import REFUSAL, complete, with_sdk
 from fakes import Remember
 from loopback import ANSWER, ASK, COMPLETION, KEY, against, in_turn, over_http, quick, response
 
@@ -17,23 +18,6 @@ from resilient_infe.testing import Faults, InfeModel
 from resilient_infe.testing.model import ModelRequest
 
 pytestmark = pytest.mark.network
-
-REFUSAL = {"error": {"message": "no, you", "type": "a_type", "code": "a_code", "param": None}}
-
-
-def with_sdk(test, answer=None, stack=None, **options):
-    """Run an async test with a wrapped SDK client against a raw server, which is returned."""
-
-    async def main(url):
-        async with openai.AsyncOpenAI(api_key=KEY, base_url=url, **options) as client:
-            await test(wrap(client, quick() if stack is None else stack))
-
-    return against(ANSWER if answer is None else answer, main)
-
-
-async def complete(client, **more):
-    """Ask for a completion."""
-    return await client.chat.completions.create(**ASK | more)
 
 
 def test_the_sdk_is_wrapped_with_its_type():

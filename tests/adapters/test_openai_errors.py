@@ -7,7 +7,8 @@ import asyncio
 import httpx2
 import openai
 import pytest
-from loopback import ANSWER, ASK, ERROR, KEY, against, hang, lose, quick, response
+from drivers import REFUSAL, complete, with_sdk
+from loopback import ASK, ERROR, KEY, against, hang, lose, quick, response
 
 from resilient_infe import (
     AttemptTimeout,
@@ -25,23 +26,6 @@ from resilient_infe import (
 )
 
 pytestmark = pytest.mark.network
-
-REFUSAL = {"error": {"message": "no, you", "type": "a_type", "code": "a_code", "param": None}}
-
-
-def with_sdk(test, answer=None, stack=None, **options):
-    """Run an async test with a wrapped SDK client against a raw server, which is returned."""
-
-    async def main(url):
-        async with openai.AsyncOpenAI(api_key=KEY, base_url=url, **options) as client:
-            await test(wrap(client, quick() if stack is None else stack))
-
-    return against(ANSWER if answer is None else answer, main)
-
-
-async def complete(client, **more):
-    """Ask for a completion."""
-    return await client.chat.completions.create(**ASK | more)
 
 
 async def open_unread(client):

@@ -6,35 +6,11 @@ import io
 
 import aiohttp
 import pytest
+from drivers import both, given, with_either
 from fakes import Remember
-from loopback import ANSWER, ERROR, against, in_turn, lose, quick
-
-from resilient_infe import stack_middleware, wrap
+from loopback import ANSWER, ERROR, in_turn, lose, quick
 
 pytestmark = pytest.mark.network
-
-
-def wrapped(stack, **options):
-    """Return `wrap(ClientSession(...))`; the original is closed with it."""
-    return wrap(aiohttp.ClientSession(**options), stack)
-
-
-def given(stack, **options):
-    """Return a session that is given the stack as a middleware."""
-    return aiohttp.ClientSession(middlewares=(stack_middleware(stack),), **options)
-
-
-both = pytest.mark.parametrize("session_of", [wrapped, given], ids=["wrapped", "middleware"])
-
-
-def with_session(session_of, answer, test, stack=None, **options):
-    """Run an async test with a session and a raw server's URL; returns the server."""
-
-    async def main(url):
-        async with session_of(quick() if stack is None else stack, **options) as session:
-            await test(session, url)
-
-    return against(answer, main)
 
 
 async def parts():
@@ -74,7 +50,7 @@ def test_a_body_in_memory_is_sent_again_whole(session_of, body, lost):
             assert answer.status == 200
 
     answers = in_turn(lose if lost else ERROR, ERROR, ANSWER)
-    asked = with_session(session_of, answers, test).asked
+    asked = with_either(session_of, answers, test).asked
     assert [each.body for each in asked] == [sent] * 3
 
 
@@ -86,7 +62,7 @@ def test_json_is_sent_again_whole(session_of):
         async with session.post(url, json={"a": [1]}) as answer:
             assert answer.status == 200
 
-    server = with_session(session_of, in_turn(ERROR, lose, ANSWER), test)
+    server = with_either(session_of, in_turn(ERROR, lose, ANSWER), test)
     assert [asked.body for asked in server.asked] == [b'{"a": [1]}'] * 3
     assert {asked.headers["content-type"] for asked in server.asked} == {"application/json"}
 
@@ -107,7 +83,7 @@ def test_a_body_that_is_gone_is_never_sent_empty(session_of, body, lost):
                 assert answer.status == 500
 
     answer = lose if lost else ERROR
-    server = with_session(session_of, answer, test, quick(listeners=[seen]))
+    server = with_either(session_of, answer, test, quick(listeners=[seen]))
     assert all(b"one " in asked.body and b"two" in asked.body for asked in server.asked)
     if body is parts:
         assert len(server.asked) == 1
@@ -128,5 +104,5 @@ def test_a_lost_connection_is_not_doubled(session_of, method):
             await session.request(method, url)
         assert "3 attempts" in caught.value.__notes__[0]
 
-    sent = len(with_session(session_of, lose, test).asked)
+    sent = len(with_either(session_of, lose, test).asked)
     assert sent == (6 if session_of is given else 3)

@@ -8,6 +8,7 @@ import warnings
 
 import aiohttp
 import pytest
+from drivers import with_session
 from fakes import Remember
 from loopback import (
     ANSWER,
@@ -26,16 +27,6 @@ from loopback import (
 from resilient_infe import presets, wrap
 
 pytestmark = pytest.mark.network
-
-
-def with_session(answer, test, stack=None, **options):
-    """Run an async test with a wrapped session and a raw server's URL; returns the server."""
-
-    async def main(url):
-        async with aiohttp.ClientSession(**options) as session:
-            await test(wrap(session, quick() if stack is None else stack), url)
-
-    return against(answer, main)
 
 
 def test_cookies_and_headers_are_kept():
