@@ -10,7 +10,7 @@ from __future__ import annotations
 from .asyncio_loop import AsyncioRuntime
 from .current import current, finalizer, wall_time
 from .keeper import Keeper, Kept, Queueing, keep, wake
-from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, clamp, is_cancellation
+from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, Timer, clamp, is_cancellation
 
 __all__ = [
     "LONGEST_SLEEP",
@@ -21,6 +21,7 @@ __all__ = [
     "Kept",
     "Queueing",
     "Runtime",
+    "Timer",
     "clamp",
     "current",
     "finalizer",

@@ -1,4 +1,4 @@
-"""The asyncio side: futures to park on, lines of timers, and cancellations told apart."""
+"""The asyncio side: futures to park on, and the loop's own timers for what is rare."""
 
 from __future__ import annotations
 
@@ -6,23 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from typing import Self
 
 from ..policies.queue import Waiter
-from .runtime import LONGEST_CLEAN_UP, LONGEST_SLEEP, Alarm, Clock, clamp
+from .asyncio_timers import Expiry, Line, start_single
+from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
 
 RESOLUTION = 0.1
 """Seconds; no clock that a loop runs on is coarser."""
-
-LOOK_AGAIN = 0.01
-"""Seconds after which a timer that found its task being cancelled by another looks again."""
-
-LONGEST_CONTEXT = 16
-"""Links of a chain of exceptions that are followed; cycles exist."""
-
-LOOKS = 3
-"""Looks after which it cancels all the same: the other cancellation was swallowed."""
 
 
 class AsyncioRuntime:
@@ -34,7 +24,7 @@ class AsyncioRuntime:
         """Bind the loop's clock."""
         self.loop = loop
         self.now: Clock = _clock_of(loop)
-        self._lines: dict[float, _Line] = {}
+        self._lines: dict[float, Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def park(self, waiter: Waiter) -> Awaitable[None]:
@@ -57,16 +47,16 @@ class AsyncioRuntime:
         finally:
             handle.cancel()
 
-    def cut_off_after(self, seconds: float) -> AbstractContextManager[object, bool | None]:
+    def cut_off_after(self, seconds: float) -> Expiry:
         """Join the line of timers of this duration."""
         line = self._lines.get(seconds)
         if line is None:
-            line = self._lines[seconds] = _Line(self, self._lines, seconds)
-        return _Expiry(line)
+            line = self._lines[seconds] = Line(self.loop, self.now, self._lines, seconds)
+        return line.start()
 
-    def cut_off_at(self, when: float) -> AbstractContextManager[object, bool | None]:
+    def cut_off_at(self, when: float) -> Expiry:
         """Set a timer of its own, taken back when the block ends."""
-        return _Expiry(_Single(self.loop, when))
+        return start_single(self.loop, clamp(when, self.now()))
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
         """Run it in a task that the loop's runtime keeps alive."""
@@ -132,132 +122,3 @@ class _AsyncioAlarm:
         # The loop may ring within its clock's resolution before the instant, which then counts as
         # come. A timer that was clamped rings far too early: the callback sees that by the instant.
         self._callback(when if when - now < RESOLUTION else now)
-
-
-class _Line:
-    """All timers of one duration: insertion order is deadline order, so one timer serves them all.
-
-    A dict is the line, since it keeps its order and lets anyone leave in O(1). The loop's timer is
-    armed for the oldest entry and simply left to ring when that one leaves; when it rings on an
-    empty line, the line ends, so an idle program has no timer at all.
-    """
-
-    __slots__ = ("_armed", "_duration", "_key", "_lines", "_now", "entries", "loop")
-
-    def __init__(self, runtime: AsyncioRuntime, lines: dict[float, _Line], duration: float) -> None:
-        self.loop = runtime.loop
-        self._now = runtime.now
-        self._lines = lines
-        self._armed = False
-        self._key = duration
-        self._duration = min(duration, LONGEST_SLEEP)
-        self.entries: dict[_Expiry, float] = {}
-
-    def join(self, expiry: _Expiry) -> None:
-        self.entries[expiry] = when = self._now() + self._duration
-        if not self._armed:
-            self._arm(when)
-
-    def leave(self, expiry: _Expiry) -> None:
-        self.entries.pop(expiry, None)
-
-    def _arm(self, when: float) -> None:
-        self._armed = True
-        self.loop.call_at(when, self._ring, when)
-
-    def _ring(self, instant: float) -> None:
-        self._armed = False
-        due: list[_Expiry] = []
-        for expiry, when in self.entries.items():
-            if when > instant:
-                self._arm(when)
-                break
-            due.append(expiry)
-        else:
-            if self._lines.get(self._key) is self:
-                del self._lines[self._key]
-        for expiry in due:
-            del self.entries[expiry]
-            expiry.expire()
-
-
-class _Single:
-    """A timer for one entry, for instants that no other entry shares."""
-
-    __slots__ = ("_handle", "_when", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
-        self.loop = loop
-        self._when = when
-
-    def join(self, expiry: _Expiry) -> None:
-        when = clamp(self._when, self.loop.time())
-        self._handle = self.loop.call_at(when, expiry.expire)
-
-    def leave(self, _: _Expiry) -> None:
-        self._handle.cancel()
-
-
-class _Expiry:
-    """One running timer, as a context manager; it tells its own cancellation from any other.
-
-    Two signs are used together. The cancellation carries this object as its message. And the task
-    counts its cancel requests: one that was there before ours, or came after it, wins.
-    """
-
-    __slots__ = ("_at_entry", "_at_fire", "_left", "_looks", "_task", "_timer")
-
-    def __init__(self, timer: _Line | _Single) -> None:
-        self._timer = timer
-
-    def __enter__(self) -> Self:
-        timer = self._timer
-        task = asyncio.current_task(timer.loop)
-        if task is None:
-            raise RuntimeError("a timer runs only inside an asyncio task")
-        self._task = task
-        self._at_entry = task.cancelling()
-        self._at_fire: int | None = None
-        self._left = False
-        self._looks = 0
-        timer.join(self)
-        return self
-
-    def expire(self) -> None:
-        if self._left:
-            return
-        requests = self._task.cancelling()
-        if requests > self._at_entry and self._looks < LOOKS:
-            # Somebody else cancels the task already. Leave it to them, but look again: the code
-            # inside may survive that.
-            self._looks += 1
-            self._task.get_loop().call_later(LOOK_AGAIN, self.expire)
-            return
-        self._at_fire = requests
-        self._task.cancel(msg=self)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> bool:
-        self._left = True
-        self._timer.leave(self)
-        if self._at_fire is None:
-            return False
-        left = self._task.uncancel()
-        if kind is None or not issubclass(kind, asyncio.CancelledError):
-            return False
-        assert error is not None
-        ours = bool(error.args) and error.args[0] is self
-        if ours and _interrupted_a_cancellation(error):
-            return False
-        return left <= self._at_fire and (ours or self._at_fire == 0)
-
-
-def _interrupted_a_cancellation(error: BaseException) -> bool:
-    """Whether ours came while another cancellation was being handled: a slow clean-up of it."""
-    context = error.__context__
-    for _ in range(LONGEST_CONTEXT):
-        if context is None or isinstance(context, asyncio.CancelledError):
-            break
-        context = context.__context__
-    return isinstance(context, asyncio.CancelledError)

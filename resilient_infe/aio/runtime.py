@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from ..policies.queue import Waiter
 
@@ -21,6 +21,33 @@ class Alarm(Protocol):
 
     def set(self, when: float | None) -> None:
         """Call back at an instant instead of whenever it was set to; None for never."""
+        ...
+
+
+class Timer(Protocol):
+    """A running timer, which cancels the task that started it when its time has come.
+
+    It swallows the cancellation that it made, and no other. As a ``with`` block it then ends as if
+    it had run through: what follows the block is what to do when the time is over. Where a block
+    would cost too much, end it by hand with `stop`, or with `made` for an exception.
+    """
+
+    def stop(self) -> None:
+        """End it: what it bounds has come to its end in time."""
+        ...
+
+    def made(self, error: BaseException) -> bool:
+        """End it, and tell whether `error` is the cancellation that it made."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return the timer, which runs already."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> bool:
+        """End it, and swallow the cancellation that it made."""
         ...
 
 
@@ -48,16 +75,12 @@ class Runtime(Protocol):
         """Sleep until an instant; an instant in the past still lets others run."""
         ...
 
-    def cut_off_after(self, seconds: float) -> AbstractContextManager[object, bool | None]:
-        """Return a block that is cancelled after so many seconds, above 0.
-
-        It swallows the cancellation that it made, and no other, and then ends as if it had run
-        through: what follows the block is what to do when the time is over.
-        """
+    def cut_off_after(self, seconds: float) -> Timer:
+        """Start a timer of so many seconds, above 0, for the task that runs."""
         ...
 
-    def cut_off_at(self, when: float) -> AbstractContextManager[object, bool | None]:
-        """Return a block that is cancelled at an instant, likewise."""
+    def cut_off_at(self, when: float) -> Timer:
+        """Start a timer that rings at an instant."""
         ...
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:

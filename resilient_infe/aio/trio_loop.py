@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import trio
 
@@ -67,14 +67,14 @@ class TrioRuntime:
         """Sleep by trio's own deadline."""
         await trio.sleep_until(clamp(when, self.now()))
 
-    def cut_off_after(self, seconds: float) -> AbstractContextManager[object, bool | None]:
+    def cut_off_after(self, seconds: float) -> _Scope:
         """Use trio's own scope, which keeps its deadlines in one heap already."""
         now = self.now()
-        return trio.CancelScope(deadline=clamp(now + seconds, now))
+        return _Scope(clamp(now + seconds, now))
 
-    def cut_off_at(self, when: float) -> AbstractContextManager[object, bool | None]:
+    def cut_off_at(self, when: float) -> _Scope:
         """Use trio's own scope."""
-        return trio.CancelScope(deadline=clamp(when, self.now()))
+        return _Scope(clamp(when, self.now()))
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
         """Run it as a system task."""
@@ -114,6 +114,33 @@ def _spawn(run: Callable[[], Awaitable[None]]) -> None:
     """Start a system task; at the very end of a run none can be started, nor is one needed."""
     with contextlib.suppress(RuntimeError):
         trio.lowlevel.spawn_system_task(run)
+
+
+class _Scope:
+    """A timer made of trio's own scope."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, deadline: float) -> None:
+        self._scope = trio.CancelScope(deadline=deadline)
+        self._scope.__enter__()
+
+    def stop(self) -> None:
+        self._scope.__exit__(None, None, None)
+
+    def made(self, error: BaseException) -> bool:
+        return bool(self._scope.__exit__(type(error), error, error.__traceback__))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> bool:
+        return bool(self._scope.__exit__(kind, error, at))
 
 
 class _TrioAlarm:

@@ -6,7 +6,7 @@ comes on top. A caller who waits for an answer cares for the sum.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ..call import Call, Handler
 from ..errors import DeadlineExceeded
@@ -40,16 +40,27 @@ class Deadline:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Call on under the timer."""
-        if call.deadline is not None:
-            if call.deadline > call.runtime.now():
-                with call.runtime.cut_off_at(call.deadline):
-                    return await call_next(call)
-        elif self.seconds is not None:
-            call.deadline = call.runtime.now() + self.seconds
-            with call.runtime.cut_off_after(self.seconds):
+        runtime = call.runtime
+        if call.deadline is None:
+            if self.seconds is None:
                 return await call_next(call)
+            call.deadline = runtime.now() + self.seconds
+            timer = runtime.cut_off_after(self.seconds)
+        elif call.deadline > runtime.now():
+            timer = runtime.cut_off_at(call.deadline)
         else:
-            return await call_next(call)
+            self._give_up(call)
+        try:
+            result = await call_next(call)
+        except BaseException as error:
+            if not timer.made(error):
+                raise
+        else:
+            timer.stop()
+            return result
+        self._give_up(call)
+
+    def _give_up(self, call: Call[Any]) -> NoReturn:
         advice = None if call.verdict is None else call.verdict.advice
         error = DeadlineExceeded(
             f"the call's deadline passed after {call.runtime.now() - call.started:.3g} s"

@@ -37,8 +37,15 @@ class AttemptTimeout:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Call on under the timer."""
-        with call.runtime.cut_off_after(self.seconds):
-            return await call_next(call)
+        timer = call.runtime.cut_off_after(self.seconds)
+        try:
+            result = await call_next(call)
+        except BaseException as error:
+            if not timer.made(error):
+                raise
+        else:
+            timer.stop()
+            return result
         raise AttemptTimedOut(
             f"attempt {call.attempt} took longer than {self.seconds:g} s (AttemptTimeout)"
         )

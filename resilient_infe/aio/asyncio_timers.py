@@ -1,0 +1,201 @@
+"""Timers under asyncio: one of the loop's for all of a duration, and cancellations told apart.
+
+Two timers run during every attempt, so this is written for speed: a timer is started and ended by
+one call each, and nothing is asked of the loop until one of them rings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from .runtime import LONGEST_SLEEP, Clock
+
+LOOK_AGAIN = 0.01
+"""Seconds after which a timer that found its task being cancelled by another looks again."""
+
+LONGEST_CONTEXT = 16
+"""Links of a chain of exceptions that are followed; cycles exist."""
+
+LOOKS = 3
+"""Looks after which it cancels all the same: the other cancellation was swallowed."""
+
+if sys.version_info >= (3, 12):
+    _current_task = asyncio.current_task
+else:  # there the function is Python, at thrice the cost of the table that it asks
+    _current_task = asyncio.tasks._current_tasks.get  # noqa: SLF001
+
+
+class Expiry:
+    """One running timer; it tells its own cancellation from any other.
+
+    Two signs are used together. The cancellation carries this object as its message. And the task
+    counts its cancel requests: one that was there before ours, or came after it, wins.
+
+    Made and filled in by `Line.start`: a constructor would cost more than all the rest.
+
+    Attributes:
+        entries: the line that it leaves when it ends.
+        task: what it cancels; None once it has ended.
+        at_entry: the task's cancel requests when it started.
+        at_fire: likewise when it rang; None until then.
+    """
+
+    __slots__ = ("at_entry", "at_fire", "entries", "task")
+
+    entries: dict[Expiry, float]
+    task: asyncio.Task[Any] | None
+    at_entry: int
+    at_fire: int | None
+
+    def stop(self) -> None:
+        """End it; a ring that came too late is taken back."""
+        self.entries.pop(self, None)
+        if self.at_fire is not None and self.task is not None:
+            self.task.uncancel()
+        self.task = None
+
+    def made(self, error: BaseException) -> bool:
+        """End it, and tell whether `error` is the cancellation that it made."""
+        at_fire, task = self.at_fire, self.task
+        if at_fire is None or task is None:
+            self.stop()
+            return False
+        self.task = None
+        left = task.uncancel()
+        if not isinstance(error, asyncio.CancelledError):
+            return False
+        ours = bool(error.args) and error.args[0] is self
+        if ours and _interrupted_a_cancellation(error):
+            return False
+        return left <= at_fire and (ours or at_fire == 0)
+
+    def expire(self, looks: int = 0) -> None:
+        """Cancel the task, unless somebody else does already."""
+        task = self.task
+        if task is None:
+            return
+        requests = task.cancelling()
+        if requests > self.at_entry and looks < LOOKS:
+            # Leave it to them, but look again: the code inside may survive that.
+            task.get_loop().call_later(LOOK_AGAIN, self.expire, looks + 1)
+            return
+        self.at_fire = requests
+        task.cancel(msg=self)
+
+    def __enter__(self) -> Self:
+        """Return itself, running already."""
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> bool:
+        """End it, and swallow the cancellation that it made."""
+        if error is None:
+            self.stop()
+            return False
+        return self.made(error)
+
+
+class Line:
+    """All timers of one duration: insertion order is deadline order, so one timer serves them all.
+
+    A dict is the line, since it keeps its order and lets anyone leave in O(1). The loop's timer is
+    armed for the oldest entry and simply left to ring when that one leaves; when it rings on an
+    empty line, the line ends, so an idle program has no timer at all.
+
+    Args:
+        loop: the event loop.
+        now: its clock.
+        lines: where the line stands, by its duration, until it ends.
+        duration: seconds, above 0.
+    """
+
+    __slots__ = ("_armed", "_duration", "_entries", "_key", "_lines", "_loop", "_now")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        now: Clock,
+        lines: dict[float, Line],
+        duration: float,
+    ) -> None:
+        """Start empty."""
+        self._loop = loop
+        self._now = now
+        self._lines = lines
+        self._armed = False
+        self._key = duration
+        self._duration = min(duration, LONGEST_SLEEP)
+        self._entries: dict[Expiry, float] = {}
+
+    def start(self) -> Expiry:
+        """Start a timer for the task that runs."""
+        expiry = Expiry()
+        expiry.task = task = _current_task(self._loop)
+        if task is None:
+            raise RuntimeError("a timer runs only inside an asyncio task")
+        expiry.at_entry = task.cancelling()
+        expiry.at_fire = None
+        expiry.entries = entries = self._entries
+        entries[expiry] = when = self._now() + self._duration
+        if not self._armed:
+            self._arm(when)
+        return expiry
+
+    def _arm(self, when: float) -> None:
+        self._armed = True
+        self._loop.call_at(when, self._ring, when)
+
+    def _ring(self, instant: float) -> None:
+        self._armed = False
+        due: list[Expiry] = []
+        for expiry, when in self._entries.items():
+            if when > instant:
+                self._arm(when)
+                break
+            due.append(expiry)
+        else:
+            if self._lines.get(self._key) is self:
+                del self._lines[self._key]
+        for expiry in due:
+            del self._entries[expiry]
+            expiry.expire()
+
+
+class _Single(Expiry):
+    """A timer for an instant that no other shares."""
+
+    __slots__ = ("handle",)
+
+    handle: asyncio.TimerHandle
+
+    def stop(self) -> None:
+        """End it, and take the loop's timer back."""
+        self.handle.cancel()
+        super().stop()
+
+
+def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
+    """Start a timer of its own for the task that runs, to ring at an instant."""
+    expiry = _Single()
+    expiry.task = task = _current_task(loop)
+    if task is None:
+        raise RuntimeError("a timer runs only inside an asyncio task")
+    expiry.at_entry = task.cancelling()
+    expiry.at_fire = None
+    expiry.entries = {}
+    expiry.handle = loop.call_at(when, expiry.expire)
+    return expiry
+
+
+def _interrupted_a_cancellation(error: BaseException) -> bool:
+    """Whether ours came while another cancellation was being handled: a slow clean-up of it."""
+    context = error.__context__
+    for _ in range(LONGEST_CONTEXT):
+        if context is None or isinstance(context, asyncio.CancelledError):
+            break
+        context = context.__context__
+    return isinstance(context, asyncio.CancelledError)
