@@ -66,25 +66,32 @@ class LogListener:
 
     def enabled(self, level: int) -> bool:
         """Whether a level is on; a logger that cannot tell takes everything."""
-        logger = self._bound()
-        if self._ask is not None:
-            return self._ask(level)
-        ask = getattr(logger, "is_enabled_for", None)
-        return True if ask is None else bool(ask(level))
+        ask = self._ask
+        if ask is None:
+            ask = self._bind()
+        return ask(level)
 
     def __call__(self, event: Event) -> None:
         """Write one line."""
         level = level_of(event)
         if self.enabled(level):
-            self._bound().log(level, event.name, **event.as_dict())
+            self._logger.log(level, event.name, **event.as_dict())
 
-    def _bound(self) -> Any:
+    def _bind(self) -> Callable[[int], bool]:
+        """Find the logger, and what tells whether a level is on."""
         if self._logger is None:
             self._logger = _default_logger()
             if not structlog.is_configured():
                 # What structlog's own answer ends at, at a third of the cost.
                 self._ask = logging.getLogger(LOGGER_NAME).isEnabledFor
-        return self._logger
+                return self._ask
+        ask = self._ask = getattr(self._logger, "is_enabled_for", _always)
+        return ask
+
+
+def _always(_: int) -> bool:
+    """Answer for a logger that cannot tell."""
+    return True
 
 
 def level_of(event: Event) -> int:

@@ -46,12 +46,8 @@ class CallOptions:
             call.tags = {**self.tags, **call.tags}
 
 
-_current: ContextVar[CallOptions | None] = ContextVar("resilient_infe.call_options", default=None)
-
-
-def current_options() -> CallOptions | None:
-    """Return the options of the enclosing `call_options` blocks, or None outside of any."""
-    return _current.get()
+OPTIONS: ContextVar[CallOptions | None] = ContextVar("resilient_infe.call_options", default=None)
+"""The options of the enclosing `call_options` blocks, or None outside of any."""
 
 
 @contextmanager
@@ -76,7 +72,7 @@ def call_options(
         ConfigurationError: a value is out of its range.
     """
     given = CallOptions(tokens, partition, request_id, deadline, tags)
-    outer = _current.get() or CallOptions()
+    outer = OPTIONS.get() or CallOptions()
     merged = CallOptions(
         outer.tokens if given.tokens is None else given.tokens,
         outer.partition if given.partition is None else given.partition,
@@ -84,8 +80,8 @@ def call_options(
         outer.deadline if given.deadline is None else given.deadline,
         {**(outer.tags or {}), **(given.tags or {})},
     )
-    token = _current.set(merged)
+    token = OPTIONS.set(merged)
     try:
         yield
     finally:
-        _current.reset(token)
+        OPTIONS.reset(token)

@@ -10,12 +10,14 @@ import contextlib
 import inspect
 import itertools
 import warnings
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from . import aio
+from .aio import running_loop
 from .call import Call, Handler, Layer
 from .describe import StackStatistics, describe
 from .errors import ConfigurationError, Draining, NestedStackWarning
@@ -26,14 +28,14 @@ from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.request_id import RequestIdLogger, outcome_of
 from .layers.retry import Retry
-from .options import CallOptions, current_options
+from .options import OPTIONS, CallOptions
 from .order import check_order
 from .policies.budget import RetryBudgetStatistics
 from .policies.circuit import CircuitStatistics
 from .policies.queue import Waiter
 from .policies.reservation import AllowanceStatistics
 from .policies.slots import SlotsStatistics
-from .verdict import Kind, Usage
+from .verdict import SUCCESS, Kind, Usage
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -124,8 +126,8 @@ class Stack:
         self._draining = False
         self._warned = False
         self._drained: list[Waiter] = []
-        self._in_flight = self._calls = self._attempts = 0
-        self._outcomes: dict[Kind, int] = {}
+        self._in_flight = self._attempts = 0
+        self._outcomes: defaultdict[Kind, int] = defaultdict(int)
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
         """Return the transport made resilient, with its own types.
@@ -175,7 +177,7 @@ class Stack:
         return StackStatistics(
             in_flight=self._in_flight,
             waiting=waiting,
-            calls=self._calls,
+            calls=sum(self._outcomes.values()),
             attempts=self._attempts,
             outcomes=dict(self._outcomes),
             slots=slots,
@@ -192,7 +194,7 @@ class Stack:
             timeout: seconds to wait, from 0; None waits until all have ended.
         """
         self._draining = True
-        runtime = self._runtime = aio.current(self._runtime)
+        runtime = self._runtime = aio.current()
         if self._in_flight and (timeout is None or timeout > 0):
             waiter = Waiter(0)
             self._drained.append(waiter)
@@ -211,21 +213,20 @@ class Stack:
     async def _enter(
         self, handler: Handler[P, R], call: Call[P], deadline: float | None = None
     ) -> R:
-        runtime = self._runtime = aio.current(self._runtime)
-        outer = _inside.get()
-        if outer is not None and not self._warned:
-            self._check_nested(outer)
+        runtime = self._runtime
+        if runtime is None or runtime.loop is not running_loop():
+            runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
         call.place = next(_ages)
         if call.emit is None:
             call.emit = self._emitter
-        options = current_options()
-        if options is not None:
-            options.fill(call)
-            deadline = options.deadline if deadline is None else deadline
-        if deadline is not None:
-            self._set_deadline(call, deadline)
+        options = OPTIONS.get()
+        if options is not None or deadline is not None:
+            self._set_options(call, options, deadline)
+        outer = _inside.get()
+        if outer is not None:
+            self._check_nested(outer)
         if self._draining:
             raise Draining("the stack is draining and takes no new calls").on(call)
         _inside.set(self)
@@ -234,16 +235,24 @@ class Stack:
             result = await handler(call)
         except BaseException as error:
             _inside.set(outer)
-            self._end(call, error)
+            self._end(call, outcome_of(call, error))
             raise
         _inside.set(outer)
         if call.hold is None:
-            self._end(call, None)
+            verdict = call.verdict
+            self._end(call, SUCCESS if verdict is None else verdict.kind)
         else:
             call.hold.on_close(partial(self._end_stream, call))
         return result
 
-    def _set_deadline(self, call: Call[Any], deadline: float) -> None:
+    def _set_options(
+        self, call: Call[Any], options: CallOptions | None, deadline: float | None
+    ) -> None:
+        if options is not None:
+            options.fill(call)
+            deadline = options.deadline if deadline is None else deadline
+        if deadline is None:
+            return
         if not self._takes_deadlines:
             raise ConfigurationError(
                 "this stack has no Deadline layer to keep a call's deadline: add Deadline(), which "
@@ -251,24 +260,20 @@ class Stack:
             )
         call.deadline = call.started + deadline
 
-    def _end(self, call: Call[Any], error: BaseException | None) -> None:
+    def _end(self, call: Call[Any], kind: Kind) -> None:
         self._in_flight -= 1
-        self._calls += 1
         self._attempts += call.sends
-        verdict = call.verdict
-        plain = error is None and verdict is not None
-        kind = verdict.kind if plain else outcome_of(call, error)  # type: ignore[union-attr]
-        self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
+        self._outcomes[kind] += 1
         if self._drained and not self._in_flight:
             waiters, self._drained = self._drained, []
             for waiter in waiters:
                 aio.wake(waiter)
 
     def _end_stream(self, call: Call[Any], _: Usage | None) -> None:
-        self._end(call, None)
+        self._end(call, outcome_of(call, None))
 
     def _check_nested(self, other: Stack) -> None:
-        if not (self._retries and other._retries):
+        if self._warned or not (self._retries and other._retries):
             return
         self._warned = other._warned = True
         warnings.warn(

@@ -36,7 +36,7 @@ class FakeServer:
 
     async def handle(self, call: Call[Any]) -> Any:
         """Answer one attempt."""
-        runtime = current(call.runtime)
+        runtime = current()
         now = runtime.now()
         self.sent.append(now)
         self.payloads.append(call.payload)

@@ -178,7 +178,7 @@ class InfeTransport:
         return self._open().post(url, data=body, headers=headers, allow_redirects=False)
 
     def _open(self) -> aiohttp.ClientSession:
-        runtime = current(self._runtime)
+        runtime = current()
         if not isinstance(runtime, AsyncioRuntime):
             raise ConfigurationError(
                 "InfeTransport runs on asyncio only, as aiohttp does: under trio wrap an "

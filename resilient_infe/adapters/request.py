@@ -15,7 +15,7 @@ from typing import Any
 
 from ..call import Call, Headers
 from ..errors import NestedRetriesWarning
-from ..options import current_options
+from ..options import OPTIONS
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes of a request that are looked at for a model and a cost."""
@@ -118,7 +118,7 @@ def describe(call: Call[Any], origin: str, path: str, headers: Headers, content:
         content: the body's bytes or text, or None where they cannot be looked at.
     """
     body = call.body = RequestBody(content)
-    options = current_options()
+    options = OPTIONS.get()
     if options is None or options.partition is None:
         base, key = base_path(path), key_hash(_key_in(headers))
         call.partition = f"{origin}{base}/{body.model()}#{key}"
@@ -144,7 +144,7 @@ def _safe(text: str) -> str:
 
 def name_partition(call: Call[Any], partition: str) -> None:
     """Put the call into a partition, unless `call_options` names another."""
-    options = current_options()
+    options = OPTIONS.get()
     if partition and (options is None or options.partition is None):
         call.partition = partition
 

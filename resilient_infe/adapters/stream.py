@@ -70,7 +70,7 @@ class InfeStream:
         self._ready: deque[str] = deque()
         self._whole = False
         self._call = call
-        self._runtime = aio.current(call.runtime)
+        self._runtime = aio.current()
         hold = self._hold = call.hold = Hold()
 
         def drop() -> None:

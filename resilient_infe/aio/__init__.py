@@ -8,7 +8,7 @@ cost of its Semaphore) and natively under trio.
 from __future__ import annotations
 
 from .asyncio_loop import AsyncioRuntime
-from .current import current, finalizer, wall_time
+from .current import current, finalizer, running_loop, wall_time
 from .keeper import Keeper, Kept, Queueing, keep, wake
 from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, Timer, clamp, is_cancellation
 
@@ -27,6 +27,7 @@ __all__ = [
     "finalizer",
     "is_cancellation",
     "keep",
+    "running_loop",
     "wake",
     "wall_time",
 ]

@@ -51,8 +51,8 @@ class AsyncioRuntime:
         """Join the line of timers of this duration."""
         line = self._lines.get(seconds)
         if line is None:
-            line = self._lines[seconds] = Line(self.loop, self.now, self._lines, seconds)
-        return line.start()
+            line = self._lines[seconds] = Line(self.loop, self._lines, seconds)
+        return line.start(self.now())
 
     def cut_off_at(self, when: float) -> Expiry:
         """Set a timer of its own, taken back when the block ends."""

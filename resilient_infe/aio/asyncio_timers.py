@@ -11,7 +11,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from .runtime import LONGEST_SLEEP, Clock
+from .runtime import LONGEST_SLEEP
 
 LOOK_AGAIN = 0.01
 """Seconds after which a timer that found its task being cancelled by another looks again."""
@@ -25,7 +25,7 @@ LOOKS = 3
 if sys.version_info >= (3, 12):
     _current_task = asyncio.current_task
 else:  # there the function is Python, at thrice the cost of the table that it asks
-    _current_task = asyncio.tasks._current_tasks.get  # noqa: SLF001
+    _current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Expiry:
@@ -108,30 +108,24 @@ class Line:
 
     Args:
         loop: the event loop.
-        now: its clock.
         lines: where the line stands, by its duration, until it ends.
         duration: seconds, above 0.
     """
 
-    __slots__ = ("_armed", "_duration", "_entries", "_key", "_lines", "_loop", "_now")
+    __slots__ = ("_armed", "_duration", "_entries", "_key", "_lines", "_loop")
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        now: Clock,
-        lines: dict[float, Line],
-        duration: float,
+        self, loop: asyncio.AbstractEventLoop, lines: dict[float, Line], duration: float
     ) -> None:
         """Start empty."""
         self._loop = loop
-        self._now = now
         self._lines = lines
         self._armed = False
         self._key = duration
         self._duration = min(duration, LONGEST_SLEEP)
         self._entries: dict[Expiry, float] = {}
 
-    def start(self) -> Expiry:
+    def start(self, now: float) -> Expiry:
         """Start a timer for the task that runs."""
         expiry = Expiry()
         expiry.task = task = _current_task(self._loop)
@@ -140,7 +134,7 @@ class Line:
         expiry.at_entry = task.cancelling()
         expiry.at_fire = None
         expiry.entries = entries = self._entries
-        entries[expiry] = when = self._now() + self._duration
+        entries[expiry] = when = now + self._duration
         if not self._armed:
             self._arm(when)
         return expiry

@@ -14,18 +14,19 @@ from .runtime import Runtime
 
 _thread = threading.local()
 
+running_loop = asyncio._get_running_loop  # noqa: SLF001  # public in asyncio.events.__all__
+"""Returns the asyncio loop that runs here, or None; told apart from others by identity alone."""
 
-def current(known: Runtime | None = None) -> Runtime:
-    """Return the runtime of the running loop; `known` is tried first.
+
+def current() -> Runtime:
+    """Return the runtime of the running loop; one whose `loop` is the `running_loop` is it.
 
     Raises:
         RuntimeError: no event loop runs here.
     """
-    loop = asyncio._get_running_loop()  # noqa: SLF001  # public in asyncio.events.__all__
+    loop = running_loop()
     if loop is None:
         return _current_trio()
-    if type(known) is AsyncioRuntime and known.loop is loop:
-        return known
     runtimes: dict[asyncio.AbstractEventLoop, AsyncioRuntime] | None
     runtimes = getattr(_thread, "asyncio", None)
     if runtimes is None:

@@ -7,7 +7,7 @@ new clock; one that is in use, or whose loop still runs, is refused with an erro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..errors import WrongLoopError
 from ..policies.queue import Waiter
@@ -17,7 +17,8 @@ from .runtime import Runtime
 class Kept(Protocol):
     """A policy that belongs to one loop at a time."""
 
-    keeper: object | None
+    keeper: Any
+    """Its `Keeper`, or None as long as no loop has used it; not the policy's own business."""
 
     @property
     def busy(self) -> bool:

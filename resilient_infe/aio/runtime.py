@@ -45,7 +45,11 @@ class Timer(Protocol):
         ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+        /,
     ) -> bool:
         """End it, and swallow the cancellation that it made."""
         ...
@@ -61,6 +65,11 @@ class Clock(Protocol):
 
 class Runtime(Protocol):
     """One event loop, as the layers see it."""
+
+    @property
+    def loop(self) -> object:
+        """What the loop is known by: under asyncio the loop itself."""
+        ...
 
     @property
     def now(self) -> Clock:

@@ -37,11 +37,11 @@ def current_runtime() -> TrioRuntime:
 class TrioRuntime:
     """A trio event loop."""
 
-    __slots__ = ("now", "token")
+    __slots__ = ("loop", "now", "token")
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         """Bind the run's clock, which can still be read after the run."""
-        self.token = token
+        self.loop = self.token = token
         self.now: Clock = trio.lowlevel.current_clock().current_time
 
     async def park(self, waiter: Waiter) -> None:

@@ -14,7 +14,7 @@ from ..errors import CircuitOpen
 from ..events import CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from ..policies.circuit import Circuit, CircuitStatistics, Permit, State
 from ..policies.keyed import Keyed
-from ..verdict import Kind
+from ..verdict import SUCCESS, Kind
 from .partitioned import Partitioned
 
 P = TypeVar("P")
@@ -59,7 +59,7 @@ class CircuitBreaker:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Ask the circuit, call on, tell it what came of it."""
-        circuit = self.circuits.of(call).policy
+        circuit = self.circuits.of(call)
         permit = circuit.admit_closed()
         if permit is None:
             permit = self._admit(call, circuit)
@@ -70,7 +70,11 @@ class CircuitBreaker:
         except BaseException:
             self._end(call, circuit, permit)
             raise
-        self._end(call, circuit, permit)
+        verdict = call.verdict
+        if verdict is not None and verdict.kind is SUCCESS and permit.expires is None:
+            circuit.succeed(permit, call.runtime.now())
+        else:
+            self._end(call, circuit, permit)
         return result
 
     def statistics(self, _: float) -> dict[str | None, CircuitStatistics]:

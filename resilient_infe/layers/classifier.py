@@ -44,7 +44,8 @@ class ErrorClassifier:
         if call.on_send is not None:
             call.on_send()
             call.on_send = None
-        started = 0.0 if call.emit is None else call.runtime.now()
+        emit = call.emit
+        started = 0.0 if emit is None else call.runtime.now()
         try:
             result = await call_next(call)
         except BaseException as error:
@@ -52,16 +53,11 @@ class ErrorClassifier:
                 call.verdict = self._of_exception(call, error)
             self._note(call, started)
             raise
-        if call.verdict is None:
-            call.verdict = self._of_result(call, result)
-        verdict, emit = call.verdict, call.emit
-        if verdict.kind is not SUCCESS or (emit is not None and emit.routine):
+        verdict = call.verdict
+        if verdict is None:
+            verdict = call.verdict = self._of_result(call, result)
+        if verdict is not OK or (emit is not None and emit.routine):  # there is something to tell
             self._note(call, started)
-        else:
-            if verdict.request_id is not None:
-                call.server_request_ids += (verdict.request_id,)
-            if emit is not None:
-                call.sent_for += call.runtime.now() - started
         return result
 
     def describe(self) -> str:

@@ -14,6 +14,7 @@ from ..aio import wake
 from ..call import Call, Handler
 from ..errors import QueueFull
 from ..policies.keyed import Keyed
+from ..policies.queue import Waiter
 from ..policies.slots import Slots, SlotsStatistics
 from ..verdict import Usage
 from .partitioned import Partitioned
@@ -47,12 +48,9 @@ class ConcurrencyLimiter:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Wait for a slot, call on, give the slot to the next."""
-        slots = self.slots.of(call).policy
-        try:
-            waiter = slots.acquire(call.place, again=call.tries > 1)
-        except QueueFull as full:
-            raise full.on(call) from None
-        if waiter is not None:
+        slots = self.slots.of(call)
+        if not slots.take():
+            waiter = self._join(call, slots)
             try:
                 await call.runtime.park(waiter)
             except BaseException:
@@ -64,7 +62,8 @@ class ConcurrencyLimiter:
             wake(slots.release())
             raise
         if call.hold is None:
-            wake(slots.release())
+            if (freed := slots.release()) is not None:
+                wake(freed)
         else:
             call.hold.on_close(partial(_release, slots))
         return result
@@ -89,6 +88,12 @@ class ConcurrencyLimiter:
         slots: Any = self.slots.sample()
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
+
+    def _join(self, call: Call[Any], slots: Slots) -> Waiter:
+        try:
+            return slots.join(call.place, again=call.tries > 1)
+        except QueueFull as full:
+            raise full.on(call) from None
 
 
 def _release(slots: Slots, _: Usage | None) -> None:

@@ -58,7 +58,7 @@ class Deadline:
         else:
             timer.stop()
             return result
-        self._give_up(call)
+        return self._give_up(call)
 
     def _give_up(self, call: Call[Any]) -> NoReturn:
         advice = None if call.verdict is None else call.verdict.advice

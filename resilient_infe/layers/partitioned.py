@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..aio import Keeper, Kept, keep
+from ..aio import Kept, keep
 from ..call import Call
 from ..errors import TooManyPartitions
 from ..policies import bounds
@@ -32,7 +32,7 @@ class Partitioned(Generic[K]):
         ConfigurationError: it is something else.
     """
 
-    __slots__ = ("_keyed", "_one")
+    __slots__ = ("_keyed", "_known", "_one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         """Check what it is, and note which of the two."""
@@ -40,28 +40,32 @@ class Partitioned(Generic[K]):
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self._one = None if isinstance(policy, Keyed) else policy
+        nobody: dict[str | None, K] = {}
+        self._known = policy.known if isinstance(policy, Keyed) else nobody.get
 
-    def of(self, call: Call[Any]) -> Keeper[K]:
-        """Return the keeper of the call's policy.
+    def of(self, call: Call[Any]) -> K:
+        """Return the call's policy, bound to the call's loop.
 
         Raises:
             TooManyPartitions: there are more partitions in use than `Keyed` may hold.
             WrongLoopError: the policy is in use on another event loop.
         """
-        policy = self._one
-        if policy is None:
-            policy = self._of_partition(call)
-        keeper = policy.keeper
-        if type(keeper) is Keeper and keeper.runtime is call.runtime:
-            return keeper
-        return keep(policy, call.runtime)
+        policy = self._known(call.partition, self._one)
+        if policy is not None:
+            keeper = policy.keeper
+            if keeper is not None and keeper.runtime is call.runtime:
+                return policy
+        return self._bound(call, policy)
 
-    def _of_partition(self, call: Call[Any]) -> K:
+    def _bound(self, call: Call[Any], policy: K | None) -> K:
+        if policy is None:
+            policy = self._new(call)
+        keep(policy, call.runtime)
+        return policy
+
+    def _new(self, call: Call[Any]) -> K:
         keyed = self._keyed
         assert keyed is not None
-        policy = keyed.known(call.partition)
-        if policy is not None:
-            return policy
         try:
             return keyed.of(call.partition, call.runtime.now())
         except TooManyPartitions as error:

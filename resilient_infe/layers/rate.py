@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from ..aio import Keeper
 from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
 from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
@@ -83,21 +82,30 @@ class RateLimiter:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Reserve, call on, settle."""
-        keeper = self.allowances.of(call)
-        reservation = self._reserve(call, keeper.policy)
-        if not reservation.granted:
-            await self._wait(call, keeper, reservation)
+        allowance = self.allowances.of(call)
+        tokens = call.tokens
+        if tokens is None:
+            tokens = self._count(call, allowance)
+        now = call.runtime.now()
+        late = call.deadline is not None and now >= call.deadline
+        reservation = None if late else allowance.take(now, tokens)
+        if reservation is None:
+            reservation = self._join(call, allowance, tokens, now)
+            await self._wait(call, allowance, reservation)
         sends = call.sends
         try:
             result = await call_next(call)
         except BaseException:
-            self._settle(call, keeper, reservation, unsent=call.sends == sends)
+            self._settle(call, allowance, reservation, unsent=call.sends == sends)
             raise
         if call.hold is None:
-            self._settle(call, keeper, reservation, unsent=False)
+            if call.verdict is OK and not allowance.queue.live:
+                allowance.settle(reservation, now)  # it tells nothing, and nobody waits for it
+            else:
+                self._settle(call, allowance, reservation, unsent=False)
         else:
-            self._learn(call, keeper, reservation)
-            call.hold.on_close(partial(self._settle_stream, keeper, reservation))
+            self._learn(call, allowance, reservation)
+            call.hold.on_close(partial(self._settle_stream, allowance, reservation))
         return result
 
     def resize(
@@ -115,11 +123,11 @@ class RateLimiter:
         """
         allowance = dict(self.allowances.items())[partition]
         keeper = allowance.keeper
-        now = keeper.runtime.now() if isinstance(keeper, Keeper) else 0.0
+        now = 0.0 if keeper is None else keeper.runtime.now()
         allowance.resize(
             now, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
         )
-        if isinstance(keeper, Keeper):
+        if keeper is not None:
             keeper.pump()
 
     def statistics(self, now: float) -> dict[str | None, AllowanceStatistics]:
@@ -130,17 +138,19 @@ class RateLimiter:
         """Say the limits."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
 
-    def _reserve(self, call: Call[Any], allowance: Allowance) -> Reservation:
-        now = call.runtime.now()
-        tokens = 0.0
-        if allowance.counts_tokens:
-            if call.tokens is None:
-                call.tokens = self._estimate(call.payload if call.body is None else call.body())
-            tokens = call.tokens
-        if call.deadline is not None and (now >= call.deadline or allowance.held_up(now)):
+    def _count(self, call: Call[Any], allowance: Allowance) -> float:
+        if not allowance.counts_tokens:
+            return 0.0
+        call.tokens = self._estimate(call.payload if call.body is None else call.body())
+        return call.tokens
+
+    def _join(
+        self, call: Call[Any], allowance: Allowance, tokens: float, now: float
+    ) -> Reservation:
+        if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
         try:
-            return allowance.reserve(now, tokens, call.place, again=call.tries > 1)
+            return allowance.join(tokens, call.place, again=call.tries > 1)
         except QueueFull as full:
             raise full.on(call) from None
 
@@ -157,19 +167,16 @@ class RateLimiter:
                 retry_after=(earliest - now) or None,
             ).on(call)
 
-    async def _wait(
-        self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation
-    ) -> None:
-        runtime, allowance = call.runtime, keeper.policy
+    async def _wait(self, call: Call[Any], allowance: Allowance, reservation: Reservation) -> None:
         try:
             if call.emit is not None and call.emit.routine:
                 self._tell_waiting(call, allowance)
-            keeper.pump()
+            allowance.keeper.pump()
             if not reservation.granted:
-                await runtime.park(reservation)
+                await call.runtime.park(reservation)
         except BaseException:
-            allowance.cancel(reservation, runtime.now())
-            keeper.pump()
+            allowance.cancel(reservation, call.runtime.now())
+            allowance.keeper.pump()
             raise
 
     def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
@@ -180,32 +187,27 @@ class RateLimiter:
         call.emit(RateWaiting(call.request_id, call.partition, delay, reason, allowance.waiting))
 
     def _settle(
-        self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation, *, unsent: bool
+        self, call: Call[Any], allowance: Allowance, reservation: Reservation, *, unsent: bool
     ) -> None:
-        verdict = call.verdict
-        settle(keeper.policy, reservation, verdict, call.runtime.now(), unsent=unsent)
-        if verdict is OK:  # it tells nothing
-            if keeper.policy.waiting:
-                keeper.pump()
-        else:
-            self._learn(call, keeper, reservation)
+        settle(allowance, reservation, call.verdict, call.runtime.now(), unsent=unsent)
+        self._learn(call, allowance, reservation)
 
     def _settle_stream(
-        self, keeper: Keeper[Allowance], reservation: Reservation, usage: Usage | None
+        self, allowance: Allowance, reservation: Reservation, usage: Usage | None
     ) -> None:
         tokens = None if usage is None else usage.total_tokens
-        keeper.policy.settle(reservation, keeper.runtime.now(), tokens)
-        keeper.pump()
+        allowance.settle(reservation, allowance.keeper.runtime.now(), tokens)
+        allowance.keeper.pump()
 
-    def _learn(self, call: Call[Any], keeper: Keeper[Allowance], reservation: Reservation) -> None:
+    def _learn(self, call: Call[Any], allowance: Allowance, reservation: Reservation) -> None:
         verdict = call.verdict
         if verdict is not None and (verdict.kind is not SUCCESS or verdict.limits):
             now = call.runtime.now()
-            for news in learn(keeper.policy, reservation, verdict, now, self._max_hint):
+            for news in learn(allowance, reservation, verdict, now, self._max_hint):
                 if call.emit is not None:
                     call.emit(_event(call, news))
-        if keeper.policy.waiting:
-            keeper.pump()
+        if allowance.queue.live:
+            allowance.keeper.pump()
 
 
 def _event(call: Call[Any], news: GateClosed | Change) -> Event:

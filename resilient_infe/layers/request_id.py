@@ -11,6 +11,7 @@ import itertools
 import os
 import secrets
 from functools import partial
+from logging import DEBUG
 from typing import Any, TypeVar
 
 from ..aio import is_cancellation
@@ -58,16 +59,18 @@ class RequestIdLogger:
         """Make the listener; its logger is bound at the first call."""
         self._log = LogListener(logger) if log else None
         self._base: Emitter | None = None
-        self._quiet, self._loud = self._emitters(None)
+        if self._log is not None:
+            self._quiet, self._loud = _emitters(None, self._log)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Name the call, call on, report."""
         if call.request_id is None or clean_id(call.request_id) is None:
             call.request_id = f"{_process}-{next(_counter):x}"
-        emit = self._emitter(call)
-        if emit is None:
+        emit = call.emit
+        if self._log is not None:
+            emit = call.emit = self._emitter(emit, self._log)
+        elif emit is None:
             return await call_next(call)
-        call.emit = emit
         if emit.routine:
             emit(CallStarted(call.request_id, call.partition, call.tags))
         try:
@@ -87,23 +90,11 @@ class RequestIdLogger:
         """Say where it logs to."""
         return "an id per call" + ("; logs through structlog" if self._log else "; does not log")
 
-    def _emitter(self, call: Call[Any]) -> Emitter | None:
-        if call.emit is not self._base:
-            self._base = call.emit
-            self._quiet, self._loud = self._emitters(call.emit)
-        if self._log is not None and self._log.routine:
-            return self._loud
-        return self._quiet
-
-    def _emitters(self, base: Emitter | None) -> tuple[Emitter | None, Emitter | None]:
-        """Return the emitter for when DEBUG is off, and the one for when it is on."""
-        if self._log is None:
-            return base, base
-        others: tuple[Listener, ...] = () if base is None else base.listeners
-        quiet, loud = Emitter((*others, self._log)), Emitter((*others, self._log))
-        quiet.routine = base is not None and base.routine
-        loud.routine = True
-        return quiet, loud
+    def _emitter(self, base: Emitter | None, log: LogListener) -> Emitter:
+        if base is not self._base:
+            self._base = base
+            self._quiet, self._loud = _emitters(base, log)
+        return self._loud if log.enabled(DEBUG) else self._quiet
 
     def _finish_stream(
         self, call: Call[Any], emit: Emitter, handed_over: float, usage: Usage | None
@@ -138,6 +129,15 @@ class RequestIdLogger:
                 tags=call.tags,
             )
         )
+
+
+def _emitters(base: Emitter | None, log: LogListener) -> tuple[Emitter, Emitter]:
+    """Return the emitter for when DEBUG is off, and the one for when it is on."""
+    others: tuple[Listener, ...] = () if base is None else base.listeners
+    quiet, loud = Emitter((*others, log)), Emitter((*others, log))
+    quiet.routine = base is not None and base.routine
+    loud.routine = True
+    return quiet, loud
 
 
 def outcome_of(call: Call[Any], error: BaseException | None) -> Kind:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from ..aio import Keeper, keep
+from ..aio import keep
 from ..call import Call, Handler
 from ..events import RetryScheduled, RetryStopped
 from ..policies import bounds
@@ -23,6 +23,8 @@ from .note import add_note
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+_NOTHING: Any = None  # of any type, as the layers below will put something else there
 
 
 class Retry:
@@ -78,7 +80,8 @@ class Retry:
         while True:
             call.attempt = call.sends + 1
             call.tries += 1
-            _forget(call)
+            # Made ready for an attempt: what the last one left does not count any more.
+            call.verdict = call.reply = call.hold = _NOTHING
             try:
                 result = await call_next(call)
             except Exception as error:
@@ -148,9 +151,7 @@ class Retry:
     def _budget(self, call: Call[Any]) -> RetryBudget:
         budget = self.budget
         assert budget is not None
-        keeper = budget.keeper
-        if not isinstance(keeper, Keeper) or keeper.runtime is not call.runtime:
-            keep(budget, call.runtime)
+        keep(budget, call.runtime)
         return budget
 
     def _give_up(
@@ -163,8 +164,3 @@ class Retry:
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
             )
-
-
-def _forget(call: Call[Any]) -> None:
-    """Make the call ready for an attempt: what the last one left does not count any more."""
-    call.verdict = call.reply = call.hold = None

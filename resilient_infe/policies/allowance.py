@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..errors import ConfigurationError, QueueFull
 from ..verdict import Limit
@@ -22,6 +23,8 @@ from .rates import Change, Rates, per_minute
 from .reservation import AllowanceStatistics, Reservation
 
 _FOREVER = math.inf
+
+_new = object.__new__
 
 LONGEST_BURST = 30.0
 """Seconds: half a minute, where half of the limit could come at once."""
@@ -44,11 +47,14 @@ class Allowance:
     Raises:
         ConfigurationError: a value is out of its range.
 
+    Attributes:
+        queue: who waits, oldest call first.
+
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("_gate", "_granted", "_granted_tokens", "_outstanding", "_queue",
-                 "_queued_tokens", "_rates", "keeper", "max_waiting")  # fmt: skip
+    __slots__ = ("_ended", "_gate", "_granted", "_granted_tokens", "_queued_tokens", "_rates",
+                 "keeper", "max_waiting", "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -66,19 +72,19 @@ class Allowance:
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
-        self.keeper: object | None = None
+        self.keeper: Any = None
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share)
         self._gate = Gate()
-        self._queue: WaitQueue[Reservation] = WaitQueue()
+        self.queue: WaitQueue[Reservation] = WaitQueue()
         self._queued_tokens = 0.0
-        self._outstanding = 0
         self._granted = 0
+        self._ended = 0
         self._granted_tokens = 0.0
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return self._queue.live
+        return self.queue.live
 
     @property
     def counts_tokens(self) -> bool:
@@ -98,12 +104,12 @@ class Allowance:
     @property
     def busy(self) -> bool:
         """Whether a reservation is open or waited for, so that only its own loop may use it."""
-        return self._outstanding > 0 or self._queue.live > 0
+        return self._granted > self._ended or self.queue.live > 0
 
     @property
     def due(self) -> float | None:
         """The instant at which `poll` will grant the next waiter, or None when nobody waits."""
-        head = self._queue.head()
+        head = self.queue.head()
         return None if head is None else self._ready_at(head.tokens)
 
     def idle(self, now: float) -> bool:
@@ -111,10 +117,35 @@ class Allowance:
         self._rates.recover(now)
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
+    def take(self, now: float, tokens: float = 0.0) -> Reservation | None:
+        """Reserve if that is possible at once and before nobody else; None takes nothing.
+
+        Args:
+            now: the instant.
+            tokens: its estimated cost, from 0; a cost above the burst goes into debt.
+        """
+        rates = self._rates
+        if self.queue.live or now < self._gate.until:
+            return None
+        if rates.slowed < 1.0:
+            rates.recover(now)
+        if not 0 <= tokens < _FOREVER:
+            tokens = 0.0
+        if not rates.take_if_ready(tokens, now):
+            return None
+        reservation: Reservation = _new(Reservation)
+        reservation.tokens = tokens
+        reservation.granted = True
+        reservation.closed = False
+        reservation.granted_at = now
+        reservation.ordinal = self._granted = self._granted + 1
+        reservation.total_tokens = self._granted_tokens = self._granted_tokens + tokens
+        return reservation
+
     def reserve(
         self, now: float, tokens: float = 0.0, place: int | None = None, *, again: bool = False
     ) -> Reservation:
-        """Ask for leave to send one request now.
+        """Ask for leave to send one request now: `take` it, or join the queue.
 
         Args:
             now: the instant.
@@ -129,48 +160,50 @@ class Allowance:
         Raises:
             QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
         """
-        queue, rates = self._queue, self._rates
+        reservation = self.take(now, tokens)
+        if reservation is None:
+            return self.join(tokens, place, again=again)
+        reservation.place = self.queue.youngest if place is None else place
+        return reservation
+
+    def join(
+        self, tokens: float = 0.0, place: int | None = None, *, again: bool = False
+    ) -> Reservation:
+        """Join the queue, for who could not `take` at once; the arguments are those of `reserve`.
+
+        Raises:
+            QueueFull: likewise.
+        """
+        queue = self.queue
         if not 0 <= tokens < _FOREVER:
             tokens = 0.0
-        reservation = Reservation(queue.youngest if place is None else place, tokens)
-        if rates.slowed < 1.0:
-            rates.recover(now)
-        if not queue.live and now >= self._gate.until and rates.take_if_ready(tokens, now):
-            self._note_grant(reservation, now)
-            return reservation
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
                 f"{queue.live} calls wait for the rate limit already (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting"
             )
+        reservation = Reservation(queue.youngest if place is None else place, tokens)
         queue.push(reservation)
         self._queued_tokens += tokens
         return reservation
-
-    def held_up(self, now: float) -> bool:
-        """Whether one more call would have to wait for others, for the gate or for the rate."""
-        requests = self._rates.requests
-        if self._queue.live or now < self._gate.until:
-            return True
-        return requests is not None and not requests.fits(1.0, now)
 
     def not_before(self, now: float) -> float:
         """Return an instant before which one more call is certainly not granted, the queue first.
 
         Tokens do not count: an estimate in flight or in the queue may yet come back.
         """
-        return max(now, self._gate.until, self._rates.request_behind(self._queue.live, now))
+        return max(now, self._gate.until, self._rates.request_behind(self.queue.live, now))
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
         """Return when one more call will be granted if every estimate is right, the queue first."""
-        queue = self._queue.live
+        queue = self.queue.live
         behind = self._rates.ready_behind(queue, self._queued_tokens, tokens, now)
         return max(now, self._gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
         """Grant all whose turn has come, oldest first, and yield them."""
-        while (head := self._queue.head()) is not None and now >= self._ready_at(head.tokens):
-            self._queue.pop()
+        while (head := self.queue.head()) is not None and now >= self._ready_at(head.tokens):
+            self.queue.pop()
             self._queued_tokens -= head.tokens
             self._grant(head, now)
             yield head
@@ -182,7 +215,7 @@ class Allowance:
         if reservation.granted:
             self.refund(reservation, now, request=True)
         elif not reservation.gone:
-            self._queue.remove(reservation)
+            self.queue.remove(reservation)
             self._queued_tokens -= reservation.tokens
 
     def settle(self, reservation: Reservation, now: float, tokens: float | None = None) -> None:
@@ -196,7 +229,7 @@ class Allowance:
         if reservation.closed or not reservation.granted:
             return
         reservation.closed = True
-        self._outstanding -= 1
+        self._ended += 1
         if tokens is not None and tokens != reservation.tokens and 0 <= tokens < _FOREVER:
             self._correct_tokens(reservation, tokens - reservation.tokens, now)
 
@@ -211,7 +244,7 @@ class Allowance:
         if reservation.closed or not reservation.granted:
             return
         reservation.closed = True
-        self._outstanding -= 1
+        self._ended += 1
         self._correct_tokens(reservation, -reservation.tokens, now)
         if request:
             self._rates.give_request_back(reservation.granted_at, now)
@@ -288,8 +321,8 @@ class Allowance:
             per_minute(tokens),
             requests_left=None if requests is None else requests.level(now),
             tokens_left=None if tokens is None else tokens.level(now),
-            waiting=self._queue.live,
-            outstanding=self._outstanding,
+            waiting=self.queue.live,
+            outstanding=self._granted - self._ended,
             gate=self._gate.left(now),
             gate_reason=self._gate.reason,
             slowed=self._rates.slowed,
@@ -306,12 +339,8 @@ class Allowance:
 
     def _grant(self, reservation: Reservation, now: float) -> None:
         self._rates.take(reservation.tokens, now)
-        self._note_grant(reservation, now)
-
-    def _note_grant(self, reservation: Reservation, now: float) -> None:
         self._granted += 1
         self._granted_tokens += reservation.tokens
-        self._outstanding += 1
         reservation.granted = True
         reservation.granted_at = now
         reservation.ordinal = self._granted
@@ -330,7 +359,7 @@ class Allowance:
 
     def __repr__(self) -> str:
         """Show the limits and the queue."""
-        return f"<Allowance {self}, {self._queue.live} waiting>"
+        return f"<Allowance {self}, {self.queue.live} waiting>"
 
     def __str__(self) -> str:
         """Say the limits that are kept."""

@@ -39,16 +39,23 @@ class Bucket:
         burst: units that can come at once, or None for one second's worth; taken as at least 1
             and at most half the limit, since each unit of burst is taken off the steady rate.
 
+    Attributes:
+        full_at: the instant at which it is full again; in the past when it is full.
+        burst: units that can come at once.
+        limit, period: as they are kept.
+        credit: units above a full bucket, from over-estimates.
+        window: the period it was made with.
+
     State: inside the `Allowance` that owns it.
     """
 
     __slots__ = (
-        "_full_at",
         "_last_full",
         "_refill",
         "_slowed",
         "burst",
         "credit",
+        "full_at",
         "limit",
         "period",
         "window",
@@ -56,7 +63,7 @@ class Bucket:
 
     def __init__(self, limit: float, period: float, burst: float | None = None) -> None:
         """Start full."""
-        self._full_at = -math.inf
+        self.full_at = -math.inf
         self._last_full = -math.inf
         self._slowed = 1.0
         self.credit = 0.0
@@ -67,28 +74,23 @@ class Bucket:
         """Return the instant from which `cost` fits."""
         burst = self.burst
         needed = (cost if cost < burst else burst) - self.credit
-        return self._full_at - (burst - needed if needed > 0.0 else burst) / self._refill
-
-    def fits(self, cost: float, now: float) -> bool:
-        """Whether `cost` fits now: what `ready_at` promises, told sooner where it is full."""
-        return now >= self._full_at or now >= self.ready_at(cost)
+        return self.full_at - (burst - needed if needed > 0.0 else burst) / self._refill
 
     def ready_behind(self, queued: float, cost: float, now: float) -> float:
         """Return the instant from which `cost` fits, once `queued` has been taken before it."""
         missing = queued + max(0.0, min(cost, self.burst) - self.credit) - self.burst
-        return max(self._full_at, now) + missing / self._refill
+        return max(self.full_at, now) + missing / self._refill
 
     def take(self, cost: float, now: float) -> None:
         """Take `cost` out, of the credit first, and into debt if need be."""
-        if self._full_at <= now:
-            self._full_at = self._last_full = now
-        if cost > LARGEST_COST:
-            cost = LARGEST_COST
-        if self.credit:
+        if self.full_at <= now:
+            self.full_at = self._last_full = now
+        if self.credit or cost > LARGEST_COST:
+            cost = min(cost, LARGEST_COST)
             used = min(self.credit, cost)
             self.credit -= used
             cost -= used
-        self._full_at += cost / self._refill
+        self.full_at += cost / self._refill
 
     def give_back(self, cost: float, taken_at: float) -> None:
         """Put back `cost` that was taken at an instant; the bucket never holds more than its burst.
@@ -97,7 +99,7 @@ class Bucket:
         giving it back again would let too much into a later window.
         """
         if taken_at >= self._last_full:
-            self._full_at -= min(cost, LARGEST_COST) / self._refill
+            self.full_at -= min(cost, LARGEST_COST) / self._refill
 
     def correct_down(self, cost: float, now: float) -> None:
         """Put back an over-estimate; what is above a full bucket is kept as credit.
@@ -108,21 +110,21 @@ class Bucket:
         """
         cost = min(cost, LARGEST_COST)
         # From now at the earliest: what came in beyond full while idle is no over-estimate.
-        self._full_at = max(self._full_at, now) - cost / self._refill
-        if self._full_at < now:
-            kept = self.credit + (now - self._full_at) * self._refill
+        self.full_at = max(self.full_at, now) - cost / self._refill
+        if self.full_at < now:
+            kept = self.credit + (now - self.full_at) * self._refill
             self.credit = min(kept, max(self.burst, cost))
-            self._full_at = now
+            self.full_at = now
 
     def level(self, now: float) -> float:
         """Return the units that fit now; negative while in debt."""
-        return self.burst + self.credit - max(0.0, self._full_at - now) * self._refill
+        return self.burst + self.credit - max(0.0, self.full_at - now) * self._refill
 
     def lower_to(self, level: float, now: float) -> None:
         """Hold at most `level` units from now: the server says that no more are left."""
         if level < self.level(now):
             self.credit = max(0.0, level - self.burst)
-            self._full_at = now + (self.burst + self.credit - level) / self._refill
+            self.full_at = now + (self.burst + self.credit - level) / self._refill
 
     def resize(self, limit: float, now: float, burst: float | None = None) -> None:
         """Change the limit; what is spent stays spent."""
@@ -134,7 +136,7 @@ class Bucket:
 
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`."""
-        self._full_at += seconds
+        self.full_at += seconds
         self._last_full += seconds
 
     @property
@@ -143,9 +145,9 @@ class Bucket:
         return self._refill
 
     def _reshape(self, now: float, change: Callable[[], None]) -> None:
-        spent = max(0.0, self._full_at - now) * self._refill
+        spent = max(0.0, self.full_at - now) * self._refill
         change()
-        self._full_at = now + spent / self._refill
+        self.full_at = now + spent / self._refill
 
     def _set_slowed(self, factor: float) -> None:
         self._refill *= factor / self._slowed

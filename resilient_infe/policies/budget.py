@@ -8,6 +8,7 @@ See the Finagle ``RetryBudget`` and Google's SRE book, chapter "Handling Overloa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from . import bounds
 
@@ -55,7 +56,7 @@ class RetryBudget:
         self.ratio = ratio
         self.minimum_per_second = minimum_per_second
         self.capacity = capacity
-        self.keeper: object | None = None
+        self.keeper: Any = None
         self._balance = float(capacity)
         self._updated: float | None = None
         self._withdrawn = 0

@@ -10,11 +10,12 @@ Michael Nygard, "Release It!", chapter "Circuit Breaker".
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from . import bounds
+from .window import Window
 
 
 class State(StrEnum):
@@ -46,9 +47,6 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.HALF_OPEN, Trigger.PROBE_FAILED): State.OPEN,
 }
 """The whole machine; a pair that is not here cannot happen."""
-
-WINDOW_SLICES = 10
-"""The sliding window moves in this many steps."""
 
 PROBE_POLLS = 10
 """A call refused while all probes are out is told to come back after `open_for` over this."""
@@ -116,9 +114,9 @@ class Circuit:
     State: shared by every `CircuitBreaker` that is given the object.
     """
 
-    __slots__ = ("_consecutive", "_epoch", "_failures", "_in_flight", "_late", "_leases", "_opened",
-                 "_opened_at", "_permit", "_probed", "_slice", "_slices", "_state", "_successes",
-                 "answered", "consecutive_failures", "failure_ratio", "keeper", "last_transition",
+    __slots__ = ("_consecutive", "_epoch", "_in_flight", "_late", "_leases", "_opened",
+                 "_opened_at", "_permit", "_probed", "_state", "_window", "answered",
+                 "consecutive_failures", "failure_ratio", "keeper", "last_transition",
                  "minimum_calls", "open_for", "probe_lease", "probes", "window")  # fmt: skip
 
     def __init__(
@@ -146,15 +144,14 @@ class Circuit:
         self.open_for = open_for
         self.probes = probes
         self.probe_lease = probe_lease
-        self.keeper: object | None = None
+        self.keeper: Any = None
         self.last_transition: Transition | None = None
         self.answered = False
         self._state = State.CLOSED
         self._epoch = 0
         self._permit = Permit(0, None)
-        self._slice = window / WINDOW_SLICES
-        self._slices: deque[list[float]] = deque()
-        self._successes = self._failures = self._consecutive = 0
+        self._window = Window(window)
+        self._consecutive = 0
         self._opened_at = 0.0
         self._leases: list[Permit] = []
         self._probed = 0
@@ -174,8 +171,8 @@ class Circuit:
         """Whether it is as good as new, so that `Keyed` may drop it."""
         if self._state is not State.CLOSED or self._in_flight:
             return False
-        self._forget(now)
-        return not self._slices
+        self._window.forget(now)
+        return self._window.empty
 
     def admit_closed(self) -> Permit | None:
         """Ask to send one attempt now, whenever that is: a permit if the circuit is closed."""
@@ -199,6 +196,19 @@ class Circuit:
         if self._state is State.OPEN:
             return max(1e-3, self._opened_at + self.open_for - now)
         return self.open_for / PROBE_POLLS
+
+    def succeed(self, permit: Permit, now: float) -> None:
+        """End a permit with a success: as `record` does, the usual case first."""
+        if permit is not self._permit:
+            self.record(permit, now, success=True)
+            return
+        self._in_flight -= 1
+        self._consecutive = 0
+        self.answered = True
+        window = self._window
+        if now >= window.end:
+            window.move(now)
+        window.newest.successes += 1
 
     def record(self, permit: Permit, now: float, *, success: bool) -> None:
         """End a permit with a result."""
@@ -227,15 +237,14 @@ class Circuit:
         for permit in self._leases:
             assert permit.expires is not None
             permit.expires += seconds
-        self._slices.clear()  # the window's edges do not survive a change of clock
-        self._successes = self._failures = 0
+        self._window.clear()  # its edges do not survive a change of clock
 
     def statistics(self) -> CircuitStatistics:
         """Return a frozen snapshot."""
         return CircuitStatistics(
             self._state,
-            self._successes,
-            self._failures,
+            self._window.successes,
+            self._window.failures,
             len(self._leases),
             self._late,
             self._opened,
@@ -259,18 +268,12 @@ class Circuit:
             self._move(Trigger.PROBES_SUCCEEDED, now)
 
     def _count(self, now: float, *, success: bool) -> None:
-        slices = self._slices
-        index = now // self._slice
-        if not slices or slices[-1][0] != index:
-            self._forget(now)
-            slices.append([index, 0, 0])
+        self._window.move(now)
         if success:
-            slices[-1][1] += 1
-            self._successes += 1
+            self._window.newest.successes += 1
             self._consecutive = 0
             return
-        slices[-1][2] += 1
-        self._failures += 1
+        self._window.newest.failures += 1
         self._consecutive += 1
         self._trip_if_due(now)
 
@@ -278,17 +281,11 @@ class Circuit:
         if self.consecutive_failures and self._consecutive >= self.consecutive_failures:
             self._move(Trigger.CONSECUTIVE_FAILURES, now)
             return
-        self._forget(now)
-        calls = self._successes + self._failures
-        if calls >= self.minimum_calls and self._failures >= self.failure_ratio * calls:
+        self._window.forget(now)
+        failures = self._window.failures
+        calls = self._window.successes + failures
+        if calls >= self.minimum_calls and failures >= self.failure_ratio * calls:
             self._move(Trigger.FAILURE_RATIO, now)
-
-    def _forget(self, now: float) -> None:
-        oldest = now // self._slice - WINDOW_SLICES
-        while self._slices and self._slices[0][0] <= oldest:
-            _, successes, failures = self._slices.popleft()
-            self._successes -= int(successes)
-            self._failures -= int(failures)
 
     def _move(self, trigger: Trigger, now: float) -> None:
         previous, self._state = self._state, TRANSITIONS[self._state, trigger]
@@ -300,8 +297,7 @@ class Circuit:
         if self._state is State.OPEN:
             self._opened += 1
             self._opened_at = now
-            self._slices.clear()
-            self._successes = self._failures = 0
+            self._window.clear()
 
     def __repr__(self) -> str:
         """Show the state."""

@@ -23,7 +23,7 @@ class Ledger:
     State: inside the bucket that owns it.
     """
 
-    __slots__ = ("_end", "_slice", "_slices", "total", "window")
+    __slots__ = ("_end", "_newest", "_slice", "_slices", "total", "window")
 
     def __init__(self, window: float) -> None:
         """Start empty."""
@@ -31,6 +31,7 @@ class Ledger:
         self.total = 0.0
         self._slice = window / SLICES
         self._slices: deque[list[float]] = deque()
+        self._newest: list[float] = [0.0, 0.0]
         self._end = -math.inf  # of the slice under way
 
     def add(self, cost: float, now: float) -> None:
@@ -38,9 +39,10 @@ class Ledger:
         if now >= self._end:
             self._forget(now)
             start = now // self._slice * self._slice
-            self._slices.append([start, 0.0])
+            self._newest = [start, 0.0]
+            self._slices.append(self._newest)
             self._end = start + self._slice
-        self._slices[-1][1] += cost
+        self._newest[1] += cost
         self.total += cost
 
     def correct(self, cost: float, taken_at: float) -> None:

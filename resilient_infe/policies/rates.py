@@ -124,19 +124,19 @@ class Rates:
 
     def take_if_ready(self, tokens: float, now: float) -> bool:
         """Take one request of `tokens` if it fits now; the same instants as by `ready_at`."""
-        requests, spent = self.requests, self.tokens
-        if requests is not None and not requests.fits(1.0, now):
+        requests, spent, ledger = self.requests, self.tokens, self._ledger
+        # A bucket that is full is not asked, nor is a ledger with room for all that may come.
+        if requests is not None and now < requests.full_at and now < requests.ready_at(1.0):
             return False
         if spent is not None:
-            if not spent.fits(tokens, now):
+            if now < spent.full_at and now < spent.ready_at(tokens):
                 return False
-            room = self._ledger.room_at(
-                tokens if tokens < spent.burst else spent.burst, spent.limit
-            )
-            if now < room:
+            if ledger.total + tokens > spent.limit and now < ledger.room_at(
+                min(tokens, spent.burst), spent.limit
+            ):
                 return False
             spent.take(tokens, now)
-            self._ledger.add(tokens, now)
+            ledger.add(tokens, now)
         if requests is not None:
             requests.take(1.0, now)
         return True

@@ -17,6 +17,9 @@ class Reservation(Waiter):
         ordinal: how many requests had been granted by then, this one included.
         total_tokens: how many tokens had been granted by then, its own included.
         closed: True once settled or refunded.
+
+    `Allowance.take` makes one without calling the constructor, which would cost more than the rest
+    of it: what is only needed while waiting (`place`, `gone`, `wake`) is then not there.
     """
 
     __slots__ = ("closed", "granted_at", "ordinal", "tokens", "total_tokens")

@@ -8,6 +8,7 @@ an abandoned async generator) and `asyncio.Semaphore` costs twice as much and ca
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import QueueFull
 from . import bounds
@@ -44,7 +45,7 @@ class Slots:
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
-        self.keeper: object | None = None
+        self.keeper: Any = None
         self._held = 0
         self._queue: WaitQueue[Waiter] = WaitQueue()
 
@@ -72,6 +73,13 @@ class Slots:
         """Whether it is as good as new, so that `Keyed` may drop it."""
         return not self.busy
 
+    def take(self) -> bool:
+        """Take a slot if one is free and nobody waits for it; False takes nothing."""
+        if self._held < self._limit and not self._queue.live:
+            self._held += 1
+            return True
+        return False
+
     def acquire(self, place: int | None = None, *, again: bool = False) -> Waiter | None:
         """Take a slot: None when it was free, else the waiter to wait on.
 
@@ -82,10 +90,15 @@ class Slots:
         Raises:
             QueueFull: `max_waiting` calls wait already, and this one comes for the first time.
         """
+        return None if self.take() else self.join(place, again=again)
+
+    def join(self, place: int | None = None, *, again: bool = False) -> Waiter:
+        """Join the queue, for who found no slot to `take`; as `acquire`.
+
+        Raises:
+            QueueFull: likewise.
+        """
         queue = self._queue
-        if self._held < self._limit and not queue.live:
-            self._held += 1
-            return None
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
                 f"{queue.live} calls wait for {self._limit} slots already (max_waiting="
@@ -97,7 +110,7 @@ class Slots:
 
     def release(self) -> Waiter | None:
         """Give a slot back; it goes to the waiter that is returned, if one waits."""
-        if self._held > self._limit or not self._queue.live:
+        if not self._queue.live or self._held > self._limit:
             self._held -= 1
             return None
         return self._grant()

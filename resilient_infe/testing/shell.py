@@ -37,7 +37,7 @@ class InProcessInfe:
         """Send a call's payload; put the reply on the call."""
         if call.payload.get("stream"):
             raise ConfigurationError("in process there are no streams: use testing.server")
-        runtime = aio.current(call.runtime)
+        runtime = aio.current()
         request = ModelRequest(dict(call.payload), self._authorization, call.request_id)
         now = runtime.now()
         reply = self.model.handle(request, now)
