@@ -28,6 +28,7 @@ from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.request_id import RequestIdLogger, outcome_of
 from .layers.retry import Retry
+from .link import link
 from .options import OPTIONS, CallOptions
 from .order import check_order
 from .policies.budget import RetryBudgetStatistics
@@ -207,7 +208,7 @@ class Stack:
 
     def _link(self, handler: Handler[Any, Any]) -> Handler[Any, Any]:
         for layer in reversed(self.layers):
-            handler = _linked(getattr(layer, "__call__", layer), handler)  # noqa: B004  # bound once
+            handler = link(layer, handler)
         return handler
 
     async def _enter(
@@ -318,15 +319,3 @@ def _awaiting(transport: Callable[[P], Awaitable[R]]) -> Callable[[P], Coroutine
         return await transport(payload)
 
     return awaiting
-
-
-def _linked(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[Any, Any]:
-    """Bind a layer to what it calls next: a plain function that returns the layer's coroutine.
-
-    An async wrapper, or looking the layer up per call, would cost nearly twice as much.
-    """
-
-    def handler(call: Call[Any]) -> Coroutine[Any, Any, Any]:
-        return layer(call, call_next)
-
-    return handler

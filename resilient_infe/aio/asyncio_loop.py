@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from ..policies.queue import Waiter
-from .asyncio_timers import Expiry, Line, start_single
+from .asyncio_timers import Expiry, Line, current_task, start_single
 from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
 
 RESOLUTION = 0.1
@@ -49,10 +49,24 @@ class AsyncioRuntime:
 
     def cut_off_after(self, seconds: float) -> Expiry:
         """Join the line of timers of this duration."""
-        line = self._lines.get(seconds)
-        if line is None:
-            line = self._lines[seconds] = Line(self.loop, self._lines, seconds)
-        return line.start(self.now())
+        # All of it in one call: two timers are started for every attempt.
+        line = self._lines.get(seconds) or self._new_line(seconds)
+        task = current_task(self.loop)
+        if task is None:
+            raise RuntimeError("a timer runs only inside an asyncio task")
+        expiry = Expiry()
+        expiry.task = task
+        expiry.at_entry = task.cancelling()
+        expiry.at_fire = None
+        expiry.entries = line.entries
+        line.entries[expiry] = when = self.now() + line.duration
+        if not line.armed:
+            line.arm(when)
+        return expiry
+
+    def _new_line(self, seconds: float) -> Line:
+        line = self._lines[seconds] = Line(self.loop, self._lines, seconds)
+        return line
 
     def cut_off_at(self, when: float) -> Expiry:
         """Set a timer of its own, taken back when the block ends."""

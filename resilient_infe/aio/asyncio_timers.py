@@ -23,9 +23,9 @@ LOOKS = 3
 """Looks after which it cancels all the same: the other cancellation was swallowed."""
 
 if sys.version_info >= (3, 12):
-    _current_task = asyncio.current_task
+    current_task = asyncio.current_task
 else:  # there the function is Python, at thrice the cost of the table that it asks
-    _current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001
+    current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Expiry:
@@ -34,7 +34,7 @@ class Expiry:
     Two signs are used together. The cancellation carries this object as its message. And the task
     counts its cancel requests: one that was there before ours, or came after it, wins.
 
-    Made and filled in by `Line.start`: a constructor would cost more than all the rest.
+    Filled in by `AsyncioRuntime`: a constructor would cost more than all the rest.
 
     Attributes:
         entries: the line that it leaves when it ends.
@@ -110,9 +110,13 @@ class Line:
         loop: the event loop.
         lines: where the line stands, by its duration, until it ends.
         duration: seconds, above 0.
+
+    Attributes:
+        entries: the timers that run, and when each rings.
+        armed: whether the loop's timer is set.
     """
 
-    __slots__ = ("_armed", "_duration", "_entries", "_key", "_lines", "_loop")
+    __slots__ = ("_key", "_lines", "_loop", "armed", "duration", "entries")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, lines: dict[float, Line], duration: float
@@ -120,42 +124,29 @@ class Line:
         """Start empty."""
         self._loop = loop
         self._lines = lines
-        self._armed = False
+        self.armed = False
         self._key = duration
-        self._duration = min(duration, LONGEST_SLEEP)
-        self._entries: dict[Expiry, float] = {}
+        self.duration = min(duration, LONGEST_SLEEP)
+        self.entries: dict[Expiry, float] = {}
 
-    def start(self, now: float) -> Expiry:
-        """Start a timer for the task that runs."""
-        expiry = Expiry()
-        expiry.task = task = _current_task(self._loop)
-        if task is None:
-            raise RuntimeError("a timer runs only inside an asyncio task")
-        expiry.at_entry = task.cancelling()
-        expiry.at_fire = None
-        expiry.entries = entries = self._entries
-        entries[expiry] = when = now + self._duration
-        if not self._armed:
-            self._arm(when)
-        return expiry
-
-    def _arm(self, when: float) -> None:
-        self._armed = True
+    def arm(self, when: float) -> None:
+        """Let the loop ring at an instant, for the oldest entry."""
+        self.armed = True
         self._loop.call_at(when, self._ring, when)
 
     def _ring(self, instant: float) -> None:
-        self._armed = False
+        self.armed = False
         due: list[Expiry] = []
-        for expiry, when in self._entries.items():
+        for expiry, when in self.entries.items():
             if when > instant:
-                self._arm(when)
+                self.arm(when)
                 break
             due.append(expiry)
         else:
             if self._lines.get(self._key) is self:
                 del self._lines[self._key]
         for expiry in due:
-            del self._entries[expiry]
+            del self.entries[expiry]
             expiry.expire()
 
 
@@ -175,7 +166,7 @@ class _Single(Expiry):
 def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
     """Start a timer of its own for the task that runs, to ring at an instant."""
     expiry = _Single()
-    expiry.task = task = _current_task(loop)
+    expiry.task = task = current_task(loop)
     if task is None:
         raise RuntimeError("a timer runs only inside an asyncio task")
     expiry.at_entry = task.cancelling()

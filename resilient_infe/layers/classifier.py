@@ -58,6 +58,8 @@ class ErrorClassifier:
             verdict = call.verdict = self._of_result(call, result)
         if verdict is not OK or (emit is not None and emit.routine):  # there is something to tell
             self._note(call, started)
+        elif emit is not None:
+            call.sent_for += call.runtime.now() - started
         return result
 
     def describe(self) -> str:

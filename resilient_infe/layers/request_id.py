@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+from collections.abc import Coroutine
 from functools import partial
 from logging import DEBUG
 from typing import Any, TypeVar
@@ -62,15 +63,16 @@ class RequestIdLogger:
         if self._log is not None:
             self._quiet, self._loud = _emitters(None, self._log)
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
-        """Name the call, call on, report."""
+    def __call__(self, call: Call[P], call_next: Handler[P, R]) -> Coroutine[Any, Any, R]:
+        """Name the call and call on; report, if somebody listens."""
         if call.request_id is None or clean_id(call.request_id) is None:
             call.request_id = f"{_process}-{next(_counter):x}"
         emit = call.emit
         if self._log is not None:
             emit = call.emit = self._emitter(emit, self._log)
-        elif emit is None:
-            return await call_next(call)
+        return call_next(call) if emit is None else self._report(call, call_next, emit)
+
+    async def _report(self, call: Call[P], call_next: Handler[P, R], emit: Emitter) -> R:
         if emit.routine:
             emit(CallStarted(call.request_id, call.partition, call.tags))
         try:
