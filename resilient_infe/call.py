@@ -108,15 +108,15 @@ class Call(Generic[P]):
         emit: takes events; None when nobody listens.
         replayable: False when the body can be read only once, so that it must not be sent again.
         probe: True while the attempt probes a half-open circuit of a server that has answered.
-        started: the instant at which it entered the stack.
-        place: its age among the calls of its loop: retries keep their place in every queue.
         tries: how often Retry has called on, refusals included.
         sends: attempts that really went out; refusals of our own do not count.
         sent_for: seconds spent in attempts, kept only while somebody listens.
         server_request_ids: the ``x-request-id`` of every attempt that has one.
         gave_up: why Retry made no further attempt although the verdict allows one, or None.
         on_send: called once, when the first attempt is sent (fills the retry budget).
-        runtime: the event loop that the call runs on; set by the stack.
+        started: the instant at which it entered the stack; this and what follows the stack sets.
+        place: its age among the calls of its loop: retries keep their place in every queue.
+        runtime: the event loop that the call runs on.
     """
 
     payload: P
@@ -133,15 +133,15 @@ class Call(Generic[P]):
     emit: Emitter | None = None
     replayable: bool = True
     probe: bool = False
-    started: float = 0.0
-    place: int = 0
     tries: int = 0
     sends: int = 0
     sent_for: float = 0.0
     server_request_ids: tuple[str, ...] = ()
     gave_up: str | None = None
     on_send: Callable[[], None] | None = None
-    runtime: Runtime = field(default=None)  # type: ignore[assignment]  # the stack sets it first
+    started: float = field(init=False)
+    place: int = field(init=False)
+    runtime: Runtime = field(init=False)
 
     def __repr__(self) -> str:
         """Show what identifies the call; the payload is the user's and may be secret."""

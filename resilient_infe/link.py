@@ -45,7 +45,7 @@ def _takes(function: object, parameters: int) -> bool:
     return code.co_argcount == parameters and not others
 
 
-def _with_next(function: FunctionType, call_next: Handler[Any, Any]) -> FunctionType:
+def _with_next(function: Any, call_next: Handler[Any, Any]) -> FunctionType:
     """Return the same function with its last parameter given by default."""
     return FunctionType(
         function.__code__,

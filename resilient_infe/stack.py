@@ -218,9 +218,10 @@ class Stack:
         if runtime is None or runtime.loop is not running_loop():
             runtime = self._runtime = aio.current()
         call.runtime = runtime
-        call.started = runtime.now()
+        clock = runtime.now
+        call.started = clock()
         call.place = next(_ages)
-        if call.emit is None:
+        if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         options = OPTIONS.get()
         if options is not None or deadline is not None:

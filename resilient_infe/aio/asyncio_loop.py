@@ -58,8 +58,10 @@ class AsyncioRuntime:
         expiry.task = task
         expiry.at_entry = task.cancelling()
         expiry.at_fire = None
-        expiry.entries = line.entries
-        line.entries[expiry] = when = self.now() + line.duration
+        clock = self.now
+        expiry.when = when = clock() + line.duration
+        expiry.entries = entries = line.entries
+        entries[expiry] = None
         if not line.armed:
             line.arm(when)
         return expiry

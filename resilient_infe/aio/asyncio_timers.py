@@ -41,14 +41,16 @@ class Expiry:
         task: what it cancels; None once it has ended.
         at_entry: the task's cancel requests when it started.
         at_fire: likewise when it rang; None until then.
+        when: the instant at which it rings.
     """
 
-    __slots__ = ("at_entry", "at_fire", "entries", "task")
+    __slots__ = ("at_entry", "at_fire", "entries", "task", "when")
 
-    entries: dict[Expiry, float]
+    entries: dict[Expiry, None]
     task: asyncio.Task[Any] | None
     at_entry: int
     at_fire: int | None
+    when: float
 
     def stop(self) -> None:
         """End it; a ring that came too late is taken back."""
@@ -112,7 +114,7 @@ class Line:
         duration: seconds, above 0.
 
     Attributes:
-        entries: the timers that run, and when each rings.
+        entries: the timers that run, the one that rings first in front.
         armed: whether the loop's timer is set.
     """
 
@@ -127,7 +129,7 @@ class Line:
         self.armed = False
         self._key = duration
         self.duration = min(duration, LONGEST_SLEEP)
-        self.entries: dict[Expiry, float] = {}
+        self.entries: dict[Expiry, None] = {}
 
     def arm(self, when: float) -> None:
         """Let the loop ring at an instant, for the oldest entry."""
@@ -137,9 +139,9 @@ class Line:
     def _ring(self, instant: float) -> None:
         self.armed = False
         due: list[Expiry] = []
-        for expiry, when in self.entries.items():
-            if when > instant:
-                self.arm(when)
+        for expiry in self.entries:
+            if expiry.when > instant:
+                self.arm(expiry.when)
                 break
             due.append(expiry)
         else:
@@ -171,6 +173,7 @@ def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
         raise RuntimeError("a timer runs only inside an asyncio task")
     expiry.at_entry = task.cancelling()
     expiry.at_fire = None
+    expiry.when = when
     expiry.entries = {}
     expiry.handle = loop.call_at(when, expiry.expire)
     return expiry

@@ -32,6 +32,11 @@ class Timer(Protocol):
     would cost too much, end it by hand with `stop`, or with `made` for an exception.
     """
 
+    @property
+    def when(self) -> float:
+        """The instant at which it rings."""
+        ...
+
     def stop(self) -> None:
         """End it: what it bounds has come to its end in time."""
         ...

@@ -63,8 +63,6 @@ class CircuitBreaker:
         permit = circuit.admit_closed()
         if permit is None:
             permit = self._admit(call, circuit)
-        else:
-            call.probe = False
         try:
             result = await call_next(call)
         except BaseException:
@@ -72,7 +70,8 @@ class CircuitBreaker:
             raise
         verdict = call.verdict
         if verdict is not None and verdict.kind is SUCCESS and permit.expires is None:
-            circuit.succeed(permit, call.runtime.now())
+            clock = call.runtime.now
+            circuit.succeed(permit, clock())
         else:
             self._end(call, circuit, permit)
         return result

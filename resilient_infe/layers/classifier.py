@@ -20,7 +20,7 @@ from .rule import Classify, Rule
 P = TypeVar("P")
 R = TypeVar("R")
 
-_NOTHING_TO_SEE = (type(None), str, bytes, int, float, bool, list, tuple)
+_NOTHING_TO_SEE = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
 
 
 class ErrorClassifier:
@@ -95,7 +95,7 @@ class ErrorClassifier:
             return own
         reply = call.reply
         if reply is None:
-            if isinstance(result, _NOTHING_TO_SEE):
+            if type(result) in _NOTHING_TO_SEE:
                 return OK
             reply = reply_of_result(result)
         if reply is not None:

@@ -44,8 +44,8 @@ class Deadline:
         if call.deadline is None:
             if self.seconds is None:
                 return await call_next(call)
-            call.deadline = runtime.now() + self.seconds
             timer = runtime.cut_off_after(self.seconds)
+            call.deadline = timer.when
         elif call.deadline > runtime.now():
             timer = runtime.cut_off_at(call.deadline)
         else:

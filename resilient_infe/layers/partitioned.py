@@ -32,7 +32,7 @@ class Partitioned(Generic[K]):
         ConfigurationError: it is something else.
     """
 
-    __slots__ = ("_keyed", "_known", "_one")
+    __slots__ = ("_keyed", "_one", "_policies")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         """Check what it is, and note which of the two."""
@@ -40,8 +40,7 @@ class Partitioned(Generic[K]):
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self._one = None if isinstance(policy, Keyed) else policy
-        nobody: dict[str | None, K] = {}
-        self._known = policy.known if isinstance(policy, Keyed) else nobody.get
+        self._policies = policy.policies if isinstance(policy, Keyed) else {}
 
     def of(self, call: Call[Any]) -> K:
         """Return the call's policy, bound to the call's loop.
@@ -50,7 +49,9 @@ class Partitioned(Generic[K]):
             TooManyPartitions: there are more partitions in use than `Keyed` may hold.
             WrongLoopError: the policy is in use on another event loop.
         """
-        policy = self._known(call.partition, self._one)
+        policy = self._one
+        if policy is None:
+            policy = self._policies.get(call.partition)
         if policy is not None:
             keeper = policy.keeper
             if keeper is not None and keeper.runtime is call.runtime:

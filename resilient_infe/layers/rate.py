@@ -83,10 +83,11 @@ class RateLimiter:
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Reserve, call on, settle."""
         allowance = self.allowances.of(call)
-        tokens = call.tokens
-        if tokens is None:
-            tokens = self._count(call, allowance)
-        now = call.runtime.now()
+        if call.tokens is None and allowance.counts_tokens:
+            call.tokens = self._estimate(call.payload if call.body is None else call.body())
+        tokens = call.tokens or 0.0
+        clock = call.runtime.now
+        now = clock()
         late = call.deadline is not None and now >= call.deadline
         reservation = None if late else allowance.take(now, tokens)
         if reservation is None:
@@ -137,12 +138,6 @@ class RateLimiter:
     def describe(self) -> str:
         """Say the limits."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
-
-    def _count(self, call: Call[Any], allowance: Allowance) -> float:
-        if not allowance.counts_tokens:
-            return 0.0
-        call.tokens = self._estimate(call.payload if call.body is None else call.body())
-        return call.tokens
 
     def _join(
         self, call: Call[Any], allowance: Allowance, tokens: float, now: float

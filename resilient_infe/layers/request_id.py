@@ -26,12 +26,12 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _counter = itertools.count(1)
-_process = secrets.token_hex(4)
+_process = secrets.token_hex(4) + "-"
 
 
 def _reseed() -> None:
     global _process  # noqa: PLW0603  # a forked child must not make its parent's ids
-    _process = secrets.token_hex(4)
+    _process = secrets.token_hex(4) + "-"
 
 
 if hasattr(os, "register_at_fork"):
@@ -39,8 +39,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def make_id() -> str:
-    """Return an id that no other call of any process has, safe to log: ``8f3a02c1-1f``."""
-    return f"{_process}-{next(_counter):x}"
+    """Return an id that no other call of any process has, safe to log: ``8f3a02c1-31``."""
+    return f"{_process}{next(_counter)}"
 
 
 class RequestIdLogger:
@@ -66,7 +66,7 @@ class RequestIdLogger:
     def __call__(self, call: Call[P], call_next: Handler[P, R]) -> Coroutine[Any, Any, R]:
         """Name the call and call on; report, if somebody listens."""
         if call.request_id is None or clean_id(call.request_id) is None:
-            call.request_id = f"{_process}-{next(_counter):x}"
+            call.request_id = f"{_process}{next(_counter)}"
         emit = call.emit
         if self._log is not None:
             emit = call.emit = self._emitter(emit, self._log)

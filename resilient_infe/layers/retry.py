@@ -112,8 +112,9 @@ class Retry:
         if verdict is None:
             return False
         now = call.runtime.now()
+        probe, call.probe = call.probe, False
         decision = self.schedule.decide(
-            verdict, progress, now, call.deadline, self._uniform(), probe=call.probe
+            verdict, progress, now, call.deadline, self._uniform(), probe=probe
         )
         if not isinstance(decision, Stop):
             decision = self._veto(call, verdict, now) or decision

@@ -48,13 +48,14 @@ class Allowance:
         ConfigurationError: a value is out of its range.
 
     Attributes:
+        counts_tokens: whether a token limit is kept, so that a call's tokens matter.
         queue: who waits, oldest call first.
 
     State: shared by every `RateLimiter` that is given the object.
     """
 
     __slots__ = ("_ended", "_gate", "_granted", "_granted_tokens", "_queued_tokens", "_rates",
-                 "keeper", "max_waiting", "queue")  # fmt: skip
+                 "counts_tokens", "keeper", "max_waiting", "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Allowance:
         self.max_waiting = max_waiting
         self.keeper: Any = None
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share)
+        self.counts_tokens = self._rates.tokens is not None
         self._gate = Gate()
         self.queue: WaitQueue[Reservation] = WaitQueue()
         self._queued_tokens = 0.0
@@ -85,11 +87,6 @@ class Allowance:
     def waiting(self) -> int:
         """How many wait."""
         return self.queue.live
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether a token limit is kept, so that a call's tokens matter."""
-        return self._rates.tokens is not None
 
     def admits_within(self, seconds: float) -> float | None:
         """Return how many requests fit into so many seconds from a full start, or None for any."""
@@ -284,6 +281,7 @@ class Allowance:
             if tightest.get(limit.dimension) is limit:
                 change = self._rates.adopt(limit, now)
                 changes += [change] if change is not None else []
+                self.counts_tokens = self._rates.tokens is not None
             self._follow_remaining(limit, reservation, now)
             reset = self._rates.window_reset(limit)
             reason = f"no {limit.dimension} remain"
@@ -307,6 +305,7 @@ class Allowance:
             self._rates.declare("requests", requests_per_minute, now)
         if tokens_per_minute is not None:
             self._rates.declare("tokens", tokens_per_minute, now)
+            self.counts_tokens = True
 
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`, to follow another clock."""

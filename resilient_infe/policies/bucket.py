@@ -81,6 +81,16 @@ class Bucket:
         missing = queued + max(0.0, min(cost, self.burst) - self.credit) - self.burst
         return max(self.full_at, now) + missing / self._refill
 
+    def take_one(self, now: float) -> bool:
+        """Take one unit if it fits now, out of a bucket that has no credit."""
+        full_at = self.full_at
+        if full_at <= now:
+            full_at = self._last_full = now
+        elif now < self.ready_at(1.0):
+            return False
+        self.full_at = full_at + 1.0 / self._refill
+        return True
+
     def take(self, cost: float, now: float) -> None:
         """Take `cost` out, of the credit first, and into debt if need be."""
         if self.full_at <= now:

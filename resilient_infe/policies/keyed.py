@@ -36,12 +36,12 @@ class Keyed(Generic[K]):
         ConfigurationError: `max_keys` is below 1.
 
     Attributes:
-        known: returns the policy of a key if there is one already, else None.
+        policies: those there are already, by key; to be read only.
 
     State: shared by every layer that is given the object.
     """
 
-    __slots__ = ("_factory", "_policies", "known", "max_keys")
+    __slots__ = ("_factory", "max_keys", "policies")
 
     def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
         """Start with no policy."""
@@ -51,8 +51,7 @@ class Keyed(Generic[K]):
                 f"Keyed takes what makes a policy, like Circuit; got {factory!r}"
             )
         self._factory = factory
-        self._policies: dict[str | None, K] = {}
-        self.known = self._policies.get
+        self.policies: dict[str | None, K] = {}
         self.max_keys = max_keys
 
     def of(self, key: str | None, now: float) -> K:
@@ -61,31 +60,31 @@ class Keyed(Generic[K]):
         Raises:
             TooManyPartitions: `max_keys` policies are in use.
         """
-        policy = self._policies.get(key)
+        policy = self.policies.get(key)
         return policy if policy is not None else self._make(key, now)
 
     def items(self) -> Iterator[tuple[str | None, K]]:
         """Iterate over a copy of the keys and their policies."""
-        return iter(tuple(self._policies.items()))
+        return iter(tuple(self.policies.items()))
 
     def __len__(self) -> int:
         """Return how many policies there are."""
-        return len(self._policies)
+        return len(self.policies)
 
     def sample(self) -> K:
         """Return a new policy that is not kept, to describe what the factory makes."""
         return self._factory()
 
     def _make(self, key: str | None, now: float) -> K:
-        if len(self._policies) >= self.max_keys:
+        if len(self.policies) >= self.max_keys:
             self._drop_idle(now)
-        policy = self._policies[key] = self._factory()
+        policy = self.policies[key] = self._factory()
         return policy
 
     def _drop_idle(self, now: float) -> None:
-        for key, policy in self._policies.items():
+        for key, policy in self.policies.items():
             if policy.idle(now):
-                del self._policies[key]
+                del self.policies[key]
                 return
         raise TooManyPartitions(
             f"all {self.max_keys} partitions are in use: raise max_keys, or use a coarser "
@@ -94,4 +93,4 @@ class Keyed(Generic[K]):
 
     def __repr__(self) -> str:
         """Show how many there are."""
-        return f"<Keyed {len(self._policies)}/{self.max_keys} partitions>"
+        return f"<Keyed {len(self.policies)}/{self.max_keys} partitions>"

@@ -124,21 +124,19 @@ class Rates:
 
     def take_if_ready(self, tokens: float, now: float) -> bool:
         """Take one request of `tokens` if it fits now; the same instants as by `ready_at`."""
-        requests, spent, ledger = self.requests, self.tokens, self._ledger
+        requests, spent = self.requests, self.tokens
+        if spent is None:
+            return requests is None or requests.take_one(now)
         # A bucket that is full is not asked, nor is a ledger with room for all that may come.
-        if requests is not None and now < requests.full_at and now < requests.ready_at(1.0):
+        if now < spent.full_at and now < spent.ready_at(tokens):
             return False
-        if spent is not None:
-            if now < spent.full_at and now < spent.ready_at(tokens):
-                return False
-            if ledger.total + tokens > spent.limit and now < ledger.room_at(
-                min(tokens, spent.burst), spent.limit
-            ):
-                return False
-            spent.take(tokens, now)
-            ledger.add(tokens, now)
-        if requests is not None:
-            requests.take(1.0, now)
+        ledger, limit = self._ledger, spent.limit
+        if ledger.total + tokens > limit and now < ledger.room_at(min(tokens, spent.burst), limit):
+            return False
+        if requests is not None and not requests.take_one(now):
+            return False
+        spent.take(tokens, now)
+        ledger.add(tokens, now)
         return True
 
     def take(self, tokens: float, now: float) -> None:

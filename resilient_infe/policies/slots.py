@@ -74,8 +74,8 @@ class Slots:
         return not self.busy
 
     def take(self) -> bool:
-        """Take a slot if one is free and nobody waits for it; False takes nothing."""
-        if self._held < self._limit and not self._queue.live:
+        """Take a slot if one is free; False takes nothing. While somebody waits none is free."""
+        if self._held < self._limit:
             self._held += 1
             return True
         return False

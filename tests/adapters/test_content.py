@@ -178,7 +178,8 @@ async def held_over(body, cut, parts=1):
     """Return our content over a body of which the first bytes were read, and aiohttp's reader."""
     size = max(1, -(-len(body) // parts))
     reader = reader_of([body[start : start + size] for start in range(0, len(body), size)])
-    call = Call(None, runtime=current())
+    call = Call(None)
+    call.runtime = current()
     watch = StreamWatch("application/octet-stream", expected=False)
     start = await reader.readexactly(min(cut, len(body)))
     return HeldContent(reader, call, watch, start), reader
