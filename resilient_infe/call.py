@@ -108,7 +108,7 @@ class Call(Generic[P]):
         emit: takes events; None when nobody listens.
         replayable: False when the body can be read only once, so that it must not be sent again.
         probe: True while the attempt probes a half-open circuit of a server that has answered.
-        tries: how often Retry has called on, refusals included.
+        again: whether Retry calls on again, so that the stack has let the call in before.
         sends: attempts that really went out; refusals of our own do not count.
         sent_for: seconds spent in attempts, kept only while somebody listens.
         server_request_ids: the ``x-request-id`` of every attempt that has one.
@@ -133,7 +133,7 @@ class Call(Generic[P]):
     emit: Emitter | None = None
     replayable: bool = True
     probe: bool = False
-    tries: int = 0
+    again: bool = False
     sends: int = 0
     sent_for: float = 0.0
     server_request_ids: tuple[str, ...] = ()

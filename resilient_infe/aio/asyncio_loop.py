@@ -50,13 +50,15 @@ class AsyncioRuntime:
     def cut_off_after(self, seconds: float) -> Expiry:
         """Join the line of timers of this duration."""
         # All of it in one call: two timers are started for every attempt.
-        line = self._lines.get(seconds) or self._new_line(seconds)
+        try:
+            line = self._lines[seconds]
+        except KeyError:
+            line = self._lines[seconds] = Line(self.loop, self._lines, seconds)
         task = current_task(self.loop)
         if task is None:
             raise RuntimeError("a timer runs only inside an asyncio task")
         expiry = Expiry()
         expiry.task = task
-        expiry.at_entry = task.cancelling()
         expiry.at_fire = None
         clock = self.now
         expiry.when = when = clock() + line.duration
@@ -65,10 +67,6 @@ class AsyncioRuntime:
         if not line.armed:
             line.arm(when)
         return expiry
-
-    def _new_line(self, seconds: float) -> Line:
-        line = self._lines[seconds] = Line(self.loop, self._lines, seconds)
-        return line
 
     def cut_off_at(self, when: float) -> Expiry:
         """Set a timer of its own, taken back when the block ends."""

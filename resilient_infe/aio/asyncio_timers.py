@@ -39,16 +39,14 @@ class Expiry:
     Attributes:
         entries: the line that it leaves when it ends.
         task: what it cancels; None once it has ended.
-        at_entry: the task's cancel requests when it started.
-        at_fire: likewise when it rang; None until then.
+        at_fire: the task's cancel requests when it rang; None until then.
         when: the instant at which it rings.
     """
 
-    __slots__ = ("at_entry", "at_fire", "entries", "task", "when")
+    __slots__ = ("at_fire", "entries", "task", "when")
 
     entries: dict[Expiry, None]
     task: asyncio.Task[Any] | None
-    at_entry: int
     at_fire: int | None
     when: float
 
@@ -80,8 +78,8 @@ class Expiry:
         if task is None:
             return
         requests = task.cancelling()
-        if requests > self.at_entry and looks < LOOKS:
-            # Leave it to them, but look again: the code inside may survive that.
+        if requests and looks < LOOKS:
+            # Leave it to them, but look again: the code inside may survive that, or has long ago.
             task.get_loop().call_later(LOOK_AGAIN, self.expire, looks + 1)
             return
         self.at_fire = requests
@@ -171,7 +169,6 @@ def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
     expiry.task = task = current_task(loop)
     if task is None:
         raise RuntimeError("a timer runs only inside an asyncio task")
-    expiry.at_entry = task.cancelling()
     expiry.at_fire = None
     expiry.when = when
     expiry.entries = {}

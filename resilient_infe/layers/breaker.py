@@ -69,10 +69,9 @@ class CircuitBreaker:
             self._end(call, circuit, permit)
             raise
         verdict = call.verdict
-        if verdict is not None and verdict.kind is SUCCESS and permit.expires is None:
-            clock = call.runtime.now
-            circuit.succeed(permit, clock())
-        else:
+        clock = call.runtime.now
+        plain = verdict is not None and verdict.kind is SUCCESS
+        if not (plain and circuit.succeed(permit, clock())):
             self._end(call, circuit, permit)
         return result
 

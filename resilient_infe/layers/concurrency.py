@@ -91,7 +91,7 @@ class ConcurrencyLimiter:
 
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
         try:
-            return slots.join(call.place, again=call.tries > 1)
+            return slots.join(call.place, again=call.again)
         except QueueFull as full:
             raise full.on(call) from None
 

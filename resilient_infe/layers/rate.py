@@ -145,7 +145,7 @@ class RateLimiter:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
         try:
-            return allowance.join(tokens, call.place, again=call.tries > 1)
+            return allowance.join(tokens, call.place, again=call.again)
         except QueueFull as full:
             raise full.on(call) from None
 
@@ -153,7 +153,7 @@ class RateLimiter:
         self, call: Call[Any], deadline: float, allowance: Allowance, now: float
     ) -> None:
         # A retry does not queue at the end, so only the gate is certain to hold it up.
-        again = call.tries > 1
+        again = call.again
         earliest = max(now, allowance.gate_until if again else allowance.not_before(now))
         if now >= deadline or earliest > deadline:
             raise DeadlineExceeded(

@@ -24,8 +24,6 @@ from .note import add_note
 P = TypeVar("P")
 R = TypeVar("R")
 
-_NOTHING: Any = None  # of any type, as the layers below will put something else there
-
 
 class Retry:
     """Makes up to so many attempts, as the API's reference asks for each kind of error.
@@ -78,10 +76,8 @@ class Retry:
         if self.budget is not None:
             call.on_send = partial(self._deposit, call)
         while True:
-            call.attempt = call.sends + 1
-            call.tries += 1
-            # Made ready for an attempt: what the last one left does not count any more.
-            call.verdict = call.reply = call.hold = _NOTHING
+            if call.verdict is not None:
+                _forget(call)
             try:
                 result = await call_next(call)
             except Exception as error:
@@ -135,6 +131,7 @@ class Retry:
                 )
             )
         await call.runtime.sleep_until(now + decision.delay)
+        call.again = True
         return True
 
     def _veto(self, call: Call[Any], verdict: Verdict, now: float) -> Stop | None:
@@ -165,3 +162,9 @@ class Retry:
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
             )
+
+
+def _forget(call: Call[Any]) -> None:
+    """Make the call ready for another attempt: what the last one left does not count any more."""
+    call.attempt = call.sends + 1
+    call.verdict = call.reply = call.hold = None

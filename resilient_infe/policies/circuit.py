@@ -197,11 +197,10 @@ class Circuit:
             return max(1e-3, self._opened_at + self.open_for - now)
         return self.open_for / PROBE_POLLS
 
-    def succeed(self, permit: Permit, now: float) -> None:
-        """End a permit with a success: as `record` does, the usual case first."""
+    def succeed(self, permit: Permit, now: float) -> bool:
+        """End a permit with a success if that cannot change the state; False does nothing."""
         if permit is not self._permit:
-            self.record(permit, now, success=True)
-            return
+            return False
         self._in_flight -= 1
         self._consecutive = 0
         self.answered = True
@@ -209,6 +208,7 @@ class Circuit:
         if now >= window.end:
             window.move(now)
         window.newest.successes += 1
+        return True
 
     def record(self, permit: Permit, now: float, *, success: bool) -> None:
         """End a permit with a result."""
