@@ -20,6 +20,9 @@ class Kept(Protocol):
     keeper: Any
     """Its `Keeper`, or None as long as no loop has used it; not the policy's own business."""
 
+    home: Any
+    """The keeper's `Runtime`, so that whoever comes by can see at a glance that it is here."""
+
     @property
     def busy(self) -> bool:
         """Whether something is held that only its own loop can give back."""
@@ -94,7 +97,7 @@ def keep(policy: K, runtime: Runtime) -> Keeper[K]:
         _check_movable(policy, keeper.runtime)
         policy.rebase(_offset(keeper.runtime, runtime))
     fresh = Keeper(policy, runtime)
-    policy.keeper = fresh
+    policy.keeper, policy.home = fresh, runtime
     return fresh
 
 

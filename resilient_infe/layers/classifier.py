@@ -20,7 +20,8 @@ from .rule import Classify, Rule
 P = TypeVar("P")
 R = TypeVar("R")
 
-_NOTHING_TO_SEE = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
+_PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
+"""Results in which there is nothing to see."""
 
 
 class ErrorClassifier:
@@ -55,7 +56,8 @@ class ErrorClassifier:
             raise
         verdict = call.verdict
         if verdict is None:
-            verdict = call.verdict = self._of_result(call, result)
+            plain = type(result) in _PLAIN and call.reply is None and self._rule is None
+            verdict = call.verdict = OK if plain else self._of_result(call, result)
         if verdict is not OK or (emit is not None and emit.routine):  # there is something to tell
             self._note(call, started)
         elif emit is not None:
@@ -95,7 +97,7 @@ class ErrorClassifier:
             return own
         reply = call.reply
         if reply is None:
-            if type(result) in _NOTHING_TO_SEE:
+            if type(result) in _PLAIN:
                 return OK
             reply = reply_of_result(result)
         if reply is not None:

@@ -52,10 +52,8 @@ class Partitioned(Generic[K]):
         policy = self._one
         if policy is None:
             policy = self._policies.get(call.partition)
-        if policy is not None:
-            keeper = policy.keeper
-            if keeper is not None and keeper.runtime is call.runtime:
-                return policy
+        if policy is not None and policy.home is call.runtime:
+            return policy
         return self._bound(call, policy)
 
     def _bound(self, call: Call[Any], policy: K | None) -> K:

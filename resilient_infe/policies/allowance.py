@@ -55,7 +55,7 @@ class Allowance:
     """
 
     __slots__ = ("_ended", "_gate", "_granted", "_granted_tokens", "_queued_tokens", "_rates",
-                 "counts_tokens", "keeper", "max_waiting", "queue")  # fmt: skip
+                 "counts_tokens", "home", "keeper", "max_waiting", "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Allowance:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self.keeper: Any = None
+        self.home: Any = None
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share)
         self.counts_tokens = self._rates.tokens is not None
         self._gate = Gate()
@@ -347,7 +348,8 @@ class Allowance:
 
     def _correct_tokens(self, reservation: Reservation, extra: float, now: float) -> None:
         self._granted_tokens += extra
-        self._rates.correct("tokens", extra, reservation.granted_at, now)
+        if self._rates.tokens is not None:
+            self._rates.tokens.correct(extra, reservation.granted_at, now)
 
     def _follow_remaining(self, stated: Limit, reservation: Reservation, now: float) -> None:
         if stated.dimension == "requests":

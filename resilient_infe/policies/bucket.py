@@ -102,6 +102,14 @@ class Bucket:
             cost -= used
         self.full_at += cost / self._refill
 
+    def put_one_back(self) -> None:
+        """Undo a `take_one` of this very instant."""
+        self.full_at -= 1.0 / self._refill
+
+    def untouched(self, now: float) -> bool:
+        """Whether it is full."""
+        return self.level(now) >= self.burst
+
     def give_back(self, cost: float, taken_at: float) -> None:
         """Put back `cost` that was taken at an instant; the bucket never holds more than its burst.
 

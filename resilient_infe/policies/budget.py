@@ -41,7 +41,7 @@ class RetryBudget:
     State: shared by every `Retry` that is given the object.
     """
 
-    __slots__ = ("_balance", "_denied", "_updated", "_withdrawn", "capacity", "keeper",
+    __slots__ = ("_balance", "_denied", "_updated", "_withdrawn", "capacity", "home", "keeper",
                  "minimum_per_second", "ratio")  # fmt: skip
 
     def __init__(
@@ -57,6 +57,7 @@ class RetryBudget:
         self.minimum_per_second = minimum_per_second
         self.capacity = capacity
         self.keeper: Any = None
+        self.home: Any = None
         self._balance = float(capacity)
         self._updated: float | None = None
         self._withdrawn = 0

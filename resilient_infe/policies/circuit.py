@@ -116,7 +116,7 @@ class Circuit:
 
     __slots__ = ("_consecutive", "_epoch", "_in_flight", "_late", "_leases", "_opened",
                  "_opened_at", "_permit", "_probed", "_state", "_window", "answered",
-                 "consecutive_failures", "failure_ratio", "keeper", "last_transition",
+                 "consecutive_failures", "failure_ratio", "home", "keeper", "last_transition",
                  "minimum_calls", "open_for", "probe_lease", "probes", "window")  # fmt: skip
 
     def __init__(
@@ -145,6 +145,7 @@ class Circuit:
         self.probes = probes
         self.probe_lease = probe_lease
         self.keeper: Any = None
+        self.home: Any = None
         self.last_transition: Transition | None = None
         self.answered = False
         self._state = State.CLOSED

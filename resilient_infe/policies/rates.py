@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..verdict import Dimension, Limit
 from . import bounds
 from .bucket import Bucket
-from .ledger import Ledger
+from .metered import Metered
 
 MINUTE = 60.0
 
@@ -65,7 +65,6 @@ class Rates:
 
     __slots__ = (
         "_declared",
-        "_ledger",
         "_slowed_at",
         "burst",
         "requests",
@@ -87,8 +86,7 @@ class Rates:
         self.slowed = 1.0
         self._slowed_at = 0.0
         self.requests: Bucket | None = None
-        self.tokens: Bucket | None = None
-        self._ledger = Ledger(MINUTE)
+        self.tokens: Metered | None = None
         self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
         self.declare("requests", requests_per_minute, 0.0)
         self.declare("tokens", tokens_per_minute, 0.0)
@@ -99,13 +97,8 @@ class Rates:
 
     def ready_at(self, tokens: float) -> float:
         """Return the instant from which one request of `tokens` fits."""
-        requests, spent = self.requests, self.tokens
-        ready = -math.inf if requests is None else requests.ready_at(1.0)
-        if spent is None:
-            return ready
-        # An over-size request may go into debt here too, so it counts like one of the burst.
-        room = self._ledger.room_at(min(tokens, spent.burst), spent.limit)
-        return max(ready, spent.ready_at(tokens), room)
+        ready = -math.inf if self.requests is None else self.requests.ready_at(1.0)
+        return ready if self.tokens is None else max(ready, self.tokens.ready_at(tokens))
 
     def ready_behind(self, requests: int, queued: float, tokens: float, now: float) -> float:
         """Return the instant from which one of `tokens` fits, once so many others have."""
@@ -125,19 +118,13 @@ class Rates:
     def take_if_ready(self, tokens: float, now: float) -> bool:
         """Take one request of `tokens` if it fits now; the same instants as by `ready_at`."""
         requests, spent = self.requests, self.tokens
-        if spent is None:
-            return requests is None or requests.take_one(now)
-        # A bucket that is full is not asked, nor is a ledger with room for all that may come.
-        if now < spent.full_at and now < spent.ready_at(tokens):
-            return False
-        ledger, limit = self._ledger, spent.limit
-        if ledger.total + tokens > limit and now < ledger.room_at(min(tokens, spent.burst), limit):
-            return False
         if requests is not None and not requests.take_one(now):
             return False
-        spent.take(tokens, now)
-        ledger.add(tokens, now)
-        return True
+        if spent is None or spent.take_if_fits(tokens, now):
+            return True
+        if requests is not None:
+            requests.put_one_back()
+        return False
 
     def take(self, tokens: float, now: float) -> None:
         """Take one request of `tokens`."""
@@ -145,21 +132,6 @@ class Rates:
             self.requests.take(1.0, now)
         if self.tokens is not None:
             self.tokens.take(tokens, now)
-            self._ledger.add(tokens, now)
-
-    def correct(self, dimension: Dimension, cost: float, taken_at: float, now: float) -> None:
-        """Charge `cost` more than was taken at an instant, or give back a negative one."""
-        bucket = self.bucket(dimension)
-        if bucket is None:
-            return
-        if dimension == "tokens":
-            self._ledger.correct(cost, taken_at)
-        if cost >= 0:
-            bucket.take(cost, now)
-        elif dimension == "tokens":
-            bucket.correct_down(-cost, now)
-        else:
-            bucket.give_back(-cost, taken_at)
 
     def give_request_back(self, taken_at: float, now: float) -> None:
         """Give back a request that was taken at an instant and never sent.
@@ -174,9 +146,7 @@ class Rates:
     def full(self, now: float) -> bool:
         """Whether nothing is spent and nothing slowed."""
         buckets = (self.requests, self.tokens)
-        if self.slowed < 1.0 or (self.tokens is not None and self._ledger.spent(now) > 0.0):
-            return False
-        return all(b is None or b.level(now) >= b.burst for b in buckets)
+        return self.slowed >= 1.0 and all(b is None or b.untouched(now) for b in buckets)
 
     def declare(self, dimension: Dimension, per_minute: float | None, now: float) -> None:
         """Keep the limit that the user states, or none; what is spent stays spent."""
@@ -266,7 +236,6 @@ class Rates:
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`."""
         self._slowed_at += seconds
-        self._ledger.rebase(seconds)
         for bucket in (self.requests, self.tokens):
             if bucket is not None:
                 bucket.rebase(seconds)
@@ -276,15 +245,15 @@ class Rates:
         if bucket is not None and bucket.window == period:
             bucket.resize(limit, now, limit / period * self.burst)
             return
-        replacement = Bucket(limit, period, limit / period * self.burst)
+        burst = limit / period * self.burst
+        replacement: Bucket
+        if dimension == "requests":
+            replacement = self.requests = Bucket(limit, period, burst)
+        else:
+            replacement = self.tokens = Metered(limit, period, burst)
         replacement.slow(self.slowed, now)
         if bucket is not None:
             replacement.lower_to(bucket.level(now), now)
-        if dimension == "requests":
-            self.requests = replacement
-        else:
-            self.tokens = replacement
-            self._ledger = Ledger(period)
 
     def _set_slowed(self, factor: float, now: float) -> None:
         self.slowed = factor

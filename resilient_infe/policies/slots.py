@@ -37,7 +37,7 @@ class Slots:
     State: shared by every `ConcurrencyLimiter` that is given the object.
     """
 
-    __slots__ = ("_held", "_limit", "_queue", "keeper", "max_waiting")
+    __slots__ = ("_held", "_limit", "_queue", "home", "keeper", "max_waiting")
 
     def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
         """Start with every slot free."""
@@ -46,6 +46,7 @@ class Slots:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self.keeper: Any = None
+        self.home: Any = None
         self._held = 0
         self._queue: WaitQueue[Waiter] = WaitQueue()
 

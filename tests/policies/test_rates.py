@@ -106,7 +106,6 @@ def test_no_declared_limit_means_no_wait():
     assert rates.ready_behind(1_000, 1e9, 5.0, 0.0) == -math.inf
     assert rates.full(0.0)
     rates.take(1e9, 0.0)
-    rates.correct("tokens", 5.0, 0.0, 0.0)
     assert per_minute(rates.requests) is None
     assert "headers" in str(rates)
 

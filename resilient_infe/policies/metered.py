@@ -1,0 +1,72 @@
+"""A rate whose costs are estimates, corrected once the real ones are known: tokens.
+
+A bucket alone forgets *when* a cost was taken, so one that is given back a minute later would let
+that much more into a later window. A `Metered` bucket notes in its `Ledger` what was taken when,
+and a cost fits only if both the bucket and the ledger have room for it.
+"""
+
+from __future__ import annotations
+
+from .bucket import LARGEST_COST, Bucket
+from .ledger import Ledger
+
+
+class Metered(Bucket):
+    """At most `limit` units in any window of `period` seconds, as they really cost.
+
+    Args:
+        limit: units per period, above 0.
+        period: seconds, above 0.
+        burst: units that can come at once, or None for one second's worth; see `Bucket`.
+
+    State: inside the `Allowance` that owns it.
+    """
+
+    __slots__ = ("ledger",)
+
+    def __init__(self, limit: float, period: float, burst: float | None = None) -> None:
+        """Start full, with nothing spent."""
+        super().__init__(limit, period, burst)
+        self.ledger = Ledger(period)
+
+    def ready_at(self, cost: float) -> float:
+        """Return the instant from which `cost` fits."""
+        # An over-size cost may go into debt here too, so it counts like one of the burst.
+        room = self.ledger.room_at(min(cost, self.burst), self.limit)
+        return max(super().ready_at(cost), room)
+
+    def take_if_fits(self, cost: float, now: float) -> bool:
+        """Take `cost` if it fits now: what `ready_at` and `take` do, the usual case first."""
+        ledger = self.ledger
+        if self.credit or now < self.full_at or ledger.total + cost > self.limit:
+            if now < self.ready_at(cost):
+                return False
+            self.take(cost, now)
+            return True
+        # The bucket is full, and there is room in the window for all that the cost may be.
+        self._last_full = now
+        self.full_at = now + (cost if cost < LARGEST_COST else LARGEST_COST) / self._refill
+        ledger.add(cost, now)
+        return True
+
+    def take(self, cost: float, now: float) -> None:
+        """Take `cost` out, of the credit first, and into debt if need be."""
+        super().take(cost, now)
+        self.ledger.add(cost, now)
+
+    def correct(self, extra: float, taken_at: float, now: float) -> None:
+        """Charge `extra` more than was taken at an instant, or give back a negative one."""
+        self.ledger.correct(extra, taken_at)
+        if extra >= 0:
+            super().take(extra, now)
+        else:
+            self.correct_down(-extra, now)
+
+    def untouched(self, now: float) -> bool:
+        """Whether nothing is spent."""
+        return super().untouched(now) and self.ledger.spent(now) <= 0.0
+
+    def rebase(self, seconds: float) -> None:
+        """Move every stored instant by `seconds`."""
+        super().rebase(seconds)
+        self.ledger.rebase(seconds)
