@@ -56,10 +56,13 @@ class CircuitBreaker:
             "CircuitBreaker",
             "Circuit(...) or Keyed(Circuit)",
         )
+        self._one = self.circuits.one
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Ask the circuit, call on, tell it what came of it."""
-        circuit = self.circuits.of(call)
+        circuit = self._one
+        if circuit is None or circuit.home is not call.runtime:
+            circuit = self.circuits.of(call)
         permit = circuit.admit_closed()
         if permit is None:
             permit = self._admit(call, circuit)

@@ -45,10 +45,13 @@ class ConcurrencyLimiter:
             "ConcurrencyLimiter",
             "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
+        self._one = self.slots.one
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Wait for a slot, call on, give the slot to the next."""
-        slots = self.slots.of(call)
+        slots = self._one
+        if slots is None or slots.home is not call.runtime:
+            slots = self.slots.of(call)
         if not slots.take():
             waiter = self._join(call, slots)
             try:

@@ -30,16 +30,19 @@ class Partitioned(Generic[K]):
 
     Raises:
         ConfigurationError: it is something else.
+
+    Attributes:
+        one: the policy that serves all calls, or None where there is one per partition.
     """
 
-    __slots__ = ("_keyed", "_one", "_policies")
+    __slots__ = ("_keyed", "_policies", "one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         """Check what it is, and note which of the two."""
         sample = policy.sample() if isinstance(policy, Keyed) else policy
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
-        self._one = None if isinstance(policy, Keyed) else policy
+        self.one = None if isinstance(policy, Keyed) else policy
         self._policies = policy.policies if isinstance(policy, Keyed) else {}
 
     def of(self, call: Call[Any]) -> K:
@@ -49,7 +52,7 @@ class Partitioned(Generic[K]):
             TooManyPartitions: there are more partitions in use than `Keyed` may hold.
             WrongLoopError: the policy is in use on another event loop.
         """
-        policy = self._one
+        policy = self.one
         if policy is None:
             policy = self._policies.get(call.partition)
         if policy is not None and policy.home is call.runtime:
@@ -74,8 +77,8 @@ class Partitioned(Generic[K]):
         """Iterate over the partitions and their policies; a single one has the partition None."""
         if self._keyed is not None:
             yield from self._keyed.items()
-        elif self._one is not None:
-            yield None, self._one
+        elif self.one is not None:
+            yield None, self.one
 
     def shared(self) -> bool:
         """Whether one policy serves all partitions."""
@@ -85,8 +88,8 @@ class Partitioned(Generic[K]):
         """Return a policy to describe: the one there is, or a new one of the factory's."""
         if self._keyed is not None:
             return self._keyed.sample()
-        assert self._one is not None
-        return self._one
+        assert self.one is not None
+        return self.one
 
     def describe(self) -> str:
         """Say whether the policy is shared or per partition."""

@@ -77,12 +77,15 @@ class RateLimiter:
             "Allowance(...) or Keyed(lambda: Allowance(...)); a number goes into "
             "requests_per_minute= or tokens_per_minute=",
         )
+        self._one = self.allowances.one
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Reserve, call on, settle."""
-        allowance = self.allowances.of(call)
+        allowance = self._one
+        if allowance is None or allowance.home is not call.runtime:
+            allowance = self.allowances.of(call)
         if call.tokens is None and allowance.counts_tokens:
             call.tokens = self._estimate(call.payload if call.body is None else call.body())
         tokens = call.tokens or 0.0
