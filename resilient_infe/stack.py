@@ -44,6 +44,10 @@ R = TypeVar("R")
 _ages = itertools.count(1)
 """Ages of calls: one count for all loops, since a policy may serve one loop after another."""
 
+WATCHED = 64
+"""Calls from the first that tell who is called inside of them, and then one call in so many: to say
+so costs as much as a layer, and who nests stacks does so in every call."""
+
 _inside: ContextVar[Stack | None] = ContextVar("resilient_infe.stack", default=None)
 
 
@@ -224,22 +228,20 @@ class Stack:
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         options = OPTIONS.get()
-        if options is not None or deadline is not None:
+        if options is not None or deadline is not None or self._draining:
             self._set_options(call, options, deadline)
         outer = _inside.get()
         if outer is not None:
             self._check_nested(outer)
-        if self._draining:
-            raise Draining("the stack is draining and takes no new calls").on(call)
-        _inside.set(self)
         self._in_flight += 1
         try:
-            result = await handler(call)
+            if self._attempts < WATCHED or not call.place % WATCHED:
+                result = await self._watched(handler, call, outer)
+            else:
+                result = await handler(call)
         except BaseException as error:
-            _inside.set(outer)
             self._end(call, outcome_of(call, error))
             raise
-        _inside.set(outer)
         if call.hold is None:
             verdict = call.verdict
             self._end(call, SUCCESS if verdict is None else verdict.kind)
@@ -247,9 +249,18 @@ class Stack:
             call.hold.on_close(partial(self._end_stream, call))
         return result
 
+    async def _watched(self, handler: Handler[P, R], call: Call[P], outer: Stack | None) -> R:
+        _inside.set(self)
+        try:
+            return await handler(call)
+        finally:
+            _inside.set(outer)
+
     def _set_options(
         self, call: Call[Any], options: CallOptions | None, deadline: float | None
     ) -> None:
+        if self._draining:
+            raise Draining("the stack is draining and takes no new calls").on(call)
         if options is not None:
             options.fill(call)
             deadline = options.deadline if deadline is None else deadline

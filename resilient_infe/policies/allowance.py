@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import ConfigurationError, QueueFull
-from ..verdict import Limit
+from ..verdict import Dimension, Limit
 from . import bounds
 from .gate import Gate, GateClosed
 from .queue import WaitQueue
 from .rates import Change, Rates, per_minute
 from .reservation import AllowanceStatistics, Reservation
+from .stated import follow
 
 _FOREVER = math.inf
 
@@ -116,12 +117,7 @@ class Allowance:
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
     def take(self, now: float, tokens: float = 0.0) -> Reservation | None:
-        """Reserve if that is possible at once and before nobody else; None takes nothing.
-
-        Args:
-            now: the instant.
-            tokens: its estimated cost, from 0; a cost above the burst goes into debt.
-        """
+        """Reserve, as `reserve` does, if that is possible at once; None takes nothing."""
         rates = self._rates
         if self.queue.live or now < self._gate.until:
             return None
@@ -129,7 +125,12 @@ class Allowance:
             rates.recover(now)
         if not 0 <= tokens < _FOREVER:
             tokens = 0.0
-        if not rates.take_if_ready(tokens, now):
+        requests, spent = rates.requests, rates.tokens
+        if requests is not None and not requests.take_one(now):
+            return None
+        if spent is not None and not spent.take_if_fits(tokens, now):
+            if requests is not None:
+                requests.put_one_back()
             return None
         reservation: Reservation = _new(Reservation)
         reservation.tokens = tokens
@@ -167,11 +168,7 @@ class Allowance:
     def join(
         self, tokens: float = 0.0, place: int | None = None, *, again: bool = False
     ) -> Reservation:
-        """Join the queue, for who could not `take` at once; the arguments are those of `reserve`.
-
-        Raises:
-            QueueFull: likewise.
-        """
+        """Join the queue, for who could not `take` at once; all else as by `reserve`."""
         queue = self.queue
         if not 0 <= tokens < _FOREVER:
             tokens = 0.0
@@ -268,26 +265,15 @@ class Allowance:
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float
     ) -> list[Change | GateClosed]:
-        """Follow the limits that a response stated; returns what changed by it.
-
-        A stated limit is adopted where none was declared and lowers a declared one. What remained
-        when the request arrived, less what was granted after it, plus what has come in since,
-        bounds what may be sent at once; where nothing remains of a window, the gate closes until
-        its reset.
-        """
-        limits = tuple(limits)
-        tightest = self._rates.tightest(limits)
-        changes: list[Change | GateClosed] = []
-        for limit in limits:
-            if tightest.get(limit.dimension) is limit:
-                change = self._rates.adopt(limit, now)
-                changes += [change] if change is not None else []
-                self.counts_tokens = self._rates.tokens is not None
-            self._follow_remaining(limit, reservation, now)
-            reset = self._rates.window_reset(limit)
-            reason = f"no {limit.dimension} remain"
-            if reset is not None and self.close_gate(reservation, now + reset, now, reason):
-                changes.append(GateClosed(reset, reason))
+        """Follow the limits that a response stated; returns what changed by it."""
+        after: dict[Dimension, float] = {
+            "requests": float(self._granted - reservation.ordinal),
+            "tokens": max(0.0, self._granted_tokens - reservation.total_tokens),
+        }
+        changes = follow(
+            limits, self._rates, self._gate, sent_at=reservation.granted_at, after=after, now=now
+        )
+        self.counts_tokens = self._rates.tokens is not None
         return changes
 
     def resize(
@@ -350,13 +336,6 @@ class Allowance:
         self._granted_tokens += extra
         if self._rates.tokens is not None:
             self._rates.tokens.correct(extra, reservation.granted_at, now)
-
-    def _follow_remaining(self, stated: Limit, reservation: Reservation, now: float) -> None:
-        if stated.dimension == "requests":
-            granted_after = float(self._granted - reservation.ordinal)
-        else:
-            granted_after = max(0.0, self._granted_tokens - reservation.total_tokens)
-        self._rates.hold_to_remaining(stated, granted_after, now - reservation.granted_at, now)
 
     def __repr__(self) -> str:
         """Show the limits and the queue."""

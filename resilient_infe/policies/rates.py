@@ -115,17 +115,6 @@ class Rates:
             -math.inf if self.requests is None else self.requests.ready_behind(requests, 1.0, now)
         )
 
-    def take_if_ready(self, tokens: float, now: float) -> bool:
-        """Take one request of `tokens` if it fits now; the same instants as by `ready_at`."""
-        requests, spent = self.requests, self.tokens
-        if requests is not None and not requests.take_one(now):
-            return False
-        if spent is None or spent.take_if_fits(tokens, now):
-            return True
-        if requests is not None:
-            requests.put_one_back()
-        return False
-
     def take(self, tokens: float, now: float) -> None:
         """Take one request of `tokens`."""
         if self.requests is not None:
