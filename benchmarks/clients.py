@@ -13,11 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,60 +27,12 @@ import openai
 
 from resilient_infe import InfeTransport, Stack, presets, wrap
 
-BODY = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hello " * 50}]}
-
-ANSWER = json.dumps(
-    {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "infe-pulse",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": "word " * 50},
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": {"prompt_tokens": 75, "completion_tokens": 50, "total_tokens": 125},
-    }
-).encode()
+from .server import BODY, running
 
 IN_FLIGHT = {1: 100, 32: 320, 500: 500}
 """Calls in flight, and calls per round."""
 
 Ask = Callable[[], Awaitable[Any]]
-
-
-class Server(asyncio.Protocol):
-    """Answers every request with the same completion."""
-
-    REPLY = (
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: infe-1\r\n"
-        b"content-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
-    )
-
-    def connection_made(self, transport: Any) -> None:
-        """Start with nothing read."""
-        self.transport, self.read = transport, b""
-
-    def data_received(self, data: bytes) -> None:
-        """Answer each whole request."""
-        self.read += data
-        while (end := self.read.find(b"\r\n\r\n")) >= 0:
-            head = self.read[:end].lower()
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
-            if len(self.read) < end + 4 + length:
-                return
-            self.read = self.read[end + 4 + length :]
-            self.transport.write(self.REPLY)
-
-
-async def serve() -> None:
-    """Serve until the parent goes away; print the port."""
-    server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
 
 
 def stacks(in_flight: int) -> tuple[Stack, Stack]:
@@ -208,20 +157,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--in-flight", type=int, choices=IN_FLIGHT, action="append")
     parser.add_argument("--only", help="one client, by its name in the table")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        asyncio.run(serve())
-        return
-    command = [sys.executable, __file__, "--serve"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+    with running() as url:
         print(f"{'client':14} {'load':>4} {'bare, us':>9} {'no layers':>10} {'all layers':>11}")
         for in_flight in options.in_flight or IN_FLIGHT:
             asyncio.run(measure(url, in_flight, options.rounds, options.only))
-        server.stdin.close()
 
 
 if __name__ == "__main__":
