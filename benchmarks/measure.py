@@ -47,7 +47,7 @@ class Table:
 
     Attributes:
         title: what it shows.
-        base: the subject that is taken off every other.
+        base: the subject that is taken off every other, where `bases` names none of its own.
         reference: the subject that the ratios are formed against.
         rounds: the costs of every subject, round by round.
         notes: what else there is to say.
@@ -58,6 +58,7 @@ class Table:
     reference: str
     rounds: list[Mapping[str, Cost]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    bases: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Return the subjects, without the base."""
@@ -69,7 +70,7 @@ class Table:
 
     def wall(self, name: str) -> float:
         """Return the median of the seconds on the wall per call, over the base."""
-        base = self.base
+        base = self.bases.get(name, self.base)
         return statistics.median(
             each[name].wall - (0.0 if base is None else each[base].wall) for each in self.rounds
         )
@@ -81,7 +82,8 @@ class Table:
 
     def _over(self, costs: Mapping[str, Cost], name: str) -> float:
         least = 1e-9  # what is cheaper than nothing is noise
-        return max(least, costs[name].cpu - (0.0 if self.base is None else costs[self.base].cpu))
+        base = self.bases.get(name, self.base)
+        return max(least, costs[name].cpu - (0.0 if base is None else costs[base].cpu))
 
 
 async def cost_of(run: Run, calls: int) -> Cost:
@@ -98,6 +100,7 @@ async def take_turns(
     for run in subjects.values():
         await run(max(1, calls // 10))
     gc.collect()
+    gc.freeze()  # what else lies in this process is not to be looked through again and again
     for _ in range(rounds):
         costs = {}
         for name in random.sample(list(subjects), len(subjects)):

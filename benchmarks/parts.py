@@ -6,17 +6,17 @@ import asyncio
 import gc
 import resource
 import statistics
-import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiolimiter import AsyncLimiter
 
-from resilient_infe import ConcurrencyLimiter, ErrorClassifier, RateLimiter, Retry, Stack
+from resilient_infe import ConcurrencyLimiter, ErrorClassifier, RateLimiter, Stack
 
 from . import floor, ours, rivals
-from .measure import Run, Table, one_by_one, take_turns
+from .measure import Run, Table, cost_of, one_by_one, take_turns
 
 Send = Callable[[object], Awaitable[object]]
 
@@ -108,8 +108,16 @@ async def slots(rounds: int) -> Table:
         "no layers": Stack(strict=False).around(_turn),
         "ConcurrencyLimiter": Stack(ConcurrencyLimiter(64), strict=False).around(_turn),
     }
-    notes = ("2,000 tasks, each holds its slot for one turn of the loop",)
-    table = Table("2,000 tasks through 64 slots", "no limit", SEMAPHORE, notes=notes)
+    table = Table(
+        "2,000 tasks through 64 slots",
+        "no limit",
+        SEMAPHORE,
+        notes=(
+            "2,000 tasks, each holds its slot for one turn of the loop",
+            "the layer is measured over a stack with no layers, the semaphore over no stack",
+        ),
+        bases={"ConcurrencyLimiter": "no layers"},
+    )
     runs = {name: _together(send) for name, send in subjects.items()}
     return await take_turns(table, runs, rounds=rounds, calls=2_000)
 
@@ -170,7 +178,7 @@ async def _bytes_suspended(wrap: Callable[[Send], Send]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Million:
-    """What became of a long run: bytes resident and the median cost, by each tenth of it."""
+    """What became of a long run: bytes resident and the median cost over the floor, by tenths."""
 
     resident: list[int]
     cost: list[float]
@@ -188,13 +196,14 @@ async def million(total: int = 1_000_000) -> Million:
     """Make a million calls through the full stack, one after the other."""
     send, block = ours.full().around(floor.transport), 500
     resident, cost = [], []
+    beside = floor.floor()  # measured in between, so that a slower machine is no slower stack
     await one_by_one(send)(2_000)
     for _ in range(10):
         times = []
         for _ in range(total // 10 // block):
-            started = time.process_time()
-            await one_by_one(send)(block)
-            times.append((time.process_time() - started) / block)
+            ours_now = await cost_of(one_by_one(send), block)
+            floor_now = await cost_of(one_by_one(beside), block)
+            times.append(ours_now.cpu / floor_now.cpu)
         gc.collect()
         resident.append(_resident())
         cost.append(statistics.median(times))
@@ -203,7 +212,7 @@ async def million(total: int = 1_000_000) -> Million:
 
 def _resident() -> int:
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:  # not on Linux: the most that it ever was
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * resource.getpagesize()

@@ -12,10 +12,9 @@ from .measure import Table
 from .targets import MIB, Results, targets
 
 PACKAGES = (
-    "resilient_infe aiohttp anyio structlog aiobreaker aiolimiter backoff hyx purgatory pyresilience "
-    "redress stamina tenacity"
-).split()
-
+    "resilient_infe", "aiohttp", "anyio", "structlog", "aiobreaker", "aiolimiter", "backoff", "hyx",
+    "purgatory", "pyresilience", "redress", "stamina", "tenacity",
+)  # fmt: skip
 COMMAND = "make bench"
 
 FIGURE = (
@@ -72,8 +71,8 @@ def page(results: Results) -> str:
     lines = [
         f"# What it costs, on CPython {platform.python_version()}",
         "",
-        f"One run of `{COMMAND}`. Read the ratios: all subjects of a table took turns in one process,",
-        "and a ratio is formed within each turn. The microseconds are one busy machine's.",
+        f"One run of `{COMMAND}`. Read the ratios: the subjects of a table took turns in one",
+        "process, and a ratio is formed within each turn. The microseconds are one machine's.",
         "",
         f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}.",
         "",
@@ -89,11 +88,11 @@ def page(results: Results) -> str:
     lines += ["### Memory of a suspended call", "", "| | bytes |", "|---|---:|"]
     lines += [f"| {name} | {size:,.0f} |" for name, size in results.memory.items()]
     lines += ["", "### 1,000,000 calls through the full stack", ""]
-    lines += ["| calls | MiB resident | us per call, median |", "|---:|---:|---:|"]
+    lines += ["| calls | MiB resident | cost over the floor, median |", "|---:|---:|---:|"]
     for number, (resident, cost) in enumerate(
         zip(results.million.resident, results.million.cost, strict=True), 1
     ):
-        lines.append(f"| {number}00,000 | {resident / MIB:.2f} | {1e6 * cost:.2f} |")
+        lines.append(f"| {number}00,000 | {resident / MIB:.2f} | {cost:.2f} |")
     return "\n".join([*lines, ""])
 
 

@@ -1,14 +1,15 @@
 """Resilience layers for very many concurrent calls to the Infe API, around any async transport.
 
 Everything public is a name of this module. Adapters are loaded when first asked for, so that
-importing the package imports no client library.
+importing the package imports no client library; the presets and the events likewise.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import errors, events, presets
+from . import errors
 from .call import Call, Handler, Hold, Layer, Reply
 from .layers.breaker import CircuitBreaker
 from .layers.classifier import ErrorClassifier
@@ -30,6 +31,7 @@ from .stack import Send, Stack
 from .verdict import Kind, Limit, Usage, Verdict
 
 if TYPE_CHECKING:
+    from . import events, presets
     from .adapters import wrap
     from .adapters.aiohttp import InfeTransport
     from .adapters.httpx import ResilientTransport
@@ -76,7 +78,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load an adapter when it is first asked for."""
+    """Load what not every program needs when it is first asked for."""
+    if name in ("events", "presets"):
+        return import_module(f".{name}", __name__)
     if name == "InfeTransport":
         from .adapters.aiohttp import InfeTransport
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from .aio import Runtime
-    from .events import Emitter
+    from .emitter import Emitter
     from .verdict import Usage, Verdict
 
 P = TypeVar("P")

@@ -9,38 +9,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from .events import (
-    CallFinished,
-    CircuitClosed,
-    CircuitHalfOpened,
-    CircuitOpened,
-    Event,
-    RateGateClosed,
-    RateLimitChanged,
-    RetryScheduled,
-    RetryStopped,
-)
 from .verdict import Kind
+
+if TYPE_CHECKING:
+    from .events import Event
 
 LOGGER_NAME = "resilient_infe"
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """Fields of a log record, which the standard library lets nobody overwrite."""
 
-LEVELS: dict[type[Event], int] = {
-    RetryScheduled: logging.INFO,
-    RetryStopped: logging.INFO,
-    RateGateClosed: logging.WARNING,
-    RateLimitChanged: logging.INFO,
-    CircuitOpened: logging.WARNING,
-    CircuitHalfOpened: logging.INFO,
-    CircuitClosed: logging.WARNING,
+LEVELS = {
+    "retry.scheduled": logging.INFO,
+    "retry.stopped": logging.INFO,
+    "rate.gate_closed": logging.WARNING,
+    "rate.limit_changed": logging.INFO,
+    "circuit.opened": logging.WARNING,
+    "circuit.half_opened": logging.INFO,
+    "circuit.closed": logging.WARNING,
 }
-"""The level of each event; those that are not here are DEBUG, and a failed call is WARNING."""
+"""The level of each event by its name; those that are not here are DEBUG, and a failed call is
+WARNING."""
 
 
 class LogListener:
@@ -96,10 +89,13 @@ def _always(_: int) -> bool:
 
 def level_of(event: Event) -> int:
     """Return the level that an event is logged at."""
-    if isinstance(event, CallFinished):
-        quiet = event.kind in (Kind.OK, Kind.CANCELLED)  # whoever cancels a call knows that he did
+    if event.name == "call.finished":
+        quiet = getattr(event, "kind", None) in (
+            Kind.OK,
+            Kind.CANCELLED,
+        )  # whoever cancels a call knows that he did
         return logging.DEBUG if quiet else logging.WARNING
-    return LEVELS.get(type(event), logging.DEBUG)
+    return LEVELS.get(event.name, logging.DEBUG)
 
 
 def _default_logger() -> Any:

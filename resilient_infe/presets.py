@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .events import Listener
+from .emitter import Listener
 from .layers.breaker import CircuitBreaker
 from .layers.classifier import ErrorClassifier
 from .layers.concurrency import ConcurrencyLimiter

@@ -20,8 +20,8 @@ from . import aio
 from .aio import running_loop
 from .call import Call, Handler, Layer
 from .describe import StackStatistics, describe
+from .emitter import Emitter, Listener
 from .errors import ConfigurationError, Draining, NestedStackWarning
-from .events import Emitter, Listener
 from .layers.breaker import CircuitBreaker
 from .layers.concurrency import ConcurrencyLimiter
 from .layers.deadline import Deadline
@@ -132,6 +132,7 @@ class Stack:
         self._warned = False
         self._drained: list[Waiter] = []
         self._in_flight = self._attempts = 0
+        self._watched_first = WATCHED
         self._outcomes: defaultdict[Kind, int] = defaultdict(int)
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
@@ -235,7 +236,7 @@ class Stack:
             self._check_nested(outer)
         self._in_flight += 1
         try:
-            if self._attempts < WATCHED or not call.place % WATCHED:
+            if self._watched_first or not call.place % WATCHED:
                 result = await self._watched(handler, call, outer)
             else:
                 result = await handler(call)
@@ -251,6 +252,7 @@ class Stack:
 
     async def _watched(self, handler: Handler[P, R], call: Call[P], outer: Stack | None) -> R:
         _inside.set(self)
+        self._watched_first = max(0, self._watched_first - 1)
         try:
             return await handler(call)
         finally:

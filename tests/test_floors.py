@@ -14,7 +14,7 @@ import resilient_infe
 PACKAGE = Path(resilient_infe.__file__).parent
 
 FLOORS = {
-    "verdict": 0, "call": 0, "errors": 0, "events": 0,
+    "verdict": 0, "call": 0, "errors": 0, "emitter": 0, "events": 0,
     "policies": 1, "aio": 1, "log": 1,
     "layers": 2,
     "options": 3, "order": 3, "describe": 3, "link": 3, "stack": 3, "presets": 3,

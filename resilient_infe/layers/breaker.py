@@ -7,15 +7,17 @@ server died: with the breaker outermost 2,744 were still sent, here 1.)
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..call import Call, Handler
 from ..errors import CircuitOpen
-from ..events import CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from ..policies.circuit import Circuit, CircuitStatistics, Permit, State
 from ..policies.keyed import Keyed
 from ..verdict import SUCCESS, Kind
 from .partitioned import Partitioned
+
+if TYPE_CHECKING:
+    from ..events import CircuitChanged
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -27,12 +29,6 @@ FAILURES = frozenset(
 
 ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FOUND, Kind.INVALID))
 """What counts for it: a refusal is an answer. All else (429, cancelled, refused) says nothing."""
-
-_EVENTS: dict[State, type[CircuitChanged]] = {
-    State.OPEN: CircuitOpened,
-    State.HALF_OPEN: CircuitHalfOpened,
-    State.CLOSED: CircuitClosed,
-}
 
 
 class CircuitBreaker:
@@ -124,5 +120,13 @@ class CircuitBreaker:
         if transition.state is State.OPEN and call.verdict is not None:
             parts = (call.verdict.kind, call.verdict.status, call.verdict.error)
             reason += f": {', '.join(str(part) for part in parts if part is not None)}"
-        event = _EVENTS[transition.state]
+        event = _event_for(transition.state)
         call.emit(event(call.partition, str(transition.previous), reason))
+
+
+def _event_for(state: State) -> type[CircuitChanged]:
+    from ..events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+
+    if state is State.CLOSED:
+        return CircuitClosed
+    return CircuitOpened if state is State.OPEN else CircuitHalfOpened

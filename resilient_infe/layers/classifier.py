@@ -7,15 +7,17 @@ limit all react to the one verdict that this layer leaves on the call.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..aio import is_cancellation, wall_time
 from ..call import Call, Handler, Reply
-from ..events import AttemptFinished
 from ..policies.classify import classify_exception, classify_reply, error_fields, usage_of
 from ..policies.foreign import reply_of_exception, reply_of_result
 from ..verdict import OK, SUCCESS, Kind, Verdict
 from .rule import Classify, Rule
+
+if TYPE_CHECKING:
+    from ..events import AttemptFinished
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -102,10 +104,9 @@ class ErrorClassifier:
             reply = reply_of_result(result)
         if reply is not None:
             return _of_reply(reply)
-        if isinstance(result, dict):
-            # Of a plain function's dict, only an error that names itself is taken for one.
-            named = any(error_fields(result)) or "error" not in result
-            return classify_reply(200, {}, result) if named else OK
+        # Of a plain function's dict, only an error that names itself is taken for one.
+        if isinstance(result, dict) and "error" in result:
+            return classify_reply(200, {}, result) if any(error_fields(result)) else OK
         usage = usage_of(result)
         return OK if usage is None else Verdict(Kind.OK, usage=usage)
 
@@ -127,6 +128,8 @@ def _of_reply(reply: Reply) -> Verdict:
 
 
 def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:
+    from ..events import AttemptFinished
+
     return AttemptFinished(
         request_id=call.request_id,
         partition=call.partition,

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
-from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
 from ..policies import bounds
 from ..policies.allowance import Allowance
 from ..policies.estimate import estimate_tokens
@@ -25,6 +24,9 @@ from ..policies.settlement import learn, settle
 from ..verdict import OK, SUCCESS, Usage
 from .partitioned import Partitioned
 from .rule import TokenCount
+
+if TYPE_CHECKING:
+    from ..events import Event
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -178,6 +180,8 @@ class RateLimiter:
             raise
 
     def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
+        from ..events import RateWaiting
+
         assert call.emit is not None
         now = call.runtime.now()
         delay = max(0.0, (allowance.due or now) - now)
@@ -187,7 +191,14 @@ class RateLimiter:
     def _settle(
         self, call: Call[Any], allowance: Allowance, reservation: Reservation, *, unsent: bool
     ) -> None:
-        settle(allowance, reservation, call.verdict, call.runtime.now(), unsent=unsent)
+        verdict, now = call.verdict, call.runtime.now()
+        if verdict is not None and verdict.kind is SUCCESS:  # the usual case, before the table
+            usage = verdict.usage
+            allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
+            if not verdict.limits and not allowance.queue.live:
+                return
+        else:
+            settle(allowance, reservation, verdict, now, unsent=unsent)
         self._learn(call, allowance, reservation)
 
     def _settle_stream(
@@ -209,6 +220,8 @@ class RateLimiter:
 
 
 def _event(call: Call[Any], news: GateClosed | Change) -> Event:
+    from ..events import RateGateClosed, RateLimitChanged
+
     if isinstance(news, GateClosed):
         return RateGateClosed(call.request_id, call.partition, news.delay, news.reason)
     reason = "stated by the server"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 from collections.abc import Coroutine
 from functools import partial
 from logging import DEBUG
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 
 from ..aio import is_cancellation
 from ..call import Call, Handler
-from ..events import CallFinished, CallStarted, Emitter, Listener
+from ..emitter import Emitter, Listener
 from ..log import LogListener
 from ..policies.classify import clean_id
 from ..verdict import SUCCESS, Kind, Usage
@@ -26,12 +25,12 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _counter = itertools.count(1)
-_process = secrets.token_hex(4) + "-"
+_process = os.urandom(4).hex() + "-"
 
 
 def _reseed() -> None:
     global _process  # noqa: PLW0603  # a forked child must not make its parent's ids
-    _process = secrets.token_hex(4) + "-"
+    _process = os.urandom(4).hex() + "-"
 
 
 if hasattr(os, "register_at_fork"):
@@ -74,6 +73,8 @@ class RequestIdLogger:
 
     async def _report(self, call: Call[P], call_next: Handler[P, R], emit: Emitter) -> R:
         if emit.routine:
+            from ..events import CallStarted
+
             emit(CallStarted(call.request_id, call.partition, call.tags))
         try:
             result = await call_next(call)
@@ -117,6 +118,8 @@ class RequestIdLogger:
         verdict = call.verdict
         if usage is None and verdict is not None:
             usage = verdict.usage
+        from ..events import CallFinished
+
         elapsed = call.runtime.now() - call.started
         emit(
             CallFinished(

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from ..aio import keep
 from ..call import Call, Handler
-from ..events import RetryScheduled, RetryStopped
 from ..policies import bounds
 from ..policies.backoff import ExponentialBackoff
 from ..policies.budget import RetryBudget
@@ -120,6 +119,8 @@ class Retry:
         if call.hold is not None:
             call.hold.close()
         if call.emit is not None:
+            from ..events import RetryScheduled
+
             call.emit(
                 RetryScheduled(
                     call.request_id,
@@ -159,6 +160,8 @@ class Retry:
         if error is not None and call.sends:
             add_note(error, call, verdict.advice)
         if reason is not None and call.emit is not None:
+            from ..events import RetryStopped
+
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
             )

@@ -111,6 +111,9 @@ CODES: dict[str, Kind] = {
 }
 """What a body's code (or type) means where the status does not tell: a 200 with an error inside."""
 
+LARGEST_COUNT = 10**12
+"""What a body counts beyond this it does not count."""
+
 _LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
 _BODILESS = frozenset((204, 205))
 _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -196,6 +199,8 @@ def usage_of(content: Any) -> Usage | None:
         )
         if usage is None:
             return None
+        if type(usage) is dict and (usual := _usual(usage)) is not None:
+            return usual
         field = usage.get if isinstance(usage, dict) else partial(getattr, usage)
         prompt, completion = field("prompt_tokens", None), field("completion_tokens", None)
         prompt = _count(field("input_tokens", None) if prompt is None else prompt)
@@ -207,6 +212,16 @@ def usage_of(content: Any) -> Usage | None:
         return None
     prompt, completion = prompt or 0, completion or 0
     return Usage(prompt, completion, prompt + completion if total is None else total)
+
+
+def _usual(usage: dict[str, Any]) -> Usage | None:
+    """Return the usage of a chat completion that names all three counts, or None for any other."""
+    prompt, completion, total = (
+        _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if prompt is None or completion is None or total is None:
+        return None
+    return Usage(prompt, completion, total)
 
 
 def classify_exception(error: BaseException) -> Verdict:
@@ -299,7 +314,7 @@ def _is_an_answer(status: int, body: Any, content: Any) -> bool:
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < 10**12 else None  # a bool is none
+    return value if type(value) is int and 0 <= value < LARGEST_COUNT else None  # a bool is none
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

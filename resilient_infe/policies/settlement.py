@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 
-from ..verdict import SUCCESS, Kind, Verdict
+from ..verdict import Kind, Verdict
 from .allowance import Allowance
 from .gate import GateClosed
 from .rates import Change
@@ -57,15 +57,15 @@ def settle(
         now: the instant.
         unsent: whether the attempt was certainly not sent, where there is no verdict.
     """
-    if verdict is not None and verdict.kind is SUCCESS:  # the usual case, before the table
-        usage = verdict.usage
-        allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
-        return
+    usage = None
     if verdict is None:
         settlement = Settlement.ALL_BACK if unsent else Settlement.ESTIMATE
     else:
         settlement = SETTLEMENTS[verdict.kind] if verdict.sent else Settlement.ALL_BACK
-    if settlement is Settlement.ESTIMATE:
+        usage = verdict.usage
+    if settlement is Settlement.USAGE:
+        allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
+    elif settlement is Settlement.ESTIMATE:
         allowance.settle(reservation, now)
     else:
         allowance.refund(reservation, now, request=settlement is Settlement.ALL_BACK)
