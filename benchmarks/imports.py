@@ -10,6 +10,8 @@ from .measure import Cost, Table
 
 PACKAGES = "asyncio, anyio, structlog"
 OURS = "resilient_infe"
+STACK = "resilient_infe; resilient_infe.presets.batch()"
+"""The first stack that logs loads structlog, too."""
 
 _MEASURE = """
 import time, sys
@@ -26,7 +28,7 @@ def measure(rounds: int) -> Table:
     extra: set[str] = set()
     for number in range(rounds + 1):
         costs = {}
-        for what in random.sample([PACKAGES, OURS], 2):
+        for what in random.sample([PACKAGES, OURS, STACK], 3):
             done = subprocess.run(
                 [sys.executable, "-c", _MEASURE.format(what=what)],
                 capture_output=True,

@@ -11,8 +11,6 @@ import logging
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from .verdict import Kind
 
 if TYPE_CHECKING:
@@ -48,7 +46,9 @@ class LogListener:
     """
 
     def __init__(self, logger: Any = None) -> None:
-        """Remember a given logger."""
+        """Remember a given logger; without one load structlog, which takes its time, here."""
+        if logger is None:
+            import structlog  # noqa: F401  # whoever does not log need not load it
         self._logger = logger
         self._ask: Callable[[int], bool] | None = None
 
@@ -73,6 +73,8 @@ class LogListener:
     def _bind(self) -> Callable[[int], bool]:
         """Find the logger, and what tells whether a level is on."""
         if self._logger is None:
+            import structlog
+
             self._logger = _default_logger()
             if not structlog.is_configured():
                 # What structlog's own answer ends at, at a third of the cost.
@@ -90,15 +92,15 @@ def _always(_: int) -> bool:
 def level_of(event: Event) -> int:
     """Return the level that an event is logged at."""
     if event.name == "call.finished":
-        quiet = getattr(event, "kind", None) in (
-            Kind.OK,
-            Kind.CANCELLED,
-        )  # whoever cancels a call knows that he did
+        # Whoever cancels a call knows that he did.
+        quiet = getattr(event, "kind", None) in (Kind.OK, Kind.CANCELLED)
         return logging.DEBUG if quiet else logging.WARNING
     return LEVELS.get(event.name, logging.DEBUG)
 
 
 def _default_logger() -> Any:
+    import structlog
+
     if structlog.is_configured():
         return structlog.get_logger(LOGGER_NAME).bind()
     return structlog.wrap_logger(
