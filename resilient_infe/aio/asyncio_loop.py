@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ..policies.queue import Waiter
 from .asyncio_timers import Expiry, Line, current_task, start_single
@@ -30,12 +31,7 @@ class AsyncioRuntime:
     def park(self, waiter: Waiter) -> Awaitable[None]:
         """Park on a future."""
         future: asyncio.Future[None] = self.loop.create_future()
-
-        def resume() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        waiter.wake = resume
+        waiter.wake = partial(_finish, future)
         return future
 
     async def sleep_until(self, when: float) -> None:

@@ -65,8 +65,9 @@ class ConcurrencyLimiter:
             wake(slots.release())
             raise
         if call.hold is None:
-            if (freed := slots.release()) is not None:
-                wake(freed)
+            freed = slots.release()
+            if freed is not None and freed.wake is not None:
+                freed.wake()
         else:
             call.hold.on_close(partial(_release, slots))
         return result

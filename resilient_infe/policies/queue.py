@@ -65,9 +65,12 @@ class WaitQueue(Generic[W]):
     def push(self, waiter: W) -> None:
         """Join, at the place that the waiter's age gives it."""
         self.live += 1
-        self.youngest = max(self.youngest, waiter.place)
-        if not self._line or waiter.place >= self._line[-1].place:
-            self._line.append(waiter)
+        place, line = waiter.place, self._line
+        if place > self.youngest:
+            self.youngest = place
+            line.append(waiter)
+        elif not line or place >= line[-1].place:
+            line.append(waiter)
         else:
             self._joined += 1
             heapq.heappush(self._late, (waiter.place, self._joined, waiter))
@@ -87,6 +90,10 @@ class WaitQueue(Generic[W]):
 
     def pop(self) -> W | None:
         """Remove and return the oldest who still waits."""
+        line = self._line
+        if line and not self._late and not line[0].gone:  # the usual case
+            self.live -= 1
+            return line.popleft()
         waiter = self.head()
         if waiter is None:
             return None

@@ -114,7 +114,10 @@ class Slots:
         if not self._queue.live or self._held > self._limit:
             self._held -= 1
             return None
-        return self._grant()
+        waiter = self._queue.pop()
+        if waiter is not None:
+            waiter.granted = True
+        return waiter
 
     def cancel(self, waiter: Waiter) -> Waiter | None:
         """Stop waiting; a slot that was just granted goes to the waiter that is returned."""
@@ -136,8 +139,9 @@ class Slots:
         granted = []
         while self._held < self._limit and self._queue.live:
             self._held += 1
-            waiter = self._grant()
+            waiter = self._queue.pop()
             assert waiter is not None
+            waiter.granted = True
             granted.append(waiter)
         return granted
 
@@ -147,12 +151,6 @@ class Slots:
     def statistics(self) -> SlotsStatistics:
         """Return a frozen snapshot."""
         return SlotsStatistics(self._limit, self._held, self._queue.live)
-
-    def _grant(self) -> Waiter | None:
-        waiter = self._queue.pop()
-        if waiter is not None:
-            waiter.granted = True
-        return waiter
 
     def __repr__(self) -> str:
         """Show the limit and its use."""
