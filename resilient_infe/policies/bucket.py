@@ -126,13 +126,16 @@ class Bucket:
         cost is only taken from a full bucket, to which nothing can be given back. How much that
         may let into one window is the `Ledger`'s to bound.
         """
-        cost = min(cost, LARGEST_COST)
+        if cost > LARGEST_COST:
+            cost = LARGEST_COST
         # From now at the earliest: what came in beyond full while idle is no over-estimate.
-        self.full_at = max(self.full_at, now) - cost / self._refill
-        if self.full_at < now:
-            kept = self.credit + (now - self.full_at) * self._refill
-            self.credit = min(kept, max(self.burst, cost))
-            self.full_at = now
+        full_at = (self.full_at if self.full_at > now else now) - cost / self._refill
+        if full_at < now:
+            kept = self.credit + (now - full_at) * self._refill
+            most = cost if cost > self.burst else self.burst
+            self.credit = kept if kept < most else most
+            full_at = now
+        self.full_at = full_at
 
     def level(self, now: float) -> float:
         """Return the units that fit now; negative while in debt."""

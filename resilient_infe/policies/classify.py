@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -216,12 +217,14 @@ def usage_of(content: Any) -> Usage | None:
 
 def _usual(usage: dict[str, Any]) -> Usage | None:
     """Return the usage of a chat completion that names all three counts, or None for any other."""
-    prompt, completion, total = (
-        _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-    )
-    if prompt is None or completion is None or total is None:
-        return None
-    return Usage(prompt, completion, total)
+    count: Callable[[str], Any] = usage.get
+    prompt, completion = count("prompt_tokens"), count("completion_tokens")
+    total = count("total_tokens")
+    if type(prompt) is type(completion) is type(total) is int:
+        most = prompt if prompt > completion else completion
+        sound = prompt >= 0 and completion >= 0 and most <= total < LARGEST_COUNT
+        return Usage(prompt, completion, total) if sound else None
+    return None
 
 
 def classify_exception(error: BaseException) -> Verdict:

@@ -32,6 +32,8 @@ INPUTS = ("messages", "prompt", "input", "system", "instructions", "tools")
 BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """The fields that bound the output."""
 
+_COUNTED, _BOUNDING = frozenset(INPUTS), frozenset(BOUNDS)
+
 
 def estimate_tokens(payload: Any) -> float:
     """Return the estimated tokens of an OpenAI-style body; 0 for a payload of another shape.
@@ -43,18 +45,18 @@ def estimate_tokens(payload: Any) -> float:
     if not isinstance(payload, dict):
         return 0.0
     characters = 0
-    for name in INPUTS:
-        value = payload.get(name)
-        if value is not None:
-            characters += _characters(value, DEEPEST)
+    for name in payload:
+        if name in _COUNTED:
+            characters += _characters(payload[name], DEEPEST)
     if not characters:
         return max(map(estimate_tokens, _dicts_in(payload)), default=0.0)
     # A bare text as the input is embedded, which has no output; a conversation is answered.
     expected = 0.0 if "input" in payload and _is_embedding(payload) else EXPECTED_OUTPUT
-    for name in BOUNDS:
-        bound = payload.get(name)
-        if isinstance(bound, int) and 0 < bound < LARGEST_BOUND:
-            expected = float(bound)
+    if not _BOUNDING.isdisjoint(payload):
+        for name in BOUNDS:
+            bound = payload.get(name)
+            if isinstance(bound, int) and 0 < bound < LARGEST_BOUND:
+                expected = float(bound)
     return characters / CHARACTERS_PER_TOKEN + expected
 
 

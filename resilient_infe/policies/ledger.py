@@ -14,6 +14,9 @@ SLICES = 240
 """Slices of a window; a quarter of a second of a minute."""
 
 
+_GONE: list[float] = []
+
+
 class Ledger:
     """Costs of the last window, by slice.
 
@@ -47,13 +50,18 @@ class Ledger:
 
     def correct(self, cost: float, taken_at: float) -> None:
         """Add to a cost that was taken at an instant, or take off it; one long gone stays gone."""
-        for each in reversed(self._slices):
-            if each[0] <= taken_at:
-                # Never below nothing: what is given back was taken here.
-                change = cost if cost > -each[1] else -each[1]
-                each[1] += change
-                self.total += change
+        if not self._slices:
+            return
+        taken = self._newest  # most of them were taken there
+        if taken[0] > taken_at:
+            earlier = (each for each in reversed(self._slices) if each[0] <= taken_at)
+            taken = next(earlier, _GONE)
+            if taken is _GONE:
                 return
+        # Never below nothing: what is given back was taken here.
+        change = cost if cost > -taken[1] else -taken[1]
+        taken[1] += change
+        self.total += change
 
     def room_at(self, cost: float, limit: float) -> float:
         """Return the instant from which `cost` fits under `limit`; in the past when it does."""

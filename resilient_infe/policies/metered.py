@@ -38,15 +38,19 @@ class Metered(Bucket):
     def take_if_fits(self, cost: float, now: float) -> bool:
         """Take `cost` if it fits now: what `ready_at` and `take` do, the usual case first."""
         ledger = self.ledger
-        if self.credit or now < self.full_at or ledger.total + cost > self.limit:
+        if now < self.full_at or ledger.total + cost > self.limit or cost > LARGEST_COST:
             if now < self.ready_at(cost):
                 return False
             self.take(cost, now)
             return True
         # The bucket is full, and there is room in the window for all that the cost may be.
-        self._last_full = now
-        self.full_at = now + (cost if cost < LARGEST_COST else LARGEST_COST) / self._refill
         ledger.add(cost, now)
+        if self.credit:
+            used = self.credit if self.credit < cost else cost
+            self.credit -= used
+            cost -= used
+        self._last_full = now
+        self.full_at = now + cost / self._refill
         return True
 
     def take(self, cost: float, now: float) -> None:
