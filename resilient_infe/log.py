@@ -49,7 +49,7 @@ class LogListener:
         """Remember a given logger; without one load structlog, which takes its time, here."""
         if logger is None:
             import structlog  # noqa: F401  # whoever does not log need not load it
-        self._logger = logger
+        self._logger: Any = logger
         self._ask: Callable[[int], bool] | None = None
 
     @property

@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar, dataclass_transform
+
+_C = TypeVar("_C")
+
+
+@dataclass_transform(frozen_default=True)
+def _record(cls: type[_C]) -> type[_C]:
+    """Make a dataclass that is frozen for type checkers alone.
+
+    Two of them are made for every attempt, and one that is frozen at run time takes six times as
+    long to make (ADR 0007).
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
 
 Dimension = Literal["requests", "tokens"]
 """What a rate limit counts."""
@@ -34,7 +47,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@_record
 class Limit:
     """One rate limit as the server stated it in a response's headers.
 
@@ -53,7 +66,7 @@ class Limit:
     window: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@_record
 class Usage:
     """What a call really cost, as the server's ``usage`` object says.
 
@@ -68,7 +81,7 @@ class Usage:
     total_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@_record
 class Verdict:
     """What one attempt meant: made once, by the classifier or by the layer that refused.
 

@@ -52,7 +52,7 @@ class CircuitBreaker:
             "CircuitBreaker",
             "Circuit(...) or Keyed(Circuit)",
         )
-        self._one = self.circuits.one
+        self._one: Circuit | None = self.circuits.one
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Ask the circuit, call on, tell it what came of it."""

@@ -45,7 +45,7 @@ class ConcurrencyLimiter:
             "ConcurrencyLimiter",
             "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
-        self._one = self.slots.one
+        self._one: Slots | None = self.slots.one
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Wait for a slot, call on, give the slot to the next."""

@@ -42,7 +42,7 @@ class Partitioned(Generic[K]):
         sample = policy.sample() if isinstance(policy, Keyed) else policy
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
-        self.one = None if isinstance(policy, Keyed) else policy
+        self.one: K | None = None if isinstance(policy, Keyed) else policy
         self._policies = policy.policies if isinstance(policy, Keyed) else {}
 
     def of(self, call: Call[Any]) -> K:

@@ -79,7 +79,7 @@ class RateLimiter:
             "Allowance(...) or Keyed(lambda: Allowance(...)); a number goes into "
             "requests_per_minute= or tokens_per_minute=",
         )
-        self._one = self.allowances.one
+        self._one: Allowance | None = self.allowances.one
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 

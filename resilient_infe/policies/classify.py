@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -217,9 +216,9 @@ def usage_of(content: Any) -> Usage | None:
 
 def _usual(usage: dict[str, Any]) -> Usage | None:
     """Return the usage of a chat completion that names all three counts, or None for any other."""
-    count: Callable[[str], Any] = usage.get
-    prompt, completion = count("prompt_tokens"), count("completion_tokens")
-    total = count("total_tokens")
+    prompt: Any = usage.get("prompt_tokens")
+    completion: Any = usage.get("completion_tokens")
+    total: Any = usage.get("total_tokens")
     if type(prompt) is type(completion) is type(total) is int:
         most = prompt if prompt > completion else completion
         sound = prompt >= 0 and completion >= 0 and most <= total < LARGEST_COUNT
