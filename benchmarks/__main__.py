@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from . import imports, loopback, parts, report
-from .measure import Table
+from .measure import Table, grown
 from .server import running
 from .targets import Results
 
@@ -62,25 +62,21 @@ def check(rounds: int) -> int:
     for _ in range(TRIES):
         for name, ratio in _ratios(asyncio.run(parts.layers(rounds))).items():
             best[name] = min(ratio, best.get(name, ratio))
-        if not _grown(best, committed):
+        if not grown(best, committed, ALLOWED):
             break
     for name, ratio in best.items():
         if name in committed:
             print(f"{name:40} {ratio:6.2f}   was {committed[name]:6.2f}")
-    grown = _grown(best, committed)
-    for name in grown:
+    worse = grown(best, committed, ALLOWED)
+    for name in worse:
         print(f"GROWN: {name} costs {best[name] / committed[name]:.2f}x what it did")
-    return 1 if grown else 0
+    return 1 if worse else 0
 
 
 def _ratios(table: Table) -> dict[str, float]:
     """Return the ratios of our own stacks to the floor."""
     ours = [name for name in table.names() if "floor" not in name and " + " not in name]
     return {name: round(table.ratio(name).median, 3) for name in ours if ":" not in name}
-
-
-def _grown(best: dict[str, float], committed: dict[str, float]) -> list[str]:
-    return [name for name in best if name in committed and best[name] > ALLOWED * committed[name]]
 
 
 def main() -> int:

@@ -117,3 +117,8 @@ def one_by_one(send: Callable[[object], Awaitable[object]]) -> Run:
             await send("x")
 
     return run
+
+
+def grown(best: Mapping[str, float], committed: Mapping[str, float], allowed: float) -> list[str]:
+    """Return what has grown to more than so many times what was committed."""
+    return [name for name in best if best[name] > allowed * committed.get(name, best[name])]

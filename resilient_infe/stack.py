@@ -243,11 +243,15 @@ class Stack:
         except BaseException as error:
             self._end(call, outcome_of(call, error))
             raise
-        if call.hold is None:
-            verdict = call.verdict
-            self._end(call, SUCCESS if verdict is None else verdict.kind)
-        else:
+        if call.hold is not None:
             call.hold.on_close(partial(self._end_stream, call))
+        elif self._draining:
+            self._end(call, outcome_of(call, None))
+        else:  # what `_end` does, without a call, as this is where nearly all calls end
+            verdict = call.verdict
+            self._in_flight -= 1
+            self._attempts += call.sends
+            self._outcomes[SUCCESS if verdict is None else verdict.kind] += 1
         return result
 
     async def _watched(self, handler: Handler[P, R], call: Call[P], outer: Stack | None) -> R:

@@ -17,7 +17,7 @@ import aiohttp
 from .. import aio
 from ..call import Call, Hold
 from ..errors import DeadlineExceeded, ResilienceError, StreamBroken
-from ..policies.classify import usage_of
+from ..policies.usage import usage_of
 from ..verdict import Kind, Usage, Verdict
 from .sse import SSEDecoder
 

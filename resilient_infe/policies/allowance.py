@@ -123,7 +123,7 @@ class Allowance:
             return None
         if rates.slowed < 1.0:
             rates.recover(now)
-        if not 0 <= tokens < _FOREVER:
+        if tokens and not 0 < tokens < _FOREVER:
             tokens = 0.0
         requests, spent = rates.requests, rates.tokens
         if requests is not None and not requests.take_one(now):

@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from ..verdict import OK, SUCCESS, Kind, Usage, Verdict
+from ..verdict import OK, SUCCESS, Kind, Verdict
 from .headers import header, limits, longest_reset, lowered, retry_after
+from .usage import count, usage_of
 
 LONGEST_BODY = 64 * 1024
 """Bytes of an error body that are looked at."""
@@ -111,9 +111,6 @@ CODES: dict[str, Kind] = {
 }
 """What a body's code (or type) means where the status does not tell: a 200 with an error inside."""
 
-LARGEST_COUNT = 10**12
-"""What a body counts beyond this it does not count."""
-
 _LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
 _BODILESS = frozenset((204, 205))
 _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -134,7 +131,7 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
             64 KiB, an answer's up to 64 MiB.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
     """
-    status = _count(status) or 0  # a foreign adapter may give text
+    status = count(status) or 0  # a foreign adapter may give text
     headers = lowered(headers)
     stated = limits(headers, wall)
     request_id = clean_id(header(headers, "x-request-id"))
@@ -186,44 +183,6 @@ def error_fields(content: Any) -> tuple[str | None, str | None]:
     if not isinstance(error, dict):
         return None, None
     return clean_id(error.get("code")), clean_id(error.get("type"))
-
-
-def usage_of(content: Any) -> Usage | None:
-    """Return the usage that a decoded response (or an SDK's object) states, or None.
-
-    Chat completions name it prompt, completion and total; responses and messages, input and output.
-    """
-    try:
-        usage = (
-            content.get("usage") if isinstance(content, dict) else getattr(content, "usage", None)
-        )
-        if usage is None:
-            return None
-        if type(usage) is dict and (usual := _usual(usage)) is not None:
-            return usual
-        field = usage.get if isinstance(usage, dict) else partial(getattr, usage)
-        prompt, completion = field("prompt_tokens", None), field("completion_tokens", None)
-        prompt = _count(field("input_tokens", None) if prompt is None else prompt)
-        completion = _count(field("output_tokens", None) if completion is None else completion)
-        total = _count(field("total_tokens", None))
-    except Exception:  # a foreign object's properties may raise anything
-        return None
-    if total is None and prompt is None and completion is None:
-        return None
-    prompt, completion = prompt or 0, completion or 0
-    return Usage(prompt, completion, prompt + completion if total is None else total)
-
-
-def _usual(usage: dict[str, Any]) -> Usage | None:
-    """Return the usage of a chat completion that names all three counts, or None for any other."""
-    prompt: Any = usage.get("prompt_tokens")
-    completion: Any = usage.get("completion_tokens")
-    total: Any = usage.get("total_tokens")
-    if type(prompt) is type(completion) is type(total) is int:
-        most = prompt if prompt > completion else completion
-        sound = prompt >= 0 and completion >= 0 and most <= total < LARGEST_COUNT
-        return Usage(prompt, completion, total) if sound else None
-    return None
 
 
 def classify_exception(error: BaseException) -> Verdict:
@@ -313,10 +272,6 @@ def _is_an_answer(status: int, body: Any, content: Any) -> bool:
         return not (content.get("error") and "choices" not in content)
     # Bytes that do not decode, a list, a number; an SDK's own object is what the SDK made of it.
     return not isinstance(body, bytes | bytearray | str | list | int | float)
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < LARGEST_COUNT else None  # a bool is none
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

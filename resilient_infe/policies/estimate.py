@@ -8,7 +8,7 @@ given to `RateLimiter` or a preset as ``estimate=``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -47,7 +47,7 @@ def estimate_tokens(payload: Any) -> float:
     characters = 0
     for name in payload:
         if name in _COUNTED:
-            characters += _characters(payload[name], DEEPEST)
+            characters += _characters(payload[name])
     if not characters:
         return max(map(estimate_tokens, _dicts_in(payload)), default=0.0)
     # A bare text as the input is embedded, which has no output; a conversation is answered.
@@ -82,21 +82,19 @@ def _is_embedding(payload: Mapping[str, Any]) -> bool:
     return value is not None
 
 
-def _characters(value: Any, depth: int) -> int:
-    if isinstance(value, str):
-        return IMAGE_CHARACTERS if value.startswith("data:") else len(value)
-    if not depth:
-        return 0
-    if isinstance(value, dict):
-        items: Iterable[Any] = value.values()
-    elif isinstance(value, list | tuple):
-        items = value
-    else:
-        return 0
-    total = 0
-    for item in items:
-        if type(item) is str and item[:5] != "data:":
-            total += len(item)
-        else:
-            total += _characters(item, depth - 1)
+def _characters(value: Any) -> int:
+    """Return the characters of all texts in a value, level by level, down to the deepest."""
+    total, level = 0, [value]
+    for _ in range(DEEPEST + 1):
+        deeper: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                total += len(item) if item[:5] != "data:" else IMAGE_CHARACTERS
+            elif isinstance(item, dict):
+                deeper.extend(item.values())
+            elif isinstance(item, list | tuple):
+                deeper.extend(item)
+        if not deeper:
+            break
+        level = deeper
     return total

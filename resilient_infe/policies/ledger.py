@@ -23,10 +23,15 @@ class Ledger:
     Args:
         window: seconds, above 0.
 
+    Attributes:
+        newest: where the slice under way starts, and what was taken in it so far.
+        end: when it ends; `move` on from then.
+        total: what was taken in all of the window.
+
     State: inside the bucket that owns it.
     """
 
-    __slots__ = ("_end", "_newest", "_slice", "_slices", "total", "window")
+    __slots__ = ("_slice", "_slices", "end", "newest", "total", "window")
 
     def __init__(self, window: float) -> None:
         """Start empty."""
@@ -34,25 +39,29 @@ class Ledger:
         self.total = 0.0
         self._slice = window / SLICES
         self._slices: deque[list[float]] = deque()
-        self._newest: list[float] = [0.0, 0.0]
-        self._end = -math.inf  # of the slice under way
+        self.newest: list[float] = [0.0, 0.0]
+        self.end = -math.inf  # of the slice under way
 
     def add(self, cost: float, now: float) -> None:
         """Note a cost that is taken now."""
-        if now >= self._end:
-            self._forget(now)
-            start = now // self._slice * self._slice
-            self._newest = [start, 0.0]
-            self._slices.append(self._newest)
-            self._end = start + self._slice
-        self._newest[1] += cost
+        if now >= self.end:
+            self.move(now)
+        self.newest[1] += cost
         self.total += cost
+
+    def move(self, now: float) -> None:
+        """Open the slice of an instant, and forget what has left the window."""
+        self._forget(now)
+        start = now // self._slice * self._slice
+        self.newest = [start, 0.0]
+        self._slices.append(self.newest)
+        self.end = start + self._slice
 
     def correct(self, cost: float, taken_at: float) -> None:
         """Add to a cost that was taken at an instant, or take off it; one long gone stays gone."""
         if not self._slices:
             return
-        taken = self._newest  # most of them were taken there
+        taken = self.newest  # most of them were taken there
         if taken[0] > taken_at:
             earlier = (each for each in reversed(self._slices) if each[0] <= taken_at)
             taken = next(earlier, _GONE)
@@ -82,7 +91,7 @@ class Ledger:
 
     def rebase(self, seconds: float) -> None:
         """Follow another clock: what was spent counts from the start of its slice on that clock."""
-        self._end += seconds
+        self.end += seconds
         for each in self._slices:
             each[0] += seconds
 
@@ -92,4 +101,4 @@ class Ledger:
             self.total -= self._slices.popleft()[1]
         if not self._slices:
             self.total = 0.0
-            self._end = -math.inf
+            self.end = -math.inf

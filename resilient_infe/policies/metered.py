@@ -44,7 +44,10 @@ class Metered(Bucket):
             self.take(cost, now)
             return True
         # The bucket is full, and there is room in the window for all that the cost may be.
-        ledger.add(cost, now)
+        if now >= ledger.end:
+            ledger.move(now)
+        ledger.newest[1] += cost
+        ledger.total += cost
         if self.credit:
             used = self.credit if self.credit < cost else cost
             self.credit -= used

@@ -19,8 +19,8 @@ from resilient_infe.policies.classify import (
     classify_reply,
     clean_id,
     decoded,
-    usage_of,
 )
+from resilient_infe.policies.usage import usage_of
 from resilient_infe.verdict import OK, Kind, Limit, Usage
 
 CANARY = "CANARY-sk-secret-in-a-message"

@@ -1,0 +1,48 @@
+"""The benchmark's arithmetic: spreads, ratios within a round, and what has grown."""
+
+import pytest
+
+from benchmarks.measure import Cost, Spread, Table, grown
+
+
+def _table(**options):
+    table = Table("t", "nothing", "floor", **options)
+    for slow in (1.0, 2.0, 4.0):  # a machine that gets slower and slower
+        table.rounds.append(
+            {
+                "nothing": Cost(1.0 * slow, 1.0),
+                "floor": Cost(2.0 * slow, 2.0),
+                "ours": Cost(4.0 * slow, 5.0),
+            }
+        )
+    return table
+
+
+def test_a_ratio_is_formed_within_a_round():
+    """However much the machine slows down meanwhile, the ratio is the same."""
+    table = _table()
+    assert table.ratio("ours") == Spread(3.0, 3.0, 3.0)
+    assert table.ratio("floor", "ours").median == pytest.approx(1 / 3)
+    assert table.cpu("ours").median == 6.0
+    assert table.wall("ours") == 4.0
+    assert table.names() == ["floor", "ours"]
+
+
+def test_a_subject_may_have_a_base_of_its_own():
+    """What is taken off can differ from subject to subject."""
+    table = _table(bases={"ours": "floor"})
+    assert table.ratio("ours") == Spread(2.0, 2.0, 2.0)
+
+
+def test_what_is_cheaper_than_nothing_divides_nothing_by_zero():
+    """Noise below the base is taken as next to nothing."""
+    table = Table("t", "nothing", "floor")
+    for _ in range(2):
+        table.rounds.append({"nothing": Cost(2.0, 0.0), "floor": Cost(1.0, 0.0)})
+    assert table.ratio("floor").median == 1.0
+
+
+def test_growth_is_told_from_what_is_new_or_within_bounds():
+    """Only what was committed and costs too much more has grown."""
+    committed = {"a": 2.0, "b": 2.0}
+    assert grown({"a": 2.4, "b": 2.6, "new": 99.0}, committed, 1.25) == ["b"]
