@@ -1,8 +1,9 @@
 """What users would pick instead, each configured for what our stack does, as far as it can.
 
-Five or six attempts with exponential backoff, 64 at once, a rate that never binds, a circuit. What
-a rival cannot do it is spared: none but pyresilience bounds the time of a call as cheaply as it
-can, none counts tokens, reads hints, shares a gate, or tells a late result from one that counts.
+Six attempts, exponential backoff, 64 at once, a rate that never binds, a circuit. What a rival
+cannot do, or what is left out of its name, it is spared: only two of them bound the time of an
+attempt, and none counts tokens, reads hints, shares a gate, or tells a late result from one that
+counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import backoff
 import hyx.bulkhead
 import hyx.circuitbreaker
 import hyx.retry
-import hyx.timeout
 import purgatory
 import pyresilience
 import redress
@@ -90,7 +90,7 @@ def stamina_made() -> Send:
 
 
 def hyx_made() -> Send:
-    """Return hyx's retry, timeout, bulkhead and circuit breaker."""
+    """Return hyx's retry, bulkhead and circuit breaker."""
     breaker = hyx.circuitbreaker.consecutive_breaker(
         exceptions=ConnectionError, failure_threshold=20, recovery_time_secs=10
     )

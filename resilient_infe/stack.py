@@ -44,9 +44,10 @@ R = TypeVar("R")
 _ages = itertools.count(1)
 """Ages of calls: one count for all loops, since a policy may serve one loop after another."""
 
-WATCHED = 64
+WATCHED = 61
 """Calls from the first that tell who is called inside of them, and then one call in so many: to say
-so costs as much as a layer, and who nests stacks does so in every call."""
+so costs as much as a layer, and who nests stacks does so in every call. A prime, since the calls
+inside take their ages from the same count: of every second age none need be a multiple of 64."""
 
 _inside: ContextVar[Stack | None] = ContextVar("resilient_infe.stack", default=None)
 

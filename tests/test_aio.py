@@ -525,3 +525,25 @@ def test_two_loops_of_one_thread_have_their_own_runtimes():
     assert one.run_until_complete(runtime()) is first
     one.close()
     two.close()
+
+
+def test_a_cancellation_swallowed_long_ago_delays_a_timer_a_little():
+    """A task that survived a cancel is cut off all the same, some hundredths of a second late."""
+
+    async def main():
+        runtime = current()
+
+        async def survivor():
+            asyncio.current_task().cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await runtime.sleep_until(runtime.now())
+            start = runtime.now()
+            with runtime.cut_off_after(5):
+                await runtime.sleep_until(start + 100)
+                return None
+            return runtime.now() - start
+
+        return await asyncio.get_running_loop().create_task(survivor())
+
+    took = run_virtually(main)
+    assert took == pytest.approx(5.03, abs=1e-3)

@@ -26,6 +26,7 @@ from resilient_infe import (
     presets,
 )
 from resilient_infe.order import ORDER, OUTSIDE
+from resilient_infe.stack import WATCHED
 
 
 def full(**options):
@@ -335,3 +336,23 @@ def test_the_same_stack_in_one_run_after_another():
         results = run_virtually(lambda: all_at_once(send, range(15)), backend)
         assert results == ["ok"] * 15
     assert stack.statistics().calls == 75
+
+
+def test_a_nesting_that_begins_late_is_noticed_too(run):
+    """Stacks that have made many calls by themselves are still looked at now and then."""
+    inner = Stack(Retry(), ErrorClassifier()).around(FakeServer())
+    nested = False
+
+    async def transport(payload):
+        return await inner(payload) if nested else payload
+
+    outer = Stack(Retry(), ErrorClassifier()).around(transport)
+
+    async def many(calls):
+        for _ in range(calls):
+            await outer("x")
+
+    run(lambda: many(WATCHED + 1))
+    nested = True
+    with pytest.warns(errors.NestedStackWarning):
+        run(lambda: many(2 * WATCHED))
