@@ -10,9 +10,9 @@ from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.retry import Retry
 from .layers.timeout import AttemptTimeout
+from .policies.allowed import AllowanceStatistics
 from .policies.budget import RetryBudgetStatistics
 from .policies.circuit import CircuitStatistics
-from .policies.reservation import AllowanceStatistics
 from .policies.slots import SlotsStatistics
 from .verdict import Kind
 

@@ -31,10 +31,10 @@ from .layers.retry import Retry
 from .link import link
 from .options import OPTIONS, CallOptions
 from .order import check_order
+from .policies.allowed import AllowanceStatistics
 from .policies.budget import RetryBudgetStatistics
 from .policies.circuit import CircuitStatistics
 from .policies.queue import Waiter
-from .policies.reservation import AllowanceStatistics
 from .policies.slots import SlotsStatistics
 from .verdict import SUCCESS, Kind, Usage
 

@@ -12,7 +12,7 @@ from resilient_infe.aio import current
 def test_service_fails_fast_on_an_open_circuit(run):
     """A service raises a refusal at once."""
     server = FakeServer(default=502)
-    stack = presets.service(max_attempts=1)
+    stack = presets.service(max_attempts=1, requests_per_minute=60_000)
 
     async def main():
         await all_at_once(stack.around(server), range(40))

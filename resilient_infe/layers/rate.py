@@ -15,11 +15,12 @@ from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
 from ..policies import bounds
 from ..policies.allowance import Allowance
+from ..policies.allowed import AllowanceStatistics
+from ..policies.change import Change
 from ..policies.estimate import estimate_tokens
 from ..policies.gate import GateClosed
 from ..policies.keyed import Keyed
-from ..policies.rates import Change
-from ..policies.reservation import AllowanceStatistics, Reservation
+from ..policies.reservation import Reservation
 from ..policies.settlement import learn, settle
 from ..verdict import OK, SUCCESS, Usage
 from .partitioned import Partitioned
@@ -224,5 +225,4 @@ def _event(call: Call[Any], news: GateClosed | Change) -> Event:
 
     if isinstance(news, GateClosed):
         return RateGateClosed(call.request_id, call.partition, news.delay, news.reason)
-    reason = "stated by the server"
-    return RateLimitChanged(call.partition, news.dimension, news.old, news.new, reason)
+    return RateLimitChanged(call.partition, news.dimension, news.old, news.new, news.reason)

@@ -4,23 +4,25 @@ Every *attempt* reserves before it is sent and is settled by what it really cost
 are admitted at once or not at all, first come first served by the call's age: a big request is not
 starved by small ones, and as it may go into debt it does not block them for ever either.
 
-A server's hint closes the shared gate. A bare 429 closes nothing; it slows the rate a little, which
-then recovers (a gate that doubled on every bare 429 froze at 3 % of the limit).
+A server's hint closes the shared gate. A bare 429 closes nothing; what it tells of the limit is the
+`Learner`'s to find out (a gate that doubled on every bare 429 froze at 3 % of the limit).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import ConfigurationError, QueueFull
 from ..verdict import Dimension, Limit
 from . import bounds
+from .allowed import AllowanceStatistics, snapshot
+from .change import Change
 from .gate import Gate, GateClosed
 from .queue import WaitQueue
-from .rates import Change, Rates, per_minute
-from .reservation import AllowanceStatistics, Reservation
+from .rates import Rates
+from .reservation import Reservation
 from .stated import follow
 
 _FOREVER = math.inf
@@ -44,6 +46,9 @@ class Allowance:
             sends even, and every second of it is taken off the steady rate.
         share: the part of the limit that is ours, in (0, 1]: ``1 / 20`` for 20 replicas.
         max_waiting: how many may wait (a retry always may), or None for any number.
+        belief: what `belief` gave in an earlier run, so that the limit is not learned anew.
+
+    Without numbers the limit is learned; with them the server's 429s only lower it.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -66,6 +71,7 @@ class Allowance:
         burst: float = 1.0,
         share: float = 1.0,
         max_waiting: int | None = None,
+        belief: Mapping[str, Any] | None = None,
     ) -> None:
         """Start with full buckets and an open gate."""
         bounds.share(share, "share (1/20 for 20 replicas)")
@@ -76,8 +82,8 @@ class Allowance:
         self.max_waiting = max_waiting
         self.keeper: Any = None
         self.home: Any = None
-        self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share)
-        self.counts_tokens = self._rates.tokens is not None
+        self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share, belief)
+        self.counts_tokens = self._rates.counts_tokens
         self._gate = Gate()
         self.queue: WaitQueue[Reservation] = WaitQueue()
         self._queued_tokens = 0.0
@@ -113,18 +119,18 @@ class Allowance:
 
     def idle(self, now: float) -> bool:
         """Whether it is as good as new, so that `Keyed` may drop it."""
-        self._rates.recover(now)
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
     def take(self, now: float, tokens: float = 0.0) -> Reservation | None:
         """Reserve, as `reserve` does, if that is possible at once; None takes nothing."""
         rates = self._rates
+        learner = rates.learner
         if self.queue.live or now < self._gate.until:
             return None
-        if rates.slowed < 1.0:
-            rates.recover(now)
         if tokens and not 0 < tokens < _FOREVER:
             tokens = 0.0
+        if learner.active and now < learner.ready_at(tokens):
+            return None
         requests, spent = rates.requests, rates.tokens
         if requests is not None and not requests.take_one(now):
             return None
@@ -136,6 +142,7 @@ class Allowance:
         reservation.tokens = tokens
         reservation.granted = True
         reservation.closed = False
+        reservation.ticket = learner.sent(now, tokens) if learner.active else None
         reservation.granted_at = now
         reservation.ordinal = self._granted = self._granted + 1
         reservation.total_tokens = self._granted_tokens = self._granted_tokens + tokens
@@ -202,8 +209,6 @@ class Allowance:
             self._queued_tokens -= head.tokens
             self._grant(head, now)
             yield head
-        # Afterwards, as a change of the rate rounds, and a promised instant must be kept.
-        self._rates.recover(now)
 
     def cancel(self, reservation: Reservation, now: float) -> None:
         """Stop waiting; one that was just granted was not sent, so all of it comes back."""
@@ -225,6 +230,8 @@ class Allowance:
             return
         reservation.closed = True
         self._ended += 1
+        if reservation.ticket is not None:
+            self._rates.learner.accepted(now, reservation.ticket, tokens)
         if tokens is not None and tokens != reservation.tokens and 0 <= tokens < _FOREVER:
             self._correct_tokens(reservation, tokens - reservation.tokens, now)
 
@@ -242,7 +249,7 @@ class Allowance:
         self._ended += 1
         self._correct_tokens(reservation, -reservation.tokens, now)
         if request:
-            self._rates.give_request_back(reservation.granted_at, now)
+            self._rates.give_request_back(reservation, now)
 
     def close_gate(self, reservation: Reservation, until: float, now: float, reason: str) -> bool:
         """Stop all senders until an instant, as the server asked; True if it closed by this.
@@ -251,16 +258,11 @@ class Allowance:
         """
         return self._gate.close(until, reservation.granted_at, now, reason)
 
-    def slow_down(self, reservation: Reservation, now: float) -> bool:
-        """Take note of a 429 with no hint; True if the rate was slowed by it.
-
-        A request sent before the last correction tells nothing new and is ignored.
-        """
-        if not self._gate.is_news(reservation.granted_at):
-            return False
-        self._gate.corrected_at = now
-        self._rates.slow(now)
-        return True
+    def rejected(self, reservation: Reservation, now: float, *, hinted: bool) -> Change | None:
+        """Take note of a 429, with a hint or without; returns how the belief changed by it."""
+        change = self._rates.rejected(reservation, now, hinted=hinted)
+        self.counts_tokens = self._rates.counts_tokens
+        return change
 
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float
@@ -273,7 +275,7 @@ class Allowance:
         changes = follow(
             limits, self._rates, self._gate, sent_at=reservation.granted_at, after=after, now=now
         )
-        self.counts_tokens = self._rates.tokens is not None
+        self.counts_tokens = self._rates.counts_tokens
         return changes
 
     def resize(
@@ -292,7 +294,11 @@ class Allowance:
             self._rates.declare("requests", requests_per_minute, now)
         if tokens_per_minute is not None:
             self._rates.declare("tokens", tokens_per_minute, now)
-            self.counts_tokens = True
+        self.counts_tokens = self._rates.counts_tokens
+
+    def belief(self) -> dict[str, Any] | None:
+        """Return what was learned, as a value that JSON can hold, or None while nothing was."""
+        return self._rates.learner.belief()
 
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`, to follow another clock."""
@@ -301,30 +307,22 @@ class Allowance:
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot."""
-        requests, tokens = self._rates.requests, self._rates.tokens
-        return AllowanceStatistics(
-            per_minute(requests),
-            per_minute(tokens),
-            requests_left=None if requests is None else requests.level(now),
-            tokens_left=None if tokens is None else tokens.level(now),
-            waiting=self.queue.live,
-            outstanding=self._granted - self._ended,
-            gate=self._gate.left(now),
-            gate_reason=self._gate.reason,
-            slowed=self._rates.slowed,
+        outstanding = self._granted - self._ended
+        return snapshot(
+            self._rates, self._gate, now, waiting=self.queue.live, outstanding=outstanding
         )
 
     def waits_for(self, now: float) -> str:
         """Say in a few words why a call would wait now."""
         if now < self._gate.until:
             return self._gate.reason or "the gate is closed"
-        return "the limit is used up"
+        return self._rates.learner.waits_for
 
     def _ready_at(self, tokens: float) -> float:
         return max(self._gate.until, self._rates.ready_at(tokens))
 
     def _grant(self, reservation: Reservation, now: float) -> None:
-        self._rates.take(reservation.tokens, now)
+        reservation.ticket = self._rates.take(reservation.tokens, now)
         self._granted += 1
         self._granted_tokens += reservation.tokens
         reservation.granted = True

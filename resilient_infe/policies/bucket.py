@@ -9,7 +9,6 @@ can spin for ever on the last bit of a float.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from . import bounds
 
@@ -52,7 +51,6 @@ class Bucket:
     __slots__ = (
         "_last_full",
         "_refill",
-        "_slowed",
         "burst",
         "credit",
         "full_at",
@@ -65,7 +63,6 @@ class Bucket:
         """Start full."""
         self.full_at = -math.inf
         self._last_full = -math.inf
-        self._slowed = 1.0
         self.credit = 0.0
         self.window = period
         self._shape(limit, period, burst)
@@ -149,11 +146,9 @@ class Bucket:
 
     def resize(self, limit: float, now: float, burst: float | None = None) -> None:
         """Change the limit; what is spent stays spent."""
-        self._reshape(now, lambda: self._shape(limit, self.window, burst))
-
-    def slow(self, factor: float, now: float) -> None:
-        """Refill at `factor` of the rate, in (0, 1]."""
-        self._reshape(now, lambda: self._set_slowed(factor))
+        spent = max(0.0, self.full_at - now) * self._refill
+        self._shape(limit, self.window, burst)
+        self.full_at = now + spent / self._refill
 
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`."""
@@ -164,15 +159,6 @@ class Bucket:
     def rate(self) -> float:
         """Units per second that it refills at."""
         return self._refill
-
-    def _reshape(self, now: float, change: Callable[[], None]) -> None:
-        spent = max(0.0, self.full_at - now) * self._refill
-        change()
-        self.full_at = now + spent / self._refill
-
-    def _set_slowed(self, factor: float) -> None:
-        self._refill *= factor / self._slowed
-        self._slowed = factor
 
     def _shape(self, limit: float, period: float, burst: float | None) -> None:
         bounds.positive(limit, "a rate")
@@ -187,4 +173,4 @@ class Bucket:
         by_rule = (limit - self.burst) / period
         by_jitter = (math.floor(limit) + 1 - self.burst) / (period + JITTER_MARGIN)
         # Counts are whole: with a burst of 1, a spacing of period / limit and a bit is enough.
-        self._refill = (max(by_rule, by_jitter) if self.burst <= 1 else by_rule) * self._slowed
+        self._refill = max(by_rule, by_jitter) if self.burst <= 1 else by_rule

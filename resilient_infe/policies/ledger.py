@@ -89,6 +89,14 @@ class Ledger:
         self._forget(now)
         return self.total
 
+    def within(self, start: float, end: float) -> float:
+        """Return what was spent between two instants; parts of a slice count in proportion."""
+        width, total = self._slice, 0.0
+        for since, spent in self._slices:
+            if (part := min(end, since + width) - max(start, since)) > 0:
+                total += spent * part / width
+        return total
+
     def rebase(self, seconds: float) -> None:
         """Follow another clock: what was spent counts from the start of its slice on that clock."""
         self.end += seconds

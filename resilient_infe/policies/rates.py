@@ -7,27 +7,16 @@ not. Kept apart from `Allowance`, which adds the queue, the gate and the life of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ..verdict import Dimension, Limit
 from . import bounds
 from .bucket import Bucket
+from .change import MINUTE, Change
+from .learner import Learner, Ticket
 from .metered import Metered
-
-MINUTE = 60.0
-
-SLOW_FACTOR = 0.9
-"""A fresh 429 with no hint multiplies the rate by this."""
-
-SLOWEST = 0.1
-"""The rate is never slowed below this share of the limit, so that it can always recover."""
-
-RECOVER_FOR = 60.0
-"""Seconds in which a fully slowed rate climbs back to the limit."""
-
-RECOVER_STEP = 0.01
-"""Recovery is applied in steps of this size: reshaping a bucket costs more than using it."""
+from .reservation import Reservation
 
 LEAST: dict[Dimension, float] = {"requests": 1.0, "tokens": 100.0}
 """A server that states less per window is not believed."""
@@ -42,15 +31,6 @@ RESET_TRUSTED = 300.0
 """Seconds: a reset further off (a day's quota) is no reason to stand still."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A limit that moved, per minute; None where none was kept before."""
-
-    dimension: Dimension
-    old: float | None
-    new: float
-
-
 class Rates:
     """The buckets of an allowance.
 
@@ -59,17 +39,21 @@ class Rates:
         tokens_per_minute: what was declared, or None.
         burst: seconds of the rate that may come at once.
         share: the part of every limit that is ours.
+        belief: what was learned in an earlier run, or None.
+
+    Attributes:
+        learner: finds what is neither declared nor stated.
+        requests, tokens: the buckets; None where no limit is kept.
 
     State: inside the `Allowance` that owns it.
     """
 
     __slots__ = (
         "_declared",
-        "_slowed_at",
         "burst",
+        "learner",
         "requests",
         "share",
-        "slowed",
         "tokens",
     )
 
@@ -79,17 +63,19 @@ class Rates:
         tokens_per_minute: float | None,
         burst: float,
         share: float,
+        belief: Mapping[str, Any] | None = None,
     ) -> None:
         """Start full."""
         self.burst = burst
         self.share = share
-        self.slowed = 1.0
-        self._slowed_at = 0.0
         self.requests: Bucket | None = None
         self.tokens: Metered | None = None
         self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
+        self.learner = Learner()
         self.declare("requests", requests_per_minute, 0.0)
         self.declare("tokens", tokens_per_minute, 0.0)
+        if belief is not None:
+            self.learner.restore(belief)
 
     def bucket(self, dimension: Dimension) -> Bucket | None:
         """Return the bucket of a dimension, or None when no limit is kept there."""
@@ -97,7 +83,9 @@ class Rates:
 
     def ready_at(self, tokens: float) -> float:
         """Return the instant from which one request of `tokens` fits."""
-        ready = -math.inf if self.requests is None else self.requests.ready_at(1.0)
+        ready = self.learner.ready_at(tokens)
+        if self.requests is not None:
+            ready = max(ready, self.requests.ready_at(1.0))
         return ready if self.tokens is None else max(ready, self.tokens.ready_at(tokens))
 
     def ready_behind(self, requests: int, queued: float, tokens: float, now: float) -> float:
@@ -107,7 +95,7 @@ class Rates:
             ready = self.requests.ready_behind(float(requests), 1.0, now)
         if self.tokens is not None:
             ready = max(ready, self.tokens.ready_behind(queued, tokens, now))
-        return ready
+        return max(ready, self.learner.ready_behind(requests, queued, now))
 
     def request_behind(self, requests: int, now: float) -> float:
         """Return the instant from which one request fits, once so many others have."""
@@ -115,27 +103,43 @@ class Rates:
             -math.inf if self.requests is None else self.requests.ready_behind(requests, 1.0, now)
         )
 
-    def take(self, tokens: float, now: float) -> None:
-        """Take one request of `tokens`."""
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a call's tokens matter."""
+        return self.tokens is not None or self.learner.active
+
+    def take(self, tokens: float, now: float) -> Ticket | None:
+        """Take one request of `tokens`; returns what the learner wants back."""
         if self.requests is not None:
             self.requests.take(1.0, now)
         if self.tokens is not None:
             self.tokens.take(tokens, now)
+        return self.learner.sent(now, tokens) if self.learner.active else None
 
-    def give_request_back(self, taken_at: float, now: float) -> None:
-        """Give back a request that was taken at an instant and never sent.
+    def give_request_back(self, taken: Reservation, now: float) -> None:
+        """Give back a request that was never sent.
 
         What has come in since then is kept: a unit given back long after it was taken would be
         one too many in a later window.
         """
+        if taken.ticket is not None:
+            self.learner.unsent(taken.ticket)
         if self.requests is not None:
-            left = 1.0 - (now - taken_at) * self.requests.rate
-            self.requests.give_back(max(0.0, left), taken_at)
+            left = 1.0 - (now - taken.granted_at) * self.requests.rate
+            self.requests.give_back(max(0.0, left), taken.granted_at)
+
+    def rejected(self, taken: Reservation, now: float, *, hinted: bool) -> Change | None:
+        """Take note of a 429; returns how what is believed of the limit changed by it."""
+        if taken.ticket is None:
+            self.learner.rejected_at_rest(taken.granted_at, taken.ordinal)
+        elif self.learner.active:
+            self.learner.rejected(now, taken.ticket, hinted=hinted)
+        return self.learner.news()
 
     def full(self, now: float) -> bool:
-        """Whether nothing is spent and nothing slowed."""
+        """Whether nothing is spent."""
         buckets = (self.requests, self.tokens)
-        return self.slowed >= 1.0 and all(b is None or b.untouched(now) for b in buckets)
+        return self.learner.idle(now) and all(b is None or b.untouched(now) for b in buckets)
 
     def declare(self, dimension: Dimension, per_minute: float | None, now: float) -> None:
         """Keep the limit that the user states, or none; what is spent stays spent."""
@@ -144,6 +148,7 @@ class Rates:
         self._declared[dimension] = per_minute
         if per_minute is not None:
             self._keep(dimension, per_minute * self.share, MINUTE, now)
+            self.learner.bound(dimension, per_minute * self.share)
 
     def tightest(self, limits: Iterable[Limit]) -> dict[Dimension, Limit]:
         """Return of each dimension the stated limit that allows the least per second.
@@ -171,6 +176,7 @@ class Rates:
         if old is not None and math.isclose(old, new, rel_tol=1e-9):
             return None
         self._keep(stated.dimension, limit * self.share, period, now)
+        self.learner.stated(stated.dimension)
         return Change(stated.dimension, old, new)
 
     def _is_plausible(self, stated: Limit) -> bool:
@@ -211,20 +217,9 @@ class Rates:
         if bucket is not None and remaining is not None and 0 <= remaining < math.inf:
             bucket.lower_to(remaining - since + age * bucket.rate, now)
 
-    def slow(self, now: float) -> None:
-        """Slow down by a step."""
-        self.recover(now)
-        self._set_slowed(max(SLOWEST, self.slowed * SLOW_FACTOR), now)
-
-    def recover(self, now: float) -> None:
-        """Climb back towards the limit for the time that has passed."""
-        gained = (now - self._slowed_at) / RECOVER_FOR
-        if self.slowed < 1.0 and gained > RECOVER_STEP:
-            self._set_slowed(min(1.0, self.slowed + gained), now)
-
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`."""
-        self._slowed_at += seconds
+        self.learner.rebase()
         for bucket in (self.requests, self.tokens):
             if bucket is not None:
                 bucket.rebase(seconds)
@@ -240,16 +235,8 @@ class Rates:
             replacement = self.requests = Bucket(limit, period, burst)
         else:
             replacement = self.tokens = Metered(limit, period, burst)
-        replacement.slow(self.slowed, now)
         if bucket is not None:
             replacement.lower_to(bucket.level(now), now)
-
-    def _set_slowed(self, factor: float, now: float) -> None:
-        self.slowed = factor
-        self._slowed_at = now
-        for bucket in (self.requests, self.tokens):
-            if bucket is not None:
-                bucket.slow(factor, now)
 
     def __str__(self) -> str:
         """Say the limits that are kept."""
@@ -259,7 +246,7 @@ class Rates:
             if bucket is not None
         ]
         if not parts:
-            return "no limit declared; the server's headers and hints are followed"
+            return "no limit declared: learned, or as the server states it"
         return " and ".join(parts) + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .learner import Ticket
 from .queue import Waiter
 
 
@@ -22,10 +21,11 @@ class Reservation(Waiter):
     of it: what is only needed while waiting (`place`, `gone`, `wake`) is then not there.
     """
 
-    __slots__ = ("closed", "granted_at", "ordinal", "tokens", "total_tokens")
+    __slots__ = ("closed", "granted_at", "ordinal", "ticket", "tokens", "total_tokens")
 
     granted_at: float
     ordinal: int
+    ticket: Ticket | None
     total_tokens: float
 
     def __init__(self, place: int, tokens: float) -> None:
@@ -35,28 +35,3 @@ class Reservation(Waiter):
         self.granted = self.gone = self.closed = False
         self.wake = None
         self.tokens = tokens
-
-
-@dataclass(frozen=True, slots=True)
-class AllowanceStatistics:
-    """A snapshot; None means that no limit is kept in that dimension.
-
-    Attributes:
-        requests_per_minute, tokens_per_minute: the limits that are kept.
-        requests_left, tokens_left: what could be sent at once; negative in debt.
-        waiting: reservations in the queue.
-        outstanding: reservations granted and not yet settled.
-        gate: seconds until the gate opens, 0 when open.
-        gate_reason: why it closed last.
-        slowed: the share of the rate that is used, 1 unless bare 429s slowed it.
-    """
-
-    requests_per_minute: float | None
-    tokens_per_minute: float | None
-    requests_left: float | None
-    tokens_left: float | None
-    waiting: int
-    outstanding: int
-    gate: float
-    gate_reason: str | None
-    slowed: float

@@ -7,8 +7,8 @@ from enum import Enum
 
 from ..verdict import Kind, Verdict
 from .allowance import Allowance
+from .change import Change
 from .gate import GateClosed
-from .rates import Change
 from .reservation import Reservation
 
 
@@ -84,8 +84,10 @@ def learn(
         max_hint: seconds; a longer hint shuts the gate for only so long.
     """
     hint = verdict.retry_after
-    if verdict.kind is Kind.RATE_LIMITED and hint is None:
-        allowance.slow_down(reservation, now)
+    if verdict.kind is Kind.RATE_LIMITED:
+        change = allowance.rejected(reservation, now, hinted=hint is not None)
+        if change is not None:
+            yield change
     if hint is not None and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):
         delay = min(hint, max_hint)
         reason = f"the server asked for it ({verdict.kind})"

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..verdict import Dimension, Limit
+from .change import Change
 from .gate import Gate, GateClosed
-from .rates import Change, Rates
+from .rates import Rates
 
 
 def follow(

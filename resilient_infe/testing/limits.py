@@ -38,15 +38,18 @@ class ServerLimit(Protocol):
         """Return the seconds until `cost` fits."""
         ...
 
+    def resize(self, limit: float, now: float) -> None:
+        """Keep another limit from now; what was spent stays spent."""
+        ...
+
 
 class BucketLimit:
     """A token bucket: refills evenly, holds `burst` seconds of the rate."""
 
     def __init__(self, limit: float, period: float, burst: float) -> None:
         """Start full."""
-        self.limit = limit
-        self._rate = limit / period
-        self._size = max(1.0, self._rate * burst)
+        self._period, self._burst = period, burst
+        self._shape(limit)
         self._level = self._size
         self._updated = 0.0
 
@@ -70,6 +73,16 @@ class BucketLimit:
     def wait(self, cost: float, now: float) -> float:
         """Return the seconds until `cost` fits."""
         return max(0.0, (min(cost, self._size) - self._fill(now)) / self._rate)
+
+    def resize(self, limit: float, now: float) -> None:
+        """Refill at another rate; a smaller bucket spills what it cannot hold."""
+        self._fill(now)
+        self._shape(limit)
+
+    def _shape(self, limit: float) -> None:
+        self.limit = limit
+        self._rate = limit / self._period
+        self._size = max(1.0, self._rate * self._burst)
 
     def _fill(self, now: float) -> float:
         self._level = min(self._size, self._level + max(0.0, now - self._updated) * self._rate)
@@ -110,6 +123,11 @@ class FixedWindow:
     def wait(self, cost: float, now: float) -> float:
         """Return the seconds until the next window, or 0 if it fits this one."""
         return 0.0 if self.fits(cost, now) else self.reset(now)
+
+    def resize(self, limit: float, now: float) -> None:
+        """Allow so much in the window under way and those to come."""
+        self._turn(now)
+        self.limit = limit
 
     def _turn(self, now: float) -> None:
         window = now // self._period
@@ -159,6 +177,11 @@ class SlidingWindow:
             if room >= cost:
                 return at + self._period - now
         return 0.0
+
+    def resize(self, limit: float, now: float) -> None:
+        """Allow so much from now."""
+        self._forget(now)
+        self.limit = limit
 
     def _forget(self, now: float) -> None:
         while self._log and self._log[0][0] <= now - self._period:

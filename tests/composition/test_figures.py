@@ -163,7 +163,7 @@ def test_refunds(run, monkeypatch):
     """Refund only what was never sent: refunding timed-out attempts runs into the limit."""
     assert rejections(run) == 0
     monkeypatch.setitem(SETTLEMENTS, Kind.TIMEOUT, Settlement.ALL_BACK)
-    assert rejections(run) > 0.03
+    assert rejections(run) > 0.01
 
 
 def test_the_deadline_in_a_queue(run):

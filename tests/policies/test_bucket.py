@@ -90,26 +90,6 @@ def test_what_is_spent_stays_spent_when_resized():
     assert bucket.level(0.0) == pytest.approx(-7)
 
 
-def test_slowing_keeps_the_level_and_stretches_the_time():
-    """At a tenth of the rate the same shortage takes ten times as long."""
-    bucket = Bucket(600, 60)
-    bucket.take(10, 0.0)
-    until = bucket.ready_at(10)
-    bucket.slow(0.1, 0.0)
-    assert bucket.level(0.0) == pytest.approx(0)
-    assert bucket.ready_at(10) == pytest.approx(10 * until)
-    bucket.slow(1.0, 0.0)
-    assert bucket.ready_at(10) == pytest.approx(until)
-
-
-def test_a_slowed_bucket_stays_slowed_when_resized():
-    """Another limit does not undo the slowing."""
-    bucket = Bucket(600, 60)
-    bucket.slow(0.5, 0.0)
-    bucket.resize(1_200, 0.0, 10)
-    assert bucket.rate == pytest.approx(1_190 / 60 / 2)
-
-
 def test_rebase_moves_the_instants():
     """After a change of clock the same shortage is left."""
     bucket = Bucket(600, 60)

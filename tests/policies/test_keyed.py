@@ -124,11 +124,11 @@ def test_the_number_is_never_exceeded_and_nothing_held_is_lost(steps, max_keys):
         assert len(keyed) <= max_keys
 
 
-def test_a_partition_that_was_slowed_once_may_be_dropped_an_hour_later():
-    """A bare 429 does not keep a partition for ever: its rate recovers within a minute."""
-    keyed = Keyed(lambda: Allowance(60), max_keys=1)
+def test_a_partition_whose_limit_was_learned_may_be_dropped_an_hour_later():
+    """What was learned does not keep a partition for ever."""
+    keyed = Keyed(Allowance, max_keys=1)
     allowance = keyed.of("a", 0.0)
     reservation = allowance.reserve(0.0)
-    allowance.slow_down(reservation, 1.0)
+    allowance.rejected(reservation, 1.0, hinted=False)
     allowance.settle(reservation, 1.0)
     assert keyed.of("b", 3_600.0) is not allowance

@@ -1,0 +1,33 @@
+"""Where to begin when something is believed already: a warm start."""
+
+from __future__ import annotations
+
+from .closed import Turn
+from .search import Depth
+from .stage import Belief, Stage
+from .track import Track
+from .windowed import Kind, Windowed
+
+FIRST_PERIOD, FIRST_SENDS = 5.0, 20.0
+"""Seconds, and requests, before the first look: what was true may not be any more."""
+
+TRUSTED = 60.0
+"""Requests by which a belief counts as measured, at most: it may be old."""
+
+
+def believed(belief: Belief, unit: float) -> Stage:
+    """Return the stage that goes on from a belief.
+
+    Args:
+        belief: as `Stage.belief` gave it.
+        unit: the cost of a usual request.
+    """
+    period = max(FIRST_PERIOD, FIRST_SENDS * unit / belief.limit)
+    stage: Stage
+    if belief.windowed:
+        units = belief.limit * 60.0
+        stage = Windowed(Kind.UNKNOWN, units, Turn(0.0, 60.0), max(period, 75.0))
+    else:
+        stage = Track(belief.limit, min(belief.exact, TRUSTED), Depth.unknown(unit), period)
+    stage.why = "believed from an earlier run"
+    return stage

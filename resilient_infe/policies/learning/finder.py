@@ -1,0 +1,119 @@
+"""Finds the limit of one dimension, and paces what is sent by it."""
+
+from __future__ import annotations
+
+import math
+
+from .belief import believed
+from .search import CALM, START, Search
+from .stage import Stage
+from .trail import Sent, Trail
+
+CATCH_UP = 0.05
+"""Seconds by which a sender that is late may catch up."""
+
+BUSY = 0.1
+"""Seconds after the instant at which it could have been sent that a request still counts as work
+that was waiting."""
+
+IDLE = 1.0
+"""Seconds without work after which a server's bucket may have spilled, so that no measure holds."""
+
+
+class Finder:
+    """The search for one limit.
+
+    Args:
+        unit: the cost of a usual request; only to begin with.
+        ceiling: units per second that are never exceeded.
+        stage: where to begin; a search, by default.
+
+    Attributes:
+        stage: of the search.
+        trail: what was sent.
+
+    State: inside the `Learner` that owns it.
+    """
+
+    __slots__ = ("_ceiling", "_last", "_paced", "_since", "stage", "trail")
+
+    def __init__(
+        self, unit: float = 1.0, ceiling: float = math.inf, stage: Stage | None = None
+    ) -> None:
+        """Begin to search."""
+        self.trail = Trail()
+        self.trail.unit = unit
+        self.stage: Stage = Search(START * unit, CALM * unit) if stage is None else stage
+        self._ceiling = ceiling
+        self._paced = self._since = -math.inf
+        self._last: float | None = None
+
+    def pace(self) -> float:
+        """Return the units per second that are aimed at."""
+        return min(self.stage.pace(), self._ceiling)
+
+    def ready_at(self, cost: float) -> float:
+        """Return the instant from which `cost` may be sent."""
+        return self.stage.ready_at(self._paced, cost, self.trail)
+
+    def sent(self, now: float, cost: float) -> Sent:
+        """Note a request that is sent now."""
+        self._become(self.stage.sending(now, self.trail), now)
+        self._pass_time(now, cost)
+        pace = self.pace()
+        sent = self.trail.add(now, cost, pace, looking=self.stage.looking, quiet=self.stage.quiet)
+        self._paced = max(self._paced, now - CATCH_UP) + cost / pace
+        self.stage.sent(sent)
+        return sent
+
+    def accepted(self, now: float, sent: Sent) -> None:
+        """Note that it was accepted."""
+        self._become(self.stage.accepted(sent, now, self.trail), now)
+
+    def rejected(self, now: float, sent: Sent, *, hinted: bool = False) -> None:
+        """Note that it was rejected; one of before the last correction tells nothing new."""
+        self.trail.take_off(sent, now)
+        self.trail.hinted = hinted
+        if sent.at >= self._since:
+            self._become(self.stage.rejected(sent, now, self.trail), now)
+
+    def unsent(self, sent: Sent) -> None:
+        """Note that it never went."""
+        self.trail.forget(sent)
+        self.stage.unsent(sent)
+
+    def start_over(self) -> None:
+        """Go on from what is believed, on another clock: what the old one measured is void."""
+        belief = self.stage.belief()
+        unit = self.trail.unit
+        self.trail = Trail()
+        self.trail.unit = unit
+        self.stage = Search(START * unit, CALM * unit) if belief is None else believed(belief, unit)
+        self._paced = self._since = -math.inf
+        self._last = None
+
+    @property
+    def last_sent(self) -> float:
+        """The instant of the last request."""
+        return -math.inf if self._last is None else self._last
+
+    def _pass_time(self, now: float, cost: float) -> None:
+        if self._last is not None:
+            late = now - self.ready_at(cost)
+            spacing = cost / self.pace()
+            gap = now - self._last
+            if late > max(BUSY, spacing):
+                gap = min(gap, spacing)
+                if late > IDLE:
+                    self.trail.anchor = None
+            self.stage.advance(gap, now, self.trail)
+        self._last = now
+
+    def _become(self, stage: Stage, now: float) -> None:
+        if stage is self.stage:
+            return
+        self.stage = stage
+        self._since = now
+        self._paced = now + stage.pause
+        if stage.anchor is not None:
+            self.trail.anchor = stage.anchor

@@ -1,0 +1,266 @@
+"""Keeps just below a limit that is known, and looks upwards now and then."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeGuard
+
+from .search import Climb, Depth
+from .stage import Belief, Stage
+from .trail import Measure, Sent, Suspicion, Trail
+
+LOOKS, HINTED_LOOKS = 0.0026, 0.0004
+"""Looks upwards per request: each costs a 429 at least. Fewer where the server says how long to
+wait: who goes to that trouble states a limit, and it is known more exactly."""
+
+LEAST_PERIOD, MOST_PERIOD = 15.0, 600.0
+"""Seconds between two looks."""
+
+FIRST_PERIOD, FIRST_SENDS = 5.0, 20.0
+"""Seconds, and requests, before the first look, whichever is longer; one that agrees doubles it."""
+
+AGREE = 0.05
+"""Two measures agree that differ by no more."""
+
+LEAST_DIP, MOST_DIP = 0.015, 0.05
+"""How far below the limit it goes after a look: more where it is known less exactly."""
+
+CUBIC, SAVED = 0.75, 0.7
+"""How much of the dip its cubic leaves unused, on the average, and how full that may make the
+server's bucket: what spills is lost."""
+
+LOOK_DOUBLING, LOOK_SENDS, TIGHT_LOOK_SENDS = 8.0, 12.0, 40.0
+"""Seconds, and requests, in which the pace doubles during a look, whichever is longer; more where
+the pace is all that shows the limit."""
+
+RISE_DOUBLING = 3.0
+"""Seconds in which it doubles on top of that once the limit has surely risen."""
+
+MOST_DOUBLINGS = 10.0
+"""A look that nothing stops, as under a ceiling, ends its growth there."""
+
+RISEN, RISEN_SENDS = 1.02, 3.0
+"""More accepted than this factor of the limit and so many requests is proof of a rise."""
+
+RISEN_PACE = 1.3
+"""A pace that passed at so many times the limit is one where nothing could be saved up."""
+
+SPILLED = 1.1
+"""A pace of so many times the limit that was rejected, though less was accepted than it allows."""
+
+TIGHT_RISE, TIGHT_FALL = 1.005, 0.97
+"""By how much a look raises the limit where the pace alone shows it, and others lower it."""
+
+DOUBT, QUIET = 0.12, 0.93
+"""How far below a limit that was corrected a little it goes, and from where a rejection is noise:
+where they go on however slowly one sends, they are no sign of a limit."""
+
+EXACT = 0.002
+"""Besides one request, by how much a measure at a look may differ from what was expected."""
+
+STRONG = (3, 12)
+"""So many rejections among so many requests: the limit has fallen."""
+
+MILD = (3, 100)
+"""So many among so many: the limit is a little lower than believed."""
+
+
+class Track(Stage):
+    """Sends a little below the limit, rises to it slowly, and past it until something is rejected.
+
+    What is left unused below the limit is saved up in the server's bucket, and used by the look. So
+    each period uses all of the limit and costs one rejection, which measures the limit anew.
+
+    Args:
+        limit: units per second.
+        exact: requests that it was measured by.
+        depth: of the server's bucket.
+        period: seconds until the next look.
+    """
+
+    def __init__(
+        self, limit: float, exact: float, depth: Depth, period: float, *, by_pace: bool = False
+    ) -> None:
+        """Begin below the limit."""
+        self._by_pace = by_pace
+        self.limit = limit
+        self._exact, self._depth, self._period = exact, depth, period
+        self._dip = self._harmless_dip()
+        self._for = 0.0
+        self._risen_at: float | None = None
+        self._unit = 1.0
+        self._strong, self._mild = Suspicion(*STRONG), Suspicion(*MILD)
+        self._soon = Suspicion(2, STRONG[1])
+
+    @classmethod
+    def found(
+        cls,
+        limit: float,
+        measure: Measure,
+        depth: Depth,
+        anchor: Sent,
+        trail: Trail,
+        *,
+        by_pace: bool = False,
+    ) -> Track:
+        """Return the stage for a limit that was just measured."""
+        period = max(FIRST_PERIOD, FIRST_SENDS * measure.unit / limit)
+        period = min(period, longest(limit, trail))
+        track = cls(limit, measure.sends, depth, period, by_pace=by_pace)
+        track.anchor = anchor
+        track.pause = measure.unit / limit
+        track.why = f"{measure.sends:.0f} accepted in {measure.seconds:.3g} s between two 429s"
+        return track
+
+    @property
+    def known(self) -> float:
+        """Units per second that surely come in."""
+        return self.limit
+
+    def pace(self) -> float:
+        """Return a cubic up to the limit, and then grow until something is rejected."""
+        if self._for < self._period:
+            return self.limit * (1.0 - self._dip * (1.0 - (self._for / self._period) ** 3))
+        beyond = self._for - self._period
+        sends = TIGHT_LOOK_SENDS if self._by_pace else LOOK_SENDS
+        doublings = beyond / max(LOOK_DOUBLING, sends * self._unit / self.limit)
+        if self._risen_at is not None:
+            doublings += (self._for - self._risen_at) / RISE_DOUBLING
+        return self.limit * math.exp2(min(doublings, MOST_DOUBLINGS))
+
+    @property
+    def looking(self) -> bool:
+        """Whether the pace is about the limit or above it."""
+        return self.pace() >= self.limit * (1.0 - self._dip / 2)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the pace is far below the limit, as it is after a doubt."""
+        return self.pace() < self.limit * QUIET
+
+    def advance(self, seconds: float, now: float, trail: Trail) -> None:
+        """Go on, and see whether the limit has risen."""
+        self._for += seconds
+        self._unit = trail.unit
+        if self._for <= self._period or self._risen_at is not None:
+            return
+        beyond = trail.beyond_anchor(now)
+        risen = beyond is not None and beyond.units > (
+            self.limit * beyond.seconds * RISEN + RISEN_SENDS * trail.unit
+        )
+        if risen or (self._by_pace and self.pace() > RISEN_PACE * 1.15 * self.limit):
+            self._risen_at = self._for
+
+    def rejected(self, sent: Sent, now: float, trail: Trail) -> Stage:
+        """Measure, if it came where one is expected; else see whether others stand close to it."""
+        from .closed import Closed, shut
+
+        measure = trail.measure(sent)
+        if measure is not None and measure.nothing:
+            if shut(measure, self.limit):
+                return Closed(self, now, trail)
+            return self._repeated(max(0.25, trail.unit / self.limit))
+        if sent.looking and measure is None:
+            return self._repeated(trail.unit / self.limit, anchor=sent)
+        if sent.looking and measure is not None and self._expected(sent, measure):
+            return self._measured(sent, measure, trail)
+        return self._unexpected(sent, measure, trail)
+
+    def resumed(self, seconds: float, trail: Trail) -> Stage:
+        """Return the stage for a server that let something through again after so long."""
+        return self._repeated(0.0)
+
+    def belief(self) -> Belief:
+        """Return the limit, and how well it is known."""
+        return Belief(self.limit, windowed=False, exact=self._exact)
+
+    def look_after(self, period: float) -> None:
+        """Wait for so many seconds before the next look."""
+        self._period = period
+        self._dip = self._harmless_dip()
+
+    def doubtful(self) -> Track:
+        """Keep far below the limit at first, to see whether the rejections stop."""
+        self._dip = DOUBT
+        return self
+
+    def _harmless_dip(self) -> float:
+        """Return how far to go below the limit: enough to be safe, and no more than is saved up."""
+        error = 1.0 / max(self._exact, 1.0)
+        holds = SAVED * self._depth.at(self.limit) / (CUBIC * self._period * self.limit)
+        wanted = min(max(1.5 * error, LEAST_DIP), MOST_DIP)
+        return min(wanted, max(holds, error + EXACT))
+
+    def _tight(self) -> bool:
+        saved = self._dip * self._period * CUBIC * self.limit
+        return self._by_pace or saved > self._depth.at(self.limit)
+
+    def _spilled(self, measure: Measure | None) -> TypeGuard[Measure]:
+        low = measure is not None and measure.rate < self.limit * (1.0 - EXACT)
+        return low and not self._by_pace and self._soon.first.pace > SPILLED * self.limit
+
+    def _expected(self, sent: Sent, measure: Measure) -> bool:
+        if self._tight():
+            return sent.pace < RISEN_PACE * self.limit
+        error = EXACT + 1.0 / max(measure.sends, 1.0)
+        return abs(measure.rate / self.limit - 1.0) <= error
+
+    def _measured(self, sent: Sent, measure: Measure, trail: Trail) -> Track:
+        limit, tight = measure.rate, self._tight()
+        if tight:  # what was saved up may have spilled: the pace tells more
+            limit = max(limit, min(sent.pace, self.limit * TIGHT_RISE))
+        track = Track.found(limit, measure, self._depth, sent, trail, by_pace=tight)
+        if abs(limit / self.limit - 1.0) < AGREE:
+            track.look_after(min(self._period * 2, longest(limit, trail)))
+        return track
+
+    def _unexpected(self, sent: Sent, measure: Measure | None, trail: Trail) -> Stage:
+        noise = trail.noise
+        strong, mild = self._strong.add(sent, noise), self._mild.add(sent, noise)
+        soon = self._soon.add(sent, noise)
+        if strong and self._by_pace:
+            self._depth.correct(deeper=True)
+        elif soon and self._spilled(measure):
+            # The pace went far above what was accepted on the average: a small bucket spilled.
+            self._depth.correct(deeper=False)
+            limit = self._soon.first.pace * TIGHT_FALL
+            return Track.found(limit, measure, self._depth, sent, trail, by_pace=True)
+        elif soon and self._tight() and measure is not None and not sent.looking:
+            limit = self._soon.first.pace * TIGHT_FALL
+            return Track.found(limit, measure, self._depth, sent, trail, by_pace=True)
+        risen = self._risen_at is not None or (
+            measure is not None and measure.rate > self.limit * RISEN
+        )
+        if sent.looking and risen and soon:
+            first = self._soon.first
+            return self._climb(first.pace * 0.7, self.limit, first, "more passes than before")
+        if strong:
+            first = self._strong.first
+            between = trail.measure(sent, first)
+            rate = self.limit / 2 if between is None else between.rate * 0.8
+            return self._climb(rate, self.limit / 20, first, "several 429s in a row")
+        if mild:
+            first = self._mild.first
+            between = trail.measure(sent, first)
+            if between is not None and between.sends >= 1:
+                limit = min(between.rate, self.limit)
+                track = Track.found(limit, between, self._depth, first, trail)
+                return track.doubtful()
+        return self
+
+    def _climb(self, base: float, least: float, first: Sent, why: str) -> Climb:
+        climb = Climb(max(base, least), least, self._depth)
+        climb.anchor, climb.why = first, why
+        climb.pause = min(first.cost / climb.limit, 2.0)
+        return climb
+
+    def _repeated(self, pause: float, anchor: Sent | None = None) -> Track:
+        track = Track(self.limit, self._exact, self._depth, self._period, by_pace=self._by_pace)
+        track.anchor, track.pause, track.why = anchor, pause, self.why
+        return track
+
+
+def longest(limit: float, trail: Trail) -> float:
+    """Return the seconds between two looks once all agree."""
+    looks = HINTED_LOOKS if trail.hinted else LOOKS
+    return min(max(trail.unit / (looks * limit), LEAST_PERIOD), MOST_PERIOD)
