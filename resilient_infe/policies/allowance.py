@@ -258,9 +258,9 @@ class Allowance:
         """
         return self._gate.close(until, reservation.granted_at, now, reason)
 
-    def rejected(self, reservation: Reservation, now: float, *, hinted: bool) -> Change | None:
-        """Take note of a 429, with a hint or without; returns how the belief changed by it."""
-        change = self._rates.rejected(reservation, now, hinted=hinted)
+    def rejected(self, reservation: Reservation, now: float, hint: float = 0.0) -> Change | None:
+        """Take note of a 429, and of the wait it asks for; returns how the belief changed by it."""
+        change = self._rates.rejected(reservation, now, hint)
         self.counts_tokens = self._rates.counts_tokens
         return change
 

@@ -34,14 +34,14 @@ from .learning.windowed import Windowed
 TOLD = 0.05
 """A limit that moved by less is no news."""
 
-INTERVALS, ENOUGH_INTERVALS = 8, 3
-"""Measures of both dimensions that are compared, and from how many on."""
+INTERVALS, ENOUGH_INTERVALS, LONG_ENOUGH = 8, 4, 30.0
+"""Measures of both dimensions that are compared, from how many on, and of how many requests."""
 
 STEADIER = 0.5
 """The other dimension is the limit if its measures differ by so many times less."""
 
-UNSTEADY = 0.03
-"""And only if those of this one differ by more: equal requests measure alike in both."""
+UNSTEADY = 0.02
+"""And only if a request's mean cost differed by more: equal requests measure alike in both."""
 
 CALIBRATION = 0.05
 """How much of the latest ratio of real to estimated tokens goes into the running mean."""
@@ -140,11 +140,11 @@ class Learner:
         """Take note that it never went."""
         self._finder.unsent(ticket.sent)
 
-    def rejected(self, now: float, ticket: Ticket, *, hinted: bool = False) -> None:
-        """Take note that it was answered 429; `hinted` if the server said how long to wait."""
+    def rejected(self, now: float, ticket: Ticket, hint: float = 0.0) -> None:
+        """Take note that it was answered 429, with a wait in seconds where the server told one."""
         before = self._finder.trail.anchor
         self._anchor.append(ticket)
-        self._finder.rejected(now, ticket.sent, hinted=hinted)
+        self._finder.rejected(now, ticket.sent, hint)
         after = self._finder.trail.anchor
         if before is not None and after is not None and after is not before:
             self._compare(before, after)
@@ -294,13 +294,15 @@ class Learner:
         seconds = after.at - before.at
         requests = (last.requests - first.requests - 1.0) / seconds
         tokens = (last.tokens - first.tokens - first.cost) / seconds
-        if requests > 0 and tokens > 0:
-            self._intervals.append((requests, tokens))
+        if tokens <= 0 or requests * seconds < LONG_ENOUGH:
+            return
+        self._intervals.append((requests, tokens))
         if len(self._intervals) < ENOUGH_INTERVALS:
             return
         spreads = [_spread([pair[n] for pair in self._intervals]) for n in (0, 1)]
+        costs = _spread([pair[1] / pair[0] for pair in self._intervals])
         mine = 0 if self.dimension == "requests" else 1
-        if spreads[mine] > UNSTEADY and spreads[1 - mine] < STEADIER * spreads[mine]:
+        if costs > UNSTEADY and spreads[1 - mine] < STEADIER * spreads[mine]:
             self._turn_to(1 - mine, first, last)
 
     def _turn_to(self, other: int, first: Ticket, last: Ticket) -> None:

@@ -128,12 +128,12 @@ class Rates:
             left = 1.0 - (now - taken.granted_at) * self.requests.rate
             self.requests.give_back(max(0.0, left), taken.granted_at)
 
-    def rejected(self, taken: Reservation, now: float, *, hinted: bool) -> Change | None:
+    def rejected(self, taken: Reservation, now: float, hint: float = 0.0) -> Change | None:
         """Take note of a 429; returns how what is believed of the limit changed by it."""
         if taken.ticket is None:
             self.learner.rejected_at_rest(taken.granted_at, taken.ordinal)
         elif self.learner.active:
-            self.learner.rejected(now, taken.ticket, hinted=hinted)
+            self.learner.rejected(now, taken.ticket, hint)
         return self.learner.news()
 
     def full(self, now: float) -> bool:

@@ -85,7 +85,7 @@ def learn(
     """
     hint = verdict.retry_after
     if verdict.kind is Kind.RATE_LIMITED:
-        change = allowance.rejected(reservation, now, hinted=hint is not None)
+        change = allowance.rejected(reservation, now, hint or 0.0)
         if change is not None:
             yield change
     if hint is not None and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):

@@ -147,7 +147,7 @@ class _AllowanceMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def complain(self, data):
         reservation = data.draw(st.sampled_from(self.out))
-        self.allowance.rejected(reservation, self.now, hinted=False)
+        self.allowance.rejected(reservation, self.now)
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), hint=st.sampled_from([-1.0, 0.5, 20.0]))

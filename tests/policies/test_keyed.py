@@ -129,6 +129,6 @@ def test_a_partition_whose_limit_was_learned_may_be_dropped_an_hour_later():
     keyed = Keyed(Allowance, max_keys=1)
     allowance = keyed.of("a", 0.0)
     reservation = allowance.reserve(0.0)
-    allowance.rejected(reservation, 1.0, hinted=False)
+    allowance.rejected(reservation, 1.0)
     allowance.settle(reservation, 1.0)
     assert keyed.of("b", 3_600.0) is not allowance

@@ -46,6 +46,11 @@ def shut(measure: Measure, pace: float) -> bool:
     return measure.seconds > max(SHUT, SHUT_SENDS * measure.unit / pace)
 
 
+def is_a_window(seconds: float, known: float, unit: float) -> bool:
+    """Whether a stop of so many seconds is that of a window, and not of a bucket that refills."""
+    return seconds > max(WINDOW_FROM, WINDOW_SENDS * unit / known)
+
+
 class Closed(Stage):
     """Sends one request at a time, less and less often, until one is accepted.
 
@@ -132,7 +137,7 @@ class Closed(Stage):
         seconds = asked.at - self.closed_at
         if isinstance(self.before, Windowed):
             return self.before.reopened(self, asked, trail)
-        if seconds > max(WINDOW_FROM, WINDOW_SENDS * trail.unit / self.before.known):
+        if is_a_window(seconds, self.before.known, trail.unit):
             return Windowed.found(self.full, Turn(self.last_rejected, asked.at), trail)
         return self.before.resumed(seconds, trail)
 

@@ -16,7 +16,7 @@ BUSY = 0.1
 """Seconds after the instant at which it could have been sent that a request still counts as work
 that was waiting."""
 
-IDLE = 1.0
+IDLE = 1.5
 """Seconds without work after which a server's bucket may have spilled, so that no measure holds."""
 
 
@@ -70,12 +70,14 @@ class Finder:
         """Note that it was accepted."""
         self._become(self.stage.accepted(sent, now, self.trail), now)
 
-    def rejected(self, now: float, sent: Sent, *, hinted: bool = False) -> None:
+    def rejected(self, now: float, sent: Sent, hint: float = 0.0) -> None:
         """Note that it was rejected; one of before the last correction tells nothing new."""
         self.trail.take_off(sent, now)
-        self.trail.hinted = hinted
-        if sent.at >= self._since:
-            self._become(self.stage.rejected(sent, now, self.trail), now)
+        self.trail.hint = hint
+        if sent.at < self._since:
+            return
+        told = self.stage.told(sent, now, self.trail) if hint > 0 else None
+        self._become(told or self.stage.rejected(sent, now, self.trail), now)
 
     def unsent(self, sent: Sent) -> None:
         """Note that it never went."""

@@ -48,6 +48,9 @@ TIGHT_STEP = 0.93
 CONFIRMED = (2, 12)
 """So many rejections among so many requests are no chance while the pace is still growing."""
 
+TURN_DOUBT = 0.05
+"""Seconds by which a window may turn sooner or later than the server said."""
+
 USUAL_BURST, STEP = 1.0, 3.0
 """Seconds of the rate that a bucket is taken to hold, and by which factor that is corrected."""
 
@@ -93,6 +96,12 @@ class Search(Stage):
         if not self._growth or now - self._growth[-1][0] >= GROWTH_STEP:
             self._growth.append((now, trail.total))
 
+    def told(self, sent: Sent, now: float, trail: Trail) -> Stage | None:
+        """Take a long wait for that of a window."""
+        assert trail.started is not None
+        known = max(sent.before, trail.unit) / (sent.at - trail.started + WINDOW)
+        return told_stop(known, sent, trail)
+
     def rejected(self, sent: Sent, now: float, trail: Trail) -> Stage:
         """Begin to climb from between what the server surely takes and half of what it did not."""
         if not self._suspicion.add(sent):
@@ -137,6 +146,18 @@ class Depth:
         self._seconds *= STEP if deeper else 1.0 / STEP
 
 
+def told_stop(known: float, sent: Sent, trail: Trail) -> Stage | None:
+    """Return the stage for a server that asks to wait so long that it must be a window's end."""
+    from .closed import Turn, is_a_window
+    from .windowed import Windowed
+
+    if not is_a_window(trail.hint, known, trail.unit):
+        return None
+    units = trail.accepted_within(sent.at - WINDOW, sent.at)
+    turn = sent.at + trail.hint
+    return Windowed.found(units, Turn(turn - TURN_DOUBT, turn + TURN_DOUBT), trail)
+
+
 class Climb(Stage):
     """Raises the pace by a quarter per round, and measures between rejections.
 
@@ -166,6 +187,10 @@ class Climb(Stage):
         """Grow, unless a rejection waits to be confirmed."""
         if not self._suspicion.pending(trail.number):
             self._rounds += seconds / max(ROUND, ROUND_SENDS * trail.unit / self.pace())
+
+    def told(self, sent: Sent, now: float, trail: Trail) -> Stage | None:
+        """Take a long wait for that of a window."""
+        return told_stop(max(self._least, self.pace() / 2), sent, trail)
 
     def rejected(self, sent: Sent, now: float, trail: Trail) -> Stage:
         """Measure from the anchor: go on from there, or keep to it once it is exact enough."""

@@ -78,6 +78,10 @@ class Stage:
         """Take note of an answer; returns the stage from then."""
         return self
 
+    def told(self, sent: Sent, now: float, trail: Trail) -> Stage | None:
+        """Judge a rejection that says how long to wait; None leaves it to `rejected`."""
+        return None
+
     def rejected(self, sent: Sent, now: float, trail: Trail) -> Stage:
         """Judge a rejection; returns the stage from then, itself if it means nothing."""
         raise NotImplementedError

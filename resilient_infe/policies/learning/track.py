@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
-from .search import Climb, Depth
+from .search import ENOUGH, Climb, Depth, told_stop
 from .stage import Belief, Stage
 from .trail import Measure, Sent, Suspicion, Trail
 
@@ -44,6 +44,9 @@ RISEN, RISEN_SENDS = 1.02, 3.0
 
 RISEN_PACE = 1.3
 """A pace that passed at so many times the limit is one where nothing could be saved up."""
+
+SPILLS = 0.99
+"""Where less than this part of a limit was accepted that the pace showed, the bucket spilled."""
 
 SPILLED = 1.1
 """A pace of so many times the limit that was rejected, though less was accepted than it allows."""
@@ -162,9 +165,15 @@ class Track(Stage):
             return self._repeated(max(0.25, trail.unit / self.limit))
         if sent.looking and measure is None:
             return self._repeated(trail.unit / self.limit, anchor=sent)
-        if sent.looking and measure is not None and self._expected(sent, measure):
+        if self._filled_by(trail.hint):
+            self._by_pace = True
+        if sent.looking and measure is not None and self._expected(sent, measure, trail):
             return self._measured(sent, measure, trail)
         return self._unexpected(sent, measure, trail)
+
+    def told(self, sent: Sent, now: float, trail: Trail) -> Stage | None:
+        """Take a long wait for that of a window."""
+        return told_stop(self.limit, sent, trail)
 
     def resumed(self, seconds: float, trail: Trail) -> Stage:
         """Return the stage for a server that let something through again after so long."""
@@ -199,7 +208,13 @@ class Track(Stage):
         low = measure is not None and measure.rate < self.limit * (1.0 - EXACT)
         return low and not self._by_pace and self._soon.first.pace > SPILLED * self.limit
 
-    def _expected(self, sent: Sent, measure: Measure) -> bool:
+    def _filled_by(self, hint: float) -> bool:
+        """Whether a bucket fills while one waits as asked, so that what comes in then is lost."""
+        return hint * self.limit > SAVED * self._depth.at(self.limit)
+
+    def _expected(self, sent: Sent, measure: Measure, trail: Trail) -> bool:
+        if trail.hint:  # such a rejection is no noise
+            return True
         if self._tight():
             return sent.pace < RISEN_PACE * self.limit
         error = EXACT + 1.0 / max(measure.sends, 1.0)
@@ -209,7 +224,8 @@ class Track(Stage):
         limit, tight = measure.rate, self._tight()
         if tight:  # what was saved up may have spilled: the pace tells more
             limit = max(limit, min(sent.pace, self.limit * TIGHT_RISE))
-        track = Track.found(limit, measure, self._depth, sent, trail, by_pace=tight)
+        spilled = tight and measure.rate < SPILLS * limit
+        track = Track.found(limit, measure, self._depth, sent, trail, by_pace=spilled)
         if abs(limit / self.limit - 1.0) < AGREE:
             track.look_after(min(self._period * 2, longest(limit, trail)))
         return track
@@ -227,7 +243,10 @@ class Track(Stage):
             return Track.found(limit, measure, self._depth, sent, trail, by_pace=True)
         elif soon and self._tight() and measure is not None and not sent.looking:
             limit = self._soon.first.pace * TIGHT_FALL
-            return Track.found(limit, measure, self._depth, sent, trail, by_pace=True)
+            if measure.sends >= ENOUGH:  # all at a pace that was too high, so that nothing spilled
+                limit = min(limit, measure.rate)
+            spilled = measure.rate < SPILLS * limit
+            return Track.found(limit, measure, self._depth, sent, trail, by_pace=spilled)
         risen = self._risen_at is not None or (
             measure is not None and measure.rate > self.limit * RISEN
         )
@@ -242,7 +261,7 @@ class Track(Stage):
         if mild:
             first = self._mild.first
             between = trail.measure(sent, first)
-            if between is not None and between.sends >= 1:
+            if between is not None and not between.nothing and between.sends >= 1:
                 limit = min(between.rate, self.limit)
                 track = Track.found(limit, between, self._depth, first, trail)
                 return track.doubtful()
@@ -262,5 +281,5 @@ class Track(Stage):
 
 def longest(limit: float, trail: Trail) -> float:
     """Return the seconds between two looks once all agree."""
-    looks = HINTED_LOOKS if trail.hinted else LOOKS
+    looks = HINTED_LOOKS if trail.hint else LOOKS
     return min(max(trail.unit / (looks * limit), LEAST_PERIOD), MOST_PERIOD)

@@ -16,8 +16,9 @@ SMOOTHING = 0.1
 """How much of the latest value goes into a running mean."""
 
 
-IN_FLIGHT = 0.2
-"""Of what was rejected: so much may be on its way, to be rejected too."""
+IN_FLIGHT, ANSWER_TIMES = 0.2, 2.5
+"""Of what was rejected: so much may be on its way, to be rejected too. And what was sent within so
+many times that an answer needs is no measure at all."""
 
 QUIET_DECAY = 0.999
 """Per request: the noise is that of about the last thousand."""
@@ -66,6 +67,7 @@ class Measure:
     seconds: float
     unit: float
     rejected: float = 0.0
+    answer_time: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -75,6 +77,8 @@ class Measure:
     @property
     def nothing(self) -> bool:
         """Whether nothing was accepted, but for what may be rejected yet."""
+        if self.seconds < ANSWER_TIMES * self.answer_time:
+            return True
         return self.units < self.unit / 2 or self.units < IN_FLIGHT * self.rejected
 
     @property
@@ -91,7 +95,7 @@ class Trail:
         unit: the mean cost of a request.
         anchor: the rejection that `measure` measures from, or None.
         answer_time: seconds that a rejection takes, on the average.
-        hinted: whether the last rejection said how long to wait.
+        hint: seconds that the last rejection asked to wait, 0 if it did not.
 
     State: inside the `Finder` that owns it.
     """
@@ -102,7 +106,7 @@ class Trail:
         "_rejected",
         "anchor",
         "answer_time",
-        "hinted",
+        "hint",
         "ledger",
         "number",
         "started",
@@ -119,7 +123,7 @@ class Trail:
         self.ledger = Ledger(WINDOW)
         self.anchor: Sent | None = None
         self.answer_time = FIRST_ANSWER
-        self.hinted = False
+        self.hint = 0.0
         self._rejected = 0.0
         self._quiet = QUIET_PRIOR
         self._quiet_rejected = 0.0
@@ -166,7 +170,8 @@ class Trail:
             return None
         rejected = sent.rejected_by_then - sent.cost - first.rejected_by_then
         units = sent.before - first.before - first.cost - rejected
-        return Measure(max(0.0, units), sent.at - first.at, self.unit, rejected)
+        seconds = sent.at - first.at
+        return Measure(max(0.0, units), seconds, self.unit, rejected, self.answer_time)
 
     def beyond_anchor(self, now: float) -> Measure | None:
         """Return what was sent and not rejected since the anchor."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-from .closed import WINDOW_FROM, WINDOW_SENDS, Closed, Turn
+from .closed import Closed, Turn, is_a_window
+from .search import TURN_DOUBT
 from .stage import Belief, Stage
 from .track import HINTED_LOOKS, LOOKS, MOST_DOUBLINGS, longest
 from .trail import WINDOW, Sent, Suspicion, Trail
@@ -37,8 +38,8 @@ RISEN, RISEN_SENDS = 1.02, 3.0
 FULL = 0.985
 """A window that is used to so much of the limit is where a look expects to be rejected."""
 
-WIDE = 1.0
-"""Seconds of doubt about the turn that are worth a look in each window."""
+WIDE, WIDE_SENDS = 1.0, 2.0
+"""Seconds, and requests, of doubt about the turn that are worth a look in each window."""
 
 NEAR = 2.0
 """Seconds by which a window may turn off its time and still be the same."""
@@ -89,9 +90,9 @@ class Windowed(Stage):
         elif kind is Kind.FIXED:
             # All that is sent until the rejection is back is rejected too.
             cost = 2.0 + LOOK_PACE * limit / trail.unit * trail.answer_time
-            looks = HINTED_LOOKS if trail.hinted else LOOKS
+            looks = HINTED_LOOKS if trail.hint else LOOKS
             windows = math.ceil(cost * trail.unit / (looks * limit) / WINDOW)
-            if turn.high - turn.low > WIDE:
+            if turn.high - turn.low > max(WIDE, WIDE_SENDS / limit * trail.unit):
                 windows = 1
             period = WINDOW * windows - WINDOW / 2
         return cls(kind, units, turn, period)
@@ -148,6 +149,16 @@ class Windowed(Stage):
             return self._close(self._strong.first, now, trail)
         return self
 
+    def told(self, sent: Sent, now: float, trail: Trail) -> Stage:
+        """Tell the kinds apart by the wait asked for: to the turn, or until one has left."""
+        if not is_a_window(trail.hint, self.limit, trail.unit):
+            units = trail.accepted_within(sent.at - WINDOW, sent.at)
+            return Windowed.found(units, self.turn, trail, Kind.SLIDING)
+        turn = sent.at + trail.hint
+        units = trail.accepted_within(turn - WINDOW, sent.at)
+        exact = Turn(turn - TURN_DOUBT, turn + TURN_DOUBT)
+        return Windowed.found(units, exact, trail, Kind.FIXED)
+
     def resumed(self, seconds: float, trail: Trail) -> Stage:
         """Return the same stage anew."""
         return self._again(self._units, trail)
@@ -155,14 +166,14 @@ class Windowed(Stage):
     def reopened(self, closed: Closed, asked: Sent, trail: Trail) -> Windowed:
         """Return the stage after a stop, by how long it lasted and when it ended."""
         seconds = asked.at - closed.closed_at
-        short = max(WINDOW_FROM, WINDOW_SENDS * trail.unit / self.limit)
-        if self.kind is Kind.SLIDING or (self.kind is Kind.UNKNOWN and seconds < short):
+        short = not is_a_window(seconds, self.limit, trail.unit)
+        if self.kind is Kind.SLIDING or (self.kind is Kind.UNKNOWN and short):
             return Windowed.found(closed.full, self.turn, trail, Kind.SLIDING)
         turn = self.turn.after(closed.closed_at)
         if turn.low - NEAR < asked.at <= turn.high + NEAR:
             low = max(turn.low, min(closed.last_rejected, asked.at))
             start = (low + asked.at) / 2 - WINDOW
-            units = trail.accepted_within(start, asked.at)
+            units = trail.accepted_within(start, asked.at) - asked.cost
             if units >= STRANGE * self._units or self.kind is Kind.UNKNOWN:
                 return Windowed.found(units, Turn(low, asked.at), trail, Kind.FIXED)
         return Windowed.found(closed.full, Turn(closed.last_rejected, asked.at), trail)

@@ -1,0 +1,54 @@
+"""`make gym` and `make gym-full`: play every way of sending in every scenario, and tell."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from . import report
+from .scenarios import WAYS, Scenario, chosen, everything
+from .score import Score, play
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def main() -> None:
+    """Play, print the scoreboard, and write the page and the figure."""
+    parser = argparse.ArgumentParser(description="The limit gym.")
+    parser.add_argument("--full", action="store_true", help="the full cross; takes an hour")
+    parser.add_argument("--only", default="", help="scenarios whose name has this in it")
+    parser.add_argument("--no-files", action="store_true", help="print only")
+    options = parser.parse_args()
+    found = everything() if options.full else chosen()
+    scenarios = [each for each in found if options.only in each.name]
+    started = time.perf_counter()
+    scores = _play(scenarios)
+    sys.stdout.write(report.page(scenarios, scores))
+    missed = report.missed(scenarios, scores)
+    sys.stdout.write(
+        f"\n{len(scenarios)} scenarios, {len(WAYS)} ways, {missed} targets missed, "
+        f"{time.perf_counter() - started:.0f} s\n"
+    )
+    if not (options.full or options.only or options.no_files):
+        (RESULTS / "gym.md").write_text(report.page(scenarios, scores))
+        report.figure(scores, RESULTS / "gym.svg")
+
+
+def _play(scenarios: list[Scenario]) -> report.Scores:
+    jobs = [(scenario, way) for scenario in scenarios for way in WAYS]
+    scores: dict[tuple[str, str], Score] = {}
+    with ProcessPoolExecutor() as pool:
+        played = pool.map(play, *zip(*jobs, strict=True), chunksize=1)
+        for number, score in enumerate(played, 1):
+            scores[score.scenario, score.way] = score
+            if sys.stderr.isatty() or number % 50 == 0:
+                end = "\r" if sys.stderr.isatty() else "\n"
+                sys.stderr.write(f"{number}/{len(jobs)} runs, {score.scenario:<60}{end}")
+    return scores
+
+
+if __name__ == "__main__":
+    main()

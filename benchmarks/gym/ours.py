@@ -1,0 +1,58 @@
+"""Our own sender: the `Allowance` that ships, with the learner in it, driven as its layer does."""
+
+from __future__ import annotations
+
+from resilient_infe import Allowance, Kind, Limit, Verdict
+from resilient_infe.policies.reservation import Reservation
+from resilient_infe.policies.settlement import learn, settle
+from resilient_infe.verdict import OK, Usage
+
+from .servers import Answer
+
+LONGEST_HINT = 300.0
+"""Seconds: what `RateLimiter` follows by default."""
+
+
+class Ours:
+    """Sends when the allowance lets it, and tells it what came back."""
+
+    def __init__(self, allowance: Allowance | None = None) -> None:
+        """Know nothing, unless an allowance is given."""
+        self.allowance = Allowance() if allowance is None else allowance
+        self._next: Reservation | None = None
+
+    def ready_at(self, now: float, cost: float) -> float:
+        """Reserve for the next call, and return when it is granted."""
+        if self._next is None:
+            self._next = self.allowance.reserve(now, cost)
+        if self._next.granted:
+            return now
+        due = self.allowance.due
+        assert due is not None
+        return due
+
+    def sent(self, now: float, cost: float) -> Reservation:
+        """Take the reservation that was granted."""
+        list(self.allowance.poll(now))
+        reservation, self._next = self._next, None
+        assert reservation is not None
+        assert reservation.granted, "not granted at the promised instant"
+        return reservation
+
+    def answered(self, now: float, ticket: Reservation, answer: Answer) -> None:
+        """Settle, and learn."""
+        verdict = _verdict(answer, ticket.tokens)
+        settle(self.allowance, ticket, verdict, now, unsent=False)
+        list(learn(self.allowance, ticket, verdict, now, LONGEST_HINT))
+
+
+def _verdict(answer: Answer, tokens: float) -> Verdict:
+    limits: tuple[Limit, ...] = ()
+    if answer.limit is not None:
+        limits = (Limit("requests", answer.limit, answer.remaining, answer.reset),)
+    if not answer.accepted:
+        return Verdict(Kind.RATE_LIMITED, retry_after=answer.retry_after, limits=limits)
+    if not limits and not tokens:
+        return OK
+    usage = Usage(0, int(tokens), int(tokens)) if tokens else None
+    return Verdict(Kind.OK, limits=limits, usage=usage)

@@ -1,0 +1,147 @@
+"""Puts the scores into a table, a page and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .scenarios import ORACLE, OURS, WAYS, Scenario
+from .score import Score
+from .targets import beaten_by, verdicts
+
+Scores = dict[tuple[str, str], Score]
+"""By the scenario's name and the way of sending."""
+
+COMMAND = "make gym"
+
+FIGURE = (
+    "600, bucket of 1 s, raised threefold",
+    "600, bucket of 1 s, cut to a third",
+    "600, sliding window, cut to a third",
+    "600, bucket of 1 s, 0.5 % random 429s",
+)
+"""The scenarios that the figure draws over time."""
+
+
+def page(scenarios: list[Scenario], scores: Scores) -> str:
+    """Return the whole page."""
+    lines = [
+        "# The limit gym",
+        "",
+        f"One run of `{COMMAND}`: senders with endless work and no idea of the limit, against",
+        "servers that keep one, in virtual time. Each cell is *used / 429s*: how much of the limit",
+        "was used, and the share of sends that were answered 429, both after the first three",
+        "minutes (the first minute of the runs of three).",
+        "",
+        *summary(scenarios, scores),
+        "",
+        *table(scenarios, scores),
+        "",
+        "## Targets of resilient_infe",
+        "",
+        *targets(scenarios, scores),
+        "",
+        "## After a change",
+        "",
+        *changes(scenarios, scores),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def summary(scenarios: list[Scenario], scores: Scores) -> Iterator[str]:
+    """Yield the means over all scenarios, and who beats whom."""
+    yield "| | used, mean | 429s, mean | fairness of 8, worst |"
+    yield "|---|---:|---:|---:|"
+    for way in WAYS:
+        mine = [scores[each.name, way] for each in scenarios]
+        used = sum(min(each.used, 1.0) for each in mine) / len(mine)
+        rejected = sum(each.rejected for each in mine) / len(mine)
+        several = [scores[each.name, way].fairness for each in scenarios if each.processes > 1]
+        fair = f"{min(several):.3f}" if several else ""
+        yield f"| {way} | {used:.1%} | {rejected:.2%} | {fair} |"
+
+
+def table(scenarios: list[Scenario], scores: Scores) -> Iterator[str]:
+    """Yield every scenario with every way of sending."""
+    yield "| per minute, kind | " + " | ".join(WAYS) + " |"
+    yield "|---|" + "---:|" * len(WAYS)
+    for each in scenarios:
+        cells = (scores[each.name, way] for way in WAYS)
+        shown = (f"{cell.used:.1%} / {_share(cell.rejected)}" for cell in cells)
+        yield f"| {each.name} | " + " | ".join(shown) + " |"
+
+
+def targets(scenarios: list[Scenario], scores: Scores) -> Iterator[str]:
+    """Yield each target, met or missed."""
+    yield "| scenario | target | reached | |"
+    yield "|---|---|---|---|"
+    for each in scenarios:
+        ours = scores[each.name, OURS]
+        reached = f"{ours.used:.1%}, {_share(ours.rejected)}"
+        if ours.followed is not None or each.changes:
+            reached = f"{_seconds(ours.followed)}, {ours.cost} 429s"
+        if each.processes > 1:
+            reached = f"{ours.fairness:.3f}"
+        for verdict in verdicts(each, ours):
+            yield f"| {each.name} | {verdict.what} | {reached} | {_said(verdict.met)} |"
+        rivals = [scores[each.name, way] for way in WAYS if way not in (OURS, ORACLE)]
+        if beaten := beaten_by(ours, rivals):
+            yield f"| {each.name} | not worse than any rival | by {', '.join(beaten)} | MISSED |"
+
+
+def changes(scenarios: list[Scenario], scores: Scores) -> Iterator[str]:
+    """Yield how soon, and at how many 429s, each way followed a changed limit."""
+    yield "| seconds until followed / 429s in two minutes | " + " | ".join(WAYS) + " |"
+    yield "|---|" + "---:|" * len(WAYS)
+    for each in scenarios:
+        if each.changes:
+            cells = (scores[each.name, way] for way in WAYS)
+            shown = (f"{_seconds(cell.followed)} / {cell.cost}" for cell in cells)
+            yield f"| {each.name} | " + " | ".join(shown) + " |"
+
+
+def missed(scenarios: list[Scenario], scores: Scores) -> int:
+    """Return how many targets are missed."""
+    return sum(line.endswith("MISSED |") for line in targets(scenarios, scores))
+
+
+def figure(scores: Scores, path: Path) -> None:
+    """Draw what was accepted over time."""
+    import matplotlib as mpl  # an optional part, and slow to import
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "resilient_infe"  # the same figure is the same file
+    from matplotlib import pyplot as plt
+
+    shown, rows = plt.subplots(2, 2, figsize=(10, 6), layout="constrained", sharex=True)
+    for axes, name in zip(rows.flat, FIGURE, strict=True):
+        for way in (ORACLE, "AWS adaptive", "AIMD on rate", "AIMD on concurrency", OURS):
+            score = scores[name, way]
+            style = {"color": "#2a6fbb", "linewidth": 2.0} if way == OURS else {"linewidth": 1.0}
+            if way == ORACLE:
+                style = {"color": "#222222", "linewidth": 1.0, "linestyle": "--"}
+            label = f"{way} ({_share(score.rejected)} 429s)"
+            axes.plot(range(len(score.per_minute)), score.per_minute, label=label, **style)
+        axes.set_title(name, fontsize=10)
+        axes.set_ylim(0, None)
+        axes.legend(fontsize=7, loc="best")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in rows[1]:
+        axes.set_xlabel("minute")
+    for axes in rows[:, 0]:
+        axes.set_ylabel("accepted, of the first limit")
+    shown.savefig(path, metadata={"Date": None})
+    plt.close(shown)
+
+
+def _share(share: float) -> str:
+    return f"{share:.2%}" if share < 0.1 else f"{share:.0%}"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds:.0f} s"
+
+
+def _said(met: bool) -> str:
+    return "met" if met else "MISSED"
