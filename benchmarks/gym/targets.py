@@ -45,7 +45,9 @@ def beaten_by(ours: Score, others: list[Score]) -> list[str]:
     return [
         each.way
         for each in others
-        if each.way != OURS and min(each.used, 1.0) > ours.used + 0.01 and each.rejected <= ours.rejected
+        if each.way != OURS
+        and min(each.used, 1.0) > ours.used + 0.01
+        and each.rejected <= ours.rejected
     ]
 
 

@@ -26,9 +26,11 @@ from .learning.belief import believed
 from .learning.closed import Closed
 from .learning.finder import Finder
 from .learning.search import Climb, Depth
+from .learning.shared import Shared
 from .learning.stage import Belief, Stage
+from .learning.suspicion import Suspicion
 from .learning.track import MILD, STRONG, Track
-from .learning.trail import Measure, Sent, Suspicion
+from .learning.trail import Measure, Sent
 from .learning.windowed import Windowed
 
 TOLD = 0.05
@@ -263,7 +265,7 @@ class Learner:
 
     def _known(self) -> float | None:
         stage = self._finder.stage
-        return stage.limit if isinstance(stage, Track | Windowed) else None
+        return stage.limit if isinstance(stage, Track | Windowed | Shared) else None
 
     def _cost(self, tokens: float) -> float:
         if self.dimension == "requests":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from .stage import Stage
-from .trail import WINDOW, Measure, Sent, Suspicion, Trail
+from .suspicion import Suspicion
+from .trail import WINDOW, Measure, Sent, Trail
 
 START, FREE = 4.0, 8.0
 """Requests per second to begin with, and how many may go at once: who makes but a few calls should

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
 
 from .search import ENOUGH, Climb, Depth, told_stop
 from .stage import Belief, Stage
-from .trail import Measure, Sent, Suspicion, Trail
+from .suspicion import Suspicion
+from .trail import Measure, Sent, Trail
 
 LOOKS, HINTED_LOOKS = 0.0026, 0.0004
 """Looks upwards per request: each costs a 429 at least. Fewer where the server says how long to
@@ -204,10 +204,6 @@ class Track(Stage):
         saved = self._dip * self._period * CUBIC * self.limit
         return self._by_pace or saved > self._depth.at(self.limit)
 
-    def _spilled(self, measure: Measure | None) -> TypeGuard[Measure]:
-        low = measure is not None and measure.rate < self.limit * (1.0 - EXACT)
-        return low and not self._by_pace and self._soon.first.pace > SPILLED * self.limit
-
     def _filled_by(self, hint: float) -> bool:
         """Whether a bucket fills while one waits as asked, so that what comes in then is lost."""
         return hint * self.limit > SAVED * self._depth.at(self.limit)
@@ -231,41 +227,58 @@ class Track(Stage):
         return track
 
     def _unexpected(self, sent: Sent, measure: Measure | None, trail: Trail) -> Stage:
+        if not sent.looking and (trail.is_shared or trail.doubtful):
+            return self._ask_for_others(sent, trail)
         noise = trail.noise
         strong, mild = self._strong.add(sent, noise), self._mild.add(sent, noise)
         soon = self._soon.add(sent, noise)
         if strong and self._by_pace:
             self._depth.correct(deeper=True)
-        elif soon and self._spilled(measure):
-            # The pace went far above what was accepted on the average: a small bucket spilled.
-            self._depth.correct(deeper=False)
-            limit = self._soon.first.pace * TIGHT_FALL
-            return Track.found(limit, measure, self._depth, sent, trail, by_pace=True)
-        elif soon and self._tight() and measure is not None and not sent.looking:
-            limit = self._soon.first.pace * TIGHT_FALL
-            if measure.sends >= ENOUGH:  # all at a pace that was too high, so that nothing spilled
-                limit = min(limit, measure.rate)
-            spilled = measure.rate < SPILLS * limit
-            return Track.found(limit, measure, self._depth, sent, trail, by_pace=spilled)
+        elif soon and measure is not None and (stage := self._by_the_pace(sent, measure, trail)):
+            return stage
         risen = self._risen_at is not None or (
             measure is not None and measure.rate > self.limit * RISEN
         )
         if sent.looking and risen and soon:
             first = self._soon.first
             return self._climb(first.pace * 0.7, self.limit, first, "more passes than before")
-        if strong:
-            first = self._strong.first
-            between = trail.measure(sent, first)
-            rate = self.limit / 2 if between is None else between.rate * 0.8
-            return self._climb(rate, self.limit / 20, first, "several 429s in a row")
-        if mild:
-            first = self._mild.first
-            between = trail.measure(sent, first)
-            if between is not None and not between.nothing and between.sends >= 1:
-                limit = min(between.rate, self.limit)
-                track = Track.found(limit, between, self._depth, first, trail)
-                return track.doubtful()
-        return self
+        return self._fallen(sent, trail) if strong else self._a_little_lower(sent, trail, mild=mild)
+
+    def _by_the_pace(self, sent: Sent, measure: Measure, trail: Trail) -> Track | None:
+        """Judge by the pace that was rejected, where what was accepted tells too little."""
+        limit = self._soon.first.pace * TIGHT_FALL
+        low = measure.rate < self.limit * (1.0 - EXACT)
+        if low and not self._by_pace and self._soon.first.pace > SPILLED * self.limit:
+            self._depth.correct(deeper=False)
+            return Track.found(limit, measure, self._depth, sent, trail, by_pace=True)
+        if not self._tight() or sent.looking:
+            return None
+        if measure.sends >= ENOUGH:  # all at a pace that was too high, so that nothing spilled
+            limit = min(limit, measure.rate)
+        spilled = measure.rate < SPILLS * limit
+        return Track.found(limit, measure, self._depth, sent, trail, by_pace=spilled)
+
+    def _fallen(self, sent: Sent, trail: Trail) -> Climb:
+        first = self._strong.first
+        between = trail.measure(sent, first)
+        rate = self.limit / 2 if between is None else between.rate * 0.8
+        return self._climb(rate, self.limit / 20, first, "several 429s in a row")
+
+    def _a_little_lower(self, sent: Sent, trail: Trail, *, mild: bool) -> Track:
+        between = trail.measure(sent, self._mild.first) if mild else None
+        if between is None or between.nothing or between.sends < 1:
+            return self
+        limit = min(between.rate, self.limit)
+        return Track.found(limit, between, self._depth, self._mild.first, trail).doubtful()
+
+    def _ask_for_others(self, sent: Sent, trail: Trail) -> Stage:
+        from .shared import Shared, Trial
+
+        if not trail.is_shared:
+            return Trial(self, trail.noise, trail.number)
+        shared = Shared(min(sent.pace, self.limit) * 0.8)
+        shared.anchor = sent
+        return shared
 
     def _climb(self, base: float, least: float, first: Sent, why: str) -> Climb:
         climb = Climb(max(base, least), least, self._depth)

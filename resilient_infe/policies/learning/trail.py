@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..ledger import Ledger
@@ -16,6 +17,19 @@ SMOOTHING = 0.1
 """How much of the latest value goes into a running mean."""
 
 
+DECAY = 0.999
+"""Per request: what is counted is that of about the last thousand."""
+
+MANY = 15.0
+"""So many rejections below the measured limit are no chance."""
+
+DOUBTFUL, TEST_EVERY = 0.01, 5_000.0
+"""Above so much noise it is tested, and once in so many requests: a test costs some hundred."""
+
+CLOSE, BURSTS, BURSTS_TIMES = 3, 0.2, 3.0
+"""Two within so many requests are a burst; and what share of the rejections must be in one, and how
+many times what chance would do, before others are at work."""
+
 IN_FLIGHT, ANSWER_TIMES = 0.2, 2.5
 """Of what was rejected: so much may be on its way, to be rejected too. And what was sent within so
 many times that an answer needs is no measure at all."""
@@ -25,9 +39,6 @@ QUIET_DECAY = 0.999
 
 QUIET_PRIOR = 50.0
 """Requests without noise that are imagined to begin with."""
-
-NOISE_TIMES = 2.5
-"""So many times the usual noise is needed on top before rejections mean something."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,9 +112,13 @@ class Trail:
     """
 
     __slots__ = (
+        "_close",
+        "_last_unlooked",
         "_quiet",
         "_quiet_rejected",
         "_rejected",
+        "_test_from",
+        "_unlooked",
         "anchor",
         "answer_time",
         "hint",
@@ -127,6 +142,8 @@ class Trail:
         self._rejected = 0.0
         self._quiet = QUIET_PRIOR
         self._quiet_rejected = 0.0
+        self._unlooked = self._close = self._test_from = 0.0
+        self._last_unlooked = -math.inf
 
     def add(self, now: float, cost: float, pace: float, *, looking: bool, quiet: bool) -> Sent:
         """Note a request that is sent now."""
@@ -138,6 +155,8 @@ class Trail:
             self._quiet = self._quiet * QUIET_DECAY + 1.0
             self._quiet_rejected *= QUIET_DECAY
         self.total += cost
+        self._unlooked *= DECAY
+        self._close *= DECAY
         self.unit += SMOOTHING * (cost - self.unit)
         self.ledger.add(cost, now)
         return sent
@@ -147,6 +166,10 @@ class Trail:
         self.answer_time += SMOOTHING * (now - sent.at - self.answer_time)
         self.ledger.correct(-sent.cost, sent.at)
         self._rejected += sent.cost
+        if not sent.looking:
+            self._unlooked += 1.0
+            self._close += sent.number - self._last_unlooked <= CLOSE
+            self._last_unlooked = sent.number
         if sent.quiet:
             self._quiet_rejected += 1.0
         sent.rejected_by_then = self._rejected
@@ -157,6 +180,27 @@ class Trail:
         """Take off a request that was never sent."""
         self.ledger.correct(-sent.cost, sent.at)
         self._rejected += sent.cost
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether rejections come in bursts though one keeps below what one measured.
+
+        Noise falls on any request; where others empty the server's allowance, it stays empty for a
+        while. A limit that fell is measured anew after a few, so only many tell.
+        """
+        expected = CLOSE * self._unlooked * (1.0 - DECAY)
+        often = max(BURSTS, BURSTS_TIMES * expected)
+        return self._unlooked > MANY and self._close > often * self._unlooked
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether there is so much noise that one should see whether it is any."""
+        surely = self._quiet_rejected - 2.0 * math.sqrt(self._quiet_rejected)
+        return surely > DOUBTFUL * self._quiet and self.number >= self._test_from
+
+    def noise_tested(self, number: int) -> None:
+        """Note that it is, so that it is not tested again soon."""
+        self._test_from = number + TEST_EVERY
 
     @property
     def noise(self) -> float:
@@ -185,38 +229,3 @@ class Trail:
     def accepted_within(self, start: float, end: float) -> float:
         """Return the units that were sent between two instants of the last minute and accepted."""
         return self.ledger.within(start, end)
-
-
-class Suspicion:
-    """Rejections that nothing explains yet: noise, or the first signs of another limit.
-
-    A server whose limit fell rejects many of those that follow; one that answers a request in two
-    hundred with 429 for no reason does not. So a rejection counts when others stand close to it.
-
-    Args:
-        needed: so many rejections
-        among: among so many requests are no chance.
-    """
-
-    __slots__ = ("_among", "_needed", "_recent")
-
-    def __init__(self, needed: int, among: int) -> None:
-        """Suspect nothing."""
-        self._needed, self._among = needed, among
-        self._recent: list[Sent] = []
-
-    @property
-    def first(self) -> Sent:
-        """The first of those that stand together."""
-        return self._recent[0]
-
-    def add(self, sent: Sent, noise: float = 0.0) -> bool:
-        """Note a rejection; True if enough stand together, those expected of noise left out."""
-        self._recent.append(sent)
-        while abs(sent.number - self._recent[0].number) > self._among:
-            self._recent.pop(0)
-        return len(self._recent) >= self._needed + round(NOISE_TIMES * noise * self._among)
-
-    def pending(self, number: int) -> bool:
-        """Whether one is near enough that another would matter."""
-        return bool(self._recent) and number - self._recent[-1].number <= self._among

@@ -8,8 +8,9 @@ from enum import Enum
 from .closed import Closed, Turn, is_a_window
 from .search import TURN_DOUBT
 from .stage import Belief, Stage
+from .suspicion import Suspicion
 from .track import HINTED_LOOKS, LOOKS, MOST_DOUBLINGS, longest
-from .trail import WINDOW, Sent, Suspicion, Trail
+from .trail import WINDOW, Sent, Trail
 
 
 class Kind(Enum):
