@@ -10,10 +10,10 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-clients $(CLIENT_TESTS) bench bench-check bench-clients lint types check lock clean
+.PHONY: demo test test-clients $(CLIENT_TESTS) bench bench-check bench-clients gym gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
-	$(DEMO)/bin/python -m resilient_infe demo
+	$(DEMO)/bin/python -m resilient_infe demo $(ARGS)
 
 test: $(DEV)/ready  ## the whole suite
 	$(DEV)/bin/python -m pytest
@@ -28,6 +28,12 @@ bench: $(BENCH)/ready  ## what a call costs, against a floor by hand and the riv
 
 bench-check: $(BENCH)/ready  ## fails if our ratios to the floor grew by over a quarter
 	$(BENCH)/bin/python -m benchmarks --check
+
+gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
+	$(BENCH)/bin/python -m benchmarks.gym
+
+gym-full: $(BENCH)/ready  ## the full cross of servers; takes half an hour
+	$(BENCH)/bin/python -m benchmarks.gym --full
 
 bench-clients: $(DEV)/ready  ## what wrapping costs each client, in CPU time per call
 	$(DEV)/bin/python -m benchmarks.clients

@@ -73,6 +73,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     add("--calls", type=count, default=1_500)
     add("--concurrency", type=count, default=64)
     add("--requests-per-minute", type=positive, default=6_000.0)
+    add("--learn", action="store_true", help="do not tell the limit: let it be found")
     add("--json", action="store_true", help="print the table as JSON")
 
 
@@ -100,6 +101,7 @@ def _demo(options: argparse.Namespace) -> int:
         calls=options.calls,
         concurrency=options.concurrency,
         requests_per_minute=options.requests_per_minute,
+        learn=options.learn,
         as_json=options.json,
     )
 

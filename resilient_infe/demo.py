@@ -74,7 +74,12 @@ class Run:
 
 
 def demonstrate(
-    *, calls: int, concurrency: int, requests_per_minute: float, as_json: bool = False
+    *,
+    calls: int,
+    concurrency: int,
+    requests_per_minute: float,
+    learn: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Run the three ways and print the table; returns 1 if the library lost a call.
 
@@ -82,11 +87,12 @@ def demonstrate(
         calls: how many to send each way.
         concurrency: calls in flight, where the way bounds them.
         requests_per_minute: the limit that the server keeps and the library is told.
+        learn: do not tell it, and run no other way.
         as_json: print JSON instead of a table.
     """
     if not as_json:
         _check_rich()
-    runs = asyncio.run(_all_ways(calls, concurrency, requests_per_minute))
+    runs = asyncio.run(_all_ways(calls, concurrency, requests_per_minute, learn=learn))
     facts = [run.facts(requests_per_minute) for run in runs]
     if as_json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
@@ -100,15 +106,20 @@ def _check_rich() -> None:
         raise ConfigurationError("the demonstration needs rich: pip install 'resilient-infe[cli]'")
 
 
-async def _all_ways(calls: int, concurrency: int, requests_per_minute: float) -> list[Run]:
-    ours = Run("resilient_infe", calls)
-    ours.stack = presets.batch(requests_per_minute=requests_per_minute, concurrency=concurrency)
+async def _all_ways(
+    calls: int, concurrency: int, requests_per_minute: float, *, learn: bool
+) -> list[Run]:
+    ours = Run("resilient_infe, not told" if learn else "resilient_infe", calls)
+    told = None if learn else requests_per_minute
+    ours.stack = presets.batch(requests_per_minute=told, concurrency=concurrency)
     gather, usual = Run("asyncio.gather", calls), Run("semaphore + 3 retries", calls)
     # A server that nobody stops ends by itself, long after the slowest way has.
     life = SPARE_LIFE + 3 * calls / (requests_per_minute / 60.0)
     limit = ["--for", str(life), "--requests-per-minute", str(requests_per_minute)]
     sys.stderr.write(f"{ours.stack}\n\n")
     await _run(ours, limit, lambda t: _patient(ours, t))
+    if learn:
+        return [ours]
     await _run(gather, limit, lambda t: _each(gather, t, None, 0))
     await _run(usual, limit, lambda t: _each(usual, t, concurrency, USUAL_RETRIES))
     return [ours, gather, usual]
@@ -234,7 +245,7 @@ def _print_table(facts: list[dict[str, Any]], requests_per_minute: float) -> Non
 
     calls = facts[0]["calls"]
     sys.stdout.write(
-        f"\n{calls:,} calls, three ways, each to a server of its own: {requests_per_minute:,.0f} "
+        f"\n{calls:,} calls, each way to a server of its own: {requests_per_minute:,.0f} "
         f"requests per minute,\n2 % 500s, 2 % 502s, an outage of 3 s. By the servers' books:\n"
     )
     table = Table()

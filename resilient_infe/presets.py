@@ -6,7 +6,7 @@ none, and waits out whatever says how long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .emitter import Listener
@@ -49,6 +49,7 @@ def service(
     max_attempts: int = 4,
     budget: RetryBudget | None = None,
     estimate: Callable[[Any], float] = estimate_tokens,
+    beliefs: Mapping[str, Mapping[str, Any]] | None = None,
     listeners: Iterable[Listener] = (),
 ) -> Stack:
     """Return a stack for code that answers somebody who waits: bounded in time, failing fast.
@@ -57,7 +58,7 @@ def service(
     raised at once.
 
     Args:
-        requests_per_minute: the limit of each partition; None for what the server states.
+        requests_per_minute: the limit of each partition; None to learn it.
         tokens_per_minute: likewise for tokens.
         share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
         concurrency: attempts in flight per partition, from 1; 64.
@@ -68,6 +69,7 @@ def service(
         budget: the bound on retries over all calls; by default one of 20 %.
         estimate: the tokens of a request's body; by default its characters over four and the
             output it asks for.
+        beliefs: what `Stack.beliefs` gave in an earlier run, so that no limit is learned anew.
         listeners: take every event.
 
     Raises:
@@ -81,6 +83,7 @@ def service(
         RateLimiter(
             _keyed_allowances(requests_per_minute, tokens_per_minute, share, 1.0),
             estimate=estimate,
+            beliefs=beliefs,
         ),
         CircuitBreaker(Keyed(Circuit)),
         ErrorClassifier(),
@@ -99,6 +102,7 @@ def batch(
     max_attempts: int = 10,
     max_hint: float = 300.0,
     estimate: Callable[[Any], float] = estimate_tokens,
+    beliefs: Mapping[str, Mapping[str, Any]] | None = None,
     listeners: Iterable[Listener] = (),
 ) -> Stack:
     """Return a stack for a pipeline that must finish: no deadline, waiting instead of failing.
@@ -109,7 +113,7 @@ def batch(
     failure, and an attempt that was a circuit's probe is not counted, so no outage is too long.
 
     Args:
-        requests_per_minute: the limit of each partition; None for what the server states.
+        requests_per_minute: the limit of each partition; None to learn it.
         tokens_per_minute: likewise for tokens.
         share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
         concurrency: attempts in flight per partition, from 1; 64.
@@ -118,6 +122,7 @@ def batch(
         max_hint: seconds; a server that asks to wait longer fails the call; 300.
         estimate: the tokens of a request's body; by default its characters over four and the
             output it asks for.
+        beliefs: what `Stack.beliefs` gave in an earlier run, so that no limit is learned anew.
         listeners: take every event.
 
     Raises:
@@ -140,6 +145,7 @@ def batch(
             _keyed_allowances(requests_per_minute, tokens_per_minute, share, BATCH_BURST),
             max_hint=max_hint,
             estimate=estimate,
+            beliefs=beliefs,
         ),
         CircuitBreaker(Keyed(lambda: Circuit(open_for=BATCH_REST))),
         ErrorClassifier(),

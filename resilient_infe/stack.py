@@ -194,6 +194,14 @@ class Stack:
             draining=self._draining,
         )
 
+    def beliefs(self) -> dict[str, dict[str, Any]]:
+        """Return what was learned of limits, for JSON, and ``beliefs=`` of the next run's stack."""
+        found: dict[str, dict[str, Any]] = {}
+        for layer in self.layers:
+            if isinstance(layer, RateLimiter):
+                found.update(layer.beliefs())
+        return found
+
     async def drain(self, timeout: float | None = None) -> int:
         """Refuse new calls, wait for those under way, and return how many are left.
 

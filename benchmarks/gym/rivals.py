@@ -246,7 +246,7 @@ class VectorArc(Crowd):
         latency = sum(self._round) / len(self._round) if self._round else None
         past = self._mean
         if latency is not None and past is not None:
-            slow = latency >= past + 2.5 * math.sqrt(self._variance)
+            slow = latency > past + 2.5 * math.sqrt(self._variance)
             self._variance += 0.4 * ((latency - past) ** 2 - self._variance)
             self._mean = past + 0.4 * (latency - past)
         else:

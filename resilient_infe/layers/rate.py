@@ -7,7 +7,7 @@ lets retries through for free.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +47,9 @@ class RateLimiter:
         estimate: the tokens of a request, for calls that do not say; by default the characters
             of its body over four and the output it asks for. It is given the decoded body, or the
             arguments of a wrapped function by name; where it fails the default is taken.
+        beliefs: what `beliefs` gave in an earlier run, so that no limit is learned anew.
+
+    Without numbers the limit is learned, and found again when it moves.
 
     Raises:
         ConfigurationError: both an allowance and numbers, or a value out of its range.
@@ -66,6 +69,7 @@ class RateLimiter:
         burst: float = 1.0,
         max_hint: float = 300.0,
         estimate: Callable[[Any], float] = estimate_tokens,
+        beliefs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Make the allowance if only its numbers are given."""
         numbers = (requests_per_minute, tokens_per_minute, share, burst) != (None, None, 1.0, 1.0)
@@ -82,6 +86,7 @@ class RateLimiter:
         )
         self._one: Allowance | None = self.allowances.one
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
+        self._beliefs = _checked(beliefs)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
@@ -89,6 +94,8 @@ class RateLimiter:
         allowance = self._one
         if allowance is None or allowance.home is not call.runtime:
             allowance = self.allowances.of(call)
+            if self._beliefs:
+                self._remember(call, allowance)
         if call.tokens is None and allowance.counts_tokens:
             call.tokens = self._estimate(call.payload if call.body is None else call.body())
         tokens = call.tokens or 0.0
@@ -137,6 +144,14 @@ class RateLimiter:
         if keeper is not None:
             keeper.pump()
 
+    def beliefs(self) -> dict[str, dict[str, Any]]:
+        """Return what was learned, by partition, as a value that JSON can hold.
+
+        The partition of calls that have none is the empty text. Give it back as ``beliefs=``.
+        """
+        told = {name or "": each.belief() for name, each in self.allowances.items()}
+        return {**self._beliefs, **{name: each for name, each in told.items() if each is not None}}
+
     def statistics(self, now: float) -> dict[str | None, AllowanceStatistics]:
         """Return a snapshot per partition."""
         return {partition: each.statistics(now) for partition, each in self.allowances.items()}
@@ -144,6 +159,11 @@ class RateLimiter:
     def describe(self) -> str:
         """Say the limits."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
+
+    def _remember(self, call: Call[Any], allowance: Allowance) -> None:
+        belief = self._beliefs.pop(call.partition or "", None)
+        if belief is not None and allowance.belief() is None:
+            allowance.believe(belief)
 
     def _join(
         self, call: Call[Any], allowance: Allowance, tokens: float, now: float
@@ -218,6 +238,15 @@ class RateLimiter:
                     call.emit(_event(call, news))
         if allowance.queue.live:
             allowance.keeper.pump()
+
+
+def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """Return a copy of what was kept; what is no belief is told now, not at some later call."""
+    if beliefs is not None and not isinstance(beliefs, Mapping):
+        raise ConfigurationError("beliefs= takes what RateLimiter.beliefs() gave, by partition")
+    for belief in (beliefs or {}).values():
+        Allowance(belief=belief)
+    return {str(name): dict(belief) for name, belief in (beliefs or {}).items()}
 
 
 def _event(call: Call[Any], news: GateClosed | Change) -> Event:

@@ -296,6 +296,11 @@ class Allowance:
             self._rates.declare("tokens", tokens_per_minute, now)
         self.counts_tokens = self._rates.counts_tokens
 
+    def believe(self, belief: Mapping[str, Any]) -> None:
+        """Go on from what `belief` gave in an earlier run; a `ConfigurationError` if it is none."""
+        self._rates.learner.restore(belief)
+        self.counts_tokens = self._rates.counts_tokens
+
     def belief(self) -> dict[str, Any] | None:
         """Return what was learned, as a value that JSON can hold, or None while nothing was."""
         return self._rates.learner.belief()

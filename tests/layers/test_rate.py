@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import anyio
 import pytest
@@ -11,6 +12,7 @@ from fakes import FakeServer, FakeStreams, Remember, all_at_once
 from resilient_infe import (
     Allowance,
     CircuitBreaker,
+    ConcurrencyLimiter,
     Deadline,
     ErrorClassifier,
     Keyed,
@@ -20,8 +22,10 @@ from resilient_infe import (
     Stack,
     Usage,
     errors,
+    presets,
 )
 from resilient_infe.aio import current
+from resilient_infe.errors import ConfigurationError
 from resilient_infe.policies.settlement import SETTLEMENTS, Settlement
 from resilient_infe.testing import InfeModel, InProcessInfe
 
@@ -113,6 +117,61 @@ def test_429s_below_the_declared_limit_lower_it(run):
     changed = seen.named("rate.limit_changed")
     assert changed
     assert all(each.reason.startswith("learned: ") for each in changed)
+
+
+def test_a_limit_that_nobody_told_is_found(run):
+    """Through a whole stack: most of an unknown limit is used, at hardly any 429s."""
+    model = InfeModel(requests_per_minute=1_200)
+    seen = Remember()
+    stack = Stack(
+        Retry(), ConcurrencyLimiter(64), RateLimiter(), ErrorClassifier(), listeners=[seen]
+    )
+    send = stack.around(InProcessInfe(model))
+
+    async def main():
+        await all_at_once(send, [PAYLOAD] * 800)
+        start, before = current().now(), model.books.rejected
+        await all_at_once(send, [PAYLOAD] * 1_000)
+        return current().now() - start, model.books.rejected - before
+
+    took, rejected = run(main)
+    assert took == pytest.approx(50, rel=0.03)  # 1,000 at 20 a second
+    assert rejected <= 6
+    [told] = stack.statistics().allowances.values()
+    assert told.learned == pytest.approx(1_200, rel=0.02)
+    assert told.learned_dimension == "requests"
+    assert told.pace == pytest.approx(1_200, rel=0.1)
+    assert "accepted in" in told.evidence
+    first = seen.named("rate.limit_changed")[0]
+    assert (first.old, first.dimension) == (None, "requests")
+    assert first.reason.startswith("learned: ")
+
+
+def test_what_one_run_learned_the_next_begins_with(run):
+    """Beliefs go through JSON, by partition, and are kept for those that do not come by."""
+    model = InfeModel(requests_per_minute=1_200)
+    first = Stack(Retry(), RateLimiter(Keyed(Allowance)), ErrorClassifier())
+    run(lambda: all_at_once(_to_titan(first.around(InProcessInfe(model))), range(800)))
+    kept = json.loads(json.dumps(first.beliefs()))
+    assert list(kept) == ["titan"]
+    assert kept["titan"]["per_minute"] == pytest.approx(1_200, rel=0.05)
+
+    again = InfeModel(requests_per_minute=1_200)
+    second = presets.batch(beliefs={**kept, "pulse": kept["titan"]}, concurrency=200)
+    run(lambda: all_at_once(_to_titan(second.around(InProcessInfe(again))), range(100)))
+    assert again.books.rejected == 0
+    assert second.statistics().allowances["titan"].learned == pytest.approx(1_200, rel=0.05)
+    assert set(second.beliefs()) == {"titan", "pulse"}
+    for bad in ([kept], {"titan": {"per_minute": 5}}):
+        with pytest.raises(ConfigurationError, match="belief"):
+            RateLimiter(beliefs=bad)
+
+
+def _to_titan(send):
+    async def to_titan(_):
+        return await send(PAYLOAD, partition="titan")
+
+    return to_titan
 
 
 @pytest.mark.parametrize(

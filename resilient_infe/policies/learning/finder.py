@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .belief import believed
-from .search import CALM, START, Search
+from .search import CALM, START, Climb, Depth, Search
 from .stage import Stage
 from .trail import Sent, Trail
 
@@ -15,6 +15,9 @@ CATCH_UP = 0.05
 BUSY = 0.1
 """Seconds after the instant at which it could have been sent that a request still counts as work
 that was waiting."""
+
+LONGEST_WAIT = 30.0
+"""Seconds between two requests, at most: however much is rejected, a probe goes through."""
 
 IDLE = 1.5
 """Seconds without work after which a server's bucket may have spilled, so that no measure holds."""
@@ -50,7 +53,7 @@ class Finder:
 
     def pace(self) -> float:
         """Return the units per second that are aimed at."""
-        return min(self.stage.pace(), self._ceiling)
+        return min(max(self.stage.pace(), self.trail.unit / LONGEST_WAIT), self._ceiling)
 
     def ready_at(self, cost: float) -> float:
         """Return the instant from which `cost` may be sent."""
@@ -114,6 +117,10 @@ class Finder:
     def _become(self, stage: Stage, now: float) -> None:
         if stage is self.stage:
             return
+        slowest = self.trail.unit / LONGEST_WAIT
+        if 0.0 < stage.limit < slowest:  # from there nothing could be learned any more
+            anchor, stage = stage.anchor, Climb(slowest, slowest, Depth.unknown(self.trail.unit))
+            stage.anchor = anchor
         self.stage = stage
         self._since = now
         self._paced = now + stage.pause

@@ -10,8 +10,8 @@ from ..ledger import Ledger
 WINDOW = 60.0
 """Seconds; every known provider states its limits per minute."""
 
-FIRST_ANSWER = 0.2
-"""Seconds that a rejection is taken to need before one has come."""
+FIRST_ANSWER, SLOWEST_ANSWER = 0.2, 5.0
+"""Seconds that a rejection is taken to need before one has come, and at most."""
 
 SMOOTHING = 0.1
 """How much of the latest value goes into a running mean."""
@@ -163,7 +163,8 @@ class Trail:
 
     def take_off(self, sent: Sent, now: float) -> None:
         """Note that it was rejected."""
-        self.answer_time += SMOOTHING * (now - sent.at - self.answer_time)
+        took = min(now - sent.at, SLOWEST_ANSWER)
+        self.answer_time += SMOOTHING * (took - self.answer_time)
         self.ledger.correct(-sent.cost, sent.at)
         self._rejected += sent.cost
         if not sent.looking:

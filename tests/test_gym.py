@@ -1,0 +1,141 @@
+"""The limit gym: its servers, its score, and what it prints."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.gym import report
+from benchmarks.gym.rivals import AimdConcurrency, AimdRate, AwsAdaptive, Crowd, VectorArc
+from benchmarks.gym.scenarios import ORACLE, OURS, WAYS, Scenario, chosen, everything
+from benchmarks.gym.score import Score, jain, judge, play
+from benchmarks.gym.servers import Answer, Server
+from benchmarks.gym.targets import beaten_by, verdicts
+from benchmarks.gym.world import Books, Hour, World
+
+SHORT = Scenario("short", 600, "steady", seconds=60)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_seed_gives_the_same_hour(way):
+    """Nothing but the seed decides."""
+    assert play(SHORT, way) == play(SHORT, way)
+
+
+def test_a_server_keeps_its_limit_whoever_asks():
+    """Under a crowd it accepts the burst and what comes in, and rejects all else."""
+    server = Server(600)
+    world = World(server, [Crowd(200)])
+    hour = world.run(60)
+    accepted = sum(hour.books[0].accepted)
+    assert 600 <= accepted <= 611
+    assert sum(hour.books[0].rejected) > accepted
+
+
+def test_a_server_changes_says_how_long_and_makes_noise():
+    """The limit moves when it is to; hints are exact, rounded or lies; noise is drawn."""
+    server = Server(60, changes=[(30.0, 3.0)])
+    assert [server.limit_at(second) for second in (0, 29.9, 30, 99)] == [60, 60, 180, 180]
+    told = {}
+    for hint in ("none", "exact", "rounded", "lying"):
+        server = Server(60, hint=hint)
+        assert server.handle(0.0, 0.0).accepted
+        told[hint] = server.handle(0.0, 0.4).retry_after
+    assert told == {
+        "none": None,
+        "exact": pytest.approx(0.6),
+        "rounded": 1.0,
+        "lying": pytest.approx(0.06),
+    }
+    noisy = Server(6e6, noise=0.1)
+    share = sum(not noisy.handle(0.0, n / 100).accepted for n in range(5_000)) / 5_000
+    assert share == pytest.approx(0.1, abs=0.02)
+    stated = Server(60, headers=True).handle(0.0, 0.0)
+    assert (stated.limit, stated.remaining) == (60, 0)
+
+
+def test_rejected_calls_may_be_charged():
+    """A server that charges them never lets a crowd through again."""
+    hour = World(Server(600, charge_rejected=True), [Crowd(200)]).run(60)
+    assert sum(hour.books[0].accepted[10:]) == 0
+
+
+def test_the_rivals_do_what_they_are_described_to_do():
+    """Each gives way when it is rejected, and grows when it is not."""
+    rate = AimdRate()
+    rate.sent(0.0, 0.0)
+    rate.answered(1.0, 0.0, Answer(False))
+    assert rate.rate == 0.5
+    rate.sent(2.0, 0.0)
+    rate.answered(3.0, 2.0, Answer(False))
+    assert rate.rate == pytest.approx(0.55 * 0.9)
+    cubic = AwsAdaptive(100)
+    for number in range(100):
+        cubic.answered(number / 20, cubic.sent(number / 20, 0.0), Answer(True))
+    assert cubic.ready_at(5.0, 0.0) <= 5.0
+    cubic.answered(5.0, cubic.sent(5.0, 0.0), Answer(False))
+    assert cubic.rate == pytest.approx(0.7 * 20, rel=0.2)
+    some = AimdConcurrency(100)
+    some.answered(1.0, some.sent(0.0, 0.0), Answer(True))
+    assert some.limit == 21
+    some.answered(1.0, some.sent(0.5, 0.0), Answer(False))
+    assert some.limit == pytest.approx(0.8 * 21)
+    arc = VectorArc(100)
+    for number in range(10):
+        arc.answered(2.0 * number + 1, arc.sent(2.0 * number, 0.0), Answer(True))
+    assert arc.limit == 2.0  # one at a time uses no more
+    before = arc.limit
+    arc.answered(22.0, arc.sent(21.0, 0.0), Answer(False))
+    assert arc.limit == pytest.approx(0.9 * before)
+    crowd = Crowd(1)
+    ticket = crowd.sent(0.0, 0.0)
+    assert crowd.ready_at(0.0, 0.0) == float("inf")
+    crowd.answered(1.0, ticket, Answer(False, retry_after=7.0))
+    assert crowd.ready_at(1.0, 0.0) == 8.0
+
+
+def test_the_score_is_what_the_books_say():
+    """Used, rejected, how soon a change was followed, and at what cost."""
+    scenario = replace(SHORT, seconds=300, changes=((150.0, 0.5),))
+    accepted = [10] * 150 + [0] * 20 + [5] * 130
+    rejected = [0] * 150 + [3] * 20 + [0] * 130
+    score = judge(scenario, OURS, Hour(300, [Books(accepted, rejected, [0.0] * 300)]))
+    assert score.used == pytest.approx(sum(accepted[100:]) / (50 * 10 + 150 * 5))
+    assert score.rejected == pytest.approx(60 / (sum(accepted[100:]) + 60))
+    assert (score.followed, score.cost, score.learning) == (30.0, 60, 0)
+    assert jain([1, 1, 1, 1]) == 1.0
+    assert jain([1, 0, 0, 0]) == 0.25
+
+
+def test_every_scenario_has_a_name_of_its_own_and_runs():
+    """About forty are chosen; the full cross has all kinds."""
+    names = [each.name for each in chosen()]
+    assert 40 <= len(names) == len(set(names)) <= 45
+    crossed = [each.name for each in everything()]
+    assert len(crossed) == len(set(crossed)) == 220
+
+
+def test_a_target_is_met_or_missed():
+    """The verdicts follow from the score, and a rival that is better is named."""
+    good = Score("x", OURS, 0.99, 0.001, 5, None, 0, 1.0, ())
+    bad = replace(good, used=0.9, rejected=0.02)
+    assert all(each.met for each in verdicts(SHORT, good))
+    assert not any(each.met for each in verdicts(SHORT, bad))
+    assert beaten_by(bad, [replace(good, way="rival")]) == ["rival"]
+    assert beaten_by(good, [replace(bad, way="rival")]) == []
+    cut = replace(SHORT, group="cut", changes=((30.0, 1 / 3),))
+    assert [each.met for each in verdicts(cut, replace(good, followed=20.0, cost=99))] == [
+        True,
+        False,
+    ]
+
+
+def test_the_page_shows_what_was_played():
+    """Every scenario is a row, every way a column, every target met or missed."""
+    scenarios = [replace(SHORT, name=name) for name in report.FIGURE]
+    scores = {(each.name, way): play(each, way) for each in scenarios for way in (OURS, ORACLE)}
+    for way in WAYS:
+        for each in scenarios:
+            scores.setdefault((each.name, way), scores[each.name, ORACLE])
+    page = report.page(scenarios, scores)
+    assert page.count(f"| {report.FIGURE[0]} |") == 3  # the table, and two targets
+    assert report.missed(scenarios, scores) == page.count("MISSED |")
