@@ -137,6 +137,17 @@ class RateLimitChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SlotsNarrowed(Event):
+    """The server said that too many calls are in progress: from `old`, only `new` are sent."""
+
+    name: ClassVar[str] = "slots.narrowed"
+    request_id: str | None
+    partition: str | None
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitChanged(Event):
     """The base of the circuit's events: what it was, and why it changed."""
 

@@ -26,6 +26,7 @@ LEVELS = {
     "retry.stopped": logging.INFO,
     "rate.gate_closed": logging.WARNING,
     "rate.limit_changed": logging.INFO,
+    "slots.narrowed": logging.INFO,
     "circuit.opened": logging.WARNING,
     "circuit.half_opened": logging.INFO,
     "circuit.closed": logging.WARNING,

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .scenarios import ORACLE, OURS, WAYS, Scenario
 from .score import Score
 from .targets import beaten_by, verdicts
+
+LINES: dict[str, dict[str, Any]] = {
+    ORACLE: {"color": "#222222", "linewidth": 1.0, "linestyle": "--"},
+    "AWS adaptive": {"color": "#d1495b", "linewidth": 1.0},
+    "AIMD on rate": {"color": "#e08e45", "linewidth": 1.0},
+    "AIMD on concurrency": {"color": "#5a9367", "linewidth": 1.0},
+    OURS: {"color": "#2a6fbb", "linewidth": 2.0},
+}
+"""How the figure draws each way; those that it does not have crowd it."""
 
 Scores = dict[tuple[str, str], Score]
 """By the scenario's name and the way of sending."""
@@ -116,11 +126,8 @@ def figure(scores: Scores, path: Path) -> None:
 
     shown, rows = plt.subplots(2, 2, figsize=(10, 6), layout="constrained", sharex=True)
     for axes, name in zip(rows.flat, FIGURE, strict=True):
-        for way in (ORACLE, "AWS adaptive", "AIMD on rate", "AIMD on concurrency", OURS):
+        for way, style in LINES.items():
             score = scores[name, way]
-            style = {"color": "#2a6fbb", "linewidth": 2.0} if way == OURS else {"linewidth": 1.0}
-            if way == ORACLE:
-                style = {"color": "#222222", "linewidth": 1.0, "linestyle": "--"}
             label = f"{way} ({_share(score.rejected)} 429s)"
             axes.plot(range(len(score.per_minute)), score.per_minute, label=label, **style)
         axes.set_title(name, fontsize=10)

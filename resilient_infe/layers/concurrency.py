@@ -15,8 +15,9 @@ from ..call import Call, Handler
 from ..errors import QueueFull
 from ..policies.keyed import Keyed
 from ..policies.queue import Waiter
+from ..policies.rejection import is_crowded
 from ..policies.slots import Slots, SlotsStatistics
-from ..verdict import Usage
+from ..verdict import SUCCESS, Usage
 from .partitioned import Partitioned
 
 P = TypeVar("P")
@@ -33,8 +34,9 @@ class ConcurrencyLimiter:
     Raises:
         QueueFull: from a call, when the `Slots` bound their queue and it is full.
 
-    State: in the `Slots`. A slot is held from the send to the end of the reply, for a stream to the
-    end of its body.
+    A server that says (by the error's code) that too many are in progress makes the slots fewer;
+    once a minute one more is tried again. State: in the `Slots`. A slot is held from the send to
+    the end of the reply, for a stream to the end of its body.
     """
 
     def __init__(self, slots: int | Slots | Keyed[Slots]) -> None:
@@ -53,6 +55,9 @@ class ConcurrencyLimiter:
         if slots is None or slots.home is not call.runtime:
             slots = self.slots.of(call)
         if not slots.take():
+            if slots.narrowed:
+                for granted in slots.widen(call.runtime.now()):
+                    wake(granted)
             waiter = self._join(call, slots)
             try:
                 await call.runtime.park(waiter)
@@ -62,8 +67,12 @@ class ConcurrencyLimiter:
         try:
             result = await call_next(call)
         except BaseException:
+            self._see(call, slots)
             wake(slots.release())
             raise
+        verdict = call.verdict
+        if verdict is not None and verdict.kind is not SUCCESS:
+            self._see(call, slots)
         if call.hold is None:
             freed = slots.release()
             if freed is not None and freed.wake is not None:
@@ -92,6 +101,16 @@ class ConcurrencyLimiter:
         slots: Any = self.slots.sample()
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
+
+    def _see(self, call: Call[Any], slots: Slots) -> None:
+        """Hold fewer where the server said that too many are in progress."""
+        verdict, before = call.verdict, slots.limit
+        if verdict is None or not is_crowded(verdict):
+            return
+        if slots.narrow(call.runtime.now()) and call.emit is not None:
+            from ..events import SlotsNarrowed
+
+            call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
 
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
         try:

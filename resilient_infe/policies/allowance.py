@@ -160,8 +160,7 @@ class Allowance:
             again: whether the call has been let in before, and now comes back for a retry.
 
         Returns:
-            The reservation. If it is not `granted` it waits for `poll`; every granted one must end
-            in `settle` or `refund`.
+            One that waits for `poll` if not `granted`; each granted one ends in `settle` or `refund`.
 
         Raises:
             QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
@@ -258,11 +257,13 @@ class Allowance:
         """
         return self._gate.close(until, reservation.granted_at, now, reason)
 
-    def rejected(self, reservation: Reservation, now: float, hint: float = 0.0) -> Change | None:
-        """Take note of a 429, and of the wait it asks for; returns how the belief changed by it."""
-        change = self._rates.rejected(reservation, now, hint)
+    def rejected(
+        self, reservation: Reservation, now: float, hint: float = 0.0, *, steep: bool = False
+    ) -> Change | None:
+        """Take note of a 429; returns how what is believed changed by it: see `Rates.rejected`."""
+        told = self._rates.rejected(reservation, now, hint, steep=steep)
         self.counts_tokens = self._rates.counts_tokens
-        return change
+        return told
 
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float

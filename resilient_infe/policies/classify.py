@@ -111,6 +111,13 @@ CODES: dict[str, Kind] = {
 }
 """What a body's code (or type) means where the status does not tell: a 200 with an error inside."""
 
+_CAPACITY = frozenset(
+    ("capacity_exceeded", "engine_overloaded", "engine_overloaded_error", "model_overloaded",
+     "no_capacity", "overloaded_error", "server_overloaded", "upstream_rate_limit_exceeded",
+     "upstream_rate_limited")
+)  # fmt: skip
+"""With a 429: the server's own trouble, and not the caller's limit."""
+
 _LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
 _BODILESS = frozenset((204, 205))
 _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -242,8 +249,8 @@ def _row(status: int, code: str | None, error_type: str | None) -> Row:
     if 200 <= status < 300:
         kind = CODES.get(code or "") or CODES.get(error_type or "")
         return Row(kind, _advice_for(kind)) if kind else _NOT_AN_API
-    if status == 429 and (_is_quota(code) or _is_quota(error_type)):
-        return Row(Kind.QUOTA, _CREDIT)
+    if status == 429:
+        return _row_of_429(code, error_type)
     if status == 409 and (code in _LOCK_CONFLICTS or error_type in _LOCK_CONFLICTS):
         return Row(Kind.TRANSIENT, "another request held the lock; another attempt may succeed")
     if status == 404 and code is None:
@@ -252,6 +259,13 @@ def _row(status: int, code: str | None, error_type: str | None) -> Row:
     if known is not None:
         return known
     return _CLASSES.get(status // 100, _STRANGE)
+
+
+def _row_of_429(code: str | None, error_type: str | None) -> Row:
+    if _is_quota(code) or _is_quota(error_type):
+        return Row(Kind.QUOTA, _CREDIT)
+    ours = _CAPACITY.isdisjoint((code, error_type))
+    return STATUSES[429 if ours else 529]
 
 
 def _advice_for(kind: Kind) -> str:

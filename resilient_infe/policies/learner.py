@@ -151,6 +151,11 @@ class Learner:
         if before is not None and after is not None and after is not before:
             self._compare(before, after)
 
+    def slow_down(self, now: float) -> None:
+        """Take note that the pace grew too fast: that is no measure of the limit."""
+        if self.active:
+            self._finder.slow_down(now)
+
     def rejected_at_rest(self, sent_at: float, number: int) -> None:
         """Take note of a 429 that no limit explains: where several stand together, search.
 

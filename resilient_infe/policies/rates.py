@@ -128,9 +128,20 @@ class Rates:
             left = 1.0 - (now - taken.granted_at) * self.requests.rate
             self.requests.give_back(max(0.0, left), taken.granted_at)
 
-    def rejected(self, taken: Reservation, now: float, hint: float = 0.0) -> Change | None:
-        """Take note of a 429; returns how what is believed of the limit changed by it."""
-        if taken.ticket is None:
+    def rejected(
+        self, taken: Reservation, now: float, hint: float, *, steep: bool
+    ) -> Change | None:
+        """Take note of a 429; returns how what is believed of the limit changed by it.
+
+        Args:
+            taken: the reservation of the request that was rejected.
+            now: the instant.
+            hint: seconds that the server asks to wait, 0 if it does not.
+            steep: whether it said that the rate grew too fast.
+        """
+        if steep:
+            self.learner.slow_down(now)
+        elif taken.ticket is None:
             self.learner.rejected_at_rest(taken.granted_at, taken.ordinal)
         elif self.learner.active:
             self.learner.rejected(now, taken.ticket, hint)

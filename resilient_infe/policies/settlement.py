@@ -9,6 +9,7 @@ from ..verdict import Kind, Verdict
 from .allowance import Allowance
 from .change import Change
 from .gate import GateClosed
+from .rejection import is_crowded, is_steep
 from .reservation import Reservation
 
 
@@ -84,8 +85,9 @@ def learn(
         max_hint: seconds; a longer hint shuts the gate for only so long.
     """
     hint = verdict.retry_after
-    if verdict.kind is Kind.RATE_LIMITED:
-        change = allowance.rejected(reservation, now, hint or 0.0)
+    if verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict):
+        steep = is_steep(verdict)
+        change = allowance.rejected(reservation, now, hint or 0.0, steep=steep)
         if change is not None:
             yield change
     if hint is not None and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):

@@ -14,6 +14,9 @@ from ..errors import QueueFull
 from . import bounds
 from .queue import Waiter, WaitQueue
 
+WIDEN_EVERY = 60.0
+"""Seconds between two tries of one slot more: each may cost a 429."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlotsStatistics:
@@ -37,11 +40,21 @@ class Slots:
     State: shared by every `ConcurrencyLimiter` that is given the object.
     """
 
-    __slots__ = ("_held", "_limit", "_queue", "home", "keeper", "max_waiting")
+    __slots__ = (
+        "_held",
+        "_limit",
+        "_most",
+        "_queue",
+        "_widened_at",
+        "home",
+        "keeper",
+        "max_waiting",
+    )
 
     def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
         """Start with every slot free."""
-        self._limit = bounds.whole(limit, 1, "a concurrency limit")
+        self._limit = self._most = bounds.whole(limit, 1, "a concurrency limit")
+        self._widened_at = 0.0
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
@@ -135,7 +148,33 @@ class Slots:
         Raises:
             ConfigurationError: the limit is below 1.
         """
-        self._limit = bounds.whole(limit, 1, "a concurrency limit")
+        self._limit = self._most = bounds.whole(limit, 1, "a concurrency limit")
+        return self._hand_out()
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether the server takes fewer at once than were configured."""
+        return self._limit < self._most
+
+    def narrow(self, now: float) -> bool:
+        """Hold one less than now: the server said that so many are too many; True if that is less.
+
+        When a crowd is rejected, each of it narrows by itself and its slot is given back, so that
+        what remains is what the server took.
+        """
+        limit = max(1, min(self._limit, self._held - 1))
+        lower, self._limit, self._widened_at = limit < self._limit, limit, now
+        return lower
+
+    def widen(self, now: float) -> list[Waiter]:
+        """Try one slot more, once a minute, up to what was configured; return who got it."""
+        if not self.narrowed or now - self._widened_at < WIDEN_EVERY:
+            return []
+        self._widened_at = now
+        self._limit += 1
+        return self._hand_out()
+
+    def _hand_out(self) -> list[Waiter]:
         granted = []
         while self._held < self._limit and self._queue.live:
             self._held += 1
@@ -146,7 +185,8 @@ class Slots:
         return granted
 
     def rebase(self, seconds: float) -> None:
-        """Follow another clock: nothing here is an instant."""
+        """Move the stored instant, to follow another clock."""
+        self._widened_at += seconds
 
     def statistics(self) -> SlotsStatistics:
         """Return a frozen snapshot."""

@@ -216,7 +216,9 @@ class InfeModel:
 
     def _over_limit(self, now: float) -> ModelReply | None:
         if self._concurrency is not None and len(self._ends) >= self._concurrency:
-            return self._error(429, "too many requests in progress")
+            return self._error(
+                429, "too many requests in progress", code="concurrency_limit_exceeded"
+            )
         return self._charge(now)
 
     def _refuse(self, request: ModelRequest) -> ModelReply | None:
@@ -284,9 +286,16 @@ class InfeModel:
             draw -= share
 
     def _error(
-        self, status: int, message: str, *, delay: float | None = None, wait: float = 1.0
+        self,
+        status: int,
+        message: str,
+        *,
+        delay: float | None = None,
+        wait: float = 1.0,
+        code: str | None = None,
     ) -> ModelReply:
-        kind, code = TABLE.get(status, ("server_error", "api_error"))
+        kind, usual = TABLE.get(status, ("server_error", "api_error"))
+        code = usual if code is None else code
         body = {"error": {"message": message, "type": kind, "code": code}}
         headers = {} if status not in (429, 503) else self._hint(wait)
         return ModelReply(status, headers, body, self._latency if delay is None else delay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from fakes import FakeServer, FakeStreams, all_at_once
+from fakes import FakeServer, FakeStreams, Remember, all_at_once
 
 from resilient_infe import (
     ConcurrencyLimiter,
@@ -12,12 +12,14 @@ from resilient_infe import (
     ExponentialBackoff,
     Keyed,
     Kind,
+    RateLimiter,
     Retry,
     Slots,
     Stack,
     errors,
 )
 from resilient_infe.aio import current
+from resilient_infe.testing import InfeModel, InProcessInfe
 
 
 def test_never_more_than_the_limit(run):
@@ -184,3 +186,25 @@ def test_odd_limits_are_refused(limit):
     """A limit that is no whole number from 1 is told at once."""
     with pytest.raises((errors.ConfigurationError, AttributeError)):
         ConcurrencyLimiter(limit).describe()
+
+
+def test_a_server_that_takes_fewer_at_once_gets_fewer(run):
+    """A 429 about calls in progress narrows the slots, and teaches the rate nothing."""
+    model = InfeModel(concurrency=10, latency=1.0)
+    seen = Remember()
+    stack = Stack(
+        Retry(max_attempts=20),
+        ConcurrencyLimiter(40),
+        RateLimiter(requests_per_minute=60_000),
+        ErrorClassifier(),
+        listeners=[seen],
+    )
+    send = stack.around(InProcessInfe(model))
+    payload = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hello"}]}
+    run(lambda: all_at_once(send, [payload] * 400))
+    told = stack.statistics()
+    assert told.slots[None].limit == 10
+    assert model.books.rejected == 30
+    assert told.allowances[None].learned is None
+    narrowed = seen.named("slots.narrowed")
+    assert (narrowed[0].old, narrowed[-1].new) == (40, 10)

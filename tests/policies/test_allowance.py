@@ -641,3 +641,21 @@ def test_requests_refunded_late_do_not_add_to_a_later_minute(limit):
             list(allowance.poll(now))
         sent.append(now)
     assert max(sum(then <= at <= then + 60.0 for at in sent) for then in sent) <= limit
+
+
+def test_a_rate_that_grew_too_fast_is_halved_and_nothing_is_measured():
+    """A server that minds the slope says nothing about the limit."""
+    allowance = Allowance()
+    now, reservation = 0.0, allowance.reserve(0.0)
+    for _ in range(60):
+        allowance.settle(reservation, now)
+        reservation = allowance.reserve(now)
+        if not reservation.granted:
+            now = allowance.due
+            list(allowance.poll(now))
+    fast = allowance.statistics(now).pace
+    for _ in range(5):  # one wave is one piece of news
+        allowance.rejected(reservation, now + 0.3, steep=True)
+    told = allowance.statistics(now)
+    assert told.pace == pytest.approx(fast / 2)
+    assert told.learned is None

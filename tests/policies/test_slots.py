@@ -252,3 +252,39 @@ def test_a_retry_is_never_refused_while_a_younger_call_waits():
     assert slots.release() is first
     assert slots.acquire(3, again=True) is not None
     assert not second.granted
+
+
+def test_slots_are_narrowed_to_what_the_server_took():
+    """Sixteen at once, ten of them taken: each rejection narrows, and ten are left."""
+    slots = Slots(16)
+    assert all(slots.take() for _ in range(16))
+    lowered = 0
+    for _ in range(6):
+        lowered += slots.narrow(5.0)
+        slots.release()
+    assert (slots.limit, slots.held, slots.narrowed) == (10, 10, True)
+    assert lowered == 6
+    assert not slots.take()
+    assert Slots(1).narrow(0.0) is False
+
+
+def test_narrowed_slots_are_tried_again_once_a_minute():
+    """One more a minute, up to what was configured; a waiter gets it."""
+    slots = Slots(3)
+    assert slots.take()
+    assert slots.take()
+    slots.narrow(5.0)
+    waiter = slots.join()
+    assert slots.widen(60.0) == []
+    slots.release()
+    assert slots.widen(65.0) == [waiter]
+    assert slots.widen(124.0) == []
+    assert slots.widen(125.0) == []
+    assert (slots.limit, slots.narrowed) == (3, False)
+    slots.narrow(200.0)
+    slots.rebase(-190.0)
+    slots.widen(69.0)
+    assert slots.narrowed
+    slots.widen(70.0)
+    slots.resize(8)
+    assert not slots.narrowed

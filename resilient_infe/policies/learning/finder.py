@@ -82,6 +82,13 @@ class Finder:
         told = self.stage.told(sent, now, self.trail) if hint > 0 else None
         self._become(told or self.stage.rejected(sent, now, self.trail), now)
 
+    def slow_down(self, now: float) -> None:
+        """Go on from half the pace, if it grew too fast; once for all that was sent before."""
+        unit = self.trail.unit
+        if self.stage.looking and now - self._since > self.trail.answer_time:
+            half = self.pace() / 2
+            self._become(Climb(half, unit / LONGEST_WAIT, Depth.unknown(unit)), now)
+
     def unsent(self, sent: Sent) -> None:
         """Note that it never went."""
         self.trail.forget(sent)
