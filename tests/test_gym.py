@@ -9,6 +9,7 @@ from benchmarks.gym.rivals import AimdConcurrency, AimdRate, AwsAdaptive, Crowd,
 from benchmarks.gym.scenarios import ORACLE, OURS, WAYS, Scenario, chosen, everything
 from benchmarks.gym.score import Score, jain, judge, play
 from benchmarks.gym.servers import Answer, Server
+from benchmarks.gym.stacked import judged, play_stacked
 from benchmarks.gym.targets import beaten_by, verdicts
 from benchmarks.gym.world import Books, Hour, World
 
@@ -136,6 +137,15 @@ def test_the_page_shows_what_was_played():
     for way in WAYS:
         for each in scenarios:
             scores.setdefault((each.name, way), scores[each.name, ORACLE])
-    page = report.page(scenarios, scores)
+    page = report.page(scenarios, scores, [])
     assert page.count(f"| {report.FIGURE[0]} |") == 3  # the table, and two targets
     assert report.missed(scenarios, scores) == page.count("MISSED |")
+
+
+def test_the_whole_stack_does_as_well_as_the_allowance_alone():
+    """Tasks, slots and retries around it change nothing of note."""
+    scenario = replace(SHORT, seconds=420)
+    whole, alone = play_stacked(scenario), play(scenario, OURS)
+    assert whole.used == pytest.approx(alone.used, abs=0.02)
+    assert whole.rejected <= alone.rejected + 0.003
+    assert judged(Answer(True), None) is None

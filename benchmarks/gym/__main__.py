@@ -11,6 +11,7 @@ from pathlib import Path
 from . import report
 from .scenarios import WAYS, Scenario, chosen, everything
 from .score import Score, play
+from .stacked import NAMES, play_stacked
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -26,14 +27,16 @@ def main() -> None:
     scenarios = [each for each in found if options.only in each.name]
     started = time.perf_counter()
     scores = _play(scenarios)
-    sys.stdout.write(report.page(scenarios, scores))
+    stacked = [play_stacked(each) for each in scenarios if each.name in NAMES]
+    page = report.page(scenarios, scores, stacked)
+    sys.stdout.write(page)
     missed = report.missed(scenarios, scores)
     sys.stdout.write(
         f"\n{len(scenarios)} scenarios, {len(WAYS)} ways, {missed} targets missed, "
         f"{time.perf_counter() - started:.0f} s\n"
     )
     if not (options.full or options.only or options.no_files):
-        (RESULTS / "gym.md").write_text(report.page(scenarios, scores))
+        (RESULTS / "gym.md").write_text(page)
         report.figure(scores, RESULTS / "gym.svg")
 
 

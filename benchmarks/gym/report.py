@@ -33,8 +33,8 @@ FIGURE = (
 """The scenarios that the figure draws over time."""
 
 
-def page(scenarios: list[Scenario], scores: Scores) -> str:
-    """Return the whole page."""
+def page(scenarios: list[Scenario], scores: Scores, stacked: list[Score]) -> str:
+    """Return the whole page; `stacked` is what was played through the whole stack."""
     lines = [
         "# The limit gym",
         "",
@@ -54,6 +54,13 @@ def page(scenarios: list[Scenario], scores: Scores) -> str:
         "## After a change",
         "",
         *changes(scenarios, scores),
+        "",
+        "## Through the whole stack",
+        "",
+        "Tasks, slots, retries, circuit and the layer itself, on an event loop in virtual time;",
+        "beside it the allowance alone, as above.",
+        "",
+        *through_the_stack(scores, stacked),
         "",
     ]
     return "\n".join(lines)
@@ -109,6 +116,18 @@ def changes(scenarios: list[Scenario], scores: Scores) -> Iterator[str]:
             cells = (scores[each.name, way] for way in WAYS)
             shown = (f"{_seconds(cell.followed)} / {cell.cost}" for cell in cells)
             yield f"| {each.name} | " + " | ".join(shown) + " |"
+
+
+def through_the_stack(scores: Scores, stacked: list[Score]) -> Iterator[str]:
+    """Yield what the whole stack reached beside the allowance alone."""
+    yield "| scenario | whole stack | allowance alone |"
+    yield "|---|---:|---:|"
+    for each in stacked:
+        alone = scores[each.scenario, OURS]
+        yield (
+            f"| {each.scenario} | {each.used:.1%} / {_share(each.rejected)} "
+            f"| {alone.used:.1%} / {_share(alone.rejected)} |"
+        )
 
 
 def missed(scenarios: list[Scenario], scores: Scores) -> int:

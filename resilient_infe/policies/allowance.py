@@ -160,7 +160,7 @@ class Allowance:
             again: whether the call has been let in before, and now comes back for a retry.
 
         Returns:
-            One that waits for `poll` if not `granted`; each granted one ends in `settle` or `refund`.
+            One that waits for `poll` if not `granted`; a granted one ends in `settle` or `refund`.
 
         Raises:
             QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
