@@ -17,6 +17,7 @@ from typing import Any
 
 from ..verdict import OK, SUCCESS, Kind, Verdict
 from .headers import header, limits, longest_reset, lowered, retry_after
+from .stated_body import limits_in_body
 from .usage import count, usage_of
 
 LONGEST_BODY = 64 * 1024
@@ -149,6 +150,8 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
             return OK
         return Verdict(SUCCESS, False, None, stated, usage, status, None, None, request_id)
     code, error_type = error_fields(content)
+    if status == 429 and not stated:
+        stated = limits_in_body(content, wall)
     row = _row(status, code, error_type)
     hint = retry_after(headers, wall)
     if hint is None and row.kind is Kind.RATE_LIMITED:
