@@ -35,8 +35,8 @@ class ConcurrencyLimiter:
         QueueFull: from a call, when the `Slots` bound their queue and it is full.
 
     A server that says (by the error's code) that too many are in progress makes the slots fewer;
-    once a minute one more is tried again. State: in the `Slots`. A slot is held from the send to
-    the end of the reply, for a stream to the end of its body.
+    once a minute a quarter more is tried again. State: in the `Slots`. A slot is held from the send
+    to the end of the reply, for a stream to the end of its body.
     """
 
     def __init__(self, slots: int | Slots | Keyed[Slots]) -> None:
@@ -55,15 +55,7 @@ class ConcurrencyLimiter:
         if slots is None or slots.home is not call.runtime:
             slots = self.slots.of(call)
         if not slots.take():
-            if slots.narrowed:
-                for granted in slots.widen(call.runtime.now()):
-                    wake(granted)
-            waiter = self._join(call, slots)
-            try:
-                await call.runtime.park(waiter)
-            except BaseException:
-                wake(slots.cancel(waiter))
-                raise
+            await self._wait(call, slots)
         try:
             result = await call_next(call)
         except BaseException:
@@ -101,6 +93,18 @@ class ConcurrencyLimiter:
         slots: Any = self.slots.sample()
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
+
+    async def _wait(self, call: Call[Any], slots: Slots) -> None:
+        waiter = self._join(call, slots)
+        if slots.narrowed:
+            for granted in slots.widen(call.runtime.now()):
+                wake(granted)
+        try:
+            if not waiter.granted:
+                await call.runtime.park(waiter)
+        except BaseException:
+            wake(slots.cancel(waiter))
+            raise
 
     def _see(self, call: Call[Any], slots: Slots) -> None:
         """Hold fewer where the server said that too many are in progress."""

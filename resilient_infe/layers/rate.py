@@ -41,7 +41,8 @@ class RateLimiter:
             partition; None makes one from the numbers below.
         requests_per_minute: the declared limit, above 0; None for what the server states.
         tokens_per_minute: likewise for tokens.
-        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
+        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas. What is
+            learned is what is left to us, whatever the share.
         burst: seconds of the rate that may go out at once, in (0, 30]; 1.
         max_hint: seconds; a longer hint shuts the gate for only so long; 300.
         estimate: the tokens of a request, for calls that do not say; by default the characters
@@ -161,7 +162,8 @@ class RateLimiter:
         return f"{self.allowances.sample()}{self.allowances.describe()}"
 
     def _remember(self, call: Call[Any], allowance: Allowance) -> None:
-        belief = self._beliefs.pop(call.partition or "", None)
+        name = "" if self._one is not None else call.partition or ""
+        belief = self._beliefs.pop(name, None)
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
 

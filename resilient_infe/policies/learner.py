@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..verdict import Dimension
+from .bucket import LARGEST_COST
 from .change import MINUTE, Change
 from .learning.belief import believed
 from .learning.closed import Closed
@@ -30,7 +31,7 @@ from .learning.shared import Shared
 from .learning.stage import Belief, Stage
 from .learning.suspicion import Suspicion
 from .learning.track import MILD, STRONG, Track
-from .learning.trail import Measure, Sent
+from .learning.trail import Measure, Sent, Trail
 from .learning.windowed import Windowed
 
 TOLD = 0.05
@@ -61,11 +62,13 @@ class Ticket:
 
     Attributes:
         sent: in the dimension that is followed.
+        trail: where that is noted; a ticket of an older one is ignored.
         requests, tokens: sent before it, from the beginning.
         cost: its tokens, as they were estimated.
     """
 
     sent: Sent
+    trail: Trail
     requests: float
     tokens: float
     cost: float
@@ -127,23 +130,31 @@ class Learner:
     def sent(self, now: float, tokens: float = 0.0) -> Ticket:
         """Take note of a request that is sent now; the ticket comes back with what came of it."""
         requests, before = self._totals
-        ticket = Ticket(self._finder.sent(now, self._cost(tokens)), requests, before, tokens)
+        finder = self._finder
+        sent = finder.sent(now, self._cost(tokens))
+        ticket = Ticket(sent, finder.trail, requests, before, tokens)
         self._totals[0] += 1.0
         self._totals[1] += tokens
+        if finder.at_ceiling:
+            self.active = False
         return ticket
 
     def accepted(self, now: float, ticket: Ticket, tokens: float | None = None) -> None:
         """Take note that the limit let it pass, and of what it really cost."""
-        self._finder.accepted(now, ticket.sent)
-        if tokens is not None and tokens > 0 and ticket.cost > 0:
+        if ticket.trail is self._finder.trail:
+            self._finder.accepted(now, ticket.sent)
+        if tokens is not None and 0 < tokens < LARGEST_COST and ticket.cost > 0:
             self._ratio += CALIBRATION * (tokens / ticket.cost - self._ratio)
 
     def unsent(self, ticket: Ticket) -> None:
         """Take note that it never went."""
-        self._finder.unsent(ticket.sent)
+        if ticket.trail is self._finder.trail:
+            self._finder.unsent(ticket.sent)
 
     def rejected(self, now: float, ticket: Ticket, hint: float = 0.0) -> None:
         """Take note that it was answered 429, with a wait in seconds where the server told one."""
+        if ticket.trail is not self._finder.trail:
+            return
         before = self._finder.trail.anchor
         self._anchor.append(ticket)
         self._finder.rejected(now, ticket.sent, hint)

@@ -15,7 +15,7 @@ from . import bounds
 from .queue import Waiter, WaitQueue
 
 WIDEN_EVERY = 60.0
-"""Seconds between two tries of one slot more: each may cost a 429."""
+"""Seconds between two tries of more slots: each may cost 429s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +160,19 @@ class Slots:
         """Hold one less than now: the server said that so many are too many; True if that is less.
 
         When a crowd is rejected, each of it narrows by itself and its slot is given back, so that
-        what remains is what the server took.
+        what remains is what the server took. One alone halves them at most: the others in progress
+        may be somebody else's.
         """
-        limit = max(1, min(self._limit, self._held - 1))
+        limit = max(1, self._limit // 2, min(self._limit, self._held - 1))
         lower, self._limit, self._widened_at = limit < self._limit, limit, now
         return lower
 
     def widen(self, now: float) -> list[Waiter]:
-        """Try one slot more, once a minute, up to what was configured; return who got it."""
+        """Try a quarter more, once a minute, up to what was configured; return who got one."""
         if not self.narrowed or now - self._widened_at < WIDEN_EVERY:
             return []
         self._widened_at = now
-        self._limit += 1
+        self._limit = min(self._most, self._limit + max(1, self._limit // 4))
         return self._hand_out()
 
     def _hand_out(self) -> list[Waiter]:

@@ -208,3 +208,23 @@ def test_a_server_that_takes_fewer_at_once_gets_fewer(run):
     assert told.allowances[None].learned is None
     narrowed = seen.named("slots.narrowed")
     assert (narrowed[0].old, narrowed[-1].new) == (40, 10)
+
+
+def test_who_finds_no_slot_gets_the_one_that_is_added(run):
+    """A minute after the slots were narrowed the first who waits widens them, and goes on."""
+    slots = Slots(2)
+    stack = Stack(ConcurrencyLimiter(slots), ErrorClassifier())
+    server = FakeServer(latency=500.0)
+
+    async def main():
+        assert slots.take()
+        slots.narrow(current().now())
+        slots.release()
+        async with anyio.create_task_group() as group:
+            group.start_soon(stack.around(server), "first")
+            await anyio.sleep(100)
+            group.start_soon(stack.around(server), "second")
+            await anyio.sleep(1)
+            return slots.held, slots.waiting
+
+    assert run(main) == (2, 0)

@@ -162,6 +162,9 @@ def test_what_one_run_learned_the_next_begins_with(run):
     assert again.books.rejected == 0
     assert second.statistics().allowances["titan"].learned == pytest.approx(1_200, rel=0.05)
     assert set(second.beliefs()) == {"titan", "pulse"}
+    one = Stack(RateLimiter(beliefs={"": kept["titan"]}), ErrorClassifier())
+    run(lambda: all_at_once(_to_titan(one.around(FakeServer())), range(3)))
+    assert one.statistics().allowances[None].learned == pytest.approx(1_200, rel=0.05)
     for bad in ([kept], {"titan": {"per_minute": 5}}):
         with pytest.raises(ConfigurationError, match="belief"):
             RateLimiter(beliefs=bad)

@@ -181,3 +181,44 @@ def test_another_clock_keeps_the_belief():
     fresh = Learner()
     fresh.rebase()
     assert fresh.limit is None
+
+
+def test_a_ticket_of_another_dimension_is_ignored():
+    """What was sent while tokens were followed says nothing once requests are."""
+    kept = {"dimension": "tokens", "per_minute": 6e5, "windowed": False, "measured_by": 40}
+    learner = Learner()
+    learner.restore(kept)
+    old = [learner.sent(number / 10, 1_000.0) for number in range(20)]
+    learner.restore({**kept, "dimension": "requests", "per_minute": 600.0})
+    for ticket in old:
+        learner.rejected(3.0, ticket)
+        learner.accepted(3.0, ticket, 5.0)
+        learner.unsent(ticket)
+    assert learner.limit == 600.0
+    assert learner.evidence == "believed from an earlier run"
+    assert 0 <= learner.wait(3.0) < 1.0
+
+
+def test_absurd_usage_does_not_spoil_the_estimates():
+    """A usage that is infinite or negative is none."""
+    learner = Learner()
+    for bad in (float("inf"), -5.0, float("nan")):
+        learner.accepted(1.0, learner.sent(0.0, 100.0), bad)
+    learner.restore(
+        {"dimension": "tokens", "per_minute": 60.0, "windowed": False, "measured_by": 9}
+    )
+    assert learner.limit == pytest.approx(60.0)
+
+
+def test_back_at_the_ceiling_it_rests():
+    """Once the server takes all that was declared again, nothing is believed against it."""
+    server = scene(per_minute=900, changes=((100.0, 0.4), (300.0, 1.0))).server()
+    sender = Ours(Allowance(requests_per_minute=600))
+    world = World(server, [sender])
+    world.run(290)
+    assert sender.allowance.statistics(290.0).learned == pytest.approx(360, rel=0.05)
+    server = scene(per_minute=900, changes=((100.0, 0.4), (300.0, 1.0))).server()
+    sender = Ours(Allowance(requests_per_minute=600))
+    World(server, [sender]).run(900)
+    told = sender.allowance.statistics(900.0)
+    assert (told.learned, told.pace) == (None, None)

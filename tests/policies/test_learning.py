@@ -191,6 +191,63 @@ def test_the_turn_of_a_window_is_looked_for_between_what_is_known():
     assert turn.after(10.0).high == 50.0
 
 
+def test_a_stop_of_a_bucket_that_is_known_is_no_window():
+    """A server that was measured as a bucket and then stands still for a while is one still."""
+    finder = Finder(stage=believed(Belief(1.0, windowed=False, exact=40.0), 1.0))
+    sent = send(finder, 5, now=0.0)
+    for each in sent:
+        finder.rejected(each.at + 0.05, each)
+    while finder.ready_at(1.0) < 30.0:
+        [probe] = send(finder)
+        finder.rejected(probe.at + 0.05, probe)
+    send(finder, 3)
+    assert not isinstance(finder.stage, Windowed)
+
+
+def test_a_pace_that_is_not_used_does_not_grow():
+    """Who sends less than the pace learns nothing by it, for however long."""
+    for stage in (None, believed(Belief(30.0, windowed=False, exact=99.0), 1.0)):
+        finder = Finder(stage=stage)
+        send(finder, 200, now=0.0)
+        start = finder.trail.number / 4
+        for number in range(6_000):
+            finder.sent(start + 100 + number / 25, 1.0)
+        before = finder.pace()
+        for number in range(6_000):
+            finder.sent(start + 400 + number / 25, 1.0)
+        assert finder.pace() == before < 1_000
+
+
+def test_a_search_that_nothing_stops_ends_its_growth():
+    """No pace is infinite, and what is kept of the growth is bounded."""
+    finder = Finder()
+    now = 0.0
+    for _ in range(3_000):
+        now = max(now + 0.2, finder.ready_at(1.0))
+        finder._last = now - 50.0  # as if it had all been used
+        finder.stage.advance(50.0, now, finder.trail)
+    assert finder.pace() < math.inf
+    assert len(finder.stage._growth) <= 600
+
+
+def test_a_giant_request_does_not_stop_the_others():
+    """However much one is estimated at, the next one goes within half a minute."""
+    finder = Finder(300.0, stage=believed(Belief(1_000.0, windowed=False, exact=40.0), 300.0))
+    giant = finder.sent(0.0, 5e6)
+    assert finder.ready_at(300.0) <= 31.0
+    finder.unsent(giant)
+    assert finder.ready_at(300.0) <= 1.0
+
+
+def test_a_hint_at_light_traffic_makes_no_window_of_it():
+    """Who sent forty in a minute because that was all there was has not found a limit of forty."""
+    finder = Finder()
+    for minute in range(3):
+        sent = send(finder, 20, now=60.0 * minute)
+    finder.rejected(sent[-1].at + 0.05, sent[-1], hint=20.0)
+    assert isinstance(finder.stage, Search)
+
+
 def test_what_is_shared_grows_evenly_and_gives_way_in_part():
     """Additive increase, multiplicative decrease; the smaller of two grows relatively more."""
     small, large = Shared(1.0), Shared(4.0)

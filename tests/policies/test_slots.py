@@ -266,6 +266,10 @@ def test_slots_are_narrowed_to_what_the_server_took():
     assert lowered == 6
     assert not slots.take()
     assert Slots(1).narrow(0.0) is False
+    alone = Slots(64)
+    assert alone.take()
+    assert alone.narrow(5.0)
+    assert alone.limit == 32  # the others in progress may be somebody else's
 
 
 def test_narrowed_slots_are_tried_again_once_a_minute():

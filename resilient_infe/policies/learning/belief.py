@@ -5,7 +5,7 @@ from __future__ import annotations
 from .closed import Turn
 from .search import Depth
 from .stage import Belief, Stage
-from .track import Track
+from .track import PROVEN, Track
 from .windowed import Kind, Windowed
 
 FIRST_PERIOD, FIRST_SENDS = 5.0, 20.0
@@ -28,6 +28,8 @@ def believed(belief: Belief, unit: float) -> Stage:
         units = belief.limit * 60.0
         stage = Windowed(Kind.UNKNOWN, units, Turn(0.0, 60.0), max(period, 75.0))
     else:
-        stage = Track(belief.limit, min(belief.exact, TRUSTED), Depth.unknown(unit), period)
+        track = Track(belief.limit, min(belief.exact, TRUSTED), Depth.unknown(unit), period)
+        track.looks = PROVEN  # whoever found it knew that it is no window
+        stage = track
     stage.why = "believed from an earlier run"
     return stage

@@ -32,6 +32,11 @@ class Resumable(Protocol):
         """Units per second that surely come in."""
         ...
 
+    @property
+    def proven(self) -> bool:
+        """Whether the server has shown that it is no window."""
+        ...
+
     def resumed(self, seconds: float, trail: Trail) -> Stage:
         """Return the stage for a server that let something through again after so long."""
         ...
@@ -137,7 +142,7 @@ class Closed(Stage):
         seconds = asked.at - self.closed_at
         if isinstance(self.before, Windowed):
             return self.before.reopened(self, asked, trail)
-        if is_a_window(seconds, self.before.known, trail.unit):
+        if not self.before.proven and is_a_window(seconds, self.before.known, trail.unit):
             return Windowed.found(self.full, Turn(self.last_rejected, asked.at), trail)
         return self.before.resumed(seconds, trail)
 

@@ -7,17 +7,22 @@ import math
 from .belief import believed
 from .search import CALM, START, Climb, Depth, Search
 from .stage import Stage
-from .trail import Sent, Trail
+from .track import Track
+from .trail import WINDOW, Sent, Trail
 
 CATCH_UP = 0.05
 """Seconds by which a sender that is late may catch up."""
 
-BUSY = 0.1
+BUSY = 0.04
 """Seconds after the instant at which it could have been sent that a request still counts as work
-that was waiting."""
+that was waiting: less than one may catch up, or who sends less than the pace would seem busy."""
 
 LONGEST_WAIT = 30.0
-"""Seconds between two requests, at most: however much is rejected, a probe goes through."""
+"""Seconds between two requests, at most: however much is rejected, and however large one is, the
+next goes through."""
+
+CONTENT = 30.0
+"""Seconds for which a look at the ceiling must meet nothing: then there is nothing to learn."""
 
 IDLE = 1.5
 """Seconds without work after which a server's bucket may have spilled, so that no measure holds."""
@@ -65,7 +70,7 @@ class Finder:
         self._pass_time(now, cost)
         pace = self.pace()
         sent = self.trail.add(now, cost, pace, looking=self.stage.looking, quiet=self.stage.quiet)
-        self._paced = max(self._paced, now - CATCH_UP) + cost / pace
+        self._paced = max(self._paced, now - CATCH_UP) + min(cost / pace, LONGEST_WAIT)
         self.stage.sent(sent)
         return sent
 
@@ -81,6 +86,8 @@ class Finder:
             return
         told = self.stage.told(sent, now, self.trail) if hint > 0 else None
         self._become(told or self.stage.rejected(sent, now, self.trail), now)
+        # To wait as asked is not to have no work.
+        self._paced = max(self._paced, now + min(hint, WINDOW))
 
     def slow_down(self, now: float) -> None:
         """Go on from half the pace, if it grew too fast; once for all that was sent before."""
@@ -92,6 +99,7 @@ class Finder:
     def unsent(self, sent: Sent) -> None:
         """Note that it never went."""
         self.trail.forget(sent)
+        self._paced -= min(sent.cost / sent.pace, LONGEST_WAIT)
         self.stage.unsent(sent)
 
     def start_over(self) -> None:
@@ -105,6 +113,12 @@ class Finder:
         self._last = None
 
     @property
+    def at_ceiling(self) -> bool:
+        """Whether it goes as fast as it may, and nothing is rejected."""
+        stage = self.stage
+        return isinstance(stage, Track) and stage.beyond > CONTENT and stage.pace() > self._ceiling
+
+    @property
     def last_sent(self) -> float:
         """The instant of the last request."""
         return -math.inf if self._last is None else self._last
@@ -112,13 +126,11 @@ class Finder:
     def _pass_time(self, now: float, cost: float) -> None:
         if self._last is not None:
             late = now - self.ready_at(cost)
-            spacing = cost / self.pace()
-            gap = now - self._last
-            if late > max(BUSY, spacing):
-                gap = min(gap, spacing)
-                if late > IDLE:
-                    self.trail.anchor = None
-            self.stage.advance(gap, now, self.trail)
+            # Time in which the pace was not used tells nothing of what it would meet.
+            if late <= BUSY:
+                self.stage.advance(now - self._last, now, self.trail)
+            elif min(late, now - self._last) > IDLE:
+                self.trail.idle(now)
         self._last = now
 
     def _become(self, stage: Stage, now: float) -> None:

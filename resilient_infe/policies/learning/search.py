@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from .stage import Stage
 from .suspicion import Suspicion
@@ -22,8 +23,11 @@ sent in excess becomes another one."""
 CALM_DOUBLING = 6.0
 """Seconds in which it doubles from there."""
 
-GROWTH_STEP = 0.1
-"""Seconds between two points of the growth that are kept."""
+GROWTH_STEP, GROWTH_POINTS = 0.1, 600
+"""Seconds between two points of the growth, and how many of them are kept."""
+
+MOST_DOUBLINGS = 20.0
+"""A pace that nothing stops is a million times its first one, and grows no more."""
 
 LONGEST_PAUSE = 0.5
 """Seconds of silence after the first rejection, at most."""
@@ -55,7 +59,7 @@ TURN_DOUBT = 0.05
 USUAL_BURST, STEP = 1.0, 3.0
 """Seconds of the rate that a bucket is taken to hold, and by which factor that is corrected."""
 
-Growth = list[tuple[float, float]]
+Growth = deque[tuple[float, float]]
 """When, and what had been sent by then: how the first search went."""
 
 
@@ -71,7 +75,7 @@ class Search(Stage):
         """Begin slowly."""
         self._start, self._calm = start, calm
         self._grown = 0.0
-        self._growth: Growth = []
+        self._growth: Growth = deque(maxlen=GROWTH_POINTS)
         self._suspicion = Suspicion(*CONFIRMED)
         self.why = "nothing is known yet"
 
@@ -79,7 +83,8 @@ class Search(Stage):
         """Double every two seconds, then every six."""
         quick = DOUBLING * math.log2(max(1.0, self._calm / self._start))
         slow = max(0.0, self._grown - quick)
-        return self._start * math.exp2(min(self._grown, quick) / DOUBLING + slow / CALM_DOUBLING)
+        doublings = min(self._grown, quick) / DOUBLING + slow / CALM_DOUBLING
+        return self._start * math.exp2(min(doublings, MOST_DOUBLINGS))
 
     def ready_at(self, paced: float, cost: float, trail: Trail) -> float:
         """Let a few go at once."""
@@ -134,7 +139,7 @@ class Depth:
     @classmethod
     def unknown(cls, unit: float) -> Depth:
         """Return the depth of a bucket of which nothing is known."""
-        return cls([], Sent(0.0, unit, 0.0, 0, 0.0, looking=False, quiet=False))
+        return cls(deque(), Sent(0.0, unit, 0.0, 0, 0.0, looking=False, quiet=False))
 
     def at(self, rate: float) -> float:
         """Return the units of a bucket that refills at a rate; at least one request's."""
@@ -152,6 +157,8 @@ def told_stop(known: float, sent: Sent, trail: Trail) -> Stage | None:
     from .closed import Turn, is_a_window
     from .windowed import Windowed
 
+    if sent.at - trail.idle_at < WINDOW:  # what was sent in the last minute was all there was
+        return None
     if not is_a_window(trail.hint, known, trail.unit):
         return None
     units = trail.accepted_within(sent.at - WINDOW, sent.at)
@@ -177,7 +184,7 @@ class Climb(Stage):
 
     def pace(self) -> float:
         """Grow by a quarter per round."""
-        return self._base * math.pow(CLIMB, self._rounds)
+        return self._base * math.exp2(min(self._rounds * math.log2(CLIMB), MOST_DOUBLINGS))
 
     @property
     def looking(self) -> bool:
@@ -232,6 +239,11 @@ class Climb(Stage):
     def known(self) -> float:
         """Units per second that surely come in."""
         return self._least
+
+    @property
+    def proven(self) -> bool:
+        """Whether the server has shown that it is no window."""
+        return False
 
     def _again(self, base: float, trail: Trail, anchor: Sent | None = None) -> Climb:
         climb = Climb(max(base, self._least), self._least, self._depth)

@@ -54,6 +54,11 @@ class Shared(Stage):
         """Units per second that surely come in."""
         return self.limit
 
+    @property
+    def proven(self) -> bool:
+        """Whether the server has shown that it is no window."""
+        return True
+
     def advance(self, seconds: float, now: float, trail: Trail) -> None:
         """Grow."""
         self._for += seconds

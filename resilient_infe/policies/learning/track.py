@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .search import ENOUGH, Climb, Depth, told_stop
+from .search import ENOUGH, MOST_DOUBLINGS, Climb, Depth, told_stop
 from .stage import Belief, Stage
 from .suspicion import Suspicion
 from .trail import Measure, Sent, Trail
@@ -36,9 +36,6 @@ the pace is all that shows the limit."""
 RISE_DOUBLING = 3.0
 """Seconds in which it doubles on top of that once the limit has surely risen."""
 
-MOST_DOUBLINGS = 10.0
-"""A look that nothing stops, as under a ceiling, ends its growth there."""
-
 RISEN, RISEN_SENDS = 1.02, 3.0
 """More accepted than this factor of the limit and so many requests is proof of a rise."""
 
@@ -60,6 +57,9 @@ where they go on however slowly one sends, they are no sign of a limit."""
 
 EXACT = 0.002
 """Besides one request, by how much a measure at a look may differ from what was expected."""
+
+PROVEN = 2
+"""Looks that agree, after which a stop is no window's end: a window would have stopped at them."""
 
 STRONG = (3, 12)
 """So many rejections among so many requests: the limit has fallen."""
@@ -90,6 +90,7 @@ class Track(Stage):
         self._exact, self._depth, self._period = exact, depth, period
         self._dip = self._harmless_dip()
         self._for = 0.0
+        self.looks = 0
         self._risen_at: float | None = None
         self._unit = 1.0
         self._strong, self._mild = Suspicion(*STRONG), Suspicion(*MILD)
@@ -132,6 +133,16 @@ class Track(Stage):
         return self.limit * math.exp2(min(doublings, MOST_DOUBLINGS))
 
     @property
+    def proven(self) -> bool:
+        """Whether the server has shown that it is no window: looks agreed, and no stop followed."""
+        return self.looks >= PROVEN
+
+    @property
+    def beyond(self) -> float:
+        """Seconds for which the look under way has gone on."""
+        return max(0.0, self._for - self._period)
+
+    @property
     def looking(self) -> bool:
         """Whether the pace is about the limit or above it."""
         return self.pace() >= self.limit * (1.0 - self._dip / 2)
@@ -163,8 +174,10 @@ class Track(Stage):
             if shut(measure, self.limit):
                 return Closed(self, now, trail)
             return self._repeated(max(0.25, trail.unit / self.limit))
-        if sent.looking and measure is None:
+        if measure is None and sent.looking:
             return self._repeated(trail.unit / self.limit, anchor=sent)
+        if measure is None:
+            trail.anchor = sent
         if self._filled_by(trail.hint):
             self._by_pace = True
         if sent.looking and measure is not None and self._expected(sent, measure, trail):
@@ -223,6 +236,7 @@ class Track(Stage):
         spilled = tight and measure.rate < SPILLS * limit
         track = Track.found(limit, measure, self._depth, sent, trail, by_pace=spilled)
         if abs(limit / self.limit - 1.0) < AGREE:
+            track.looks = self.looks + 1
             track.look_after(min(self._period * 2, longest(limit, trail)))
         return track
 
@@ -289,6 +303,9 @@ class Track(Stage):
     def _repeated(self, pause: float, anchor: Sent | None = None) -> Track:
         track = Track(self.limit, self._exact, self._depth, self._period, by_pace=self._by_pace)
         track.anchor, track.pause, track.why = anchor, pause, self.why
+        track.looks = self.looks
+        # What was suspected before is suspected still.
+        track._strong, track._mild, track._soon = self._strong, self._mild, self._soon
         return track
 
 

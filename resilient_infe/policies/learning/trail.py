@@ -20,8 +20,8 @@ SMOOTHING = 0.1
 DECAY = 0.999
 """Per request: what is counted is that of about the last thousand."""
 
-MANY = 15.0
-"""So many rejections below the measured limit are no chance."""
+MANY, MUCH = 15.0, 30.0
+"""So many rejections below the measured limit are no chance; and so many are no noise at all."""
 
 DOUBTFUL, TEST_EVERY = 0.01, 5_000.0
 """Above so much noise it is tested, and once in so many requests: a test costs some hundred."""
@@ -107,6 +107,7 @@ class Trail:
         anchor: the rejection that `measure` measures from, or None.
         answer_time: seconds that a rejection takes, on the average.
         hint: seconds that the last rejection asked to wait, 0 if it did not.
+        idle_at: when there was last no work for a while.
 
     State: inside the `Finder` that owns it.
     """
@@ -122,6 +123,7 @@ class Trail:
         "anchor",
         "answer_time",
         "hint",
+        "idle_at",
         "ledger",
         "number",
         "started",
@@ -139,6 +141,7 @@ class Trail:
         self.anchor: Sent | None = None
         self.answer_time = FIRST_ANSWER
         self.hint = 0.0
+        self.idle_at = -math.inf
         self._rejected = 0.0
         self._quiet = QUIET_PRIOR
         self._quiet_rejected = 0.0
@@ -177,6 +180,11 @@ class Trail:
         if self.anchor is not None and sent.at < self.anchor.at:  # it is of before the anchor
             self.anchor.rejected_by_then += sent.cost
 
+    def idle(self, now: float) -> None:
+        """Note that there was no work: a bucket may have spilled since the anchor."""
+        self.anchor = None
+        self.idle_at = now
+
     def forget(self, sent: Sent) -> None:
         """Take off a request that was never sent."""
         self.ledger.correct(-sent.cost, sent.at)
@@ -191,7 +199,8 @@ class Trail:
         """
         expected = CLOSE * self._unlooked * (1.0 - DECAY)
         often = max(BURSTS, BURSTS_TIMES * expected)
-        return self._unlooked > MANY and self._close > often * self._unlooked
+        bursts = self._unlooked > MANY and self._close > often * self._unlooked
+        return bursts or self._unlooked > MUCH
 
     @property
     def doubtful(self) -> bool:

@@ -6,10 +6,10 @@ import math
 from enum import Enum
 
 from .closed import Closed, Turn, is_a_window
-from .search import TURN_DOUBT
+from .search import MOST_DOUBLINGS, TURN_DOUBT
 from .stage import Belief, Stage
 from .suspicion import Suspicion
-from .track import HINTED_LOOKS, LOOKS, MOST_DOUBLINGS, longest
+from .track import HINTED_LOOKS, LOOKS, longest
 from .trail import WINDOW, Sent, Trail
 
 
@@ -150,12 +150,20 @@ class Windowed(Stage):
             return self._close(self._strong.first, now, trail)
         return self
 
-    def told(self, sent: Sent, now: float, trail: Trail) -> Stage:
+    @property
+    def proven(self) -> bool:
+        """Whether the server has shown that it is no window: it is one."""
+        return False
+
+    def told(self, sent: Sent, now: float, trail: Trail) -> Stage | None:
         """Tell the kinds apart by the wait asked for: to the turn, or until one has left."""
-        if not is_a_window(trail.hint, self.limit, trail.unit):
+        if sent.at - trail.idle_at < WINDOW:  # what was sent in the last minute was all there was
+            return None
+        turn = sent.at + trail.hint
+        expected = self.kind is Kind.FIXED and abs(self.turn.after(now).high - turn) <= NEAR
+        if not expected and not is_a_window(trail.hint, self.limit, trail.unit):
             units = trail.accepted_within(sent.at - WINDOW, sent.at)
             return Windowed.found(units, self.turn, trail, Kind.SLIDING)
-        turn = sent.at + trail.hint
         units = trail.accepted_within(turn - WINDOW, sent.at)
         exact = Turn(turn - TURN_DOUBT, turn + TURN_DOUBT)
         return Windowed.found(units, exact, trail, Kind.FIXED)
