@@ -13,7 +13,6 @@ limit is the one that comes out the same again and again, whatever the requests 
 from __future__ import annotations
 
 import math
-import statistics
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ..errors import ConfigurationError
 from ..verdict import Dimension
 from .bucket import LARGEST_COST
 from .change import MINUTE, Change
+from .costs import LONG_ENOUGH, Costs, Intervals
 from .learning.belief import believed
 from .learning.closed import Closed
 from .learning.finder import Finder
@@ -36,15 +36,6 @@ from .learning.windowed import Windowed
 
 TOLD = 0.05
 """A limit that moved by less is no news."""
-
-INTERVALS, ENOUGH_INTERVALS, LONG_ENOUGH = 8, 4, 30.0
-"""Measures of both dimensions that are compared, from how many on, and of how many requests."""
-
-STEADIER = 0.5
-"""The other dimension is the limit if its measures differ by so many times less."""
-
-UNSTEADY = 0.02
-"""And only if a request's mean cost differed by more: equal requests measure alike in both."""
 
 CALIBRATION = 0.05
 """How much of the latest ratio of real to estimated tokens goes into the running mean."""
@@ -88,6 +79,7 @@ class Learner:
     __slots__ = (
         "_anchor",
         "_bounds",
+        "_costs",
         "_finder",
         "_intervals",
         "_mild",
@@ -115,7 +107,8 @@ class Learner:
         self._ratio = 1.0
         self._finder = Finder(ceiling=self._ceiling())
         self._anchor: deque[Ticket] = deque(maxlen=16)
-        self._intervals: deque[tuple[float, float]] = deque(maxlen=INTERVALS)
+        self._costs = Costs()
+        self._intervals = Intervals()
         self._told: float | None = None
         self._strong, self._mild = Suspicion(*STRONG), Suspicion(*MILD)
 
@@ -135,6 +128,7 @@ class Learner:
         ticket = Ticket(sent, finder.trail, requests, before, tokens)
         self._totals[0] += 1.0
         self._totals[1] += tokens
+        self._costs.sent(tokens)
         if finder.at_ceiling:
             self.active = False
         return ticket
@@ -154,6 +148,10 @@ class Learner:
     def rejected(self, now: float, ticket: Ticket, hint: float = 0.0) -> None:
         """Take note that it was answered 429, with a wait in seconds where the server told one."""
         if ticket.trail is not self._finder.trail:
+            return
+        self._costs.rejected(ticket.cost)
+        if (other := self._costs.tell()) is not None and other != self.dimension:
+            self._follow(other)
             return
         before = self._finder.trail.anchor
         self._anchor.append(ticket)
@@ -301,6 +299,7 @@ class Learner:
         self.active = True
         self._anchor.clear()
         self._intervals.clear()
+        self._costs.start_over()
         self._strong, self._mild = Suspicion(*STRONG), Suspicion(*MILD)
 
     def _compare(self, before: Sent, after: Sent) -> None:
@@ -312,28 +311,28 @@ class Learner:
         seconds = after.at - before.at
         requests = (last.requests - first.requests - 1.0) / seconds
         tokens = (last.tokens - first.tokens - first.cost) / seconds
-        if tokens <= 0 or requests * seconds < LONG_ENOUGH:
-            return
-        self._intervals.append((requests, tokens))
-        if len(self._intervals) < ENOUGH_INTERVALS:
-            return
-        spreads = [_spread([pair[n] for pair in self._intervals]) for n in (0, 1)]
-        costs = _spread([pair[1] / pair[0] for pair in self._intervals])
         mine = 0 if self.dimension == "requests" else 1
-        if costs > UNSTEADY and spreads[1 - mine] < STEADIER * spreads[mine]:
+        if requests * seconds >= LONG_ENOUGH and self._intervals.add(requests, tokens, mine):
             self._turn_to(1 - mine, first, last)
 
+    def _follow(self, other: Dimension) -> None:
+        """Begin with the other dimension, from somewhat less than what is sent of it now."""
+        mean = max(1.0, self._costs.mean)
+        pace = self._finder.pace() * (mean if other == "tokens" else 1.0 / mean) * 0.7
+        unit = mean if other == "tokens" else 1.0
+        self.dimension = other
+        climb = Climb(pace, pace / 20, Depth.unknown(unit))
+        which = "largest" if other == "tokens" else "smallest"
+        climb.why = f"the {which} requests are rejected most"
+        self._begin(climb, unit)
+        self._told = None
+
     def _turn_to(self, other: int, first: Ticket, last: Ticket) -> None:
-        rates = [pair[other] for pair in self._intervals]
         passed = (last.requests, last.tokens)[other] - (first.requests, first.tokens)[other]
         unit = self._totals[other] / max(1.0, self._totals[0])
         self.dimension = "requests" if other == 0 else "tokens"
         measure = Measure(passed, last.sent.at - first.sent.at, unit)
-        stage = Track(statistics.fmean(rates), measure.sends, Depth.unknown(unit), 15.0)
+        stage = Track(self._intervals.mean(other), measure.sends, Depth.unknown(unit), 15.0)
         stage.why = f"{self.dimension} vary least between two 429s"
         self._begin(stage, unit)
         self._told = None
-
-
-def _spread(values: list[float]) -> float:
-    return statistics.pstdev(values) / statistics.fmean(values)

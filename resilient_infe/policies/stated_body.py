@@ -40,12 +40,13 @@ def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]
 
 
 def _of_error(error: Mapping[Any, Any], wall: float | None) -> Iterator[Limit]:
-    for name in ("requests_per_minute", "tokens_per_minute"):
-        if (limit := _number(error.get(name))) is not None:
-            yield Limit(NAMES[name], limit or None)
-    said = next(
-        (NAMES[each] for field in SAYING if (each := _name(error.get(field))) in NAMES), None
-    )
+    dimensions: tuple[Dimension, ...] = ("requests", "tokens")
+    for dimension in dimensions:
+        if limit := _number(error.get(f"{dimension}_per_minute")):
+            yield Limit(dimension, limit)
+    said: Dimension | None = None
+    for field in SAYING:
+        said = said or NAMES.get(_name(error.get(field)))
     limit = _number(error.get("limit"))
     if said is not None and limit:
         remaining, reset = _number(error.get("remaining")), _reset(error.get("reset"), wall)

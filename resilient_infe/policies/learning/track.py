@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from .search import ENOUGH, MOST_DOUBLINGS, Climb, Depth, told_stop
+from .shared import Shared, Trial
 from .stage import Belief, Stage
 from .suspicion import Suspicion
 from .trail import Measure, Sent, Trail
@@ -58,6 +59,9 @@ where they go on however slowly one sends, they are no sign of a limit."""
 EXACT = 0.002
 """Besides one request, by how much a measure at a look may differ from what was expected."""
 
+HUSH, HUSHED = 3.0, 0.8
+"""Seconds for which one keeps how far below the limit, while one wonders whether others use it."""
+
 PROVEN = 2
 """Looks that agree, after which a stop is no window's end: a window would have stopped at them."""
 
@@ -86,6 +90,7 @@ class Track(Stage):
     ) -> None:
         """Begin below the limit."""
         self._by_pace = by_pace
+        self._hush = 0.0
         self.limit = limit
         self._exact, self._depth, self._period = exact, depth, period
         self._dip = self._harmless_dip()
@@ -123,6 +128,8 @@ class Track(Stage):
 
     def pace(self) -> float:
         """Return a cubic up to the limit, and then grow until something is rejected."""
+        if self._for < self._hush:
+            return self.limit * HUSHED
         if self._for < self._period:
             return self.limit * (1.0 - self._dip * (1.0 - (self._for / self._period) ** 3))
         beyond = self._for - self._period
@@ -181,7 +188,7 @@ class Track(Stage):
         if self._filled_by(trail.hint):
             self._by_pace = True
         if sent.looking and measure is not None and self._expected(sent, measure, trail):
-            return self._measured(sent, measure, trail)
+            return self._measured(sent, measure, trail).hush(trail)
         return self._unexpected(sent, measure, trail)
 
     def told(self, sent: Sent, now: float, trail: Trail) -> Stage | None:
@@ -200,6 +207,12 @@ class Track(Stage):
         """Wait for so many seconds before the next look."""
         self._period = period
         self._dip = self._harmless_dip()
+
+    def hush(self, trail: Trail) -> Track:
+        """Keep far below the limit for a short while, if one wonders whether others are there."""
+        if trail.wonders:
+            self._hush = min(HUSH, self._period / 3)
+        return self
 
     def doubtful(self) -> Track:
         """Keep far below the limit at first, to see whether the rejections stop."""
@@ -241,8 +254,11 @@ class Track(Stage):
         return track
 
     def _unexpected(self, sent: Sent, measure: Measure | None, trail: Trail) -> Stage:
-        if not sent.looking and (trail.is_shared or trail.doubtful):
-            return self._ask_for_others(sent, trail)
+        if not sent.looking:
+            if trail.is_shared or trail.hush_tells():
+                return self._share_with_others(sent)
+            if trail.doubtful:
+                return Trial(self, trail.noise, trail.number)
         noise = trail.noise
         strong, mild = self._strong.add(sent, noise), self._mild.add(sent, noise)
         soon = self._soon.add(sent, noise)
@@ -285,11 +301,7 @@ class Track(Stage):
         limit = min(between.rate, self.limit)
         return Track.found(limit, between, self._depth, self._mild.first, trail).doubtful()
 
-    def _ask_for_others(self, sent: Sent, trail: Trail) -> Stage:
-        from .shared import Shared, Trial
-
-        if not trail.is_shared:
-            return Trial(self, trail.noise, trail.number)
+    def _share_with_others(self, sent: Sent) -> Stage:
         shared = Shared(min(sent.pace, self.limit) * 0.8)
         shared.anchor = sent
         return shared

@@ -26,6 +26,10 @@ MANY, MUCH = 15.0, 30.0
 DOUBTFUL, TEST_EVERY = 0.01, 5_000.0
 """Above so much noise it is tested, and once in so many requests: a test costs some hundred."""
 
+LONE, SURE, SILENT = 7.0, 8.0, 0.2
+"""Lone rejections of the last thousand that make one wonder; how many noise should have brought
+while it was quiet; and below what part of that it was none."""
+
 CLOSE, BURSTS, BURSTS_TIMES = 3, 0.2, 3.0
 """Two within so many requests are a burst; and what share of the rejections must be in one, and how
 many times what chance would do, before others are at work."""
@@ -114,6 +118,8 @@ class Trail:
 
     __slots__ = (
         "_close",
+        "_hushed",
+        "_hushed_rejected",
         "_last_unlooked",
         "_quiet",
         "_quiet_rejected",
@@ -146,6 +152,7 @@ class Trail:
         self._quiet = QUIET_PRIOR
         self._quiet_rejected = 0.0
         self._unlooked = self._close = self._test_from = 0.0
+        self._hushed = self._hushed_rejected = 0.0
         self._last_unlooked = -math.inf
 
     def add(self, now: float, cost: float, pace: float, *, looking: bool, quiet: bool) -> Sent:
@@ -155,6 +162,7 @@ class Trail:
         sent = Sent(now, cost, self.total, self.number, pace, looking, quiet)
         self.number += 1
         if quiet:
+            self._hushed += 1.0
             self._quiet = self._quiet * QUIET_DECAY + 1.0
             self._quiet_rejected *= QUIET_DECAY
         self.total += cost
@@ -175,6 +183,7 @@ class Trail:
             self._close += sent.number - self._last_unlooked <= CLOSE
             self._last_unlooked = sent.number
         if sent.quiet:
+            self._hushed_rejected += 1.0
             self._quiet_rejected += 1.0
         sent.rejected_by_then = self._rejected
         if self.anchor is not None and sent.at < self.anchor.at:  # it is of before the anchor
@@ -189,6 +198,26 @@ class Trail:
         """Take off a request that was never sent."""
         self.ledger.correct(-sent.cost, sent.at)
         self._rejected += sent.cost
+
+    @property
+    def wonders(self) -> bool:
+        """Whether there are so many lone rejections that it matters what they are."""
+        return self._unlooked > LONE and self.number >= self._test_from
+
+    def hush_tells(self) -> bool:
+        """Whether it was quiet whenever one kept far below the limit, so that others are there.
+
+        Each quiet stretch is too short for others to take what is left to them, and for noise to
+        show; so they are counted together until one of the two must have shown.
+        """
+        expected = self._hushed * self._unlooked * (1.0 - DECAY)
+        if expected < SURE or not self.wonders:
+            return False
+        silent = self._hushed_rejected <= expected * SILENT
+        self._hushed = self._hushed_rejected = 0.0
+        if not silent:
+            self.noise_tested(self.number)
+        return silent
 
     @property
     def is_shared(self) -> bool:
