@@ -11,6 +11,7 @@ from benchmarks.gym.score import Score, jain, judge, play
 from benchmarks.gym.servers import Answer, Server
 from benchmarks.gym.stacked import judged, play_stacked
 from benchmarks.gym.targets import beaten_by, verdicts
+from benchmarks.gym.trade_off import Point
 from benchmarks.gym.world import Books, Hour, World
 
 SHORT = Scenario("short", 600, "steady", seconds=60)
@@ -137,8 +138,9 @@ def test_the_page_shows_what_was_played():
     for way in WAYS:
         for each in scenarios:
             scores.setdefault((each.name, way), scores[each.name, ORACLE])
-    page = report.page(scenarios, scores, [])
+    page = report.page(scenarios, scores, [], [Point(0.0026, "bucket", 0.0024, 1.0, 38.0)])
     assert page.count(f"| {report.FIGURE[0]} |") == 3  # the table, and two targets
+    assert "| bucket | 2.6 | 0.24% | 100.0% | 38 s |" in page
     assert report.missed(scenarios, scores) == page.count("MISSED |")
 
 

@@ -12,6 +12,7 @@ from . import report
 from .scenarios import WAYS, Scenario, chosen, everything
 from .score import Score, play
 from .stacked import NAMES, play_stacked
+from .trade_off import curve
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -28,7 +29,8 @@ def main() -> None:
     started = time.perf_counter()
     scores = _play(scenarios)
     stacked = [play_stacked(each) for each in scenarios if each.name in NAMES]
-    page = report.page(scenarios, scores, stacked)
+    points = [] if options.only else list(curve())
+    page = report.page(scenarios, scores, stacked, points)
     sys.stdout.write(page)
     missed = report.missed(scenarios, scores)
     sys.stdout.write(

@@ -9,6 +9,7 @@ from typing import Any
 from .scenarios import ORACLE, OURS, WAYS, Scenario
 from .score import Score
 from .targets import beaten_by, verdicts
+from .trade_off import Point
 
 LINES: dict[str, dict[str, Any]] = {
     ORACLE: {"color": "#222222", "linewidth": 1.0, "linestyle": "--"},
@@ -33,8 +34,17 @@ FIGURE = (
 """The scenarios that the figure draws over time."""
 
 
-def page(scenarios: list[Scenario], scores: Scores, stacked: list[Score]) -> str:
-    """Return the whole page; `stacked` is what was played through the whole stack."""
+def page(
+    scenarios: list[Scenario], scores: Scores, stacked: list[Score], points: list[Point]
+) -> str:
+    """Return the whole page.
+
+    Args:
+        scenarios: what was played.
+        scores: by every way.
+        stacked: what was played through the whole stack.
+        points: of the curve of looks.
+    """
     lines = [
         "# The limit gym",
         "",
@@ -61,6 +71,14 @@ def page(scenarios: list[Scenario], scores: Scores, stacked: list[Score]) -> str
         "beside it the allowance alone, as above.",
         "",
         *through_the_stack(scores, stacked),
+        "",
+        "## The price of a look",
+        "",
+        "A raised limit is noticed by a look upwards, which costs a 429 at least. 600 a minute;",
+        "the mean over five instants at which the limit becomes threefold. The third row of each",
+        "kind is what was chosen.",
+        "",
+        *prices(points),
         "",
     ]
     return "\n".join(lines)
@@ -127,6 +145,17 @@ def through_the_stack(scores: Scores, stacked: list[Score]) -> Iterator[str]:
         yield (
             f"| {each.scenario} | {each.used:.1%} / {_share(each.rejected)} "
             f"| {alone.used:.1%} / {_share(alone.rejected)} |"
+        )
+
+
+def prices(points: list[Point]) -> Iterator[str]:
+    """Yield what looks cost, and how soon they find a raised limit."""
+    yield "| kind | looks per 1,000 requests | 429s | used | a threefold limit is followed after |"
+    yield "|---|---:|---:|---:|---:|"
+    for each in points:
+        yield (
+            f"| {each.kind} | {1_000 * each.looks:.1f} | {_share(each.rejected)} | {each.used:.1%} "
+            f"| {_seconds(each.followed)} |"
         )
 
 

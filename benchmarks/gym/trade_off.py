@@ -1,0 +1,69 @@
+"""What a look upwards costs, and what it brings: the choice that no learner is spared.
+
+A raised limit is noticed by a look, and each look costs a 429 at least. So how soon one notices is
+bought with 429s. The curve is drawn by playing the same servers with more looks, and with fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from resilient_infe.policies.learning import track, windowed
+
+from .scenarios import CHANGED_AT, KINDS, OURS, Scenario
+from .score import Score, play
+
+LOOKS = (0.0007, 0.0013, track.LOOKS, 0.0052, 0.0104)
+"""Looks per request: a quarter, a half, as chosen, twice, and four times as many."""
+
+STARTS = (0.0, 61.0, 127.0, 199.0, 263.0)
+"""Seconds by which the raise is moved: how soon it is noticed depends on when the last look was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One choice.
+
+    Attributes:
+        looks: per request.
+        kind: of the server's limit.
+        rejected: the share of sends answered 429 while nothing changes.
+        used: of the limit, meanwhile.
+        followed: seconds until a threefold limit was followed, on the average; None if ever not.
+    """
+
+    looks: float
+    kind: str
+    rejected: float
+    used: float
+    followed: float | None
+
+
+def curve() -> Iterator[Point]:
+    """Yield a point per choice, for a bucket and for a fixed window of 600 a minute."""
+    for kind in (KINDS[0], KINDS[2]):
+        name, style, burst = kind
+        steady = Scenario(name, 600, "steady", style, burst)
+        for looks in LOOKS:
+            with _looking(looks):
+                still = play(steady, OURS)
+                raised = [_raised(steady, CHANGED_AT + start) for start in STARTS]
+            seconds = [each.followed for each in raised if each.followed is not None]
+            mean = sum(seconds) / len(seconds) if len(seconds) == len(raised) else None
+            yield Point(looks, name, still.rejected, still.used, mean)
+
+
+def _raised(steady: Scenario, at: float) -> Score:
+    return play(replace(steady, group="raise", changes=((at, 3.0),)), OURS)
+
+
+@contextmanager
+def _looking(looks: float) -> Iterator[None]:
+    chosen = track.LOOKS
+    track.LOOKS = windowed.LOOKS = looks
+    try:
+        yield
+    finally:
+        track.LOOKS = windowed.LOOKS = chosen
