@@ -10,7 +10,7 @@ from .stage import Belief, Stage
 from .suspicion import Suspicion
 from .trail import Measure, Sent, Trail
 
-LOOKS, HINTED_LOOKS = 0.0026, 0.0004
+LOOKS, HINTED_LOOKS = 0.0026, 0.0003
 """Looks upwards per request: each costs a 429 at least. Fewer where the server says how long to
 wait: who goes to that trouble states a limit, and it is known more exactly."""
 

@@ -89,8 +89,8 @@ class Windowed(Stage):
         if kind is Kind.UNKNOWN:
             period = max(period, UNKNOWN_PERIOD)
         elif kind is Kind.FIXED:
-            # All that is sent until the rejection is back is rejected too.
-            cost = 2.0 + LOOK_PACE * limit / trail.unit * trail.answer_time
+            # What is sent until the rejection is back is rejected too, if the window is still full.
+            cost = 1.0 + LOOK_PACE * limit / trail.unit * trail.answer_time / 2
             looks = HINTED_LOOKS if trail.hint else LOOKS
             windows = math.ceil(cost * trail.unit / (looks * limit) / WINDOW)
             if turn.high - turn.low > max(WIDE, WIDE_SENDS / limit * trail.unit):
