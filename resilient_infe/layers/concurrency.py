@@ -15,9 +15,9 @@ from ..call import Call, Handler
 from ..errors import QueueFull
 from ..policies.keyed import Keyed
 from ..policies.queue import Waiter
-from ..policies.rejection import is_crowded
+from ..policies.rejection import REJECTED, is_crowded
 from ..policies.slots import Slots, SlotsStatistics
-from ..verdict import SUCCESS, Usage
+from ..verdict import Usage
 from .partitioned import Partitioned
 
 P = TypeVar("P")
@@ -49,13 +49,21 @@ class ConcurrencyLimiter:
         )
         self._one: Slots | None = self.slots.one
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
+    async def __call__(  # a frame more per call would cost more than all the rest
+        self, call: Call[P], call_next: Handler[P, R]
+    ) -> R:
         """Wait for a slot, call on, give the slot to the next."""
         slots = self._one
         if slots is None or slots.home is not call.runtime:
             slots = self.slots.of(call)
         if not slots.take():
-            await self._wait(call, slots)
+            waiter = self._join(call, slots)
+            try:
+                if not waiter.granted:
+                    await call.runtime.park(waiter)
+            except BaseException:
+                wake(slots.cancel(waiter))
+                raise
         try:
             result = await call_next(call)
         except BaseException:
@@ -63,7 +71,7 @@ class ConcurrencyLimiter:
             wake(slots.release())
             raise
         verdict = call.verdict
-        if verdict is not None and verdict.kind is not SUCCESS:
+        if verdict is not None and verdict.kind is REJECTED:
             self._see(call, slots)
         if call.hold is None:
             freed = slots.release()
@@ -94,18 +102,6 @@ class ConcurrencyLimiter:
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
 
-    async def _wait(self, call: Call[Any], slots: Slots) -> None:
-        waiter = self._join(call, slots)
-        if slots.narrowed:
-            for granted in slots.widen(call.runtime.now()):
-                wake(granted)
-        try:
-            if not waiter.granted:
-                await call.runtime.park(waiter)
-        except BaseException:
-            wake(slots.cancel(waiter))
-            raise
-
     def _see(self, call: Call[Any], slots: Slots) -> None:
         """Hold fewer where the server said that too many are in progress."""
         verdict, before = call.verdict, slots.limit
@@ -118,9 +114,13 @@ class ConcurrencyLimiter:
 
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
         try:
-            return slots.join(call.place, again=call.again)
+            waiter = slots.join(call.place, again=call.again)
         except QueueFull as full:
             raise full.on(call) from None
+        if slots.narrowed:
+            for granted in slots.widen(call.runtime.now()):
+                wake(granted)
+        return waiter
 
 
 def _release(slots: Slots, _: Usage | None) -> None:

@@ -19,6 +19,9 @@ CROWDED = frozenset(
 )
 """Too many calls are in progress: fewer at once help, slower does not."""
 
+REJECTED = Kind.RATE_LIMITED
+"""The kind, by a name that costs less than the enum's own look-up."""
+
 STEEP = frozenset(
     ("burst_rate_limit_exceeded", "limit_burst_rate", "ramp_rate_exceeded", "slow_down")
 )
@@ -27,12 +30,12 @@ STEEP = frozenset(
 
 def is_crowded(verdict: Verdict) -> bool:
     """Whether a request was rejected because too many are in progress."""
-    return verdict.kind is Kind.RATE_LIMITED and _named(verdict, CROWDED)
+    return verdict.kind is REJECTED and _named(verdict, CROWDED)
 
 
 def is_steep(verdict: Verdict) -> bool:
     """Whether a request was rejected because the rate grew too fast."""
-    return verdict.kind is Kind.RATE_LIMITED and _named(verdict, STEEP)
+    return verdict.kind is REJECTED and _named(verdict, STEEP)
 
 
 def _named(verdict: Verdict, codes: frozenset[str]) -> bool:

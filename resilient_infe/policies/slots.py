@@ -37,6 +37,9 @@ class Slots:
     Raises:
         ConfigurationError: a value is out of its range.
 
+    Attributes:
+        narrowed: whether the server takes fewer at once than were configured.
+
     State: shared by every `ConcurrencyLimiter` that is given the object.
     """
 
@@ -49,12 +52,14 @@ class Slots:
         "home",
         "keeper",
         "max_waiting",
+        "narrowed",
     )
 
     def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
         """Start with every slot free."""
         self._limit = self._most = bounds.whole(limit, 1, "a concurrency limit")
         self._widened_at = 0.0
+        self.narrowed = False
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
@@ -149,12 +154,8 @@ class Slots:
             ConfigurationError: the limit is below 1.
         """
         self._limit = self._most = bounds.whole(limit, 1, "a concurrency limit")
+        self.narrowed = False
         return self._hand_out()
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether the server takes fewer at once than were configured."""
-        return self._limit < self._most
 
     def narrow(self, now: float) -> bool:
         """Hold one less than now: the server said that so many are too many; True if that is less.
@@ -165,6 +166,7 @@ class Slots:
         """
         limit = max(1, self._limit // 2, min(self._limit, self._held - 1))
         lower, self._limit, self._widened_at = limit < self._limit, limit, now
+        self.narrowed = limit < self._most
         return lower
 
     def widen(self, now: float) -> list[Waiter]:
@@ -173,6 +175,7 @@ class Slots:
             return []
         self._widened_at = now
         self._limit = min(self._most, self._limit + max(1, self._limit // 4))
+        self.narrowed = self._limit < self._most
         return self._hand_out()
 
     def _hand_out(self) -> list[Waiter]:
