@@ -222,3 +222,49 @@ def test_back_at_the_ceiling_it_rests():
     World(server, [sender]).run(900)
     told = sender.allowance.statistics(900.0)
     assert (told.learned, told.pace) == (None, None)
+
+
+class Recorder(Learner):
+    """A learner that notes what it is told."""
+
+    __slots__ = ("told",)
+
+    def __init__(self, told):
+        super().__init__()
+        self.told = told
+
+    def sent(self, now, tokens=0.0):
+        """Note a request."""
+        ticket = super().sent(now, tokens)
+        self.told.append(("sent", (now, tokens), ticket))
+        return ticket
+
+    def accepted(self, now, ticket, tokens=None):
+        """Note an answer."""
+        self.told.append(("accepted", (now, tokens), ticket))
+        super().accepted(now, ticket, tokens)
+
+    def rejected(self, now, ticket, hint=0.0):
+        """Note a 429."""
+        self.told.append(("rejected", (now, hint), ticket))
+        super().rejected(now, ticket, hint)
+
+
+@BY_NAME
+def test_a_recorded_sequence_replays_to_the_same_belief(kind):
+    """Nothing but what it is told decides: no clock, no chance."""
+    told = []
+    sender = Ours()
+    recorder = sender.allowance._rates.learner = Recorder(told)
+    World(scene(kind, noise=0.003).server(), [sender]).run(300)
+    assert len(told) > 2_000
+    again, tickets = Learner(), {}
+    for what, (now, value), ticket in told:
+        if what == "sent":
+            tickets[id(ticket)] = again.sent(now, value)
+        elif what == "accepted":
+            again.accepted(now, tickets[id(ticket)], value)
+        else:
+            again.rejected(now, tickets[id(ticket)], value)
+    assert again.belief() == recorder.belief() is not None
+    assert (again.pace, again.evidence) == (recorder.pace, recorder.evidence)

@@ -292,7 +292,7 @@ class _FinderMachine(RuleBasedStateMachine):
             belief = Belief(known[0] * unit, windowed=known[1], exact=30.0)
             stage = believed(belief, unit)
         self.finder = Finder(unit, ceiling * unit, stage)
-        self.unit = unit
+        self.unit, self.ceiling = unit, ceiling * unit
         self.now = 0.0
         self.flying = []
 
@@ -341,6 +341,7 @@ class _FinderMachine(RuleBasedStateMachine):
     def the_pace_makes_sense(self):
         if hasattr(self, "finder"):
             assert 0 < self.finder.pace() < math.inf
+            assert self.finder.pace() <= self.ceiling
             assert not math.isnan(self.finder.ready_at(self.unit))
             belief = self.finder.stage.belief()
             assert belief is None or 0 < belief.limit < math.inf
