@@ -160,12 +160,13 @@ def test_a_declared_limit_is_never_exceeded():
     learner = Learner(60)
     for number in range(3):
         learner.rejected_at_rest(1.0 + number / 10, number)
-    now = 2.0
-    for _ in range(200):
-        now = max(now, learner.ready_at())
-        learner.accepted(now, learner.sent(now))
+    now, sent = 2.0, 0
+    while learner.active:
         assert learner.pace <= 60 + 1e-9
-    assert now > 100
+        now, sent = max(now, learner.ready_at()), sent + 1
+        learner.accepted(now, learner.sent(now))
+    assert now > 32  # half a minute at the bound, before it rests
+    assert sent <= now
 
 
 def test_another_clock_keeps_the_belief():
@@ -268,3 +269,18 @@ def test_a_recorded_sequence_replays_to_the_same_belief(kind):
             again.rejected(now, tickets[id(ticket)], value)
     assert again.belief() == recorder.belief() is not None
     assert (again.pace, again.evidence) == (recorder.pace, recorder.evidence)
+
+
+def test_a_false_alarm_below_a_declared_limit_is_forgotten():
+    """Three 429s that were chance wake it; it climbs back to the bound, and rests there."""
+    learner = Learner(600)
+    for number in range(3):
+        learner.rejected_at_rest(1.0 + number / 10, number)
+    assert learner.active
+    assert learner.evidence
+    now = 2.0
+    while learner.active:
+        now = max(now, learner.ready_at())
+        assert now < 120
+        learner.sent(now)
+    assert (learner.limit, learner.pace) == (None, None)

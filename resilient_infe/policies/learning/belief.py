@@ -5,11 +5,8 @@ from __future__ import annotations
 from .closed import Turn
 from .search import Depth
 from .stage import Belief, Stage
-from .track import PROVEN, Track
-from .windowed import Kind, Windowed
-
-FIRST_PERIOD, FIRST_SENDS = 5.0, 20.0
-"""Seconds, and requests, before the first look: what was true may not be any more."""
+from .track import FIRST_PERIOD, FIRST_SENDS, PROVEN, Track
+from .windowed import UNKNOWN_PERIOD, Kind, Windowed
 
 TRUSTED = 60.0
 """Requests by which a belief counts as measured, at most: it may be old."""
@@ -26,7 +23,7 @@ def believed(belief: Belief, unit: float) -> Stage:
     stage: Stage
     if belief.windowed:
         units = belief.limit * 60.0
-        stage = Windowed(Kind.UNKNOWN, units, Turn(0.0, 60.0), max(period, 75.0))
+        stage = Windowed(Kind.UNKNOWN, units, Turn(0.0, 60.0), max(period, UNKNOWN_PERIOD))
     else:
         track = Track(belief.limit, min(belief.exact, TRUSTED), Depth.unknown(unit), period)
         track.looks = PROVEN  # whoever found it knew that it is no window

@@ -7,7 +7,6 @@ import math
 from .belief import believed
 from .search import CALM, START, Climb, Depth, Search
 from .stage import Stage
-from .track import Track
 from .trail import WINDOW, Sent, Trail
 
 CATCH_UP = 0.05
@@ -22,7 +21,7 @@ LONGEST_WAIT = 30.0
 next goes through."""
 
 CONTENT = 30.0
-"""Seconds for which a look at the ceiling must meet nothing: then there is nothing to learn."""
+"""Seconds at the ceiling that must meet nothing: then there is nothing to learn."""
 
 IDLE = 1.5
 """Seconds without work after which a server's bucket may have spilled, so that no measure holds."""
@@ -43,7 +42,7 @@ class Finder:
     State: inside the `Learner` that owns it.
     """
 
-    __slots__ = ("_ceiling", "_last", "_paced", "_since", "stage", "trail")
+    __slots__ = ("_ceiling", "_content", "_last", "_paced", "_since", "stage", "trail")
 
     def __init__(
         self, unit: float = 1.0, ceiling: float = math.inf, stage: Stage | None = None
@@ -55,6 +54,7 @@ class Finder:
         self._ceiling = ceiling
         self._paced = self._since = -math.inf
         self._last: float | None = None
+        self._content = 0.0  # seconds at the ceiling, in which nothing was rejected
 
     def pace(self) -> float:
         """Return the units per second that are aimed at."""
@@ -115,8 +115,7 @@ class Finder:
     @property
     def at_ceiling(self) -> bool:
         """Whether it goes as fast as it may, and nothing is rejected."""
-        stage = self.stage
-        return isinstance(stage, Track) and stage.beyond > CONTENT and stage.pace() > self._ceiling
+        return self._content > CONTENT
 
     @property
     def last_sent(self) -> float:
@@ -127,7 +126,9 @@ class Finder:
         if self._last is not None:
             late = now - self.ready_at(cost)
             # Time in which the pace was not used tells nothing of what it would meet.
-            if late <= BUSY:
+            if late <= BUSY and self.stage.pace() > self._ceiling:
+                self._content += now - self._last
+            elif late <= BUSY:
                 self.stage.advance(now - self._last, now, self.trail)
             elif min(late, now - self._last) > IDLE:
                 self.trail.idle(now)
@@ -142,6 +143,7 @@ class Finder:
             stage.anchor = anchor
         self.stage = stage
         self._since = now
+        self._content = 0.0
         self._paced = now + stage.pause
         if stage.anchor is not None:
             self.trail.anchor = stage.anchor

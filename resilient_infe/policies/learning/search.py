@@ -178,6 +178,7 @@ class Climb(Stage):
     def __init__(self, base: float, least: float, depth: Depth) -> None:
         """Begin at the base."""
         self.limit = base
+        self.why = "closing in on it from below"
         self._base, self._least, self._depth = base, least, depth
         self._rounds = 0.0
         self._suspicion = Suspicion(*CONFIRMED)

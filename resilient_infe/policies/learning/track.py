@@ -145,11 +145,6 @@ class Track(Stage):
         return self.looks >= PROVEN
 
     @property
-    def beyond(self) -> float:
-        """Seconds for which the look under way has gone on."""
-        return max(0.0, self._for - self._period)
-
-    @property
     def looking(self) -> bool:
         """Whether the pace is about the limit or above it."""
         return self.pace() >= self.limit * (1.0 - self._dip / 2)

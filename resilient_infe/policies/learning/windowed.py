@@ -9,7 +9,7 @@ from .closed import Closed, Turn, is_a_window
 from .search import MOST_DOUBLINGS, TURN_DOUBT
 from .stage import Belief, Stage
 from .suspicion import Suspicion
-from .track import HINTED_LOOKS, LOOKS, longest
+from .track import HINTED_LOOKS, LOOKS, RISEN, RISEN_SENDS, STRONG, longest
 from .trail import WINDOW, Sent, Trail
 
 
@@ -33,9 +33,6 @@ OVER_DOUBLING = 8.0
 RISE_DOUBLING = 4.0
 """Seconds in which the pace doubles once the limit has surely risen."""
 
-RISEN, RISEN_SENDS = 1.02, 3.0
-"""More within one window than this factor of the limit and so many requests is proof of a rise."""
-
 FULL = 0.985
 """A window that is used to so much of the limit is where a look expects to be rejected."""
 
@@ -53,9 +50,6 @@ UNKNOWN_PERIOD = 75.0
 
 CHECK_EVERY = 0.25
 """Seconds between two checks of that, since to count a minute costs more than to send."""
-
-STRONG = (3, 12)
-"""So many rejections among so many requests: the limit has fallen."""
 
 
 class Windowed(Stage):
