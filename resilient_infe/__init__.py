@@ -27,7 +27,8 @@ from .policies.circuit import Circuit
 from .policies.keyed import Keyed
 from .policies.schedule import KindRule
 from .policies.slots import Slots
-from .stack import Send, Stack
+from .send import Send
+from .stack import Stack
 from .verdict import Kind, Limit, Usage, Verdict
 
 if TYPE_CHECKING:

@@ -91,6 +91,58 @@ class StreamBroken(ResilienceError):
     """A stream ended before it was whole; what was delivered stays valid, nothing is re-sent."""
 
 
+class BatchError(ResilienceError):
+    """The base of what ends a batch, or keeps it from starting; what was done is safe."""
+
+
+class BatchPaused(BatchError):
+    """The account, not a row, is the reason: nothing more is sent until that is mended.
+
+    Args:
+        message: what the server said, and what to do.
+        kind: what it meant.
+    """
+
+    def __init__(self, message: str, kind: Kind) -> None:
+        """Keep the kind."""
+        super().__init__(message)
+        self.kind = kind
+
+
+class RowError(BatchError, ValueError):
+    """A row cannot be sent as it stands: not a request, or an id that another row has.
+
+    Args:
+        message: what is wrong, and what to do.
+        line: its number in a file, from 1, or None.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        """Keep the number."""
+        super().__init__(message)
+        self.line = line
+
+
+class JournalError(BatchError):
+    """A journal cannot be used, or not any more; the message says what to do."""
+
+
+class JournalInUse(JournalError):
+    """Another run writes to the journal."""
+
+
+class JournalMismatch(JournalError):
+    """The journal belongs to another input, or to other settings."""
+
+
+class JournalDamaged(JournalError):
+    """Bytes that were safely written have changed since."""
+
+
+class JournalWriteFailed(JournalError):
+    """The disk takes no more; what was recorded before is safe."""
+
+
 class InfeError(ResilienceError):
     """The base of the API's errors: what the server answered, in fields.
 

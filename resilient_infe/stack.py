@@ -11,10 +11,10 @@ import inspect
 import itertools
 import warnings
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from . import aio
 from .aio import running_loop
@@ -36,6 +36,7 @@ from .policies.budget import RetryBudgetStatistics
 from .policies.circuit import CircuitStatistics
 from .policies.queue import Waiter
 from .policies.slots import SlotsStatistics
+from .send import Send
 from .verdict import SUCCESS, Kind, Usage
 
 P = TypeVar("P")
@@ -50,52 +51,6 @@ so costs as much as a layer, and who nests stacks does so in every call. A prime
 inside take their ages from the same count: of every second age none need be a multiple of 64."""
 
 _inside: ContextVar[Stack | None] = ContextVar("resilient_infe.stack", default=None)
-
-
-class Send(Generic[P, R]):
-    """A transport made resilient: call it with a payload, as one would the transport.
-
-    Made by `Stack.around`. State: none of its own.
-    """
-
-    __slots__ = ("_handler", "stack")
-
-    def __init__(self, stack: Stack, handler: Handler[P, R]) -> None:
-        """Keep the linked layers."""
-        self.stack = stack
-        self._handler = handler
-
-    def __call__(
-        self,
-        payload: P,
-        *,
-        tokens: float | None = None,
-        partition: str | None = None,
-        request_id: str | None = None,
-        deadline: float | None = None,
-        tags: Mapping[str, Any] | None = None,
-    ) -> Coroutine[Any, Any, R]:
-        """Send one payload through the stack and return the transport's own response.
-
-        Args:
-            payload: what the transport takes.
-            tokens: the call's estimated cost, from 0; None to let the rate limiter estimate.
-            partition: the limit, circuit and slots it belongs to.
-            request_id: its id, ``[A-Za-z0-9._:-]{1,128}``; None to make one.
-            deadline: seconds for the whole call, above 0; needs a `Deadline` layer.
-            tags: labels that appear in the call's events.
-
-        Raises:
-            ConfigurationError: a value is out of its range.
-            Refused: the stack refused to send, or the deadline passed.
-            Exception: whatever the transport raised in the last attempt.
-        """
-        if tokens is not None or deadline is not None:
-            CallOptions(tokens=tokens, deadline=deadline)  # checks both
-        call = Call(payload, request_id, partition, tokens)
-        if tags:
-            call.tags = dict(tags)
-        return self.stack._enter(self._handler, call, deadline)  # noqa: SLF001  # one unit with it
 
 
 class Stack:
@@ -150,12 +105,12 @@ class Stack:
             self._check_nested(transport.stack)
         handle = getattr(transport, "handle", None)
         if handle is not None:
-            return Send(self, self._link(handle))
+            return Send(self, self._link(handle), self._enter)
         if not callable(transport):
             raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
 
         awaited = transport if inspect.iscoroutinefunction(transport) else _awaiting(transport)
-        return Send(self, self._link(lambda call: awaited(call.payload)))
+        return Send(self, self._link(lambda call: awaited(call.payload)), self._enter)
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
         """Return `inner`, which takes the `Call` itself, with the layers around it."""

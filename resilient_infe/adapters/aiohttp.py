@@ -103,20 +103,33 @@ class InfeTransport:
 
     async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
         """Send a call's payload; put the reply on the call."""
-        body = _encoded(call.payload)
-        if call.payload.get("stream"):
+        return await self.post(call, call.payload, self._path)
+
+    async def post(self, call: Call[Any], payload: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """Send a body to an endpoint on a call's behalf; put the reply on the call.
+
+        Args:
+            call: whose attempt this is.
+            payload: the body.
+            path: what follows the base URL, like ``/embeddings``.
+
+        Raises:
+            InfeError: the server answered with an error, or not at all.
+        """
+        body = _encoded(payload)
+        if payload.get("stream"):
             raise InvalidRequestError(
                 "`stream` is true: use transport.stream, as in stack.around(transport.stream), "
                 "whose result is an open stream"
             )
         failure: Exception
         try:
-            async with self._post(call, body) as response:
+            async with self._post(call, body, path) as response:
                 raw = await _read(response, LONGEST_RESPONSE)
         except _BROKEN as error:
             failure = _transport_error(error)
         else:
-            return await self._result(call, response, raw)
+            return await self._result(call, response, raw, payload.get("model"), path)
         # Outside of the handler: aiohttp's exceptions hold the request's headers, the key among
         # them, and must not hang on ours as a context.
         raise failure
@@ -127,7 +140,7 @@ class InfeTransport:
         body = _encoded({**call.payload, "stream": True})
         failure: Exception
         try:
-            response = await self._post(call, body)
+            response = await self._post(call, body, self._path)
             if response.status == 200 and response.content_type == "text/event-stream":
                 call.reply = Reply(response.status, response.headers)
                 return InfeStream(response, call)
@@ -136,7 +149,7 @@ class InfeTransport:
         except _BROKEN as error:
             failure = _transport_error(error)
         else:
-            await self._result(call, response, raw)
+            await self._result(call, response, raw, call.payload.get("model"), self._path)
             failure = malformed(
                 Reply(response.status, response.headers),
                 "a stream was asked for and something else came",
@@ -166,7 +179,7 @@ class InfeTransport:
         """Show where it sends to, and not with what key."""
         return f"<InfeTransport {self.base_url}>"
 
-    def _post(self, call: Call[Any], body: bytes) -> Any:
+    def _post(self, call: Call[Any], body: bytes, path: str) -> Any:
         headers = {
             **self._headers,
             "Authorization": self._key.header(),
@@ -174,7 +187,7 @@ class InfeTransport:
         }
         if call.request_id is not None:
             headers["x-client-request-id"] = call.request_id
-        url = self.base_url + self._path
+        url = self.base_url + path
         return self._open().post(url, data=body, headers=headers, allow_redirects=False)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -200,22 +213,20 @@ class InfeTransport:
         return session
 
     async def _result(
-        self, call: Call[Any], response: aiohttp.ClientResponse, raw: bytes
+        self, call: Call[Any], response: aiohttp.ClientResponse, raw: bytes, model: Any, path: str
     ) -> dict[str, Any]:
         content = _decoded(raw)
         reply = call.reply = Reply(response.status, response.headers, content)
         if not 200 <= response.status < 300:
             error = error_of(reply, wall_time())
             if isinstance(error, ModelNotFoundError):
-                await self._models.explain(error, call.payload.get("model"))
+                await self._models.explain(error, model)
             raise error
         if not isinstance(content, dict):
             raise malformed(reply, "the response is not a JSON object")
         if content.get("error") and "choices" not in content:
             raise error_of(reply, wall_time())
-        if self._path.endswith("/chat/completions") and not isinstance(
-            content.get("choices"), list
-        ):
+        if path.endswith("/chat/completions") and not isinstance(content.get("choices"), list):
             raise malformed(reply, "the response has no `choices`")
         return content
 

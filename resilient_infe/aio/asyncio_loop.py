@@ -80,6 +80,22 @@ class AsyncioRuntime:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def start(self, main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Run it in a task that the loop's runtime keeps alive."""
+
+        async def running() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await main()
+
+        task = self.loop.create_task(running())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+        def cancel() -> None:
+            task.cancel()
+
+        return cancel
+
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
         """Make a timer on the loop."""
         return _AsyncioAlarm(self.loop, callback)

@@ -101,6 +101,13 @@ class Runtime(Protocol):
         """Run a clean-up that nobody waits for, for at most 5 s; its errors are dropped."""
         ...
 
+    def start(self, main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Run `main`, which must not raise, in a task of its own; the result cancels it.
+
+        The task has the context variables of whoever starts it.
+        """
+        ...
+
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
         """Return a timer that calls `callback` with the instant it was set to."""
         ...

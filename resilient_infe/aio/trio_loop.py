@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -85,6 +86,17 @@ class TrioRuntime:
 
         if not self.is_over():
             self.token.run_sync_soon(_spawn, bounded)
+
+    def start(self, main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Run it as a system task."""
+        scope = trio.CancelScope()
+
+        async def running() -> None:
+            with scope:
+                await main()
+
+        trio.lowlevel.spawn_system_task(running, context=contextvars.copy_context())
+        return scope.cancel
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
         """Make a timer that runs as a system task while it is set."""

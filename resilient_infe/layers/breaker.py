@@ -74,9 +74,9 @@ class CircuitBreaker:
             self._end(call, circuit, permit)
         return result
 
-    def statistics(self, _: float) -> dict[str | None, CircuitStatistics]:
+    def statistics(self, now: float) -> dict[str | None, CircuitStatistics]:
         """Return a snapshot per partition."""
-        return {partition: circuit.statistics() for partition, circuit in self.circuits.items()}
+        return {partition: circuit.statistics(now) for partition, circuit in self.circuits.items()}
 
     def describe(self) -> str:
         """Say when it opens."""

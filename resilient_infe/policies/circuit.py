@@ -79,7 +79,10 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class CircuitStatistics:
-    """A snapshot: the state, the window's counts, and the results that came too late to count."""
+    """A snapshot: the state, the window's counts, and the results that came too late to count.
+
+    `rest` is how many seconds it stays open, if the instant was told.
+    """
 
     state: State
     successes: int
@@ -87,6 +90,7 @@ class CircuitStatistics:
     probes_out: int
     late: int
     opened: int
+    rest: float = 0.0
 
 
 class Circuit:
@@ -240,8 +244,9 @@ class Circuit:
             permit.expires += seconds
         self._window.clear()  # its edges do not survive a change of clock
 
-    def statistics(self) -> CircuitStatistics:
-        """Return a frozen snapshot."""
+    def statistics(self, now: float | None = None) -> CircuitStatistics:
+        """Return a frozen snapshot, of this instant if it is told."""
+        resting = now is not None and self._state is State.OPEN
         return CircuitStatistics(
             self._state,
             self._window.successes,
@@ -249,6 +254,7 @@ class Circuit:
             len(self._leases),
             self._late,
             self._opened,
+            self.retry_after(now) if now is not None and resting else 0.0,
         )
 
     def _admit_probe(self, now: float) -> Permit | None:

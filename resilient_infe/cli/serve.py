@@ -1,46 +1,21 @@
-"""The command line: serve the stand-in, and show what the library does against it."""
+"""``serve`` and ``demo``: the stand-in, and what the library does against it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import Any, get_args
 
 import anyio
 
-from . import __version__
-from .errors import ConfigurationError
-from .testing.limits import Style
-from .testing.model import Break, Faults, InfeModel, RetryAfter
+from ..errors import ConfigurationError
+from ..testing.limits import Style
+from ..testing.model import Break, Faults, InfeModel, RetryAfter
+from .kinds import count, duration, port, positive, share, stretch
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code.
-
-    Args:
-        arguments: those of the command line, or None for the process's own.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except (ConfigurationError, OSError) as error:
-        sys.stderr.write(f"resilient-infe: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="resilient-infe", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"resilient-infe {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_serve(commands.add_parser("serve", help="serve an Infe stand-in on 127.0.0.1"))
-    _add_demo(commands.add_parser("demo", help="very many calls against the stand-in, three ways"))
-    return parser
-
-
-def _add_serve(parser: argparse.ArgumentParser) -> None:
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``serve``."""
     parser.set_defaults(run=_serve)
     add = parser.add_argument
     add("--port", type=port, default=0, help="0 (the default) takes any free one")
@@ -67,7 +42,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0)
 
 
-def _add_demo(parser: argparse.ArgumentParser) -> None:
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``demo``."""
     parser.set_defaults(run=_demo)
     add = parser.add_argument
     add("--calls", type=count, default=1_500)
@@ -83,7 +59,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 async def _serve_until_stopped(model: InfeModel, port: int, seconds: float | None) -> None:
-    from .testing.server import InfeServer  # aiohttp is slow to import
+    from ..testing.server import InfeServer  # aiohttp is slow to import
 
     async with InfeServer(model).running(port) as base_url:
         print(base_url, flush=True)
@@ -95,7 +71,7 @@ async def _serve_until_stopped(model: InfeModel, port: int, seconds: float | Non
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .demo import demonstrate  # aiohttp and rich are slow to import
+    from ..demo import demonstrate  # aiohttp and rich are slow to import
 
     return demonstrate(
         calls=options.calls,
@@ -136,53 +112,3 @@ def model_of(options: argparse.Namespace) -> InfeModel:
         api_keys=options.api_key,
         seed=options.seed,
     )
-
-
-def positive(text: str) -> float:
-    """Read a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def duration(text: str) -> float:
-    """Read seconds, from 0."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0")
-    return value
-
-
-def count(text: str) -> int:
-    """Read a whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def port(text: str) -> int:
-    """Read a port."""
-    value = int(text)
-    if not 0 <= value < 65_536:
-        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
-    return value
-
-
-def share(text: str) -> tuple[str, float]:
-    """Read a name and a share of all requests."""
-    name, _, part = text.partition("=")
-    value = float(part or "nan")
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: give NAME=SHARE with a share from 0 to 1")
-    return name, value
-
-
-def stretch(text: str) -> tuple[float, float]:
-    """Read the start and the end of a stretch of time."""
-    start, _, end = text.partition(":")
-    first, last = float(start or "nan"), float(end or "nan")
-    if not 0 <= first < last:
-        raise argparse.ArgumentTypeError(f"{text}: give START:END in seconds, like 5:9")
-    return first, last

@@ -1,0 +1,20 @@
+"""Pipelines: very many rows in, a result for each out, whatever happens on the way."""
+
+from __future__ import annotations
+
+from .journal import Journal
+from .monitor import Monitor
+from .result import Failure, Result, RowFailed
+from .run import BatchRun, run_batch
+from .sample import Tally
+
+__all__ = [
+    "BatchRun",
+    "Failure",
+    "Journal",
+    "Monitor",
+    "Result",
+    "RowFailed",
+    "Tally",
+    "run_batch",
+]

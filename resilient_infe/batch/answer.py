@@ -1,0 +1,41 @@
+"""From a result to a line of the output: OpenAI's Batch form, for results and failures alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .plain import to_json
+from .result import Result
+
+
+def answer_line(result: Result[Any, Any]) -> bytes:
+    """Return the line for a result, its line break included."""
+    request_id = result.request_ids[-1] if result.request_ids else None
+    head = to_json({"id": f"batch_req_{result.index + 1}", "custom_id": result.id})[:-1]
+    failure = result.failure
+    if failure is None:
+        told = to_json({"status_code": result.status or 200, "request_id": request_id})[:-1]
+        body = to_json(result.value) if result.encoded is None else result.encoded
+        return b'%b,"response":%b,"body":%b},"error":null}\n' % (head, told, body)
+    response = None
+    if failure.status is not None:
+        response = {
+            "status_code": failure.status,
+            "request_id": request_id,
+            "body": failure.body,
+        }
+    error = {
+        "code": failure.code or failure.kind.value,
+        "message": failure.message,
+        "kind": failure.kind.value,
+        "advice": failure.advice,
+        "attempts": result.attempts,
+        "permanent": failure.permanent,
+    }
+    return b'%b,"response":%b,"error":%b}\n' % (head, to_json(response), to_json(error))
+
+
+def bad_line(number: int | None, message: str) -> bytes:
+    """Return the line that tells of a line of the input that is no request."""
+    error = {"code": "bad_line", "message": message, "line": number, "permanent": True}
+    return to_json({"id": None, "custom_id": None, "response": None, "error": error}) + b"\n"

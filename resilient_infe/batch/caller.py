@@ -1,0 +1,164 @@
+"""From a row to a result: the user's hooks around one call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Generic
+
+from .. import aio
+from ..call import Call
+from ..errors import BatchPaused, ConfigurationError
+from ..policies.classify import clean_id
+from ..send import Send
+from ..verdict import Kind
+from .plain import digest_source, to_json
+from .result import ACCOUNT, Failure, Result, Row, Value, failure_of, hook_failure
+
+REQUEST_ADVICE = "the request= hook raised, and nothing was sent: the row is tried again next time"
+RECORD_ADVICE = "the record= hook raised on the reply: the row is sent again next time"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks(Generic[Row, Value]):
+    """What a user says of rows and replies; see `run_batch`."""
+
+    request: Callable[[Row], Any] | None
+    record: Callable[[Any], Value] | None
+    row_id: Callable[[Row], str] | None
+    partition: Callable[[Any], str | None] | None
+    deadline: float | None
+
+
+class Caller(Generic[Row, Value]):
+    """Sends one row at a time, and tells what came of it.
+
+    Args:
+        send: what `Stack.around` made, or any async function of one payload.
+        hooks: of the user.
+        encode: whether a value must be JSON, for a journal.
+
+    State: none.
+    """
+
+    def __init__(
+        self, send: Callable[[Any], Awaitable[Any]], hooks: Hooks[Row, Value], *, encode: bool
+    ) -> None:
+        """Find out whether there is a stack."""
+        if not callable(send):
+            raise ConfigurationError(
+                "send is what stack.around(...) returns, or an async function of one payload"
+            )
+        self._send = send
+        self._run = send.run if isinstance(send, Send) else self._plainly
+        self.stack = send.stack if isinstance(send, Send) else None
+        self._hooks = hooks
+        self._encode = encode
+
+    def id_of(self, row: Row, index: int) -> str:
+        """Return a row's id: by the hook, its own ``custom_id``, or made from its number."""
+        hook = self._hooks.row_id
+        found = hook(row) if hook is not None else _custom_id(row)
+        if found is None:
+            return f"row-{index + 1}"
+        if not _is_id(found):
+            raise ConfigurationError(
+                f"row {index + 1}: an id is a text, and not empty; got {found!r}"
+            )
+        return found
+
+    def call_of(self, row: Row, row_id: str) -> Call[Any] | Failure:
+        """Return the call that a row asks for, or why there is none."""
+        hooks = self._hooks
+        try:
+            payload = row if hooks.request is None else hooks.request(row)
+            partition = _model(payload) if hooks.partition is None else hooks.partition(payload)
+        except Exception as error:  # a user's hook may raise anything; the other rows go on
+            return hook_failure("request_hook", error, REQUEST_ADVICE)
+        return Call(payload, clean_id(row_id), partition)
+
+    def digest_of(self, call: Call[Any] | Failure) -> str | None:
+        """Return what a request is known by, or None where there is nothing to go by."""
+        source = None if isinstance(call, Failure) else digest_source(call.payload)
+        return None if source is None else blake2b(source, digest_size=8).hexdigest()
+
+    async def send(self, call: Call[Any], index: int, row_id: str, row: Row) -> Result[Row, Value]:
+        """Send a call, and make a value of the reply.
+
+        Raises:
+            BatchPaused: every other row would meet the same.
+            ConfigurationError: the value has no form in JSON, and a journal is written.
+        """
+        result: Result[Row, Value] = Result(index, row_id, row)
+        clock = aio.current().now
+        started = clock()
+        try:
+            reply = await self._run(call, self._hooks.deadline)
+        except Exception as error:  # whatever a transport raises is a failure of this row alone
+            result.exception = error
+            result.failure = failure_of(call, error)
+            _check_account(result.failure, call)
+        else:
+            self._take(result, reply)
+        result.seconds = clock() - started
+        result.attempts = call.sends
+        result.sent_for = call.sent_for
+        result.request_ids = call.server_request_ids
+        verdict = call.verdict
+        if verdict is not None:
+            result.usage = verdict.usage
+            result.status = verdict.status
+        if result.status is None and call.reply is not None:
+            result.status = call.reply.status
+        return result
+
+    def _take(self, result: Result[Row, Value], reply: Any) -> None:
+        record = self._hooks.record
+        try:
+            result.value = reply if record is None else record(reply)
+        except Exception as error:  # a user's hook may raise anything; the other rows go on
+            result.exception = error
+            result.failure = hook_failure("record_hook", error, RECORD_ADVICE)
+            return
+        if self._encode:
+            result.encoded = to_json(result.value)
+
+    async def _plainly(self, call: Call[Any], deadline: float | None) -> Any:
+        if deadline is not None:
+            raise ConfigurationError(
+                "deadline= needs a stack with a Deadline layer: give stack.around(...) as send"
+            )
+        call.sends = 1
+        return await self._send(call.payload)
+
+
+def _check_account(failure: Failure, call: Call[Any]) -> None:
+    """Raise if the failure is the account's rather than the row's."""
+    verdict = call.verdict
+    long_wait = (
+        failure.kind is Kind.RATE_LIMITED
+        and verdict is not None
+        and verdict.retry_after is not None
+        and call.gave_up is not None
+    )
+    if failure.kind not in ACCOUNT and not long_wait:
+        return
+    advice = failure.advice or ""
+    if long_wait and verdict is not None and verdict.retry_after is not None:
+        advice = f"the server asks to wait {verdict.retry_after:,.0f} s: run the same again then"
+    said = f"{failure.status} {failure.message}" if failure.status else failure.message
+    raise BatchPaused(f"{said} | {advice}" if advice else said, failure.kind)
+
+
+def _is_id(found: object) -> bool:
+    return isinstance(found, str) and found != ""
+
+
+def _custom_id(row: Any) -> str | None:
+    return row.get("custom_id") if isinstance(row, Mapping) else getattr(row, "custom_id", None)
+
+
+def _model(payload: Any) -> str | None:
+    model = payload.get("model") if isinstance(payload, Mapping) else None
+    return model if isinstance(model, str) else None

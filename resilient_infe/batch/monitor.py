@@ -1,0 +1,102 @@
+"""What a batch's stack goes through, kept small: counts, and what happened last."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from .. import aio
+from ..describe import StackStatistics
+from ..events import (
+    CircuitChanged,
+    Event,
+    RateGateClosed,
+    RateLimitChanged,
+    RetryScheduled,
+    RetryStopped,
+    SlotsNarrowed,
+)
+from ..policies.circuit import CircuitStatistics
+from ..verdict import Kind
+
+KEPT = 200
+"""Events that are kept until somebody takes them; a storm of them is not worth more."""
+
+
+class Monitor:
+    """A listener for ``presets.batch(listeners=[monitor])``: `run_batch` finds it there.
+
+    Attributes:
+        retries: attempts that were tried again.
+        rejected: attempts that the server answered with 429.
+        routine: False: it asks for what is rare, and so costs a plain call nothing.
+
+    State: its own.
+    """
+
+    routine = False
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.retries = 0
+        self.rejected = 0
+        self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    def __call__(self, event: Event) -> None:
+        """Count, or keep, an event."""
+        if isinstance(event, RetryScheduled | RetryStopped):
+            # What our own stack refused was not sent, so to ask again is no retry.
+            self.retries += isinstance(event, RetryScheduled) and event.kind is not Kind.REFUSED
+            self.rejected += event.kind is Kind.RATE_LIMITED
+        elif isinstance(event, CircuitChanged | RateGateClosed | RateLimitChanged | SlotsNarrowed):
+            told = {"name": event.name, "when": round(aio.wall_time(), 3)} | event.as_dict()
+            self._events.append(told)
+
+    def take_events(self) -> list[dict[str, Any]]:
+        """Return the events since the last time."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+
+def waiting_for(stack: StackStatistics) -> str | None:
+    """Say in words what a batch waits for where nothing is sent, or None where something is."""
+    if any(each.gate <= 0.0 and each.outstanding for each in stack.allowances.values()):
+        return None
+    resting = [c for c in stack.circuits.values() if c.state != "closed"]
+    if resting:
+        return f"waiting: the server fails, and is tried again in {_rest(resting)}"
+    gates = {each.gate: each.gate_reason for each in stack.allowances.values() if each.gate > 0.0}
+    if gates:
+        longest = max(gates)
+        return f"waiting {longest:.0f} s: {_reason(gates[longest])}"
+    return None
+
+
+def under_way(stack: StackStatistics) -> int:
+    """Return how many attempts are being sent."""
+    return sum(each.outstanding for each in stack.allowances.values())
+
+
+def _rest(circuits: list[CircuitStatistics]) -> str:
+    left = max(each.rest for each in circuits)
+    return f"{left:.0f} s" if left >= 1.0 else "a moment"
+
+
+def _reason(reason: str | None) -> str:
+    return "the server asked for it" if reason is None else reason
+
+
+def limits_of(stack: StackStatistics) -> Mapping[str, Any]:
+    """Return the limits that are kept or learned, per partition, for a sample."""
+    found = {}
+    for name, each in stack.allowances.items():
+        limit = each.learned if each.requests_per_minute is None else each.requests_per_minute
+        if each.learned is not None and each.learned_dimension == "tokens":
+            limit = None
+        found[name or ""] = {
+            "requests": None if limit is None else round(limit, 1),
+            "tokens": None if each.tokens_per_minute is None else round(each.tokens_per_minute),
+        }
+    return found

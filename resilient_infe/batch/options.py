@@ -1,0 +1,114 @@
+"""What a job over files is told, and whether that can be meant."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..adapters.aiohttp import BASE_URL
+from ..errors import BatchError, ConfigurationError
+from .output import STDOUT
+from .request import CHAT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """What a job is told.
+
+    Attributes:
+        input: a path, or ``-`` for stdin.
+        output: a path, or ``-`` for stdout.
+        errors: the path for failures.
+        journal: its path.
+        api_key: the key, or None for the environment's.
+        base_url: where the API is, up to and with ``/v1``.
+        model: for lines that name none.
+        url: the endpoint for lines that name none.
+        concurrency: attempts in flight per model.
+        requests_per_minute, tokens_per_minute: the limits per model; None to learn them.
+        max_attempts: attempts that may fail, 429s not counted.
+        attempt_timeout: seconds for one attempt.
+        deadline: seconds for each row, waits included, or None.
+        ordered: whether results stand in the order of the input.
+        limit: rows that are sent at most, or None.
+        skip_bad: go on without the lines that are no requests.
+        retry_failed: send rows again that failed for good.
+        salvage: leave out damaged lines of the journal.
+        overwrite: replace an output that no journal belongs to.
+    """
+
+    input: str
+    output: str
+    errors: str
+    journal: str
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str = BASE_URL
+    model: str | None = None
+    url: str = CHAT
+    concurrency: int = 64
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_attempts: int = 10
+    attempt_timeout: float = 120.0
+    deadline: float | None = None
+    ordered: bool = False
+    limit: int | None = None
+    skip_bad: bool = False
+    retry_failed: bool = False
+    salvage: bool = False
+    overwrite: bool = False
+
+
+def check_paths(options: JobOptions) -> None:
+    """Refuse paths that cannot be meant.
+
+    Raises:
+        BatchError: a file of somebody else's would be replaced.
+        ConfigurationError: two of them are one, or cannot be files.
+    """
+    names = {"the input": options.input, "--output": options.output}
+    names |= {"--errors": options.errors, "--journal": options.journal}
+    seen: dict[str, str] = {}
+    for name, path in names.items():
+        if path == STDOUT:
+            if name in ("--errors", "--journal"):
+                raise ConfigurationError(f"{name} is a file; give its path")
+            continue
+        real = os.path.realpath(path)
+        if real in seen:
+            raise ConfigurationError(f"{seen[real]} and {name} are the same file: {path}")
+        seen[real] = name
+        if name != "the input" and not Path(path).parent.is_dir():
+            raise ConfigurationError(f"{name}: there is no folder {Path(path).parent}")
+    if options.overwrite or Path(options.journal).exists():
+        return
+    for name in ("--output", "--errors"):
+        path = names[name]
+        if path != STDOUT and Path(path).exists() and Path(path).stat().st_size:
+            raise BatchError(
+                f"{path} exists and no journal belongs to it ({options.journal}): give another "
+                f"{name}, or --overwrite"
+            )
+
+
+def key_for(options: JobOptions) -> str | None:
+    """Return the key; a server on this machine need not be given one."""
+    if options.api_key is None and "INFE_API_KEY" not in os.environ and _is_local(options.base_url):
+        return "none"
+    return options.api_key
+
+
+def _is_local(base_url: str) -> bool:
+    host = base_url.partition("://")[2].partition("/")[0].rpartition(":")[0] or base_url
+    return host in ("127.0.0.1", "localhost", "[::1]")
+
+
+def place_of(base_url: str) -> str:
+    """Return what a journal remembers of a base URL: a port on this machine comes and goes."""
+    base_url = base_url.rstrip("/")
+    if not _is_local(base_url):
+        return base_url
+    scheme, _, rest = base_url.partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition(':')[0]}/{path}"

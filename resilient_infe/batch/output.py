@@ -1,0 +1,89 @@
+"""The files that a run leaves: a projection of the journal, which can be read while it goes on.
+
+A first run writes straight into its files. A run that goes on writes them anew, beside the old
+ones, and puts them in their place once they hold all that the journal told; so no reader ever sees
+less than before, and whatever a crash did to the old file does not matter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import BatchError
+
+STDOUT = "-"
+
+
+class Output:
+    """One file of lines.
+
+    Args:
+        path: of the file; ``-`` is stdout.
+        beside: whether to write beside it until `settle`.
+
+    Raises:
+        BatchError: it cannot be written.
+
+    State: the file, made at the first line.
+    """
+
+    def __init__(self, path: str, *, beside: bool) -> None:
+        """Nothing is opened yet."""
+        self.path = path
+        self.lines = 0
+        self._target = Path(path)
+        self._place = self._target.with_name(self._target.name + ".new") if beside else self._target
+        self._file: BinaryIO | None = sys.stdout.buffer if path == STDOUT else None
+
+    def write(self, line: bytes) -> None:
+        """Add a line."""
+        try:
+            if self._file is None:
+                self._file = self._place.open("wb")
+            self._file.write(line)
+        except OSError as error:
+            raise self._failure(error) from None
+        self.lines += 1
+
+    def flush(self) -> None:
+        """Let readers see what was written."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                raise self._failure(error) from None
+
+    def settle(self) -> None:
+        """Put the file in its place, if it is not there: it holds all that is known."""
+        self.flush()
+        if self._place == self._target or self.path == STDOUT:
+            return
+        if self._file is not None:
+            self._place.replace(self._target)
+        else:
+            self._target.unlink(missing_ok=True)
+        self._place = self._target
+
+    def close(self) -> None:
+        """Wait for the disk and close the file; one that was not settled is dropped."""
+        file, self._file = self._file, None
+        if file is None or self.path == STDOUT:
+            return
+        try:
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise self._failure(error) from None
+        finally:
+            file.close()
+            if self._place != self._target:
+                self._place.unlink(missing_ok=True)
+
+    def _failure(self, error: OSError) -> BatchError:
+        return BatchError(
+            f"{self.path} cannot be written ({error.strerror}): mend that and run the same again; "
+            f"the results are safe in the journal"
+        )

@@ -1,0 +1,170 @@
+"""How far a run is, in figures and in words."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from ..describe import StackStatistics
+from .monitor import Monitor, limits_of, under_way, waiting_for
+from .sample import Tally
+
+SPAN = 60.0
+"""Seconds over which the rate is taken: a full period of the usual limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at one moment.
+
+    Attributes:
+        rows: to be done in all, or None where that is not known.
+        done: with a value, those of earlier runs included.
+        failed: without one, likewise.
+        replayed: of both, those that an earlier run recorded.
+        rate: rows a minute that came to their end lately.
+        left: seconds until the end at that rate, or None.
+        in_flight: attempts under way.
+        queued: calls that wait for a slot or for the limit.
+        retries: attempts that were tried again.
+        rejected: 429s.
+        tokens: what the server charged.
+        limit: what is kept or learned, in words, or None.
+        waits: what everything waits for, in words, or None.
+        stopping: whether the run takes no more rows.
+    """
+
+    rows: int | None
+    done: int
+    failed: int
+    replayed: int
+    rate: float
+    left: float | None
+    in_flight: int
+    queued: int
+    retries: int
+    rejected: int
+    tokens: int
+    limit: str | None
+    waits: str | None
+    stopping: bool
+
+
+class Gauge:
+    """Reads off a run how far it is.
+
+    Args:
+        rows: to be done in all, or None where that is not known.
+
+    State: when how many rows had ended, for a minute.
+    """
+
+    def __init__(self, rows: int | None) -> None:
+        """Nothing was seen yet."""
+        self.rows = rows
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def read(
+        self,
+        now: float,
+        tally: Tally,
+        stack: StackStatistics,
+        monitor: Monitor,
+        *,
+        old_failed: int = 0,
+        stopping: bool = False,
+    ) -> Progress:
+        """Return how far a run is.
+
+        Args:
+            now: seconds of any clock.
+            tally: what the run has done.
+            stack: the stack's figures.
+            monitor: the stack's listener.
+            old_failed: of the rows that were replayed, those that failed.
+            stopping: whether the run takes no more rows.
+        """
+        self._seen.append((now, tally.ended))
+        while self._seen[0][0] < now - SPAN:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        rate = (tally.ended - before) / (now - since) * 60.0 if now > since else 0.0
+        remaining = None if self.rows is None else self.rows - tally.replayed - tally.ended
+        return Progress(
+            rows=self.rows,
+            done=tally.ok + tally.replayed - old_failed,
+            failed=tally.failed + old_failed,
+            replayed=tally.replayed,
+            rate=rate,
+            left=remaining / rate * 60.0 if remaining is not None and rate > 0.0 else None,
+            in_flight=under_way(stack),
+            queued=stack.waiting,
+            retries=monitor.retries,
+            rejected=monitor.rejected,
+            tokens=tally.prompt_tokens + tally.completion_tokens,
+            limit=_limit(stack),
+            waits=waiting_for(stack),
+            stopping=stopping,
+        )
+
+
+def in_words(progress: Progress) -> str:
+    """Return a progress as one line."""
+    parts = [_rows(progress), f"{progress.rate:,.0f}/min"]
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    parts.append(f"{progress.in_flight:,} in flight")
+    if progress.retries:
+        parts.append(f"{progress.retries:,} retries")
+    if progress.rejected:
+        parts.append(f"{progress.rejected:,} 429s")
+    if progress.tokens:
+        parts.append(f"{short(progress.tokens)} tokens")
+    if progress.limit:
+        parts.append(progress.limit)
+    if progress.waits:
+        parts.append(progress.waits)
+    elif progress.stopping:
+        parts.append("stopping: what is under way comes to its end")
+    elif progress.left is not None:
+        parts.append(f"{span(progress.left)} left")
+    return ", ".join(parts)
+
+
+def span(seconds: float) -> str:
+    """Return a time in words: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def short(number: float) -> str:
+    """Return a number in few digits: ``950``, ``12.4k``, ``3.1M``."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{letter}"
+    return f"{number:.0f}"
+
+
+def _rows(progress: Progress) -> str:
+    ended = progress.done + progress.failed
+    if progress.rows is None:
+        return f"{ended:,} rows"
+    share = ended / progress.rows if progress.rows else 1.0
+    return f"{ended:,}/{progress.rows:,} ({share:.0%})"
+
+
+def _limit(stack: StackStatistics) -> str | None:
+    """Return the limits in words; the partition's name only where there are several."""
+    told: list[str] = []
+    found: dict[str, dict[str, Any]] = dict(limits_of(stack))
+    for name, each in found.items():
+        words = [f"{each[what]:,.0f} {what}/min" for what in ("requests", "tokens") if each[what]]
+        if words:
+            told.append(" and ".join(words) + (f" ({name})" if len(found) > 1 else ""))
+    return "limit " + "; ".join(told) if told else None

@@ -1,0 +1,130 @@
+"""The journal's lines: JSON objects that begin with a checksum of all that follows.
+
+``{"crc":"1c291ca3","type":"result",...}``: any JSON reader reads them, and a line that was torn or
+changed is known by itself. In a result's line the value stands last, so that whoever only asks what
+became of a row need not decode the reply.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+from zlib import crc32
+
+from ..verdict import Kind, Usage
+from .plain import to_json
+from .result import Failure, Result
+
+VERSION = 1
+"""Of the journal's form."""
+
+OPENING = b'{"crc":"'
+"""How every line begins."""
+
+_HEAD = len(OPENING) + 10
+"""Bytes up to the content: the opening, eight digits, a quote and a comma."""
+
+_VALUE = b',"value":'
+
+
+def sealed(content: bytes) -> bytes:
+    """Return a line for a JSON object, its checksum first."""
+    rest = content[1:]
+    return b'{"crc":"%08x",%b\n' % (crc32(rest), rest)
+
+
+def unsealed(line: bytes) -> bytes | None:
+    """Return the JSON object of a line, or None if it is not what was written."""
+    if line[-1:] != b"\n" or not line.startswith(OPENING):
+        return None
+    rest = line[_HEAD:-1]
+    if line[len(OPENING) : _HEAD] != b'%08x",' % crc32(rest):
+        return None
+    return b"{" + rest
+
+
+def head_of(content: bytes) -> dict[str, Any]:
+    """Return a record without its value."""
+    head, found, _ = content.partition(_VALUE)
+    decoded: dict[str, Any] = json.loads(head + b"}" if found else content)
+    return decoded
+
+
+def value_of(content: bytes) -> bytes:
+    """Return a result's value as JSON; null if it has none."""
+    return content.partition(_VALUE)[2][:-1] or b"null"
+
+
+def note(kind: str, **fields: Any) -> bytes:
+    """Return the content of a record that is not a result."""
+    return to_json({"type": kind} | fields)
+
+
+def content_of(result: Result[Any, Any], digest: str | None, at: float, durable: int) -> bytes:
+    """Return the content of a result's record.
+
+    Args:
+        result: `encoded` set where it succeeded.
+        digest: of the request, to know it again.
+        at: seconds since 1970.
+        durable: bytes of the journal that are safe by now.
+    """
+    failure = result.failure
+    fields = {
+        "type": "result",
+        "id": result.id,
+        "row": result.index,
+        "kind": Kind.OK.value if failure is None else failure.kind.value,
+        "digest": digest,
+        "at": round(at, 3),
+        "durable": durable,
+        "attempts": result.attempts,
+        "seconds": round(result.seconds, 4),
+        "sent_for": round(result.sent_for, 4),
+        "status": result.status,
+        "requests": result.request_ids,
+    }
+    if result.usage is not None:
+        usage = result.usage
+        fields["usage"] = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    if failure is None:
+        return to_json(fields)[:-1] + _VALUE + (result.encoded or b"null") + b"}"
+    # The server's own body may have any field, one named "value" too.
+    fields["failed"] = True
+    fields["permanent"] = failure.permanent
+    told = asdict(failure)
+    told["body"] = None if failure.body is None else to_json(failure.body).decode()
+    return to_json({**fields, "failure": told})
+
+
+def result_of(content: bytes, index: int, row: Any) -> Result[Any, Any]:
+    """Return the result that a record tells of, for the row as it is given now."""
+    head = head_of(content)
+    usage, failure = head.get("usage"), head.get("failure")
+    result: Result[Any, Any] = Result(
+        index,
+        head["id"],
+        row,
+        attempts=head["attempts"],
+        seconds=head["seconds"],
+        sent_for=head["sent_for"],
+        usage=None if usage is None else Usage(*usage),
+        status=head["status"],
+        request_ids=tuple(head["requests"]),
+        replayed=True,
+    )
+    if failure is None:
+        result.encoded = value_of(content)
+        result.value = json.loads(result.encoded)
+    else:
+        result.failure = failure_from(failure)
+    return result
+
+
+def failure_from(told: dict[str, Any]) -> Failure:
+    """Return a failure as a record tells it."""
+    body = told["body"]
+    return Failure(
+        **told | {"kind": Kind(told["kind"]), "body": None if body is None else json.loads(body)}
+    )

@@ -1,0 +1,204 @@
+"""The page itself: one HTML file, without scripts, for a screen of any width, light or dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from ..progress import short, span
+from .chart import Series, chart, number_text, strip
+from .history import Failed, History
+
+PACKAGE = "resilient_infe.batch.report"
+
+WHY = {
+    "finished": "to the end of the input",
+    "stopped": "stopped",
+    "BatchPaused": "paused: the account needs somebody",
+    "killed": "killed",
+    "running": "under way",
+}
+
+
+def page(history: History) -> str:
+    """Return the page of a history."""
+    template = Template(files(PACKAGE).joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(history.name),
+        lead=_lead(history),
+        tiles="".join(_tiles(history)),
+        charts="".join(_charts(history)),
+        failures=_failures(history.failures),
+        runs=_runs(history),
+        events=_events(history),
+    )
+
+
+def _lead(history: History) -> str:
+    rows = history.recorded.about.get("rows")
+    of = f" of {rows:,}" if rows else ""
+    about = history.recorded.about.get("input")
+    source = f" from <code>{escape(str(about))}</code>" if about else ""
+    state = " A run is under way." if history.running else ""
+    return f"{history.recorded.done:,}{of} rows{source} have a result.{state}"
+
+
+def _tiles(history: History) -> Iterable[str]:
+    prompt, completion = history.tokens
+    ended = sum(each.ok + each.failed for each in history.buckets)
+    yield _tile("rows with a result", f"{history.recorded.done:,}", "ok")
+    yield _tile("failed", f"{history.recorded.failed:,}", "bad" if history.recorded.failed else "")
+    yield _tile("time under way", span(history.seconds))
+    if history.seconds:
+        yield _tile("rows a minute", number_text(ended / history.seconds * 60.0))
+    yield _tile("attempts", f"{history.attempts:,}")
+    yield _tile("retries", f"{history.retries:,}")
+    share = f" ({history.rejected / history.attempts:.2%})" if history.attempts else ""
+    yield _tile("429s", f"{history.rejected:,}{share}")
+    yield _tile("tokens in / out", f"{short(prompt)} / {short(completion)}")
+    for share_of, name in ((0.5, "median"), (0.95, "95 of 100"), (0.99, "99 of 100")):
+        found = history.latency.percentile(share_of)
+        if found is not None:
+            yield _tile(f"an attempt, {name}", f"{found:.2f} s")
+
+
+def _tile(name: str, value: str, style: str = "") -> str:
+    return f'<div class="tile {style}"><dt>{name}</dt><dd>{value}</dd></div>'
+
+
+def _charts(history: History) -> Iterable[str]:
+    buckets, width = history.buckets, history.width
+    scale = 60.0 / width
+
+    def per_minute(name: str) -> list[float]:
+        return [getattr(each, name) * scale for each in buckets]
+
+    yield chart(
+        "Calls against the limit",
+        "Rows that came to their end, and the limit that was kept or learned, summed over models.",
+        "/min",
+        width,
+        bars=[
+            Series("with a result", "c-ok", per_minute("ok")),
+            Series("failed", "c-bad", per_minute("failed")),
+        ],
+        lines=[Series("limit", "l-limit", _carried([each.limit for each in buckets]))],
+    )
+    yield chart(
+        "Retries and 429s",
+        "Attempts that were sent again, and those that the server rejected for its limit.",
+        "/min",
+        width,
+        bars=[Series("retries", "c-warn", per_minute("retries"))],
+        lines=[Series("429s", "l-bad", per_minute("rejected"))],
+    )
+    yield chart(
+        "Latency of an attempt",
+        "Percentiles of what ended in each stretch of time.",
+        "s",
+        width,
+        lines=[
+            Series(name, colour, [each.latency.percentile(share) for each in buckets])
+            for name, colour, share in (
+                ("median", "l-ok", 0.5),
+                ("95 of 100", "l-warn", 0.95),
+                ("99 of 100", "l-bad", 0.99),
+            )
+        ],
+    )
+    yield chart(
+        "Tokens",
+        "As the server charged them.",
+        "/min",
+        width,
+        bars=[
+            Series("input", "c-ok", per_minute("prompt_tokens")),
+            Series("output", "c-alt", per_minute("completion_tokens")),
+        ],
+    )
+    yield strip(
+        "Circuit",
+        "While it is open nothing is sent; half-open lets some probes through.",
+        [_state(each.circuit, each.waits) for each in buckets],
+        history.seconds,
+    )
+
+
+def _carried(values: list[float | None]) -> list[float | None]:
+    """Return the values with gaps filled by what stood before them."""
+    kept: float | None = None
+    found = []
+    for value in values:
+        kept = value if value is not None else kept
+        found.append(kept)
+    return found
+
+
+def _state(circuit: str | None, waits: str | None) -> tuple[str, str]:
+    if circuit is not None:
+        return ("c-bad", "open") if circuit == "open" else ("c-warn", "half-open")
+    return ("c-alt", "waited for the server's limit") if waits else ("c-ok", "closed")
+
+
+def _failures(failures: list[Failed]) -> str:
+    if not failures:
+        return "<p>No row failed.</p>"
+    return "".join(_failure(each) for each in failures)
+
+
+def _failure(failed: Failed) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(str(each['id']))}</td><td>{each['status'] or '-'}</td>"
+        f"<td>{escape(each['message'])}</td>"
+        f"<td>{escape(', '.join(each['requests'])) or '-'}</td></tr>"
+        for each in failed.examples
+    )
+    name = escape(" / ".join(part for part in (failed.kind, failed.code) if part))
+    advice = f"<p>{escape(failed.advice)}</p>" if failed.advice else ""
+    return (
+        f"<section><h3>{name}: {failed.rows:,} rows</h3>{advice}<div class=wide><table><thead><tr>"
+        f"<th>row</th><th>status</th><th>message</th><th>x-request-id, for the support</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _runs(history: History) -> str:
+    rows = "".join(
+        f"<tr><td>{_date(run.began)}</td><td>{span(run.ended - run.began)}</td>"
+        f"<td>{escape(WHY.get(run.why, run.why))}</td></tr>"
+        for run in history.runs
+    )
+    head = "<tr><th>began (UTC)</th><th>took</th><th>ended</th></tr>"
+    return f"<div class=wide><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+
+
+def _events(history: History) -> str:
+    if not history.events:
+        return "<p>Nothing out of the ordinary.</p>"
+    rows = "".join(
+        f"<tr><td>{span(at)}</td><td>{escape(str(told['name']))}</td><td>{_words(told)}</td></tr>"
+        for at, told in history.events
+    )
+    head = "<tr><th>after</th><th>what</th><th>details</th></tr>"
+    return f"<div class=wide><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+
+
+def _words(told: dict[str, Any]) -> str:
+    left = {
+        name: value
+        for name, value in told.items()
+        if name not in ("crc", "type", "at", "when", "name", "durable", "request_id")
+    }
+    return escape(", ".join(f"{name} {_short(value)}" for name, value in left.items()))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,196 @@
+"""Very many rows through one stack, as an iteration: the front of the batch floor."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Generic, Self
+
+import anyio
+
+from ..errors import ConfigurationError
+from ..policies import bounds
+from .caller import Caller, Hooks
+from .engine import Engine
+from .journal import Journal
+from .result import Result, Row, Value
+from .sample import Tally
+from .source import Source
+
+IN_MEMORY = 256
+"""Rows between the input and whoever iterates: enough for the presets' 64 slots, with as many again
+that back off, and some results that are being looked at."""
+
+CLEAN_UP = 5.0
+"""Seconds that leaving a run early waits for what is under way to be let go."""
+
+
+def run_batch(
+    rows: Iterable[Row] | AsyncIterable[Row],
+    send: Callable[[Any], Awaitable[Any]],
+    *,
+    request: Callable[[Row], Any] | None = None,
+    record: Callable[[Any], Value] | None = None,
+    row_id: Callable[[Row], str] | None = None,
+    partition: Callable[[Any], str | None] | None = None,
+    ordered: bool = False,
+    in_memory: int = IN_MEMORY,
+    deadline: float | None = None,
+    journal: str | os.PathLike[str] | Journal | None = None,
+    settings: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
+    replay: bool = True,
+) -> BatchRun[Row, Value]:
+    """Send every row, and hand out what comes of each to an ``async for``.
+
+    A row that fails is a `Result` with a `Failure`, and the others go on. What every other row
+    would meet too (a key that is not accepted, no credits left) ends the iteration with
+    `BatchPaused`.
+
+    Args:
+        rows: any iterable or async iterable, of unknown length if need be. A plain one is asked
+            inside the event loop, so it should not take long over a row.
+        send: what ``stack.around(transport)`` returned, or any async function of one payload, which
+            is called as it is.
+        request: makes the payload of a row; by default the row is the payload.
+        record: makes the value of a reply; by default the reply is the value.
+        row_id: a row's id, a text that no other row has; by default its ``custom_id``, or
+            ``row-1``, ``row-2`` ... by its place.
+        partition: the limit, circuit and slots that a payload belongs to; by default its ``model``.
+        ordered: hand out results in the order of the rows.
+        in_memory: rows at most between the input and the consumer, from 1; keep it above the
+            stack's concurrency, which it bounds as well; 256.
+        deadline: seconds for each call, waits included, above 0; None for none.
+        journal: the path of a file that records every result, so that the same call goes on where
+            it was interrupted; values must then have a form in JSON. None records nothing.
+        settings: what must be the same for the journal to be gone on with, small and JSON, such as
+            the prompt's version.
+        retry_failed: send rows again that failed for good in an earlier run (a bad request, say).
+            What failed otherwise is always sent again.
+        replay: hand out what earlier runs recorded too, so that the loop sees every row.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+        JournalError: while iterating: the journal cannot be used; what was recorded is safe.
+        RowError: while iterating: two rows have the same id (seen only with a journal).
+        BatchPaused: while iterating, after all results so far.
+
+    State: one run, which starts with the iteration. Leave it early with ``async with``, `stop` or
+    `aclose`; a run that is dropped is cancelled.
+    """
+    bounds.whole(in_memory, 1, "in_memory")
+    if deadline is not None:
+        bounds.positive(deadline, "deadline, in seconds,")
+    for hook in (request, record, row_id, partition):
+        if hook is not None and not callable(hook):
+            raise ConfigurationError(f"{hook!r} is no hook: give a function, not async")
+    hooks = Hooks(request, record, row_id, partition, deadline)
+    caller: Caller[Row, Value] = Caller(send, hooks, encode=journal is not None)
+    source = Source(rows)
+
+    def engine(opened: Journal | None, owned: bool) -> Engine[Row, Value]:
+        return Engine(
+            source,
+            caller,
+            ordered=ordered,
+            in_memory=in_memory,
+            journal=opened,
+            owned=owned,
+            retry_failed=retry_failed,
+            replay=replay,
+        )
+
+    return BatchRun(engine, journal, settings)
+
+
+class BatchRun(Generic[Row, Value]):
+    """A batch under way: iterate over it with ``async for``.
+
+    Made by `run_batch`. State: one run.
+    """
+
+    def __init__(
+        self,
+        engine: Callable[[Journal | None, bool], Engine[Row, Value]],
+        journal: str | os.PathLike[str] | Journal | None,
+        settings: Mapping[str, Any] | None,
+    ) -> None:
+        """Nothing is opened before the first result is asked for."""
+        self._make = engine
+        self._given = journal
+        self._settings = settings
+        self._engine: Engine[Row, Value] | None = None
+        self._stopped = False
+
+    @property
+    def tally(self) -> Tally:
+        """What the run has done so far."""
+        return Tally() if self._engine is None else self._engine.tally
+
+    def stop(self) -> None:
+        """Take no more rows; what was sent comes to its end, what waits is left for the next run.
+
+        The iteration then ends by itself.
+        """
+        self._stopped = True
+        if self._engine is not None:
+            self._engine.stop()
+
+    async def aclose(self) -> None:
+        """End at once: what is under way is cancelled, and left for the next run."""
+        engine = self._engine
+        self._stopped = True
+        if engine is None:
+            return
+        engine.cancel()
+        with anyio.move_on_after(CLEAN_UP, shield=True):
+            await engine.ended()
+
+    def __aiter__(self) -> Self:
+        """Return self."""
+        return self
+
+    async def __anext__(self) -> Result[Row, Value]:
+        """Return the next result."""
+        engine = self._engine
+        if engine is None:
+            if self._stopped:
+                raise StopAsyncIteration
+            engine = self._begin()
+        try:
+            result = await engine.next()
+        except BaseException:
+            if not engine.over:  # whoever iterates is cancelled
+                engine.cancel()
+            raise
+        if result is None:
+            raise StopAsyncIteration
+        return result
+
+    async def __aenter__(self) -> Self:
+        """Return self."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End, at once if that has not happened."""
+        await self.aclose()
+
+    def _begin(self) -> Engine[Row, Value]:
+        from .. import __version__
+
+        given = self._given
+        if given is None or isinstance(given, Journal):
+            engine = self._make(given, False)
+        else:
+            engine = self._make(Journal(given, self._settings, library=__version__), True)
+        self._engine = engine
+        engine.start()
+        weakref.finalize(self, engine.cancel_soon).atexit = False
+        return engine

@@ -1,0 +1,60 @@
+"""How a run goes, as figures at one moment: for the journal, the progress line and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..describe import StackStatistics
+from .monitor import Monitor, limits_of, under_way, waiting_for
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has done so far.
+
+    Attributes:
+        taken: rows that were taken from the input.
+        ok: rows with a value, those of earlier runs left out.
+        failed: rows that failed, likewise.
+        replayed: rows that an earlier run had recorded.
+        attempts: that were sent for the rows that ended.
+        prompt_tokens, completion_tokens: what the server says they cost.
+    """
+
+    taken: int = 0
+    ok: int = 0
+    failed: int = 0
+    replayed: int = 0
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def ended(self) -> int:
+        """How many rows this run sent to their end."""
+        return self.ok + self.failed
+
+
+def sample_of(
+    tally: Tally, stack: StackStatistics | None, monitor: Monitor | None
+) -> dict[str, Any]:
+    """Return what a sample in the journal tells; counts are since the run began."""
+    sample: dict[str, Any] = {
+        "ok": tally.ok,
+        "failed": tally.failed,
+        "attempts": tally.attempts,
+        "tokens": [tally.prompt_tokens, tally.completion_tokens],
+    }
+    if monitor is not None:
+        sample |= {"retries": monitor.retries, "rejected": monitor.rejected}
+    if stack is not None:
+        states = {name or "": each.state.value for name, each in stack.circuits.items()}
+        sample |= {
+            "in_flight": under_way(stack),
+            "waiting": stack.waiting,
+            "limits": limits_of(stack),
+            "circuits": {name: state for name, state in states.items() if state != "closed"},
+            "waits": waiting_for(stack),
+        }
+    return sample

@@ -1,0 +1,146 @@
+"""Gets lines onto the disk: a thread that writes whatever queued up while it last waited for it.
+
+An fsync takes as long for a hundred lines as for one, and would stall the event loop if it ran
+there. So one thread takes all that is queued, writes it, waits for the disk once, and then tells
+the loop which rows are safe (group commit). There is no timer: a lone line is written at once.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+from ..errors import JournalWriteFailed
+
+Done = Callable[[], None]
+
+_sync = getattr(os, "fdatasync", os.fsync)
+
+MOST_AT_ONCE = 8 * 1024 * 1024
+"""Bytes that are written between two waits for the disk."""
+
+
+class InlineWriter:
+    """Writes each line at once, in the caller's thread: for virtual time, where there is no other.
+
+    Args:
+        fd: of a file opened for appending.
+        end: bytes that are in it.
+    """
+
+    def __init__(self, fd: int, end: int) -> None:
+        """Nothing is written yet."""
+        self._fd = fd
+        self.durable = end
+
+    def put(self, line: bytes, done: Done | None) -> None:
+        """Write a line and wait for the disk."""
+        _write(self._fd, line)
+        self.durable += len(line)
+        if done is not None:
+            done()
+
+    def close(self) -> None:
+        """There is nothing left to write."""
+
+
+class ThreadWriter:
+    """Writes lines in a thread of its own, and waits for the disk once for all that queued.
+
+    Args:
+        fd: of a file opened for appending.
+        end: bytes that are in it.
+        call_soon: runs a callback in the event loop, from any thread.
+        failed: is told, in the loop, that the disk takes no more.
+
+    After a failure nothing is written any more: whether the disk kept what it was given can not be
+    asked a second time.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        end: int,
+        call_soon: Callable[[Done], None],
+        failed: Callable[[JournalWriteFailed], None],
+    ) -> None:
+        """Start the thread."""
+        self._fd = fd
+        self.durable = end
+        self._call_soon = call_soon
+        self._failed = failed
+        self._error: JournalWriteFailed | None = None
+        self._lines: queue.SimpleQueue[tuple[bytes, Done | None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes, done: Done | None) -> None:
+        """Queue a line; `done` runs in the loop once it is safe, or never."""
+        self._lines.put((line, done))
+
+    def close(self) -> None:
+        """Write what is queued and end the thread.
+
+        Raises:
+            JournalWriteFailed: the disk took no more.
+        """
+        self._lines.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        open_still = True
+        while open_still:
+            lines, callbacks, open_still = self._gathered()
+            if not lines or self._error is not None:
+                continue
+            try:
+                _write(self._fd, b"".join(lines))
+            except JournalWriteFailed as error:
+                self._error = error
+                self._call_soon(lambda told=error: self._failed(told))  # type: ignore[misc]
+                continue
+            self.durable += sum(map(len, lines))
+            if callbacks:
+                self._call_soon(lambda ready=callbacks: _call(ready))  # type: ignore[misc]
+
+    def _gathered(self) -> tuple[list[bytes], list[Done], bool]:
+        """Return all that is queued, waiting for the first; and whether there may be more."""
+        lines: list[bytes] = []
+        callbacks: list[Done] = []
+        item = self._lines.get()
+        size = 0
+        while item is not None:
+            line, done = item
+            lines.append(line)
+            size += len(line)
+            if done is not None:
+                callbacks.append(done)
+            if size > MOST_AT_ONCE:
+                return lines, callbacks, True
+            try:
+                item = self._lines.get_nowait()
+            except queue.Empty:
+                return lines, callbacks, True
+        return lines, callbacks, False
+
+
+def _call(callbacks: list[Done]) -> None:
+    for callback in callbacks:
+        callback()
+
+
+def _write(fd: int, content: bytes) -> None:
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        _sync(fd)
+    except OSError as error:
+        raise JournalWriteFailed(
+            f"the journal cannot be written ({error.strerror}): make room on the disk, then run "
+            f"the same again; every row that was reported is safe"
+        ) from error

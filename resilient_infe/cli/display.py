@@ -1,0 +1,126 @@
+"""Shows how far a run is, on stderr: drawn on a terminal, as lines elsewhere, as JSON if asked."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from ..batch.progress import Progress, in_words
+from ..events import Event
+
+
+class Display(Protocol):
+    """Something that shows a run; `interval` is the seconds between two looks at it."""
+
+    interval: float
+
+    def show(self, progress: Progress) -> None:
+        """Show how far it is."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell something once."""
+        ...
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        ...
+
+
+class Silent:
+    """Says nothing but what is told once."""
+
+    interval = 60.0
+
+    def show(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        sys.stderr.write(f"{text}\n")
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+class Lines(Silent):
+    """A line every few seconds, for logs."""
+
+    interval = 5.0
+
+    def show(self, progress: Progress) -> None:
+        """Write a line."""
+        sys.stderr.write(f"{in_words(progress)}\n")
+
+
+class JsonLines:
+    """One JSON object a line: how far it is, and every event of the stack but the routine ones."""
+
+    interval = 5.0
+    routine = False
+
+    def __call__(self, event: Event) -> None:
+        """Write an event."""
+        self._write(event.name, event.as_dict())
+
+    def show(self, progress: Progress) -> None:
+        """Write how far it is."""
+        self._write("progress", asdict(progress))
+
+    def say(self, text: str) -> None:
+        """Write a message."""
+        self._write("message", {"message": text})
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+    def _write(self, name: str, fields: dict[str, Any]) -> None:
+        sys.stderr.write(json.dumps({"event": name} | fields, default=str) + "\n")
+
+
+class Drawn:
+    """A bar and a line of words, drawn by rich."""
+
+    interval = 0.2
+
+    def __init__(self) -> None:
+        """Draw nothing yet."""
+        from rich.console import Console  # an optional package
+        from rich.live import Live
+
+        self._live = Live(console=Console(stderr=True), refresh_per_second=5, transient=True)
+        self._live.start()
+
+    def show(self, progress: Progress) -> None:
+        """Draw how far it is."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        ended = progress.done + progress.failed
+        style = "yellow" if progress.waits else "cyan"
+        words = Text(in_words(progress), style=style)
+        bar = ProgressBar(progress.rows, ended, width=60)
+        self._live.update(Group(bar, words) if progress.rows else words)
+
+    def say(self, text: str) -> None:
+        """Write a line above."""
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._live.stop()
+
+
+def display_for(*, quiet: bool, json_log: bool) -> Display:
+    """Return what fits the options and where stderr goes to."""
+    if json_log:
+        return JsonLines()
+    if quiet:
+        return Silent()
+    if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+        return Drawn()
+    return Lines()

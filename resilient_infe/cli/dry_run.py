@@ -1,0 +1,62 @@
+"""``run --dry-run``: what a run would do, and nothing is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..batch.check import Check, check
+from ..batch.journal import Journal
+from ..batch.lines import opened
+from ..batch.options import JobOptions, place_of
+from ..batch.progress import short, span
+from ..batch.request import Defaults
+from ..batch.table import RowTable
+
+
+def dry_run(options: JobOptions) -> int:
+    """Look at every line and print what it comes to; returns the exit code."""
+    table, kept = RowTable(), None
+    if Path(options.journal).exists():
+        kept = Journal(options.journal, {"base_url": place_of(options.base_url)})
+        table = kept.table
+    try:
+        with opened(options.input) as file:
+            defaults = Defaults(options.model, options.url)
+            found = check(
+                file,
+                options.input,
+                defaults,
+                table,
+                retry_failed=options.retry_failed,
+                estimate=True,
+            )
+    finally:
+        if kept is not None:
+            kept.close()
+    print("\n".join(forecast(found, options)))
+    return 1 if found.bad and not options.skip_bad else 0
+
+
+def forecast(found: Check, options: JobOptions) -> list[str]:
+    """Return what a run would do, line by line."""
+    lines = [f"{options.input}: {found.rows:,} requests, {found.bad:,} bad lines"]
+    lines += [f"  {problem}" for problem in found.problems]
+    lines += [f"  {model}: {number:,} to send" for model, number in found.models.most_common()]
+    if found.pending < found.rows:
+        lines.append(f"  {found.rows - found.pending:,} are done already, by {options.journal}")
+    calls = found.pending if options.limit is None else min(found.pending, options.limit)
+    tokens = found.tokens * calls / max(1, found.pending)
+    lines.append(
+        f"to send: {calls:,} calls, about {short(tokens)} tokens (characters / 4, and the output "
+        f"that is asked for)"
+    )
+    most = max(found.models.values(), default=0) / max(1, found.pending)
+    rates = ((options.requests_per_minute, calls), (options.tokens_per_minute, tokens))
+    known = [60.0 * total * most / each for each, total in rates if each is not None]
+    if known:
+        lines.append(f"at these limits it takes at least {span(max(known))}")
+    else:
+        at_600 = span(60.0 * calls * most / 600.0)
+        lines.append(f"the limit is learned; at 600 requests a minute it would take {at_600}")
+    lines.append("nothing was sent")
+    return lines

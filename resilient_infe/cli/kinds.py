@@ -1,0 +1,60 @@
+"""Values as they stand on a command line, checked before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def positive(text: str) -> float:
+    """Read a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def duration(text: str) -> float:
+    """Read seconds, from 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def port(text: str) -> int:
+    """Read a port."""
+    value = int(text)
+    if not 0 <= value < 65_536:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return value
+
+
+def share(text: str) -> tuple[str, float]:
+    """Read a name and a share of all requests."""
+    name, _, part = text.partition("=")
+    value = float(part or "nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: give NAME=SHARE with a share from 0 to 1")
+    return name, value
+
+
+def stretch(text: str) -> tuple[float, float]:
+    """Read the start and the end of a stretch of time."""
+    start, _, end = text.partition(":")
+    first, last = float(start or "nan"), float(end or "nan")
+    if not 0 <= first < last:
+        raise argparse.ArgumentTypeError(f"{text}: give START:END in seconds, like 5:9")
+    return first, last
+
+
+def rate(text: str) -> float | None:
+    """Read a limit per minute, or ``auto`` for one that is to be learned."""
+    return None if text == "auto" else positive(text)

@@ -1,0 +1,97 @@
+"""``status``: where a run stands, by its journal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from ..batch.journal import is_in_use, records
+from ..batch.recorded import Recorded
+from ..errors import JournalError
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``status``."""
+    parser.set_defaults(run=_status)
+    parser.add_argument("journal", metavar="JOURNAL")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _status(options: argparse.Namespace) -> int:
+    standing = standing_of(options.journal)
+    print(json.dumps(standing, indent=2) if options.json else in_lines(standing))
+    return 0
+
+
+def standing_of(path: str) -> dict[str, Any]:
+    """Return where a run stands.
+
+    Raises:
+        JournalError: it is no journal, or damaged.
+    """
+    recorded = Recorded()
+    try:
+        for number, record in enumerate(records(path)):
+            recorded.take_in(number, record)
+        running = is_in_use(path)
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from None
+    about, end = recorded.about, recorded.end
+    rows = about.get("rows")
+    ended = recorded.done + recorded.failed
+    return {
+        "journal": path,
+        "input": about.get("input"),
+        "rows": rows,
+        "done": recorded.done,
+        "failed": recorded.failed,
+        "failed_for_good": recorded.permanent,
+        "to_send": None if rows is None else max(0, rows - ended),
+        "kinds": {kind: n for kind, n in sorted(recorded.kinds.items()) if n},
+        "runs": recorded.runs,
+        "running": running,
+        "ended": "running" if running else "killed" if end is None else end["why"],
+        "said": None if end is None or running else end.get("said"),
+        "last": datetime.fromtimestamp(recorded.last, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def in_lines(standing: dict[str, Any]) -> str:
+    """Return a standing in words."""
+    of = "" if standing["rows"] is None else f" of {standing['rows']:,}"
+    lines = [f"{standing['journal']}: {standing['done']:,}{of} rows have a result"]
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in standing["kinds"].items() if kind != "ok")
+    if standing["failed"]:
+        lines.append(f"failed: {kinds}; {standing['failed_for_good']:,} of them for good")
+    if standing["input"]:
+        lines.append(f"input: {standing['input']}")
+    lines.append(
+        f"{_how(standing)}; last written to at {standing['last']}; runs: {standing['runs']}"
+    )
+    if standing["said"]:
+        lines.append(standing["said"])
+    if not standing["running"]:
+        lines.append(_what_next(standing))
+    return "\n".join(lines)
+
+
+def _how(standing: dict[str, Any]) -> str:
+    words = {
+        "running": "a run is under way",
+        "killed": "the last run was killed",
+        "finished": "the last run came to the end of the input",
+        "stopped": "the last run was stopped",
+        "BatchPaused": "the last run is paused",
+    }
+    return words.get(standing["ended"], f"the last run ended by {standing['ended']}")
+
+
+def _what_next(standing: dict[str, Any]) -> str:
+    again = standing["failed"] - standing["failed_for_good"]
+    if standing["ended"] == "finished" and not standing["to_send"] and not again:
+        if standing["failed_for_good"]:
+            return "what failed for good is sent again by the same command with --retry-failed"
+        return "there is nothing left to do"
+    return "run the same command again to go on"
