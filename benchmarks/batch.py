@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import random
 import resource
 import subprocess
@@ -26,8 +25,6 @@ from .measure import Spread
 from .server import BODY, running
 
 IN_FLIGHT = 64
-
-UNLIMITED = 1e9
 
 
 def write_input(path: Path, rows: int) -> None:
@@ -79,34 +76,21 @@ async def by_sdk(rows: Path, out: Path, url: str) -> None:
         await gathered(rows, out, ask)
 
 
-async def by_job(rows: Path, out: Path, url: str) -> None:
-    """Send by the library's own job, journal and all."""
-    from resilient_infe.batch.job import Job
-    from resilient_infe.batch.options import JobOptions
+def by_command(rows: Path, out: Path, url: str) -> None:
+    """Send by the library's own command, journal and all."""
+    from resilient_infe.cli import main
 
-    logging.getLogger("resilient_infe").setLevel(logging.ERROR)
-    job = Job(
-        JobOptions(
-            input=str(rows),
-            output=str(out),
-            errors=f"{out}.errors",
-            journal=f"{out}.journal",
-            api_key="sk-bench",
-            base_url=url,
-            concurrency=IN_FLIGHT,
-            requests_per_minute=UNLIMITED,
-            tokens_per_minute=UNLIMITED,
-        )
-    )
-    try:
-        job.check()
-        await job.run()
-    finally:
-        job.close()
+    limits = ["--requests-per-minute", "none", "--tokens-per-minute", "none"]
+    options = ["--base-url", url, "--concurrency", str(IN_FLIGHT), "--quiet", *limits]
+    assert main(["run", str(rows), "-o", str(out), *options]) == 0
 
 
 BARE = "bare aiohttp"
-WAYS = {"resilient_infe": by_job, BARE: by_aiohttp, "OpenAI SDK": by_sdk}
+WAYS: dict[str, Callable[[Path, Path, str], Any]] = {
+    "resilient_infe": by_command,
+    BARE: by_aiohttp,
+    "OpenAI SDK": by_sdk,
+}
 
 
 def take_turn(way: str, rows: Path, out: Path, url: str) -> dict[str, float]:
@@ -114,10 +98,13 @@ def take_turn(way: str, rows: Path, out: Path, url: str) -> dict[str, float]:
     import aiohttp  # noqa: F401
     import openai  # noqa: F401
 
-    import resilient_infe.batch.job  # noqa: F401
+    import resilient_infe.batch.job
+    import resilient_infe.cli  # noqa: F401
 
     began, cpu = time.perf_counter(), time.process_time()
-    asyncio.run(WAYS[way](rows, out, url))
+    turn = WAYS[way](rows, out, url)
+    if turn is not None:
+        asyncio.run(turn)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu, "peak": peak}
 

@@ -36,11 +36,13 @@ class Reply:
         headers: the response's headers.
         body: the error body, already read (at most 64 KiB) as bytes or text, or any body already
             decoded from JSON; None when there is nothing to look at.
+        raw: the bytes that `body` was decoded from, where an adapter has them whole.
     """
 
     status: int
     headers: Headers | Mapping[str, str]
     body: Any = None
+    raw: bytes | None = None
 
     def __repr__(self) -> str:
         """Show the status alone: headers and bodies may hold secrets."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from multidict import CIMultiDict
 
 from ..aio import AsyncioRuntime, Runtime, current, wall_time
 from ..call import Call, Reply
@@ -86,7 +87,10 @@ class InfeTransport:
         self._key = ApiKey(api_key)
         self.base_url = base_url.rstrip("/")
         self._path = path
-        self._headers = dict(headers or {})
+        self._fixed_headers = CIMultiDict(
+            dict(headers or {})
+            | {"Authorization": self._key.header(), "Content-Type": "application/json"}
+        )
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
         self._runtime: Runtime | None = None
@@ -180,11 +184,7 @@ class InfeTransport:
         return f"<InfeTransport {self.base_url}>"
 
     def _post(self, call: Call[Any], body: bytes, path: str) -> Any:
-        headers = {
-            **self._headers,
-            "Authorization": self._key.header(),
-            "Content-Type": "application/json",
-        }
+        headers = CIMultiDict(self._fixed_headers)
         if call.request_id is not None:
             headers["x-client-request-id"] = call.request_id
         url = self.base_url + path
@@ -208,7 +208,11 @@ class InfeTransport:
             # Attempts and calls are timed by the stack: a total here would count its sleeps too.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
             connector = aiohttp.TCPConnector(limit=self._max_connections or 0)
-            session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+            session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),  # the API has none, and to look costs time
+            )
             self._session = session
         return session
 
@@ -216,7 +220,7 @@ class InfeTransport:
         self, call: Call[Any], response: aiohttp.ClientResponse, raw: bytes, model: Any, path: str
     ) -> dict[str, Any]:
         content = _decoded(raw)
-        reply = call.reply = Reply(response.status, response.headers, content)
+        reply = call.reply = Reply(response.status, response.headers, content, raw)
         if not 200 <= response.status < 300:
             error = error_of(reply, wall_time())
             if isinstance(error, ModelNotFoundError):
@@ -238,19 +242,27 @@ class InfeTransport:
             return _decoded(await _read(response, LONGEST_ERROR))
 
 
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+"""Made once: `json.dumps` makes an encoder for every call that asks for anything special."""
+
+
 def _encoded(payload: Mapping[str, Any]) -> bytes:
     if not isinstance(payload, Mapping):
         raise InvalidRequestError(
             f"a payload is a mapping with `model` and `messages`; got {type(payload).__name__}"
         )
     try:
-        return json.dumps(dict(payload), ensure_ascii=True, allow_nan=False).encode()
+        plain = payload if type(payload) is dict else dict(payload)
+        return _encode(plain).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the payload cannot be written as JSON: {error}") from None
 
 
 def _decoded(raw: bytes) -> Any:
     try:
+        # Most are UTF-8; json.loads finds the others out, at some cost.
+        if raw[:1] == b"{" and raw[1:2] != b"\0":
+            return json.loads(raw.decode("utf-8", "surrogatepass"))
         return json.loads(raw)
     except (ValueError, RecursionError):
         return None
@@ -259,6 +271,9 @@ def _decoded(raw: bytes) -> Any:
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     """Read a body, its *decoded* size bounded, to its end so that the connection is used again."""
     most = most if response.status < 400 else LONGEST_ERROR
+    length = response.content_length
+    if length is not None and length <= most and "Content-Encoding" not in response.headers:
+        return await response.read()
     parts, size = [], 0
     async for chunk in response.content.iter_chunked(64 * 1024):
         parts.append(chunk)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from .plain import to_json
+from .plain import text, to_json
 from .result import Result
 
 
 def answer_line(result: Result[Any, Any]) -> bytes:
     """Return the line for a result, its line break included."""
     request_id = result.request_ids[-1] if result.request_ids else None
-    head = to_json({"id": f"batch_req_{result.index + 1}", "custom_id": result.id})[:-1]
+    head = b'{"id":"batch_req_%d","custom_id":%b,"response":' % (result.index + 1, text(result.id))
     failure = result.failure
     if failure is None:
-        told = to_json({"status_code": result.status or 200, "request_id": request_id})[:-1]
         body = to_json(result.value) if result.encoded is None else result.encoded
-        return b'%b,"response":%b,"body":%b},"error":null}\n' % (head, told, body)
+        told = b'{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n'
+        return head + told % (result.status or 200, text(request_id), body)
     response = None
     if failure.status is not None:
         response = {
@@ -32,7 +32,7 @@ def answer_line(result: Result[Any, Any]) -> bytes:
         "attempts": result.attempts,
         "permanent": failure.permanent,
     }
-    return b'%b,"response":%b,"error":%b}\n' % (head, to_json(response), to_json(error))
+    return b'%b%b,"error":%b}\n' % (head, to_json(response), to_json(error))
 
 
 def bad_line(number: int | None, message: str) -> bytes:

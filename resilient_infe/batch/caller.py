@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Generic
 
 from .. import aio
-from ..call import Call
+from ..call import Call, Reply
 from ..errors import BatchPaused, ConfigurationError
 from ..policies.classify import clean_id
 from ..send import Send
 from ..verdict import Kind
-from .plain import digest_source, to_json
+from .plain import digest_of, one_line, to_json
 from .result import ACCOUNT, Failure, Result, Row, Value, failure_of, hook_failure
 
 REQUEST_ADVICE = "the request= hook raised, and nothing was sent: the row is tried again next time"
@@ -80,8 +79,7 @@ class Caller(Generic[Row, Value]):
 
     def digest_of(self, call: Call[Any] | Failure) -> str | None:
         """Return what a request is known by, or None where there is nothing to go by."""
-        source = None if isinstance(call, Failure) else digest_source(call.payload)
-        return None if source is None else blake2b(source, digest_size=8).hexdigest()
+        return None if isinstance(call, Failure) else digest_of(call.payload)
 
     async def send(self, call: Call[Any], index: int, row_id: str, row: Row) -> Result[Row, Value]:
         """Send a call, and make a value of the reply.
@@ -100,7 +98,7 @@ class Caller(Generic[Row, Value]):
             result.failure = failure_of(call, error)
             _check_account(result.failure, call)
         else:
-            self._take(result, reply)
+            self._take(result, reply, call.reply)
         result.seconds = clock() - started
         result.attempts = call.sends
         result.sent_for = call.sent_for
@@ -113,7 +111,7 @@ class Caller(Generic[Row, Value]):
             result.status = call.reply.status
         return result
 
-    def _take(self, result: Result[Row, Value], reply: Any) -> None:
+    def _take(self, result: Result[Row, Value], reply: Any, seen: Reply | None) -> None:
         record = self._hooks.record
         try:
             result.value = reply if record is None else record(reply)
@@ -121,7 +119,11 @@ class Caller(Generic[Row, Value]):
             result.exception = error
             result.failure = hook_failure("record_hook", error, RECORD_ADVICE)
             return
-        if self._encode:
+        if not self._encode:
+            return
+        if seen is not None and seen.raw is not None and seen.body is result.value:
+            result.encoded = one_line(seen.raw)
+        if result.encoded is None:
             result.encoded = to_json(result.value)
 
     async def _plainly(self, call: Call[Any], deadline: float | None) -> Any:

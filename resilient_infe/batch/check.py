@@ -45,7 +45,7 @@ class Check:
 
 
 def requests_in(
-    file: BinaryIO, name: str, defaults: Defaults, table: RowTable, flag: int
+    file: BinaryIO, name: str, defaults: Defaults, table: RowTable | None, flag: int
 ) -> Iterator[Request | RowError]:
     """Yield each line's request, or what is wrong with the line.
 
@@ -53,7 +53,7 @@ def requests_in(
         file: of lines.
         name: of the file.
         defaults: what lines leave open.
-        table: which ids were seen.
+        table: which ids were seen; None where no id is there twice.
         flag: that tells an id which was seen here before; whoever takes a request sets it.
     """
     for line in numbered(file, name):
@@ -62,7 +62,7 @@ def requests_in(
         except RowError as error:
             yield error
             continue
-        if table.get(key_of(request.custom_id)) & flag:
+        if table is not None and table.get(key_of(request.custom_id)) & flag:
             yield RowError(
                 f"line {line.number}: the custom_id {request.custom_id!r} was used before",
                 line.number,

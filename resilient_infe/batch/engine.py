@@ -186,7 +186,9 @@ class Engine(Generic[Row, Value]):
         self._held += 1
         index = -1
         try:
-            taken = await self._source.next()
+            taken = self._source.ready()
+            if taken is None:
+                taken = await self._source.next()
             if taken is None:
                 self._let_go()
                 return

@@ -11,6 +11,7 @@ from .. import __version__, aio, presets
 from ..adapters.aiohttp import InfeTransport
 from ..emitter import Listener
 from ..errors import BatchError, RowError
+from ..policies.estimate import estimate_tokens
 from .answer import answer_line, bad_line
 from .check import Check, check, is_pending, requests_in
 from .endpoints import Endpoints
@@ -70,6 +71,7 @@ class Job:
             concurrency=options.concurrency,
             attempt_timeout=options.attempt_timeout,
             max_attempts=options.max_attempts,
+            estimate=_tokens,
             beliefs=self.journal.recorded.beliefs,
             listeners=[self.monitor, *listeners],
         )
@@ -174,7 +176,8 @@ class Job:
         """Yield what is to be sent or replayed; tell of bad lines on the way."""
         left = self.options.limit
         table, options = self.journal.table, self.options
-        for request in requests_in(file, options.input, self._defaults, table, TAKEN):
+        seen = None if self.found is not None and not self.found.bad else table
+        for request in requests_in(file, options.input, self._defaults, seen, TAKEN):
             if isinstance(request, RowError):
                 self._skip(request)
                 continue
@@ -226,6 +229,10 @@ class Job:
 
 def _payload(request: Request) -> dict[str, Any]:
     return {"url": request.url, "body": request.body}
+
+
+def _tokens(payload: dict[str, Any]) -> float:
+    return estimate_tokens(payload["body"])
 
 
 def _id(request: Request) -> str:

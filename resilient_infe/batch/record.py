@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from zlib import crc32
 
@@ -71,31 +72,30 @@ def content_of(result: Result[Any, Any], digest: str | None, at: float, durable:
         durable: bytes of the journal that are safe by now.
     """
     failure = result.failure
-    fields = {
-        "type": "result",
-        "id": result.id,
-        "row": result.index,
-        "kind": Kind.OK.value if failure is None else failure.kind.value,
-        "digest": digest,
-        "at": round(at, 3),
-        "durable": durable,
-        "attempts": result.attempts,
-        "seconds": round(result.seconds, 4),
-        "sent_for": round(result.sent_for, 4),
-        "status": result.status,
-        "requests": result.request_ids,
-    }
+    kind = "ok" if failure is None else failure.kind.value
+    # Made by hand: an encoder that is handed these fields as a dict takes three times as long.
+    head = (
+        f'{{"type":"result","id":{_quoted(result.id)},"row":{result.index},"kind":"{kind}",'
+        f'"digest":{_text(digest)},"at":{at:.3f},"durable":{durable},'
+        f'"attempts":{result.attempts},"seconds":{result.seconds:.4f},'
+        f'"sent_for":{result.sent_for:.4f},"status":{result.status or "null"},'
+        f'"requests":[{",".join(map(_quoted, result.request_ids))}]'
+    )
     if result.usage is not None:
         usage = result.usage
-        fields["usage"] = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+        head += f',"usage":[{usage.prompt_tokens},{usage.completion_tokens},{usage.total_tokens}]'
     if failure is None:
-        return to_json(fields)[:-1] + _VALUE + (result.encoded or b"null") + b"}"
-    # The server's own body may have any field, one named "value" too.
-    fields["failed"] = True
-    fields["permanent"] = failure.permanent
+        return head.encode("ascii") + _VALUE + (result.encoded or b"null") + b"}"
     told = asdict(failure)
+    # As a text: the server's own body may have any field, one named "value" too.
     told["body"] = None if failure.body is None else to_json(failure.body).decode()
-    return to_json({**fields, "failure": told})
+    permanent = "true" if failure.permanent else "false"
+    head += f',"failed":true,"permanent":{permanent},"failure":'
+    return head.encode("ascii") + to_json(told) + b"}"
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else _quoted(value)
 
 
 def result_of(content: bytes, index: int, row: Any) -> Result[Any, Any]:

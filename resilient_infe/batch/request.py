@@ -62,7 +62,7 @@ def _value(line: NumberedLine) -> Any:
     if line.content is None:
         raise RowError(f"it is longer than {LONGEST // 2**20} MiB: is a line break missing?")
     try:
-        return json.loads(line.content)
+        return json.loads(line.content.decode())
     except UnicodeDecodeError as error:
         raise RowError(f"it is not UTF-8 at byte {error.start + 1}") from None
     except RecursionError:

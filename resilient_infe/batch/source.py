@@ -35,10 +35,14 @@ class Source(Generic[Row]):
             self._plain = _iterator(rows)
         self._lock = anyio.Lock()
 
+    def ready(self) -> tuple[int, Row] | None:
+        """Return a row's number from 0 and the row, if that needs no waiting."""
+        return None if self.over or self._plain is None else self._next_plain(self._plain)
+
     async def next(self) -> tuple[int, Row] | None:
         """Return a row's number from 0 and the row, or None where there are no more."""
         if self._slow is None:
-            return None if self.over else self._next_plain()
+            return self.ready()
         async with self._lock:  # an async iterator may be asked by one task at a time
             return None if self.over else await self._next_slow(self._slow)
 
@@ -50,10 +54,9 @@ class Source(Generic[Row]):
             return None
         return self._numbered(row)
 
-    def _next_plain(self) -> tuple[int, Row] | None:
-        assert self._plain is not None
+    def _next_plain(self, rows: Iterator[Row]) -> tuple[int, Row] | None:
         try:
-            row = next(self._plain)
+            row = next(rows)
         except StopIteration:
             self.over = True
             return None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+NO_LIMIT = 1e9
+"""Per minute; no server answers so many."""
+
 
 def positive(text: str) -> float:
     """Read a number above 0."""
@@ -56,5 +59,7 @@ def stretch(text: str) -> tuple[float, float]:
 
 
 def rate(text: str) -> float | None:
-    """Read a limit per minute, or ``auto`` for one that is to be learned."""
+    """Read a limit per minute, ``auto`` for one that is to be learned, or ``none`` for no limit."""
+    if text == "none":
+        return NO_LIMIT
     return None if text == "auto" else positive(text)
