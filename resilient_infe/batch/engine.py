@@ -226,11 +226,10 @@ class Engine(Generic[Row, Value]):
                 result = await self._caller.send(call, index, row_id, row)
             finally:
                 lane.call = None
-        self._count(result)
+        self._unsafe += 1
         if self._journal is None:
-            self._hand_out(result)
+            self._recorded(result)
         else:
-            self._unsafe += 1
             self._journal.put(result, digest, partial(self._recorded, result))
         return True
 
@@ -249,7 +248,9 @@ class Engine(Generic[Row, Value]):
             tally.completion_tokens += result.usage.completion_tokens
 
     def _recorded(self, result: Result[Row, Value]) -> None:
+        """Count and hand out what is safe by now."""
         self._unsafe -= 1
+        self._count(result)
         self._hand_out(result)
 
     def _hand_out(self, result: Result[Row, Value]) -> None:

@@ -45,6 +45,7 @@ class Job:
         found: what the check of the input found, or None.
         last: how far it was when it ended, or None.
         skipped: lines of the input that were left out.
+        left: rows that were left for another run, by the limit.
 
     State: the journal and the output's files, until `close`.
     """
@@ -54,7 +55,7 @@ class Job:
         self.options = options
         self.monitor = Monitor()
         self.found: Check | None = None
-        self.skipped = 0
+        self.skipped = self.left = 0
         self.last: Progress | None = None
         self._defaults = Defaults(options.model, options.url)
         check_paths(options)
@@ -100,10 +101,9 @@ class Job:
                 self.journal.table,
                 retry_failed=options.retry_failed,
             )
-        rows = self.found.rows
         if options.limit is not None:
-            rows -= max(0, self.found.pending - options.limit)
-        self._gauge = Gauge(rows)
+            self.left = max(0, self.found.pending - options.limit)
+        self._gauge = Gauge(self.found.rows - self.left)
         return self.found
 
     async def run(self) -> None:
@@ -114,7 +114,10 @@ class Job:
             BatchError: the input, the journal or the output stopped it; what was done is safe.
         """
         options = self.options
-        self.journal.about = {"input": options.input, "rows": self._gauge.rows}
+        self.journal.about = {
+            "input": options.input,
+            "rows": self.found.rows if self.found else None,
+        }
         with opened(options.input) as file:
             rows = self._slow_rows(file) if options.input == STDIN else self._rows(file)
             async with self._transport:

@@ -44,7 +44,7 @@ class Journal:
     Attributes:
         recorded: what it tells of earlier runs.
         table: of the rows that it tells of.
-        resumed: whether there was anything in it.
+        resumed: whether a run was recorded in it before.
         about: what the next run is about, such as its input: recorded when it starts.
 
     Raises:
@@ -156,9 +156,11 @@ class Journal:
         self._end = writer.durable + len(sealed(end))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; one that no run wrote to is not left behind."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            if not self._used and not self.resumed:
+                self.path.unlink(missing_ok=True)
             with contextlib.suppress(JournalWriteFailed):
                 if self._writer is not None:
                     self._writer.close()
@@ -179,7 +181,7 @@ class Journal:
                 self._check_settings(header.content)
             for line in lines:
                 self.recorded.take_in(line.offset, head_of(line.content))
-        self.resumed = header is not None
+        self.resumed = self.recorded.runs > 0
         self._end = tail.end
         if tail.torn:
             os.ftruncate(self._fd, tail.end)

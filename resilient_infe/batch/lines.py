@@ -9,6 +9,7 @@ import gzip
 import io
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -29,19 +30,22 @@ class NumberedLine(NamedTuple):
     content: bytes | None
 
 
-def opened(path: str) -> BinaryIO:
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
     """Open a file, or stdin for ``-``, unpacking gzip and zstd by what they begin with.
 
     Raises:
         BatchError: it cannot be opened, or nothing here unpacks it.
     """
     if path == STDIN:
-        return _unpacked(cast("io.BufferedReader", sys.stdin.buffer), "stdin")
+        yield _unpacked(cast("io.BufferedReader", sys.stdin.buffer), "stdin")
+        return
     try:
-        file = Path(path).open("rb")  # noqa: SIM115  # the caller closes it
+        file = Path(path).open("rb")  # noqa: SIM115  # closed below
     except OSError as error:
         raise BatchError(f"{path} cannot be read: {error.strerror}") from None
-    return _unpacked(file, path)
+    with file, _unpacked(file, path) as plain:
+        yield plain
 
 
 def numbered(file: BinaryIO, name: str) -> Iterator[NumberedLine]:

@@ -93,10 +93,16 @@ def check_paths(options: JobOptions) -> None:
 
 
 def key_for(options: JobOptions) -> str | None:
-    """Return the key; a server on this machine need not be given one."""
-    if options.api_key is None and "INFE_API_KEY" not in os.environ and _is_local(options.base_url):
+    """Return the key; a server on this machine need not be given one.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if options.api_key is not None or os.environ.get("INFE_API_KEY"):
+        return options.api_key
+    if _is_local(options.base_url):
         return "none"
-    return options.api_key
+    raise ConfigurationError("no API key: set INFE_API_KEY, or give --api-key-file FILE")
 
 
 def _is_local(base_url: str) -> bool:

@@ -7,6 +7,7 @@ less than before, and whatever a crash did to the old file does not matter.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -78,7 +79,8 @@ class Output:
         except OSError as error:
             raise self._failure(error) from None
         finally:
-            file.close()
+            with contextlib.suppress(OSError):  # it would try to write what it could not
+                file.close()
             if self._place != self._target:
                 self._place.unlink(missing_ok=True)
 

@@ -10,6 +10,9 @@ from ..describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
 from .sample import Tally
 
+NO_LIMIT = 1e9
+"""Per minute: what stands for no limit at all; no server answers so many."""
+
 SPAN = 60.0
 """Seconds over which the rate is taken: a full period of the usual limit."""
 
@@ -164,7 +167,11 @@ def _limit(stack: StackStatistics) -> str | None:
     told: list[str] = []
     found: dict[str, dict[str, Any]] = dict(limits_of(stack))
     for name, each in found.items():
-        words = [f"{each[what]:,.0f} {what}/min" for what in ("requests", "tokens") if each[what]]
+        words = [
+            f"{each[what]:,.0f} {what}/min"
+            for what in ("requests", "tokens")
+            if each[what] and each[what] < NO_LIMIT
+        ]
         if words:
             told.append(" and ".join(words) + (f" ({name})" if len(found) > 1 else ""))
     return "limit " + "; ".join(told) if told else None

@@ -96,15 +96,18 @@ class Drawn:
 
     def show(self, progress: Progress) -> None:
         """Draw how far it is."""
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
         ended = progress.done + progress.failed
         style = "yellow" if progress.waits else "cyan"
         words = Text(in_words(progress), style=style)
-        bar = ProgressBar(progress.rows, ended, width=60)
-        self._live.update(Group(bar, words) if progress.rows else words)
+        shown = Table.grid()
+        if progress.rows:
+            shown.add_row(ProgressBar(progress.rows, ended, width=60))
+        shown.add_row(words)
+        self._live.update(shown)
 
     def say(self, text: str) -> None:
         """Write a line above."""

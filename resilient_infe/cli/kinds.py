@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-NO_LIMIT = 1e9
-"""Per minute; no server answers so many."""
+from ..batch.progress import NO_LIMIT
 
 
 def positive(text: str) -> float:

@@ -231,7 +231,7 @@ def _finished(job: Job, display: Display, failure: ResilienceError | None, signa
     last = job.last
     silent = isinstance(display, JsonLines)
     say = display.say if silent else partial(print, file=sys.stderr)
-    if last is not None:
+    if last is not None and (failure is None or isinstance(failure, BatchPaused)):
         display.show(last) if silent else None
         failed = f", {last.failed:,} failed" if last.failed else ""
         bad = f", {job.skipped:,} bad lines skipped" if job.skipped else ""
@@ -254,6 +254,8 @@ def _told_failures(job: Job, say: Any) -> int:
     failed = 0 if last is None else last.failed
     if options.output != "-":
         say(f"results: {options.output}")
+    if job.left:
+        say(f"{job.left:,} rows are left, by --limit: the same again goes on")
     if failed or job.skipped:
         say(f"failures: {options.errors}")
         if failed:

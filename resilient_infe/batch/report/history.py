@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..journal import is_in_use, records
+from ..progress import NO_LIMIT
 from ..recorded import Recorded
 from .histogram import Histogram
 
@@ -224,7 +225,7 @@ class _Reader:
             setattr(bucket, name, getattr(bucket, name) + more)
             setattr(self._history, name, getattr(self._history, name) + more)
         limits = [each["requests"] for each in record.get("limits", {}).values()]
-        if limits and all(each is not None for each in limits):
+        if limits and all(each is not None and each < NO_LIMIT for each in limits):
             bucket.limit = sum(limits)
         states = set(record.get("circuits", {}).values())
         for state in ("half_open", "open"):

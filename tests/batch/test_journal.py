@@ -1,0 +1,297 @@
+"""The journal: whatever stopped the run that wrote it, and whatever was done to it since."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import stat
+from functools import partial
+
+import anyio
+import pytest
+
+from resilient_infe import errors
+from resilient_infe.batch.journal import Journal, is_in_use, records
+from resilient_infe.batch.plain import to_json
+from resilient_infe.batch.record import note, sealed
+from resilient_infe.batch.result import Failure, Result
+from resilient_infe.batch.table import FAILED, OFFSET, PERMANENT, key_of
+from resilient_infe.testing import run_virtually
+from resilient_infe.verdict import Kind
+
+
+def of(number, failure=None):
+    """A result of row `number`."""
+    value = None if failure else {"n": number}
+    return Result(number, f"r{number}", None, value, failure, encoded=to_json(value))
+
+
+def failed(*, permanent=False):
+    """A failure."""
+    return Failure(Kind.INVALID if permanent else Kind.TIMEOUT, "no", permanent=permanent)
+
+
+def written(path, results, *, end=True, **options):
+    """Write results into a journal, as a run does."""
+
+    async def main():
+        journal = Journal(path, threaded=False, **options)
+        journal.start(pytest.fail)
+        for result in results:
+            journal.put(result, f"d{result.index}", lambda: None)
+        if end:
+            journal.stop(why="finished", beliefs={"m": {"limit": 5.0}})
+        journal.close()
+
+    run_virtually(main)
+    return path
+
+
+def known(journal):
+    """The ids of the first hundred rows that have a value."""
+    words = {n: journal.table.get(key_of(f"r{n}")) for n in range(100)}
+    return [n for n, word in words.items() if word & OFFSET and not word & FAILED]
+
+
+def test_what_was_written_is_known(tmp_path):
+    """A journal that is opened again knows its rows, its settings and what was learned."""
+    path = written(tmp_path / "j", [of(n) for n in range(20)], settings={"model": "m"})
+    journal = Journal(path, {"model": "m"})
+    assert known(journal) == list(range(20))
+    assert journal.resumed
+    assert journal.recorded.beliefs == {"m": {"limit": 5.0}}
+    assert (journal.recorded.done, journal.recorded.failed) == (20, 0)
+    word = journal.table.get(key_of("r7"))
+    result = journal.result(word, 99, "row", "d7")
+    assert (result.value, result.index, result.row, result.replayed) == ({"n": 7}, 99, "row", True)
+    journal.close()
+
+
+def test_a_success_stands_and_a_failure_is_replaced(tmp_path):
+    """Of several records of a row the first success counts, else the last failure."""
+    twice = of(1)
+    twice.value, twice.encoded = {"n": "again"}, b'{"n":"again"}'
+    history = [of(0, failed()), of(0), of(1), twice, of(1, failed()), of(2, failed()),
+               of(2, failed(permanent=True))]  # fmt: skip
+    journal = Journal(written(tmp_path / "j", history))
+    assert known(journal) == [0, 1]
+    assert journal.result(journal.table.get(key_of("r1")), 1, None, None).value == {"n": 1}
+    assert journal.table.get(key_of("r2")) & PERMANENT
+    assert dict(+journal.recorded.kinds) == {"ok": 2, "invalid": 1}
+    assert journal.recorded.permanent == 1
+    journal.close()
+
+
+def test_cut_at_every_byte(tmp_path):
+    """However much of its end is missing, a journal is opened, and knows what is still whole."""
+    path = written(tmp_path / "j", [of(n) for n in range(6)], end=False)
+    raw = path.read_bytes()
+    cut = tmp_path / "cut"
+    for length in range(len(raw) + 1):
+        cut.write_bytes(raw[:length])
+        whole = raw[:length].rpartition(b"\n")[0].count(b'"type":"result"')
+        journal = Journal(cut)
+        assert known(journal) == list(range(whole)), length
+        journal.close()
+        if whole:  # the torn end is gone
+            assert cut.read_bytes() == raw[: length - len(raw[:length].rpartition(b"\n")[2])]
+
+
+def test_written_to_after_a_torn_end(tmp_path):
+    """A run that goes on after a crash leaves a whole journal."""
+    path = written(tmp_path / "j", [of(n) for n in range(3)], end=False)
+    with path.open("ab") as file:
+        file.write(sealed(note("sample"))[:17])
+    written(path, [of(n) for n in range(3, 6)])
+    journal = Journal(path)
+    assert known(journal) == list(range(6))
+    journal.close()
+
+
+def test_changed_bytes_are_refused_or_lost_whole(tmp_path):
+    """A changed byte is refused below what was safe, and otherwise its rows are unknown again."""
+    path = written(tmp_path / "j", [of(n) for n in range(3)])
+    raw = path.read_bytes()
+    bad = tmp_path / "bad"
+    outcomes = set()
+    for place in range(0, len(raw), 3):
+        bad.write_bytes(bytes([*raw[:place], raw[place] ^ 4, *raw[place + 1 :]]))
+        try:
+            journal = Journal(bad)
+        except errors.JournalDamaged as error:
+            outcomes.add("refused")
+            assert "Nothing was touched" in str(error) or "no journal" in str(error)
+            assert len(bad.read_bytes()) == len(raw)
+        else:
+            outcomes.add("cut")
+            assert known(journal) == list(range(len(known(journal))))
+            journal.close()
+    assert outcomes == {"refused", "cut"}
+
+
+def test_salvage_leaves_out_what_is_damaged(tmp_path):
+    """With repair the other rows are kept, and the damaged file stands beside."""
+    path = written(tmp_path / "j", [of(n) for n in range(9)])
+    raw = path.read_bytes()
+    place = raw.index(b'"id":"r4"')
+    path.write_bytes(raw[:place] + b"X" + raw[place + 1 :])
+    with pytest.raises(errors.JournalDamaged, match="--salvage"):
+        Journal(path)
+    journal = Journal(path, repair=True)
+    assert known(journal) == [0, 1, 2, 3, 5, 6, 7, 8]
+    journal.close()
+    assert (tmp_path / "j.damaged").stat().st_size == len(raw)
+    written(path, [of(4)])
+    assert known(Journal(path, repair=True)) == list(range(9))
+
+
+@pytest.mark.parametrize("text", [b"some,data\n1,2\n", b"x", b'{"a":1}\n', b'{"crc":"00000000",}\n'])
+def test_another_file_is_left_alone(tmp_path, text):
+    """What is no journal is refused, and not a byte of it is touched."""
+    path = tmp_path / "notes.csv"
+    path.write_bytes(text)
+    with pytest.raises(errors.JournalDamaged, match="journal"):
+        Journal(path)
+    assert path.read_bytes() == text
+
+
+def test_one_run_at_a_time(tmp_path):
+    """A second run is refused while the first has the journal; whoever reads is not."""
+    path = written(tmp_path / "j", [of(0)])
+    first = Journal(path)
+    with pytest.raises(errors.JournalInUse, match="another run"):
+        Journal(path)
+    assert is_in_use(path)
+    assert [each["type"] for each in records(path)] == ["journal", "run", "result", "end"]
+    first.close()
+    assert not is_in_use(path)
+    Journal(path).close()
+
+
+def test_other_settings_are_refused(tmp_path):
+    """A journal of another base URL, say, is not gone on with; the message names both."""
+    path = written(tmp_path / "j", [of(0)], settings={"base_url": "https://a/v1"})
+    with pytest.raises(errors.JournalMismatch, match=r"a/v1.*b/v1"):
+        Journal(path, {"base_url": "https://b/v1"})
+
+
+def test_another_version_is_refused(tmp_path):
+    """A journal of a form that is not known is not guessed at."""
+    path = tmp_path / "j"
+    path.write_bytes(sealed(note("journal", version=99, library="9.9", settings={})))
+    with pytest.raises(errors.JournalDamaged, match=r"9\.9"):
+        Journal(path)
+
+
+def test_the_row_must_be_the_same(tmp_path):
+    """A result belongs to the request it was paid for; a row that failed may be mended."""
+    journal = Journal(written(tmp_path / "j", [of(0), of(1, failed(permanent=True))]))
+    with pytest.raises(errors.JournalMismatch, match="'r0'"):
+        journal.result(journal.table.get(key_of("r0")), 0, None, "another")
+    assert journal.result(journal.table.get(key_of("r1")), 1, None, "another").failure is not None
+    journal.close()
+
+
+def test_nobody_else_reads_it_and_no_link_is_followed(tmp_path):
+    """The file is its owner's alone; a link in its place is refused."""
+    path = written(tmp_path / "j", [of(0)])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(errors.JournalError, match="link"):
+        Journal(tmp_path / "link")
+    with pytest.raises(errors.JournalError, match="cannot be opened"):
+        Journal(tmp_path / "nowhere" / "j")
+
+
+def test_an_unused_one_leaves_nothing_behind(tmp_path):
+    """A journal that no run wrote to is gone when it is closed; one that is used is kept."""
+    path = tmp_path / "j"
+    Journal(path).close()
+    assert not path.exists()
+    written(path, [])
+    assert path.exists()
+
+
+def test_a_run_each(tmp_path):
+    """A journal object serves one run; a second must read what the first wrote."""
+
+    async def main():
+        journal = Journal(tmp_path / "j", threaded=False)
+        journal.start(pytest.fail)
+        journal.stop(why="finished")
+        with pytest.raises(errors.JournalError, match="opened anew"):
+            journal.start(pytest.fail)
+        with pytest.raises(errors.JournalError, match="not being written"):
+            journal.tell("sample")
+        journal.close()
+
+    run_virtually(main)
+
+
+async def put_all(journal, results, told, failures):
+    """Put results into a journal with a thread, and wait until they are safe or it failed."""
+    journal.start(failures.append)
+    for result in results:
+        journal.put(result, None, partial(told.append, result.index))
+    with anyio.fail_after(10):
+        while len(told) < len(results) and not failures:
+            await anyio.sleep(0)
+
+
+def test_the_thread_tells_what_is_safe(tmp_path, backend):
+    """With the thread, every row is told of, in order, and stands in the file by then."""
+    told, failures = [], []
+
+    async def main():
+        journal = Journal(tmp_path / "j")
+        await put_all(journal, [of(n) for n in range(500)], told, failures)
+        assert (tmp_path / "j").read_bytes().count(b'"type":"result"') == 500
+        journal.stop(why="finished")
+        journal.close()
+
+    anyio.run(main, backend=backend)
+    assert told == list(range(500))
+    assert not failures
+    journal = Journal(tmp_path / "j")
+    assert journal.recorded.done == 500
+    journal.close()
+
+
+def test_a_disk_that_takes_no_more(tmp_path):
+    """When the disk is full nothing more is called safe, and what was is still there."""
+    told, failures = [], []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def main():
+        journal = Journal(tmp_path / "j")
+        await put_all(journal, [of(n) for n in range(20)], told, failures)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(tmp_path / "j") + 100, hard))
+        await put_all_more(journal)
+        with pytest.raises(errors.JournalWriteFailed):
+            journal.stop(why="finished")
+        journal.close()
+
+    async def put_all_more(journal):
+        journal.put(of(20), None, partial(told.append, 20))
+        with anyio.fail_after(10):
+            while not failures:
+                await anyio.sleep(0)
+        journal.put(of(21), None, partial(told.append, 21))
+
+    try:
+        anyio.run(main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert told == list(range(20))
+    assert "make room" in str(failures[0])
+    journal = Journal(tmp_path / "j")
+    assert known(journal) == list(range(20))
+    journal.close()
+
+
+def test_every_line_is_json(tmp_path):
+    """Any JSON reader reads the journal, and no key of an account is in it."""
+    path = written(tmp_path / "j", [of(0), of(1, failed())])
+    kinds = [json.loads(line)["type"] for line in path.read_text().splitlines()]
+    assert kinds == ["journal", "run", "result", "result", "end"]

@@ -1,0 +1,130 @@
+"""How far a run is, in figures and in words."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from fakes import FakeServer
+
+from resilient_infe import presets
+from resilient_infe.batch import Monitor, Tally, run_batch
+from resilient_infe.batch.monitor import waiting_for
+from resilient_infe.batch.progress import NO_LIMIT, Gauge, in_words, short, span
+
+
+def stack_of(monitor, **options):
+    """A batch's stack that is listened to."""
+    return presets.batch(listeners=[monitor], **options)
+
+
+def test_words_for_a_run_under_way(run):
+    """The line tells how much is done, how fast, what is in flight, and how long it will take."""
+    monitor = Monitor()
+    stack = stack_of(monitor, requests_per_minute=600, concurrency=8)
+    server = FakeServer(script=[500] * 3, latency=0.5)
+
+    async def main():
+        results = run_batch(range(400), stack.around(server))
+        gauge, words = Gauge(400), []
+        async with anyio.create_task_group() as group:
+            group.start_soon(look, results, gauge, words)
+            async for _ in results:
+                pass
+            group.cancel_scope.cancel()
+        return words
+
+    async def look(results, gauge, words):
+        while True:
+            await anyio.sleep(10)
+            now = anyio.current_time()
+            words.append(in_words(gauge.read(now, results.tally, stack.statistics(), monitor)))
+
+    words = run(main)
+    assert "3 retries" in words[1]
+    assert "limit 600 requests/min" in words[1]
+    assert "in flight" in words[1]
+    assert words[2].startswith("2")
+    assert "/400 (" in words[2]
+    assert " left" in words[2]
+
+
+def test_words_for_waiting(run):
+    """While the server's hint or an open circuit holds all up, the line says so and for how long."""
+    for outcome, told in (
+        ((429, {"retry-after": "20"}), "waiting 1"),
+        (503, "waiting: the server fails, and is tried again in"),
+    ):
+        monitor = Monitor()
+        stack = stack_of(monitor, requests_per_minute=6_000)
+        server = FakeServer(default=lambda now, o=outcome: o if now < start + 30 else "ok")
+        server.latency = 0.1
+        start = 0.0
+
+        async def main(stack=stack, server=server):
+            nonlocal start
+            start = anyio.current_time()
+            results = run_batch(range(60), stack.around(server))
+            seen = []
+            async with anyio.create_task_group() as group:
+                group.start_soon(look, seen)
+                assert len([result async for result in results]) == 60
+                group.cancel_scope.cancel()
+            return seen
+
+        async def look(seen, stack=stack):
+            while True:
+                await anyio.sleep(1)
+                seen.append(waiting_for(stack.statistics()))
+
+        seen = run(main)
+        assert any(words and told in words for words in seen), (outcome, seen)
+        assert any(event["name"].startswith(("rate.", "circuit.")) for event in monitor.take_events())
+        assert monitor.take_events() == []
+
+
+def test_429s_are_counted(run):
+    """What the server rejected is told apart from what is tried again for another reason."""
+    monitor = Monitor()
+    server = FakeServer(script=[429, 429, 500], latency=0.1)
+    stack = stack_of(monitor, requests_per_minute=6_000)
+
+    async def main():
+        return [result async for result in run_batch(range(5), stack.around(server))]
+
+    assert len(run(main)) == 5
+    assert (monitor.rejected, monitor.retries) == (2, 3)
+
+
+def test_a_gauge_without_an_end():
+    """Where the number of rows is not known, there is no share and no time left."""
+    gauge = Gauge(None)
+    stack = presets.batch(requests_per_minute=NO_LIMIT).statistics()
+    gauge.read(0.0, Tally(), stack, Monitor())
+    progress = gauge.read(30.0, Tally(ok=50, replayed=7), stack, Monitor(), old_failed=2)
+    assert (progress.done, progress.failed, progress.left) == (55, 2, None)
+    assert progress.rate == 100.0
+    assert in_words(progress) == "57 rows, 100/min, 2 failed, 0 in flight"
+
+
+def test_a_rate_is_of_the_last_minute():
+    """What was fast an hour ago does not shorten the time that is left."""
+    gauge, stack = Gauge(2_000), presets.batch().statistics()
+    gauge.read(0.0, Tally(), stack, Monitor())
+    gauge.read(3600.0, Tally(ok=1_000), stack, Monitor())
+    progress = gauge.read(3630.0, Tally(ok=1_010), stack, Monitor())
+    assert progress.rate == 20.0
+    assert progress.left == 990 / 20 * 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (600, "10 min"), (12_000, "3 h 20 min"), (864_000, "10 days 0 h")],
+)
+def test_times_in_words(seconds, words):
+    """A time has no more digits than it is worth."""
+    assert span(seconds) == words
+
+
+def test_numbers_in_few_digits():
+    """Tokens are told in thousands and millions."""
+    assert [short(each) for each in (950, 12_400, 3.1e6, 2e9)] == ["950", "12.4k", "3.1M", "2.0G"]

@@ -1,0 +1,499 @@
+"""A batch under way: every row to its result, and every way to end early."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+
+import anyio
+import pytest
+from fakes import FakeServer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resilient_infe import ErrorClassifier, Retry, Stack, errors, presets
+from resilient_infe.batch import BatchRun, Journal, Monitor, RowFailed, run_batch
+from resilient_infe.testing import Faults, InfeModel, InProcessInfe, run_virtually
+from resilient_infe.verdict import Kind
+
+
+def asks(number):
+    """So many rows, each a request."""
+    return [
+        {"model": "infe-pulse", "messages": [{"role": "user", "content": f"number {n}"}]}
+        for n in range(number)
+    ]
+
+
+def batch(**options):
+    """A batch's stack with a limit that hardly binds."""
+    return presets.batch(**({"requests_per_minute": 60_000, "listeners": [Monitor()]} | options))
+
+
+async def results_of(run):
+    """All results of a run."""
+    return [result async for result in run]
+
+
+async def once(rows, model, path=None, stack=None, **options):
+    """Send rows to a stand-in, with a journal if there is a path; returns the results."""
+    journal = None if path is None else Journal(path, threaded=False)
+    try:
+        send = (stack or batch()).around(InProcessInfe(model))
+        return await results_of(run_batch(rows, send, journal=journal, **options))
+    finally:
+        if journal is not None:
+            journal.close()
+
+
+def test_every_row_has_a_result(run):
+    """With errors and an outage on the way, all rows end, each once, with what they cost."""
+    model = InfeModel(faults=Faults(rates={500: 0.05}, outages=[(0.5, 3)]), requests_per_minute=9e4)
+
+    async def main():
+        return await once(asks(300), model)
+
+    results = run(main)
+    assert sorted(result.index for result in results) == list(range(300))
+    assert all(result.ok and result.value["choices"] for result in results)
+    assert sum(result.attempts for result in results) == model.books.sends
+    assert sum(result.usage.total_tokens for result in results) == model.books.tokens
+    assert {result.status for result in results} == {200}
+    assert all(len(result.request_ids) == result.attempts for result in results)
+    assert {result.id for result in results} == {f"row-{n}" for n in range(1, 301)}
+
+
+def test_in_order(run):
+    """Ordered results come in the order of the rows, however long each takes."""
+    server = FakeServer(latency=lambda now: 5.0 if now < 1 else 0.1)
+
+    async def main():
+        return await results_of(run_batch(range(100), server, ordered=True, in_memory=10))
+
+    assert [result.index for result in run(main)] == list(range(100))
+
+
+@pytest.mark.parametrize("kind", ["generator", "async generator", "list"])
+def test_rows_of_unknown_length_are_taken_as_there_is_room(run, kind):
+    """No more rows are taken than may be in memory, whoever is slow."""
+    taken, given, most = 0, 0, 0
+
+    def rows():
+        nonlocal taken, most
+        for number in range(100):
+            taken += 1
+            most = max(most, taken - given)
+            yield number
+
+    async def slow_rows():
+        for number in rows():
+            await anyio.sleep(0.01)
+            yield number
+
+    async def main():
+        nonlocal given
+        source = {"generator": rows, "async generator": slow_rows}.get(kind, lambda: range(100))
+        async for result in run_batch(source(), FakeServer(latency=0.1), in_memory=8):
+            assert result.ok
+            given += 1
+            if given % 10 == 0:
+                await anyio.sleep(1)
+
+    run(main)
+    assert given == 100
+    assert most <= 9  # one was asked for by the generator's own loop
+
+
+def test_hooks_go_from_a_row_to_a_value(run):
+    """A row becomes a request, and a reply a record; ids and partitions are the user's."""
+    seen = set()
+    model = InfeModel()
+
+    async def main():
+        return await once(
+            [("a", "say one"), ("b", "say two")],
+            model,
+            request=lambda row: asks(1)[0] | {"user": row[1]},
+            record=lambda reply: reply["choices"][0]["message"]["role"],
+            row_id=lambda row: row[0],
+            partition=lambda payload: seen.add(payload["user"]) or payload["user"],
+        )
+
+    results = run(main)
+    assert {(result.id, result.value) for result in results} == {("a", "assistant"),
+                                                                 ("b", "assistant")}  # fmt: skip
+    assert seen == {"say one", "say two"}
+
+
+def test_a_hook_that_raises_fails_its_row_alone(run):
+    """The row fails with the hook's name and words, and the others go on."""
+
+    async def main():
+        requested = await results_of(
+            run_batch([1, 0, 2], FakeServer(), request=lambda row: 1 / row, ordered=True)
+        )
+        recorded = await results_of(
+            run_batch([1, 2], FakeServer(), record=lambda reply: reply["x"], ordered=True)
+        )
+        return requested, recorded
+
+    requested, recorded = run(main)
+    assert [result.ok for result in requested] == [True, False, True]
+    assert requested[1].failure.code == "request_hook"
+    assert "ZeroDivisionError" in requested[1].failure.message
+    assert (requested[1].attempts, recorded[0].attempts) == (0, 1)
+    assert recorded[0].failure.code == "record_hook"
+    assert not recorded[0].failure.permanent
+    with pytest.raises(RowFailed, match="row-1"):
+        recorded[0].unwrap()
+
+
+def test_a_row_that_cannot_be_mended_fails_alone(run):
+    """A bad request is a failure for good; a server that fails too often is one for now."""
+    stack = Stack(Retry(max_attempts=2), ErrorClassifier())
+    server = FakeServer(script=[400, 500, 500], latency=0.1)
+
+    async def main():
+        send = stack.around(server)
+        return await results_of(run_batch(range(3), send, in_memory=1, ordered=True))
+
+    bad, failing, fine = run(main)
+    assert (bad.failure.kind, bad.failure.permanent, bad.attempts) == (Kind.INVALID, True, 1)
+    assert (failing.failure.kind, failing.failure.permanent) == (Kind.SERVER_ERROR, False)
+    assert failing.attempts == 2
+    assert fine.unwrap() == "ok"
+
+
+@pytest.mark.parametrize("status", [401, 402])
+def test_the_account_pauses_the_run(run, status, tmp_path):
+    """A key or credits that fail end the run with the advice; no row is given up for it."""
+    model = InfeModel(faults=Faults(script=[200] * 5 + [status] * 100), latency=0.1)
+    path = tmp_path / "j"
+
+    async def main():
+        journal = Journal(path, threaded=False)
+        seen = []
+        with pytest.raises(errors.BatchPaused, match=str(status)) as paused:
+            send = batch(concurrency=2).around(InProcessInfe(model))
+            async for result in run_batch(asks(50), send, journal=journal):
+                seen.append(result)
+        journal.close()
+        assert paused.value.kind in (Kind.AUTH, Kind.QUOTA)
+        assert all(result.ok for result in seen)
+        done = len(seen)
+        again = InfeModel()
+        assert len(await once(asks(50), again, path)) == 50
+        assert again.books.sends == 50 - done
+        return done
+
+    assert run(main) == 5
+    assert model.books.sends <= 5 + 3
+    path.unlink()
+
+
+def test_a_hint_too_long_to_wait_pauses_the_run(run):
+    """A server that asks for an hour is not waited for row by row."""
+    server = FakeServer(default=(429, {"retry-after": "3600"}), latency=0.1)
+
+    async def main():
+        with pytest.raises(errors.BatchPaused, match="3,600 s"):
+            await results_of(run_batch(range(10), batch().around(server)))
+
+    run(main)
+    assert len(server.sent) <= 10
+
+
+def test_what_is_recorded_is_not_sent_again(run, tmp_path):
+    """The same call again sends only what is new, and hands out everything, in order too."""
+    path = tmp_path / "j"
+    first, second = InfeModel(), InfeModel()
+
+    async def main():
+        path.unlink(missing_ok=True)
+        await once(asks(30), first, path)
+        results = await once(asks(50), second, path, ordered=True)
+        only_new = await once(asks(60), InfeModel(), path, replay=False, ordered=True)
+        return results, only_new
+
+    results, only_new = run(main)
+    assert [result.index for result in results] == list(range(50))
+    assert [result.replayed for result in results] == [True] * 30 + [False] * 20
+    assert all(result.value["choices"] for result in results)
+    assert second.books.sends == 20
+    assert [result.index for result in only_new] == list(range(50, 60))
+
+
+def test_failed_rows_are_sent_again(run, tmp_path):
+    """What failed for now is sent by the next run; what failed for good when that is asked for."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        impatient = Stack(ErrorClassifier())
+        model = InfeModel(faults=Faults(script=[500, 400]))
+        one = await once(asks(4), model, path, impatient, in_memory=1)
+        two = await once(asks(4), InfeModel(), path, in_memory=1)
+        three = await once(asks(4), InfeModel(), path, in_memory=1, retry_failed=True)
+        return [[(r.ok, r.replayed) for r in sorted(each, key=lambda r: r.index)]
+                for each in (one, two, three)]  # fmt: skip
+
+    one, two, three = run(main)
+    assert one == [(False, False), (False, False), (True, False), (True, False)]
+    assert two == [(True, False), (False, True), (True, True), (True, True)]
+    assert three == [(True, True), (True, False), (True, True), (True, True)]
+
+
+def test_a_changed_row_is_refused(run, tmp_path):
+    """A row that has a result already must be the same row; what was done is safe."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        await once(asks(5), InfeModel(), path)
+        changed = asks(5)
+        changed[3]["messages"][0]["content"] = "another"
+        with pytest.raises(errors.JournalMismatch, match="'row-4'"):
+            await once(changed, InfeModel(), path)
+        return await once(asks(5), InfeModel(), path)
+
+    assert all(result.replayed for result in run(main))
+
+
+def test_two_rows_of_one_id(run, tmp_path):
+    """A second row with the id of another ends the run, and says which it is."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        rows = [each | {"custom_id": "same"} for each in asks(2)]
+        with pytest.raises(errors.RowError, match="row 2 has the id of another row: 'same'"):
+            await once(rows, InfeModel(), path)
+
+    run(main)
+
+
+def test_stopping_lets_what_is_under_way_come_to_its_end(run):
+    """After stop() nothing is sent, what was sent ends, and what waits is left."""
+    model = InfeModel(latency=2.0)
+    stack = batch(requests_per_minute=60, concurrency=20)
+    at_stop = []
+
+    async def main():
+        results = run_batch(asks(200), stack.around(InProcessInfe(model)))
+        seen = []
+        async for result in results:
+            seen.append(result)
+            if len(seen) == 5:
+                at_stop.append(model.books.sends)
+                results.stop()
+        return seen
+
+    seen = run(main)
+    assert model.books.sends == at_stop[0]
+    assert len(seen) == model.books.sends
+    assert stack.statistics().in_flight == 0
+
+
+def test_stopping_does_not_wait_for_a_retry(run):
+    """A call that backs off when the run stops is left for the next one."""
+    server = FakeServer(default=503, latency=0.5)
+
+    async def main():
+        results = run_batch(range(10), batch().around(server))
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_after, results, 1.0)
+            with anyio.fail_after(3):
+                return await results_of(results)
+
+    assert run(main) == []
+
+
+async def stop_after(results: BatchRun, seconds: float) -> None:
+    """Stop a run after a while."""
+    await anyio.sleep(seconds)
+    results.stop()
+
+
+def test_a_run_that_was_stopped_before_it_began(run):
+    """There is nothing to iterate over then, and nothing was opened."""
+
+    async def main():
+        results = run_batch(range(10), FakeServer())
+        results.stop()
+        assert await results_of(results) == []
+        async with run_batch(range(10), FakeServer()):
+            pass
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["break", "raise", "cancel", "aclose"])
+def test_leaving_early_lets_go_of_everything(run, how):
+    """However an iteration is left, the calls under way are cancelled and their slots come home."""
+    transport = InProcessInfe(InfeModel(latency=1.0))
+    stack = batch(concurrency=4)
+
+    async def main():
+        with anyio.move_on_after(1.5 if how == "cancel" else 100):
+            try:
+                async with run_batch(asks(100), stack.around(transport)) as results:
+                    async for _ in results:
+                        if how == "break":
+                            break
+                        if how == "raise":
+                            raise KeyError
+                        if how == "aclose":
+                            await results.aclose()
+                            break
+            except KeyError:
+                pass
+        await anyio.sleep(0.01)
+
+    run(main)
+    statistics = stack.statistics()
+    assert (statistics.in_flight, statistics.waiting) == (0, 0)
+    assert transport.cancelled == 4
+    assert transport.model.books.sends <= 8
+
+
+def test_a_run_that_is_dropped_is_cancelled(run):
+    """An iteration that is broken off without a close ends when it is collected."""
+    transport = InProcessInfe(InfeModel(latency=1.0))
+    stack = batch(concurrency=4)
+
+    async def main():
+        async for _ in run_batch(asks(100), stack.around(transport)):
+            break
+        gc.collect()
+        await anyio.sleep(0.5)
+        return stack.statistics().in_flight
+
+    assert run(main) == 0
+
+
+def test_an_input_that_raises(run):
+    """What the rows' iterator raises is raised, after the results of the rows before it."""
+
+    def rows():
+        yield from range(3)
+        raise LookupError("the input breaks off")
+
+    async def slow_rows():
+        for row in rows():
+            yield row
+
+    async def main(source):
+        seen = []
+        with pytest.raises(LookupError, match="breaks off"):
+            async for result in run_batch(source, FakeServer(latency=1.0)):
+                seen.append(result.index)
+        return sorted(seen)
+
+    assert run(lambda: main(rows())) == [0, 1, 2]
+    assert run(lambda: main(slow_rows())) == [0, 1, 2]
+
+
+def test_a_stack_that_is_drained_stops_the_run(run):
+    """Whoever drains the stack ends its batches as well, without failing their rows."""
+    stack = batch(concurrency=4)
+
+    async def main():
+        seen = []
+        send = stack.around(InProcessInfe(InfeModel(latency=1.0)))
+        async for result in run_batch(asks(100), send):
+            if not seen:
+                await stack.drain(0)
+            seen.append(result)
+        return seen
+
+    assert all(result.ok for result in run(main))
+
+
+def test_a_value_that_has_no_form_in_json(run, tmp_path):
+    """With a journal a value must be JSON; that is told at the first one, with what to do."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        with pytest.raises(errors.ConfigurationError, match="record="):
+            await once(asks(1), InfeModel(), path, record=lambda _: object())
+
+    run(main)
+
+
+def test_a_deadline_for_each_row(run):
+    """A row that is not done in time fails, for now; a plain function can keep no deadline."""
+
+    async def main():
+        send = batch(requests_per_minute=60).around(InProcessInfe(InfeModel()))
+        late = await results_of(run_batch(asks(10), send, deadline=3.0))
+        plain = await results_of(run_batch([1], FakeServer(), deadline=3.0))
+        return late, plain
+
+    late, plain = run(main)
+    assert 0 < sum(result.ok for result in late) < 10
+    failures = [result.failure for result in late if not result.ok]
+    assert {failure.error for failure in failures} == {"DeadlineExceeded"}
+    assert not any(failure.permanent for failure in failures)
+    assert "Deadline layer" in plain[0].failure.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"rows": 5}, "iterable"),
+        ({"send": 5}, "stack.around"),
+        ({"in_memory": 0}, "in_memory"),
+        ({"deadline": -1}, "deadline"),
+        ({"request": 5}, "hook"),
+    ],
+)
+def test_what_cannot_work_is_told_at_once(arguments, told):
+    """A wrong argument is refused before anything is opened."""
+    given = {"rows": [], "send": FakeServer()} | arguments
+    with pytest.raises(errors.ConfigurationError, match=told):
+        run_batch(given.pop("rows"), given.pop("send"), **given)
+
+
+def test_an_id_is_a_text(run):
+    """An id of another kind ends the run with a word on it."""
+
+    async def main():
+        with pytest.raises(errors.ConfigurationError, match="an id is a text"):
+            await results_of(run_batch([1], FakeServer(), row_id=lambda row: row))
+
+    run(main)
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 60),
+    st.integers(1, 12),
+    st.booleans(),
+    st.lists(st.sampled_from(["ok", 400, 500, 429, "stop"]), max_size=60),
+    st.sampled_from(["asyncio", "trio"]),
+)
+def test_any_run_gives_each_row_one_result(number, in_memory, ordered, script, backend):
+    """Whatever the server answers, each row ends at most once; without a stop, exactly once."""
+    server = FakeServer(script=[each for each in script if each != "stop"], latency=0.3)
+    stop_at = script.index("stop") if "stop" in script else None
+
+    async def main():
+        seen = []
+        send = batch().around(server)
+        results = run_batch(range(number), send, in_memory=in_memory, ordered=ordered)
+        for count in itertools.count(1):
+            try:
+                result = await anext(results)
+            except StopAsyncIteration:
+                return seen
+            seen.append(result.index)
+            if count == stop_at:
+                results.stop()
+
+    seen = run_virtually(main, backend)
+    assert len(set(seen)) == len(seen)
+    if stop_at is None or stop_at >= number:
+        assert sorted(seen) == list(range(number))
+    if ordered:
+        assert seen == sorted(seen)
