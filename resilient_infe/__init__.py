@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .adapters.aiohttp import InfeTransport
     from .adapters.httpx import ResilientTransport
     from .adapters.middleware import stack_middleware
+    from .batch import run_batch
 
 __version__ = "0.1.0"
 
@@ -73,29 +74,26 @@ __all__ = [
     "errors",
     "events",
     "presets",
+    "run_batch",
     "stack_middleware",
     "wrap",
 ]
+
+
+_LAZY = {
+    "InfeTransport": ".adapters.aiohttp",
+    "ResilientTransport": ".adapters.httpx",
+    "run_batch": ".batch",
+    "stack_middleware": ".adapters.middleware",
+    "wrap": ".adapters",
+}
+"""What not every program needs, and where it is."""
 
 
 def __getattr__(name: str) -> Any:
     """Load what not every program needs when it is first asked for."""
     if name in ("events", "presets"):
         return import_module(f".{name}", __name__)
-    if name == "InfeTransport":
-        from .adapters.aiohttp import InfeTransport
-
-        return InfeTransport
-    if name == "wrap":
-        from .adapters import wrap
-
-        return wrap
-    if name == "ResilientTransport":
-        from .adapters.httpx import ResilientTransport
-
-        return ResilientTransport
-    if name == "stack_middleware":
-        from .adapters.middleware import stack_middleware
-
-        return stack_middleware
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,31 +44,26 @@ class Check:
             self.problems.append(problem)
 
 
-def requests_in(
-    file: BinaryIO, name: str, defaults: Defaults, table: RowTable | None, flag: int
-) -> Iterator[Request | RowError]:
+def requests_in(file: BinaryIO, name: str, defaults: Defaults) -> Iterator[Request | RowError]:
     """Yield each line's request, or what is wrong with the line.
 
     Args:
         file: of lines.
         name: of the file.
         defaults: what lines leave open.
-        table: which ids were seen; None where no id is there twice.
-        flag: that tells an id which was seen here before; whoever takes a request sets it.
     """
     for line in numbered(file, name):
         try:
-            request = parsed(line, defaults)
+            yield parsed(line, defaults)
         except RowError as error:
             yield error
-            continue
-        if table is not None and table.get(key_of(request.custom_id)) & flag:
-            yield RowError(
-                f"line {line.number}: the custom_id {request.custom_id!r} was used before",
-                line.number,
-            )
-        else:
-            yield request
+
+
+def used_before(request: Request) -> RowError:
+    """Return what is wrong with a line whose id another one has."""
+    return RowError(
+        f"line {request.line}: the custom_id {request.custom_id!r} was used before", request.line
+    )
 
 
 def check(
@@ -91,11 +86,14 @@ def check(
         estimate: whether to add up the tokens of the pending rows.
     """
     found = Check()
-    for request in requests_in(file, name, defaults, table, CHECKED):
+    for request in requests_in(file, name, defaults):
         if isinstance(request, RowError):
             found.note_bad(str(request))
             continue
         word = table.mark(key_of(request.custom_id), CHECKED)
+        if word & CHECKED:
+            found.note_bad(str(used_before(request)))
+            continue
         found.rows += 1
         if is_pending(word, retry_failed=retry_failed):
             found.pending += 1

@@ -37,20 +37,23 @@ ROOM = 0.75
 
 
 class Lane:
-    """One worker: the call that it is about, and the scope that can cut it."""
+    """One worker: whether it asks for a row, its call, and the scope that can cut it."""
 
-    __slots__ = ("call", "scope")
+    __slots__ = ("asks", "call", "scope")
 
     def __init__(self) -> None:
         """Start with nothing to do."""
+        self.asks = False
         self.call: Call[Any] | None = None
         self.scope = anyio.CancelScope()
 
     def waits(self) -> bool:
-        """Whether its call waits for something, so that nothing is lost if it is cut."""
+        """Whether it waits for a row, or its call for something: nothing is lost if it is cut."""
         call = self.call
+        if call is None:
+            return self.asks
         # What is under way was sent as often as attempts were begun, and is not judged yet.
-        return call is not None and (call.sends != call.attempt or call.verdict is not None)
+        return call.sends != call.attempt or call.verdict is not None
 
 
 class Engine(Generic[Row, Value]):
@@ -188,7 +191,9 @@ class Engine(Generic[Row, Value]):
         try:
             taken = self._source.ready()
             if taken is None:
+                lane.asks = True
                 taken = await self._source.next()
+                lane.asks = False
             if taken is None:
                 self._let_go()
                 return

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from anyio.to_thread import run_sync
-
 from .. import __version__, aio, presets
 from ..adapters.aiohttp import InfeTransport
 from ..emitter import Listener
 from ..errors import BatchError, RowError
 from ..policies.estimate import estimate_tokens
 from .answer import answer_line, bad_line
-from .check import Check, check, is_pending, requests_in
+from .check import Check, check, is_pending, requests_in, used_before
 from .endpoints import Endpoints
+from .feed import Feed
 from .journal import Journal
 from .lines import STDIN, opened
 from .monitor import Monitor
@@ -81,7 +80,7 @@ class Job:
         self._errors = Output(options.errors, beside=beside)
         self._run: BatchRun[Request, Any] | None = None
         self._gauge = Gauge(None)
-        self._replayed = self._old_failed = 0
+        self._replayed = self._old_failed = self._begun = 0
         self._stopped = False
 
     def check(self) -> Check | None:
@@ -177,29 +176,39 @@ class Job:
 
     def _rows(self, file: BinaryIO) -> Iterator[Request]:
         """Yield what is to be sent or replayed; tell of bad lines on the way."""
-        left = self.options.limit
-        table, options = self.journal.table, self.options
-        seen = None if self.found is not None and not self.found.bad else table
-        for request in requests_in(file, options.input, self._defaults, seen, TAKEN):
-            if isinstance(request, RowError):
-                self._skip(request)
-                continue
-            if left is not None:
-                word = table.get(key_of(request.custom_id))
-                if is_pending(word, retry_failed=options.retry_failed):
-                    if not left:
-                        continue
-                    left -= 1
-            yield request
+        twice = self.found is None or self.found.bad > 0  # the check found no id twice
+        for request in self._lines(file):
+            accepted = self._accepted(request, twice=twice)
+            if accepted is not None:
+                yield accepted
 
     async def _slow_rows(self, file: BinaryIO) -> AsyncIterator[Request]:
-        """Read in a thread: whoever writes into a pipe may take their time."""
-        rows = self._rows(file)
-        while True:
-            request = await run_sync(next, rows, None, abandon_on_cancel=True)
-            if request is None:
-                return
-            yield request
+        """Yield the same, of an input that may be written to as we read."""
+        async for request in Feed(self._lines(file)):
+            accepted = self._accepted(request, twice=True)
+            if accepted is not None:
+                yield accepted
+
+    def _lines(self, file: BinaryIO) -> Iterator[Request | RowError]:
+        return requests_in(file, self.options.input, self._defaults)
+
+    def _accepted(self, request: Request | RowError, *, twice: bool) -> Request | None:
+        """Return a line's request if it is to be sent or replayed."""
+        if isinstance(request, RowError):
+            self._skip(request)
+            return None
+        limit = self.options.limit
+        if limit is None and not twice:
+            return request
+        word = self.journal.table.get(key_of(request.custom_id))
+        if twice and word & TAKEN:
+            self._skip(used_before(request))
+            return None
+        if limit is not None and is_pending(word, retry_failed=self.options.retry_failed):
+            if self._begun == limit:
+                return None
+            self._begun += 1
+        return request
 
     def _skip(self, problem: RowError) -> None:
         if not self.options.skip_bad:

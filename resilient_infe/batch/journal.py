@@ -40,6 +40,7 @@ class Journal:
         library: the version that writes it.
         repair: leave out damaged lines, whose rows are then sent again.
         threaded: False to write in the caller's thread, in virtual time.
+        wall: reads the seconds since 1970.
 
     Attributes:
         recorded: what it tells of earlier runs.
@@ -64,6 +65,7 @@ class Journal:
         library: str = "",
         repair: bool = False,
         threaded: bool = True,
+        wall: Callable[[], float] = aio.wall_time,
     ) -> None:
         """Open and lock the file, and read it."""
         self.path = Path(path)
@@ -73,6 +75,7 @@ class Journal:
         self._library = library
         self.about: dict[str, Any] = {}
         self._threaded = threaded
+        self._wall = wall
         self._used = False
         self._writer: InlineWriter | ThreadWriter | None = None
         self._fd = _opened(self.path)
@@ -132,13 +135,13 @@ class Journal:
     def put(self, result: Result[Any, Any], digest: str | None, done: Done) -> None:
         """Record a result; `done` runs in the loop once it is safe."""
         writer = self._open_writer()
-        content = content_of(result, digest, aio.wall_time(), writer.durable)
+        content = content_of(result, digest, self._wall(), writer.durable)
         writer.put(sealed(content), done)
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Record something else about the run."""
         writer = self._open_writer()
-        at = round(aio.wall_time(), 3)
+        at = round(self._wall(), 3)
         writer.put(sealed(note(kind, at=at, durable=writer.durable, **fields)), None)
 
     def stop(self, **fields: Any) -> None:
@@ -151,7 +154,7 @@ class Journal:
         if writer is None:
             return
         writer.close()
-        end = note("end", at=round(aio.wall_time(), 3), durable=writer.durable, **fields)
+        end = note("end", at=round(self._wall(), 3), durable=writer.durable, **fields)
         InlineWriter(self._fd, writer.durable).put(sealed(end), None)
         self._end = writer.durable + len(sealed(end))
 
@@ -193,7 +196,7 @@ class Journal:
             "journal",
             version=VERSION,
             library=self._library,
-            at=round(aio.wall_time(), 3),
+            at=round(self._wall(), 3),
             settings=self.settings,
         )
         InlineWriter(self._fd, 0).put(sealed(first), None)

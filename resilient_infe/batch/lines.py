@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +37,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
         BatchError: it cannot be opened, or nothing here unpacks it.
     """
     if path == STDIN:
-        yield _unpacked(cast("io.BufferedReader", sys.stdin.buffer), "stdin")
+        # A reader of our own: at the end Python locks that of `sys.stdin`, where a thread may be.
+        yield _unpacked(open(0, "rb", closefd=False), "stdin")  # noqa: SIM115
         return
     try:
         file = Path(path).open("rb")  # noqa: SIM115  # closed below

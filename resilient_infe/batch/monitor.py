@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import aio
@@ -32,13 +32,17 @@ class Monitor:
         rejected: attempts that the server answered with 429.
         routine: False: it asks for what is rare, and so costs a plain call nothing.
 
+    Args:
+        wall: reads the seconds since 1970.
+
     State: its own.
     """
 
     routine = False
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float] = aio.wall_time) -> None:
         """Start at zero."""
+        self._wall = wall
         self.retries = 0
         self.rejected = 0
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -50,7 +54,7 @@ class Monitor:
             self.retries += isinstance(event, RetryScheduled) and event.kind is not Kind.REFUSED
             self.rejected += event.kind is Kind.RATE_LIMITED
         elif isinstance(event, CircuitChanged | RateGateClosed | RateLimitChanged | SlotsNarrowed):
-            told = {"name": event.name, "when": round(aio.wall_time(), 3)} | event.as_dict()
+            told = {"name": event.name, "when": round(self._wall(), 3)} | event.as_dict()
             self._events.append(told)
 
     def take_events(self) -> list[dict[str, Any]]:

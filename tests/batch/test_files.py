@@ -104,8 +104,8 @@ def test_an_output_that_cannot_be_written(tmp_path):
     with pytest.raises(BatchError, match="safe in the journal"):
         Output(str(tmp_path), beside=False).write(b"x\n")
     full = Output("/dev/full", beside=False)
+    full.write(b"x\n")
     with pytest.raises(BatchError, match="No space left"):
-        full.write(b"x\n")
         full.flush()
     with pytest.raises(BatchError, match="No space left"):
         full.close()

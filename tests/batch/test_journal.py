@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import stat
 from functools import partial
@@ -119,10 +118,9 @@ def test_changed_bytes_are_refused_or_lost_whole(tmp_path):
         bad.write_bytes(bytes([*raw[:place], raw[place] ^ 4, *raw[place + 1 :]]))
         try:
             journal = Journal(bad)
-        except errors.JournalDamaged as error:
+        except errors.JournalDamaged:
             outcomes.add("refused")
-            assert "Nothing was touched" in str(error) or "no journal" in str(error)
-            assert len(bad.read_bytes()) == len(raw)
+            assert len(bad.read_bytes()) == len(raw)  # nothing was touched
         else:
             outcomes.add("cut")
             assert known(journal) == list(range(len(known(journal))))
@@ -146,7 +144,9 @@ def test_salvage_leaves_out_what_is_damaged(tmp_path):
     assert known(Journal(path, repair=True)) == list(range(9))
 
 
-@pytest.mark.parametrize("text", [b"some,data\n1,2\n", b"x", b'{"a":1}\n', b'{"crc":"00000000",}\n'])
+@pytest.mark.parametrize(
+    "text", [b"some,data\n1,2\n", b"x", b'{"a":1}\n', b'{"crc":"00000000",}\n']
+)
 def test_another_file_is_left_alone(tmp_path, text):
     """What is no journal is refused, and not a byte of it is touched."""
     path = tmp_path / "notes.csv"
@@ -234,9 +234,14 @@ async def put_all(journal, results, told, failures):
     journal.start(failures.append)
     for result in results:
         journal.put(result, None, partial(told.append, result.index))
+    await until(lambda: len(told) == len(results) or failures)
+
+
+async def until(happened):
+    """Let the loop run until something has happened."""
     with anyio.fail_after(10):
-        while len(told) < len(results) and not failures:
-            await anyio.sleep(0)
+        while not happened():  # a thread makes it happen
+            await anyio.lowlevel.checkpoint()
 
 
 def test_the_thread_tells_what_is_safe(tmp_path, backend):
@@ -266,18 +271,14 @@ def test_a_disk_that_takes_no_more(tmp_path):
     async def main():
         journal = Journal(tmp_path / "j")
         await put_all(journal, [of(n) for n in range(20)], told, failures)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(tmp_path / "j") + 100, hard))
-        await put_all_more(journal)
+        size = journal.path.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+        journal.put(of(20), None, partial(told.append, 20))
+        await until(lambda: failures)
+        journal.put(of(21), None, partial(told.append, 21))
         with pytest.raises(errors.JournalWriteFailed):
             journal.stop(why="finished")
         journal.close()
-
-    async def put_all_more(journal):
-        journal.put(of(20), None, partial(told.append, 20))
-        with anyio.fail_after(10):
-            while not failures:
-                await anyio.sleep(0)
-        journal.put(of(21), None, partial(told.append, 21))
 
     try:
         anyio.run(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 
 import anyio
 import pytest
@@ -33,6 +32,12 @@ def batch(**options):
 async def results_of(run):
     """All results of a run."""
     return [result async for result in run]
+
+
+async def collect(run, seen):
+    """Add all results of a run to a list, also where it ends early."""
+    async for result in run:
+        seen.append(result)  # what came before an error is kept
 
 
 async def once(rows, model, path=None, stack=None, **options):
@@ -172,11 +177,10 @@ def test_the_account_pauses_the_run(run, status, tmp_path):
 
     async def main():
         journal = Journal(path, threaded=False)
+        send = batch(concurrency=2).around(InProcessInfe(model))
         seen = []
         with pytest.raises(errors.BatchPaused, match=str(status)) as paused:
-            send = batch(concurrency=2).around(InProcessInfe(model))
-            async for result in run_batch(asks(50), send, journal=journal):
-                seen.append(result)
+            await collect(run_batch(asks(50), send, journal=journal), seen)
         journal.close()
         assert paused.value.kind in (Kind.AUTH, Kind.QUOTA)
         assert all(result.ok for result in seen)
@@ -385,9 +389,8 @@ def test_an_input_that_raises(run):
     async def main(source):
         seen = []
         with pytest.raises(LookupError, match="breaks off"):
-            async for result in run_batch(source, FakeServer(latency=1.0)):
-                seen.append(result.index)
-        return sorted(seen)
+            await collect(run_batch(source, FakeServer(latency=1.0)), seen)
+        return sorted(result.index for result in seen)
 
     assert run(lambda: main(rows())) == [0, 1, 2]
     assert run(lambda: main(slow_rows())) == [0, 1, 2]
@@ -482,14 +485,11 @@ def test_any_run_gives_each_row_one_result(number, in_memory, ordered, script, b
         seen = []
         send = batch().around(server)
         results = run_batch(range(number), send, in_memory=in_memory, ordered=ordered)
-        for count in itertools.count(1):
-            try:
-                result = await anext(results)
-            except StopAsyncIteration:
-                return seen
+        async for result in results:
             seen.append(result.index)
-            if count == stop_at:
+            if len(seen) == stop_at:
                 results.stop()
+        return seen
 
     seen = run_virtually(main, backend)
     assert len(set(seen)) == len(seen)

@@ -98,9 +98,11 @@ def round_up(value: float) -> float:
 
 def number_text(value: float) -> str:
     """Return a number with no more digits than it needs."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= size:
-            return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}"
+    for least, size, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if value >= least:
+            return (
+                f"{number_text(value / size) if value < 1e12 else f'{value / size:,.0f}'}{letter}"
+            )
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.3g}"
 
 

@@ -96,20 +96,7 @@ def _charts(history: History) -> Iterable[str]:
         bars=[Series("retries", "c-warn", per_minute("retries"))],
         lines=[Series("429s", "l-bad", per_minute("rejected"))],
     )
-    yield chart(
-        "Latency of an attempt",
-        "Percentiles of what ended in each stretch of time.",
-        "s",
-        width,
-        lines=[
-            Series(name, colour, [each.latency.percentile(share) for each in buckets])
-            for name, colour, share in (
-                ("median", "l-ok", 0.5),
-                ("95 of 100", "l-warn", 0.95),
-                ("99 of 100", "l-bad", 0.99),
-            )
-        ],
-    )
+    yield _latency_chart(history)
     yield chart(
         "Tokens",
         "As the server charged them.",
@@ -126,6 +113,19 @@ def _charts(history: History) -> Iterable[str]:
         [_state(each.circuit, each.waits) for each in buckets],
         history.seconds,
     )
+
+
+def _latency_chart(history: History) -> str:
+    lines = [
+        Series(name, colour, [each.latency.percentile(share) for each in history.buckets])
+        for name, colour, share in (
+            ("median", "l-ok", 0.5),
+            ("95 of 100", "l-warn", 0.95),
+            ("99 of 100", "l-bad", 0.99),
+        )
+    ]
+    note = "Percentiles of what ended in each stretch of time."
+    return chart("Latency of an attempt", note, "s", history.width, lines=lines)
 
 
 def _carried(values: list[float | None]) -> list[float | None]:

@@ -1,0 +1,225 @@
+"""The report: what a journal tells, drawn; looked at in a real browser where there is one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient_infe import presets
+from resilient_infe.batch import Journal, Monitor, run_batch
+from resilient_infe.batch.report import history_of, page
+from resilient_infe.batch.report.chart import number_text, round_up, time_text
+from resilient_infe.batch.report.histogram import Histogram
+from resilient_infe.testing import Faults, InfeModel, InProcessInfe, run_virtually
+
+HOSTILE = '<script>alert("x")</script>\u202e'
+
+
+def asks(number):
+    """So many rows, each a request; the first has a hostile id."""
+    body = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
+    return [body | {"custom_id": HOSTILE if n == 0 else f"r{n}"} for n in range(number)]
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory):
+    """A journal of two runs, with retries, 429s, an outage and some failures for good."""
+    path = tmp_path_factory.mktemp("report") / "out.jsonl.journal"
+    faults = Faults(rates={500: 0.03, 400: 0.03}, outages=[(10, 20)], script=[400])
+
+    async def main(rows):
+        model = InfeModel(
+            faults=faults, requests_per_minute=1_200, retry_after="exact", latency=0.2
+        )
+        began = 1.7e9 + (0 if rows == 400 else 36_000) - anyio.current_time()
+
+        def wall():
+            return began + anyio.current_time()
+
+        kept = Journal(path, {"base_url": "https://api.infe.io/v1"}, threaded=False, wall=wall)
+        kept.about = {"input": "requests.jsonl", "rows": 1_000}
+        stack = presets.batch(requests_per_minute=1_500, listeners=[Monitor(wall)])
+        results = run_batch(asks(rows), stack.around(InProcessInfe(model)), journal=kept)
+        async with results:
+            async for result in results:
+                if result.index == 500 and rows == 1_000:
+                    break
+        kept.close()
+
+    run_virtually(lambda: main(400))
+    run_virtually(lambda: main(1_000))
+    return path
+
+
+def test_a_history_adds_up(journal):
+    """What is in the buckets is what is in the journal, and no row counts twice."""
+    history = history_of(journal)
+    recorded = history.recorded
+    assert sum(bucket.ok for bucket in history.buckets) == recorded.done
+    assert sum(group.rows for group in history.failures) == recorded.failed
+    assert [run.why for run in history.runs] == ["finished", "stopped"]
+    assert history.rejected == sum(bucket.rejected for bucket in history.buckets)
+    assert history.attempts >= recorded.done + recorded.failed
+    assert 30 < len(history.buckets) <= 120
+    assert history.seconds < 120  # the hours between the runs took no room
+    assert history.latency.percentile(0.5) == pytest.approx(0.2, rel=0.05)
+    kinds = {(group.kind, group.code): group for group in history.failures}
+    group = kinds["invalid", "invalid_request_error"]
+    assert len(group.examples) == 5
+    assert all(example["requests"] for example in group.examples)
+    assert {told["name"] for _, told in history.events} >= {"circuit.opened", "circuit.closed"}
+
+
+def test_the_page_stands_alone(journal):
+    """It is well-formed, needs no network and no script, and quotes nothing as markup."""
+    text = page(history_of(journal))
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    Balanced().check(text)
+    for words in ("Calls against the limit", "Retries and 429s", "Latency of an attempt", "Tokens",
+                  "Circuit", "half-open", "x-request-id", "to the end of the input",
+                  "requests.jsonl"):  # fmt: skip
+        assert words in text
+    assert "$" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def test_a_page_of_an_empty_journal(tmp_path):
+    """A run that did nothing yet has a page, too."""
+
+    async def main():
+        kept = Journal(tmp_path / "j", threaded=False)
+        kept.start(pytest.fail)
+        kept.stop(why="finished")
+        kept.close()
+
+    run_virtually(main)
+    text = page(history_of(tmp_path / "j"))
+    Balanced().check(text)
+    assert "No row failed" in text
+
+
+def test_while_a_run_is_under_way(tmp_path):
+    """A journal that is being written to is drawn as far as it is."""
+
+    async def main():
+        kept = Journal(tmp_path / "j", threaded=False)
+        send = presets.batch(requests_per_minute=600).around(InProcessInfe(InfeModel()))
+        async for result in run_batch(asks(50), send, journal=kept):
+            if result.index == 30:
+                break
+        text = page(history_of(tmp_path / "j"))
+        assert "A run is under way" in text
+        await anyio.lowlevel.checkpoint()
+        kept.close()
+
+    run_virtually(main)
+
+
+@given(st.lists(st.floats(0.001, 1e5), min_size=1, max_size=200), st.floats(0.01, 1.0))
+def test_percentiles_are_close(times, share):
+    """A percentile is within five per cent of a time that so many are not above."""
+    histogram = Histogram()
+    for each in times:
+        histogram.add(each)
+    found = histogram.percentile(share)
+    exact = sorted(times)[max(0, -(-round(share * len(times) * 1e9) // 10**9) - 1)]
+    assert exact / 1.05 <= found <= exact * 1.05
+
+
+def test_there_is_no_percentile_of_nothing():
+    """No times, no percentile."""
+    assert Histogram().percentile(0.5) is None
+
+
+@given(st.just(0.0) | st.floats(0.01, 1e12))
+def test_axes_end_at_round_numbers(value):
+    """The end of an axis is above all values, not by much, and reads well."""
+    top = round_up(value)
+    assert top >= value * (1 - 1e-9)
+    assert top <= max(1.0, value * 2.5001)
+    assert number_text(top).strip("0.,kMG") in ("1", "2", "5", "")
+
+
+def test_labels():
+    """Numbers and times have no more digits than they need."""
+    assert [number_text(each) for each in (0, 0.5, 950, 20_000, 2e6)] == ["0", "0.5", "950", "20k",
+                                                                          "2M"]  # fmt: skip
+    assert [time_text(each) for each in (30, 600, 7_300)] == ["30 s", "10 min", "2.0 h"]
+
+
+class Balanced(HTMLParser):
+    """Checks that every element that is opened is closed."""
+
+    VOID = frozenset(("meta", "path", "rect", "br"))
+
+    def check(self, text):
+        """Read a whole page."""
+        self.open = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        """Open an element."""
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        """Close the element that was opened last."""
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+               None)  # fmt: skip
+
+PROBE = """<script>addEventListener("load", () => {
+  const seen = {
+    wide: document.documentElement.scrollWidth, room: innerWidth,
+    paper: getComputedStyle(document.body).backgroundColor,
+    ink: getComputedStyle(document.body).color,
+    charts: [...document.querySelectorAll("svg")].map(e => e.getBoundingClientRect().width),
+    bars: [...document.querySelectorAll("svg rect.c-ok")].filter(
+      e => e.getBoundingClientRect().height > 1).length,
+    smallest: Math.min(...[...document.querySelectorAll("span, td, dt, p")].map(
+      e => parseFloat(getComputedStyle(e).fontSize))),
+    fetched: performance.getEntriesByType("resource").length,
+  };
+  document.body.innerHTML = "<pre id=seen>" + JSON.stringify(seen) + "</pre>";
+})</script>"""
+"""Reports what the browser made of the page: added to a copy of it."""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [500, 1200], ids=["narrow", "wide"])
+def test_in_a_real_browser(journal, tmp_path, width, dark):
+    """On a narrow and a wide screen, light and dark: nothing is cut off, all charts are drawn."""
+    copy = tmp_path / "report.html"
+    copy.write_text(page(history_of(journal)).replace("</body>", PROBE + "</body>"))
+    command = [
+        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1500",
+        *(["--blink-settings=preferredColorScheme=0"] if dark else []),
+        "--dump-dom", copy.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    seen = json.loads(re.search(r"<pre id=\"seen\">(.*?)</pre>", done.stdout)[1])
+    assert seen["wide"] <= seen["room"]
+    assert seen["fetched"] == 0
+    assert len(seen["charts"]) == 5
+    assert min(seen["charts"]) > seen["room"] * 0.5
+    assert seen["bars"] > 20
+    assert seen["smallest"] >= 12
+    light = [sum(map(int, re.findall(r"\d+", seen[name])[:3])) for name in ("paper", "ink")]
+    assert (light[0] < light[1]) == dark

@@ -1,0 +1,383 @@
+"""The command: what a run prints, writes and returns, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from resilient_infe.cli import main
+from resilient_infe.testing import Faults, InfeModel
+from resilient_infe.testing.server import InfeServer
+
+pytestmark = pytest.mark.network
+
+
+@contextmanager
+def served(**options):
+    """Serve a stand-in from a thread; yields its URL and its model."""
+    model = InfeModel(**({"latency": 0.0} | options))
+    ready, addresses, over = threading.Event(), [], []
+
+    async def serve():
+        async with InfeServer(model).running() as url:
+            stop = asyncio.Event()
+            over.append((asyncio.get_running_loop(), stop))
+            addresses.append(url)
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield addresses[0], model
+    finally:
+        loop, stop = over[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+@pytest.fixture
+def infe():
+    """A stand-in without limits."""
+    with served() as (url, model):
+        yield url, model
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Each test works in a folder of its own, with some requests in it, and no key around."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INFE_API_KEY", raising=False)
+    write("in.jsonl", 20)
+    return tmp_path
+
+
+def write(name, rows):
+    """Write so many requests."""
+    lines = (json.dumps({"custom_id": f"r{n}", "prompt": f"number {n}"}) for n in range(rows))
+    Path(name).write_text("\n".join(lines))
+
+
+def run(url, *more, source="in.jsonl", out="out.jsonl"):
+    """Run the command; returns its exit code."""
+    fixed = ["--base-url", url, "--model", "infe-pulse", "--requests-per-minute", "none"]
+    return main(["run", source, "-o", out, *fixed, *more])
+
+
+def ids(name="out.jsonl"):
+    """The ids in an output."""
+    return [json.loads(line)["custom_id"] for line in Path(name).read_text().splitlines()]
+
+
+def lines_of(name):
+    """The lines of a file."""
+    return Path(name).read_text().splitlines()
+
+
+def exists(name):
+    """Whether there is such a file."""
+    return Path(name).exists()
+
+
+def listed():
+    """The files that are there."""
+    return sorted(path.name for path in Path().iterdir())
+
+
+ALL = [f"r{n}" for n in range(20)]
+
+
+def test_a_file_of_requests_becomes_a_file_of_results(infe, capsys):
+    """Every row is answered; what is printed says where, and what to do next; stdout is empty."""
+    url, model = infe
+    assert run(url) == 0
+    assert sorted(ids()) == sorted(ALL)
+    assert model.books.answered == 20
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "20 rows have a result" in shown.err
+    assert "results: out.jsonl" in shown.err
+    assert "resilient-infe report out.jsonl.journal" in shown.err
+    assert not exists("out.errors.jsonl")
+    assert main(["status", "out.jsonl.journal"]) == 0
+    assert "there is nothing left to do" in capsys.readouterr().out
+    assert main(["report", "out.jsonl.journal"]) == 0
+    assert Path("report.html").stat().st_size > 5_000
+
+
+def test_the_same_again_sends_nothing(infe, capsys):
+    """A second run writes the same output from the journal alone, also where the first is gone."""
+    url, model = infe
+    assert run(url, "--quiet") == 0
+    first = sorted(Path("out.jsonl").read_text().splitlines())
+    Path("out.jsonl").unlink()
+    assert run(url, "--ordered") == 0
+    assert model.books.sends == 20
+    assert ids() == ALL
+    assert sorted(Path("out.jsonl").read_text().splitlines()) == first
+    assert "20 of 20 rows are done, 0 to send" in capsys.readouterr().err
+
+
+def test_failures_have_a_file_of_their_own(capsys):
+    """Failed rows are in --errors, the exit code is 1, and the next run sends them again."""
+    with served(faults=Faults(script=[400, 200, 500])) as (url, model):
+        assert run(url, "--max-attempts", "1", "--concurrency", "1") == 1
+        assert len(ids()) == 18
+        assert len(ids("out.errors.jsonl")) == 2
+        assert "failures: out.errors.jsonl" in capsys.readouterr().err
+        assert main(["status", "out.jsonl.journal"]) == 0
+        assert "failed: 1 invalid, 1 server_error; 1 of them for good" in capsys.readouterr().out
+        assert run(url) == 1
+        assert model.books.sends == 21
+        assert len(ids("out.errors.jsonl")) == 1
+        assert run(url, "--retry-failed") == 0
+        assert sorted(ids()) == sorted(ALL)
+        assert not exists("out.errors.jsonl")
+
+
+def test_bad_lines(infe, capsys):
+    """Nothing is sent while a line is bad; without it the rest goes on."""
+    url, model = infe
+    with Path("in.jsonl").open("a") as file:
+        file.write('\noops\n{"custom_id": "r3", "prompt": "again"}\n')
+    assert run(url) == 2
+    shown = capsys.readouterr().err
+    assert "line 21: it is not JSON" in shown
+    assert "line 22: the custom_id 'r3' was used before" in shown
+    assert "--skip-bad" in shown
+    assert model.books.sends == 0
+    assert not exists("out.jsonl.journal")
+    assert run(url, "--skip-bad") == 1
+    assert sorted(ids()) == sorted(ALL)
+    errors = [json.loads(line)["error"] for line in lines_of("out.errors.jsonl")]
+    assert [each["line"] for each in errors] == [21, 22]
+    assert "2 bad lines skipped" in capsys.readouterr().err
+
+
+def test_a_key_that_is_not_accepted(capsys):
+    """The run pauses at once with the advice, and goes on with the right key, from a file."""
+    with served(api_keys=["right"]) as (url, model):
+        Path("key").write_text("wrong\n")
+        assert run(url, "--api-key-file", "key", "--concurrency", "2") == 3
+        shown = capsys.readouterr().err
+        assert "paused: 401" in shown
+        assert "check the key" in shown
+        assert "run the same again" in shown
+        assert "wrong" not in shown + Path("out.jsonl.journal").read_text()
+        assert model.books.sends <= 4
+        assert main(["status", "out.jsonl.journal"]) == 0
+        assert "paused" in capsys.readouterr().out
+        Path("key").write_text("right\n")
+        assert run(url, "--api-key-file", "key") == 0
+        assert sorted(ids()) == sorted(ALL)
+
+
+def test_a_dry_run_sends_nothing(infe, capsys):
+    """It checks every line, and says how many calls, tokens and minutes a run would take."""
+    url, model = infe
+    write("in.jsonl", 1_200)
+    assert main(["run", "in.jsonl", "--base-url", url, "--model", "m", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "1,200 requests, 0 bad lines" in shown
+    assert "m: 1,200 to send" in shown
+    assert "at 600 requests a minute it would take 2 min" in shown
+    rates = ["--requests-per-minute", "60", "--tokens-per-minute", "1000"]
+    assert run(url, "--dry-run", *rates, "--limit", "600") == 0
+    assert "at these limits it takes at least 2 h 36 min" in capsys.readouterr().out
+    assert model.books.sends == 0
+    assert listed() == ["in.jsonl"]
+    with Path("in.jsonl").open("a") as file:
+        file.write("\n5\n")
+    assert run(url, "--dry-run") == 1
+    assert "line 1201: it is a number" in capsys.readouterr().out
+
+
+def test_a_limit_of_rows(infe, capsys):
+    """--limit sends so many that are not done, and says how many are left."""
+    url, model = infe
+    assert run(url, "--limit", "8") == 0
+    assert "12 rows are left" in capsys.readouterr().err
+    assert (len(ids()), model.books.sends) == (8, 8)
+    assert run(url, "--limit", "8") == 0
+    assert (len(ids()), model.books.sends) == (16, 16)
+    assert run(url) == 0
+    assert (sorted(ids()), model.books.sends) == (sorted(ALL), 20)
+
+
+def test_stdin_and_stdout(infe):
+    """- reads from stdin and writes to stdout, and nothing else is written there."""
+    url, _ = infe
+    command = [sys.executable, "-m", "resilient_infe", "run", "-", "-o", "-", "--journal", "j",
+               "--base-url", url, "--model", "infe-pulse", "--quiet",
+               "--requests-per-minute", "none"]  # fmt: skip
+    given = Path("in.jsonl").read_bytes()
+    done = subprocess.run(command, input=given, capture_output=True, check=True)
+    rows = [json.loads(line)["custom_id"] for line in done.stdout.splitlines()]
+    assert sorted(rows) == sorted(ALL)
+    given += b'\n{"custom_id": "r3", "prompt": "again"}\n'
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"line 21: the custom_id 'r3' was used before" in done.stderr
+
+
+def test_options_from_a_file(infe, capsys):
+    """A TOML file has the same names; the command line wins; a wrong name or value is told."""
+    url, _ = infe
+    Path("run.toml").write_text(
+        f'[run]\ninput = "in.jsonl"\noutput = "a.jsonl"\nbase-url = "{url}"\n'
+        'model = "infe-pulse"\nordered = true\nrequests-per-minute = "none"\n'
+        "concurrency = 4\nquiet = true\n"
+    )
+    assert main(["run", "--config", "run.toml"]) == 0
+    assert ids("a.jsonl") == ALL
+    assert main(["run", "--config", "run.toml", "-o", "b.jsonl", "--limit", "3"]) == 0
+    assert len(ids("b.jsonl")) == 3
+    for line, told in (
+        ("speed = 5", "there is no option 'speed'"),
+        ("concurrency = 0", "concurrency: 0 is not 1 or more"),
+        ("ordered = 1", "ordered is true or false"),
+        ("limit = [1]", "limit is a text or a number"),
+        ("limit =", "is not TOML"),
+    ):
+        Path("bad.toml").write_text(line)
+        assert main(["run", "--config", "bad.toml"]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["run", "--config", "nowhere.toml"]) == 2
+    assert "nowhere.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run"], "which file?"),
+        (["run", "in.jsonl"], "--output"),
+        (["run", "in.jsonl", "-o", "-"], "--journal"),
+        (["run", "in.jsonl", "-o", "out.jsonl"], "no API key: set INFE_API_KEY"),
+        (["run", "in.jsonl", "-o", "o", "--api-key-file", "nowhere"], "nowhere"),
+        (["run", "nowhere", "-o", "o", "--base-url", "http://localhost:1/v1"], "cannot be read"),
+        (["run", "in.jsonl", "-o", "in.jsonl"], "the same file"),
+        (["run", "in.jsonl", "-o", "x", "--journal", "x"], "the same file"),
+        (["run", "in.jsonl", "-o", "no/such/folder"], "no folder"),
+        (["run", "in.jsonl", "-o", "taken"], "taken exists and no journal belongs to it"),
+        (["run", "in.jsonl", "-o", "x", "--journal", "taken", "--base-url",
+          "http://localhost:1/v1"], "is no journal"),
+        (["run", "in.jsonl", "-o", "x", "--base-url", "infe.io"], "base_url"),
+        (["status", "nowhere"], "cannot be read"),
+        (["status", "taken"], "no journal"),
+        (["report", "nowhere"], "cannot be read"),
+        (["report", "taken", "-o", "r.html"], "no journal"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told(arguments, told, capsys, monkeypatch):
+    """One sentence that says what to give, exit code 2, and nothing is left behind."""
+    if "infe.io" in arguments:
+        monkeypatch.setenv("INFE_API_KEY", "k")
+    Path("taken").write_text("somebody's\n")
+    before = listed()
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.startswith("resilient-infe: ")
+    assert "Traceback" not in shown
+    assert listed() == before
+    assert Path("taken").read_text() == "somebody's\n"
+
+
+def test_a_report_never_replaces_its_journal(infe, capsys):
+    """The one file that must not be lost is not written over."""
+    assert run(infe[0], "--quiet") == 0
+    assert main(["report", "out.jsonl.journal", "-o", "out.jsonl.journal"]) == 2
+    assert "would replace the journal" in capsys.readouterr().err
+    assert main(["report", "out.jsonl.journal", "-o", "-"]) == 0
+    assert capsys.readouterr().out.startswith("<!doctype html>")
+
+
+def test_json_log(infe, capsys):
+    """Progress, events and messages are one JSON object a line."""
+    assert run(infe[0], "--json-log") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[0]["event"] == "progress"
+    assert (lines[0]["done"], lines[0]["rows"]) == (20, 20)
+    assert {"event": "message", "message": "results: out.jsonl"} in lines
+
+
+def test_status_as_json(infe, capsys):
+    """The same as the words, for programs."""
+    assert run(infe[0], "--quiet", "--limit", "5") == 0
+    assert main(["status", "out.jsonl.journal", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["done"], told["rows"], told["to_send"], told["ended"]) == (5, 20, 15, "finished")
+
+
+def started(url, *more):
+    """Start the command as a process of its own, and wait until it sends."""
+    command = [sys.executable, "-m", "resilient_infe", "run", "in.jsonl", "-o", "out.jsonl",
+               "--base-url", url, "--model", "infe-pulse", *more]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(happened):
+    """Wait until something happened in another process."""
+    for _ in range(1_000):
+        if happened():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not happen")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_what_is_under_way_end(number):
+    """The calls that were sent end and are kept; the rest waits for the same command."""
+    with served(latency=0.4) as (url, model):
+        write("in.jsonl", 500)
+        with started(url, "--concurrency", "8", "--requests-per-minute", "1200") as process:
+            wait_for(lambda: model.books.sends >= 6)
+            process.send_signal(number)
+            shown = process.communicate(timeout=20)[1]
+        assert process.returncode == 128 + number
+        assert "stopping: what is under way comes to its end" in shown
+        assert "to go on, run the same again:\n  python -m resilient_infe run in.jsonl" in shown
+        sent = model.books.sends
+        assert len(ids()) == sent < 100
+        assert run(url, "--quiet") == 0
+        assert model.books.sends == 500
+        assert len(set(ids())) == 500
+
+
+def test_a_second_signal_stops_at_once():
+    """Whoever does not want to wait need not."""
+    with served(latency=30.0) as (url, model):
+        with started(url, "--requests-per-minute", "none") as process:
+            wait_for(lambda: model.books.sends >= 5)
+            process.send_signal(signal.SIGINT)
+            assert "stopping" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+        assert process.returncode == 130
+
+
+def test_a_pipe_that_nobody_writes_to():
+    """Ctrl-C ends a run that waits for its input."""
+    with served() as (url, _):
+        command = [sys.executable, "-m", "resilient_infe", "run", "-", "-o", "out.jsonl",
+                   "--base-url", url, "--model", "infe-pulse"]  # fmt: skip
+        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **pipes) as process:
+            process.stdin.write('{"prompt": "one"}\n')
+            process.stdin.flush()
+            wait_for(lambda: exists("out.jsonl") and Path("out.jsonl").stat().st_size)
+            process.send_signal(signal.SIGINT)
+            process.stderr.readline()
+            wait_for(lambda: process.poll() is not None)
+        assert process.returncode == 130
+    assert ids() == ["line-1"]
