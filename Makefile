@@ -10,7 +10,8 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-clients $(CLIENT_TESTS) bench bench-check bench-clients gym gym-full lint types check lock clean
+.PHONY: demo test test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch gym \
+	gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
 	$(DEMO)/bin/python -m resilient_infe demo $(ARGS)
@@ -37,6 +38,10 @@ gym-full: $(BENCH)/ready  ## the full cross of servers; takes half an hour
 
 bench-clients: $(DEV)/ready  ## what wrapping costs each client, in CPU time per call
 	$(DEV)/bin/python -m benchmarks.clients
+
+bench-batch: $(DEV)/ready  ## a file of requests: rows per second, and a million rows in memory
+	$(DEV)/bin/python -m benchmarks.batch
+	$(DEV)/bin/python -m benchmarks.million
 
 lint: $(DEV)/ready
 	$(DEV)/bin/ruff format --check --quiet .

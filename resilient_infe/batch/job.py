@@ -134,6 +134,7 @@ class Job:
                 )
                 if self._stopped:
                     self._run.stop()
+                self._gauge.begin(aio.current().now())
                 stop_flushing = aio.current().start(self._flush_now_and_then)
                 try:
                     async with self._run as results:

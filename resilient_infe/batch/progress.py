@@ -68,6 +68,10 @@ class Gauge:
         self.rows = rows
         self._seen: deque[tuple[float, int]] = deque()
 
+    def begin(self, now: float) -> None:
+        """Note when the run began."""
+        self._seen.append((now, 0))
+
     def read(
         self,
         now: float,
