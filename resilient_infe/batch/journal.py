@@ -126,8 +126,7 @@ class Journal:
             raise JournalError(f"{self.path}: a journal is opened anew for every run")
         self._used = True
         if self._threaded:
-            call_soon = aio.current().call_soon
-            self._writer = ThreadWriter(self._fd, self._end, call_soon, failed)
+            self._writer = ThreadWriter(self._fd, self._end, aio.current(), failed)
         else:
             self._writer = InlineWriter(self._fd, self._end)
         self.tell("run", pid=os.getpid(), **self.about)
