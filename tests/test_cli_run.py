@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -317,6 +318,100 @@ def test_status_as_json(infe, capsys):
     assert main(["status", "out.jsonl.journal", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["done"], told["rows"], told["to_send"], told["ended"]) == (5, 20, 15, "finished")
+
+
+def test_another_input_does_not_replace_the_results(infe, capsys):
+    """Results of rows that are not in the input are not written over, whatever the input is."""
+    url, model = infe
+    assert run(url) == 0
+    before = Path("out.jsonl").read_text()
+    Path("other.jsonl").write_text('{"custom_id": "x", "prompt": "y"}\n')
+    assert run(url, source="other.jsonl") == 2
+    assert "has the results of 20 rows that are not in other.jsonl" in capsys.readouterr().err
+    command = [sys.executable, "-m", "resilient_infe", "run", "-", "-o", "out.jsonl",
+               "--base-url", url, "--model", "infe-pulse"]  # fmt: skip
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "20 rows that are not in -" in done.stderr
+    assert Path("out.jsonl").read_text() == before
+    assert model.books.sends == 20
+    write("in.jsonl", 25)  # more rows are welcome
+    assert run(url) == 0
+    assert len(ids()) == 25
+
+
+def test_an_input_that_can_be_read_but_once(infe):
+    """A pipe with a name is read once, as stdin is, and every row of it is sent."""
+    url, _ = infe
+    os.mkfifo("pipe")
+    text = Path("in.jsonl").read_text()
+    writer = threading.Thread(target=lambda: Path("pipe").write_text(text))
+    writer.start()
+    assert run(url, source="pipe") == 0
+    writer.join()
+    assert sorted(ids()) == sorted(ALL)
+
+
+def test_an_output_through_a_link(infe):
+    """A link stays one, also when a run goes on; what is no file is written to as it is."""
+    Path("real").mkdir()
+    Path("out.jsonl").symlink_to(Path("real/out.jsonl"))
+    assert run(infe[0], "--limit", "5") == 0
+    assert run(infe[0]) == 0
+    assert Path("out.jsonl").is_symlink()
+    assert len(ids("real/out.jsonl")) == 20
+    assert run(infe[0], "--journal", "j", "--errors", "e", out="/dev/null") == 0
+    assert run(infe[0], "--journal", "j", "--errors", "e", out="/dev/null") == 0
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_fresh_start_leaves_nothing_old(infe):
+    """--overwrite replaces the failures of before as well."""
+    Path("out.jsonl").write_text("old\n")
+    Path("out.errors.jsonl").write_text("old\n")
+    assert run(infe[0]) == 2
+    assert run(infe[0], "--overwrite") == 0
+    assert len(ids()) == 20
+    assert not exists("out.errors.jsonl")
+
+
+def test_an_output_that_cannot_be_made(infe, capsys):
+    """It is told before anything is sent."""
+    Path("out.jsonl").mkdir()
+    assert run(infe[0]) == 2
+    assert "out.jsonl cannot be written" in capsys.readouterr().err
+    assert infe[1].books.sends == 0
+
+
+def test_a_reader_of_stderr_that_goes_away():
+    """The run goes on when nobody reads its progress any more."""
+    with served(latency=0.01) as (url, model):
+        write("in.jsonl", 1_500)
+        with started(url, "--json-log", "--requests-per-minute", "60000") as process:
+            wait_for(lambda: model.books.sends > 5)
+            process.stderr.close()
+            process.wait(30)
+        assert process.returncode == 0
+    assert len(ids()) == 1_500
+
+
+def test_a_shortened_option_is_none(capsys):
+    """--conf is not taken for --config, whose file would be missed."""
+    with pytest.raises(SystemExit):
+        main(["run", "--conf", "run.toml"])
+    assert "--conf" in capsys.readouterr().err
+
+
+def test_a_paused_run_that_had_done_nothing(infe):
+    """The run after it writes straight into its output, which can be read while it goes on."""
+    with served(api_keys=["right"]) as (url, _):
+        assert run(url) == 3
+    url, _ = infe
+    with started(url, "--requests-per-minute", "600", "--quiet") as process:
+        wait_for(lambda: exists("out.jsonl") and len(lines_of("out.jsonl")) > 2)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert 2 < len(ids()) < 20
 
 
 def started(url, *more):

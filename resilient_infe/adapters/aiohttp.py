@@ -219,6 +219,8 @@ class InfeTransport:
     async def _result(
         self, call: Call[Any], response: aiohttp.ClientResponse, raw: bytes, model: Any, path: str
     ) -> dict[str, Any]:
+        if response.status >= 300:
+            raw = self._key.masked(raw)
         content = _decoded(raw)
         reply = call.reply = Reply(response.status, response.headers, content, raw)
         if not 200 <= response.status < 300:

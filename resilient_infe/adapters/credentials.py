@@ -8,6 +8,9 @@ from ..errors import ConfigurationError
 
 VARIABLE = "INFE_API_KEY"
 
+SHORTEST_MASKED = 8
+"""Letters of a key; a shorter one is a stand-in's, and may be a word of the message."""
+
 
 class ApiKey:
     """A key that no repr, log, pickle or exception shows.
@@ -32,6 +35,11 @@ class ApiKey:
     def header(self) -> str:
         """Return the value of the Authorization header."""
         return self._header
+
+    def masked(self, raw: bytes) -> bytes:
+        """Return bytes from a server without the key, which some quote in their errors."""
+        key = self._header.removeprefix("Bearer ")
+        return raw.replace(key.encode(), b"***") if len(key) >= SHORTEST_MASKED else raw
 
     def __repr__(self) -> str:
         """Show nothing."""

@@ -100,6 +100,11 @@ class AsyncioRuntime:
         """Make a timer on the loop."""
         return _AsyncioAlarm(self.loop, callback)
 
+    def is_cancelled(self) -> bool:
+        """Ask the task."""
+        task = current_task(self.loop)
+        return task is not None and task.cancelling() > 0
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Hand the callback to the loop; a loop that is over runs nothing, so it is run here."""
         try:

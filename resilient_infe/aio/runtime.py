@@ -112,6 +112,10 @@ class Runtime(Protocol):
         """Return a timer that calls `callback` with the instant it was set to."""
         ...
 
+    def is_cancelled(self) -> bool:
+        """Whether the running task is being cancelled: a cancellation may be what it awaited."""
+        ...
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run `callback` in the loop, from any thread or finaliser; at once if the loop is over."""
         ...

@@ -102,6 +102,10 @@ class TrioRuntime:
         """Make a timer that runs as a system task while it is set."""
         return _TrioAlarm(self, callback)
 
+    def is_cancelled(self) -> bool:
+        """Say so: trio raises a task's own cancellation alone."""
+        return True
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Hand the callback to the loop; a loop that is over runs nothing, so it is run here."""
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import ConfigurationError
 from .plain import text, to_json
 from .result import Result
 
@@ -22,7 +23,7 @@ def answer_line(result: Result[Any, Any]) -> bytes:
         response = {
             "status_code": failure.status,
             "request_id": request_id,
-            "body": failure.body,
+            "body": _plain(failure.body),
         }
     error = {
         "code": failure.code or failure.kind.value,
@@ -33,6 +34,14 @@ def answer_line(result: Result[Any, Any]) -> bytes:
         "permanent": failure.permanent,
     }
     return b'%b%b,"error":%b}\n' % (head, to_json(response), to_json(error))
+
+
+def _plain(body: Any) -> Any:
+    try:
+        to_json(body)
+    except ConfigurationError:  # an exception of a user's own may carry anything
+        return None
+    return body
 
 
 def bad_line(number: int | None, message: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 from .. import aio
 from ..call import Call, Reply
-from ..errors import BatchPaused, ConfigurationError
+from ..errors import BatchPaused, ConfigurationError, Draining
 from ..policies.classify import clean_id
 from ..send import Send
 from ..verdict import Kind
@@ -86,6 +86,7 @@ class Caller(Generic[Row, Value]):
 
         Raises:
             BatchPaused: every other row would meet the same.
+            Draining: the stack's owner drains it.
             ConfigurationError: the value has no form in JSON, and a journal is written.
         """
         result: Result[Row, Value] = Result(index, row_id, row)
@@ -93,7 +94,11 @@ class Caller(Generic[Row, Value]):
         started = clock()
         try:
             reply = await self._run(call, self._hooks.deadline)
-        except Exception as error:  # whatever a transport raises is a failure of this row alone
+        except Draining:
+            raise
+        except BaseException as error:  # whatever a transport raises is this row's failure alone
+            if not isinstance(error, Exception) and not self._is_the_rows(error):
+                raise
             result.exception = error
             result.failure = failure_of(call, error)
             _check_account(result.failure, call)
@@ -125,6 +130,10 @@ class Caller(Generic[Row, Value]):
             result.encoded = one_line(seen.raw)
         if result.encoded is None:
             result.encoded = to_json(result.value)
+
+    def _is_the_rows(self, error: BaseException) -> bool:
+        """Whether it is a cancellation of something that was awaited, and not of the run."""
+        return aio.is_cancellation(error) and not aio.current().is_cancelled()
 
     async def _plainly(self, call: Call[Any], deadline: float | None) -> Any:
         if deadline is not None:

@@ -8,29 +8,31 @@ at any point.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Generic
 
 import anyio
 
 from .. import aio
 from ..call import Call
-from ..errors import Draining, JournalError, JournalWriteFailed, RowError
+from ..errors import BatchError, Draining, JournalError, JournalWriteFailed
 from ..policies.queue import Waiter
 from .caller import Caller
 from .journal import Journal
 from .monitor import Monitor
 from .outbox import Outbox
+from .recorder import Recorder
 from .result import Failure, Result, Row, Value
 from .sample import Tally, sample_of
 from .source import Source
-from .table import FAILED, OFFSET, PERMANENT, TAKEN, key_of
 
 POLL = 0.1
 """Seconds between two looks at what still waits, while a run stops."""
 
 SAMPLES = 300
 """A run has hardly more samples than this for each doubling of its time: they get rarer."""
+
+YIELD = 256
+"""Rows without a result after which others are let run: to pass over a million takes its time."""
 
 ROOM = 0.75
 """Workers that wait for room go on when so much of it is used, rather than one by one."""
@@ -94,15 +96,15 @@ class Engine(Generic[Row, Value]):
         self._caller = caller
         self._outbox: Outbox[Row, Value] = Outbox(ordered=ordered)
         self._in_memory = in_memory
-        self._journal = journal
-        self._owned = owned
-        self._retry_failed = retry_failed
+        self._recorder = Recorder(
+            journal, owned=owned, retry_failed=retry_failed, safe=self._count_and_hand_out
+        )
         self._replay = replay
         self._held = 0  # rows that were taken, or are about to be, and not handed out
-        self._unsafe = 0  # results that are on their way to the disk
+        self._passed = 0  # rows in a row of which there was nothing to hand out
         self._idle: list[Waiter] = []
-        self._consumer = Waiter(0)
-        self._stopping = False
+        self._parked: list[Waiter] = []  # whoever waits for a result, or for the end
+        self._began = self._stopping = self._broken = False
         self._reason: BaseException | None = None
         self._halting = anyio.Event()
         self._lanes = [Lane() for _ in range(in_memory)]
@@ -111,8 +113,7 @@ class Engine(Generic[Row, Value]):
     def start(self) -> None:
         """Begin, from inside the event loop."""
         self._runtime = aio.current()
-        if self._journal is not None:
-            self._journal.start(self._break)
+        self._recorder.start(self._break)
         self._started = self._runtime.now()
         self._cancel = self._runtime.start(self._main)
 
@@ -132,22 +133,23 @@ class Engine(Generic[Row, Value]):
                 if reason is not None:
                     raise reason
                 return None
-            self._consumer = Waiter(0)
-            await self._runtime.park(self._consumer)
+            await self._news()
 
     def stop(self, reason: BaseException | None = None) -> None:
         """Take no more rows, finish what is under way, cut what waits; `reason` is raised then."""
-        if self._stopping:
-            return
-        self._stopping = True
-        self._reason = reason
-        self._halting.set()
-        self._wake_idle(len(self._idle))
+        self._reason = self._reason or reason
+        if not self._stopping:
+            self._stopping = True
+            self._halting.set()
+            self._wake_idle(len(self._idle))
 
     def cancel(self) -> None:
         """End at once; what is under way is sent again next time."""
         self._stopping = True
         self._cancel()
+        if not self._began:  # and so it never will: a task that was cancelled before its first step
+            self._began = True
+            self._finish()
 
     def cancel_soon(self) -> None:
         """End at once, from a finaliser in whatever thread."""
@@ -157,10 +159,21 @@ class Engine(Generic[Row, Value]):
     async def ended(self) -> None:
         """Wait until nothing of the run is left."""
         while not self.over:
-            self._consumer = Waiter(0)
-            await self._runtime.park(self._consumer)
+            await self._news()
+
+    async def _news(self) -> None:
+        waiter = Waiter(0)
+        self._parked.append(waiter)
+        try:
+            await self._runtime.park(waiter)
+        finally:
+            if waiter in self._parked:
+                self._parked.remove(waiter)
 
     async def _main(self) -> None:
+        if self._began:
+            return
+        self._began = True
         try:
             async with anyio.create_task_group() as around:
                 around.start_soon(self._cut_what_waits)
@@ -168,9 +181,11 @@ class Engine(Generic[Row, Value]):
                 async with anyio.create_task_group() as workers:
                     for lane in self._lanes:
                         workers.start_soon(self._work, lane)
-                while self._unsafe and not isinstance(self._reason, JournalWriteFailed):
+                while self._recorder.unsafe and not self._broken:
                     await self._runtime.sleep_until(self._runtime.now() + POLL / 100)
                 around.cancel_scope.cancel()
+        except Exception as error:  # of our own making; told to who iterates, like all else
+            self._reason = self._reason or error
         finally:
             self._finish()
 
@@ -199,74 +214,61 @@ class Engine(Generic[Row, Value]):
                 return
             index, row = taken
             self.tally.taken += 1
-            if not await self._carry(lane, index, row):
-                self._drop(index)
-        except BaseException as error:
-            self._drop(index)
-            if isinstance(error, Draining):  # its owner drains the stack: the run stops with it
-                self.stop()
+            if await self._carry(lane, index, row):
+                self._passed = 0
                 return
+        except Draining:  # its owner drains the stack: the run stops with it
+            self.stop()
+        except BaseException:
+            self._drop(index)
             raise
+        self._drop(index)
+        self._passed += 1
+        if not self._passed % YIELD:  # nothing waits here, and others want to run
+            await self._runtime.sleep_until(self._runtime.now())
 
     async def _carry(self, lane: Lane, index: int, row: Row) -> bool:
         """Bring a row to its result; False where there is none to hand out."""
-        row_id = self._caller.id_of(row, index)
-        call = self._caller.call_of(row, row_id)
-        digest = None
-        if self._journal is not None:
-            digest = self._caller.digest_of(call)
-            word = self._journal.table.mark(key_of(row_id), TAKEN)
-            if word & TAKEN:
-                raise RowError(f"row {index + 1} has the id of another row: {row_id!r}")
-            if word & OFFSET and (not word & FAILED or not self._sends_again(word)):
-                self.tally.replayed += 1
-                if self._replay:
-                    self._hand_out(self._journal.result(word, index, row, digest))
-                return self._replay
+        caller = self._caller
+        row_id = caller.id_of(row, index)
+        call = caller.call_of(row, row_id)
+        digest = caller.digest_of(call) if self._recorder.records else None
+        earlier = self._recorder.earlier(row_id, index, row, digest)
+        if earlier is not None:
+            self.tally.replayed += 1
+            if self._replay:
+                self._hand_out(earlier)
+            return self._replay
         if isinstance(call, Failure):
             result: Result[Row, Value] = Result(index, row_id, row, failure=call)
         else:
             lane.call = call
             try:
-                result = await self._caller.send(call, index, row_id, row)
+                result = await caller.send(call, index, row_id, row)
             finally:
                 lane.call = None
-        self._unsafe += 1
-        if self._journal is None:
-            self._recorded(result)
-        else:
-            self._journal.put(result, digest, partial(self._recorded, result))
+        self._recorder.put(result, digest)
         return True
 
-    def _sends_again(self, word: int) -> bool:
-        return self._retry_failed or not word & PERMANENT
-
-    def _count(self, result: Result[Row, Value]) -> None:
-        tally = self.tally
-        if result.failure is None:
-            tally.ok += 1
-        else:
-            tally.failed += 1
-        tally.attempts += result.attempts
-        if result.usage is not None:
-            tally.prompt_tokens += result.usage.prompt_tokens
-            tally.completion_tokens += result.usage.completion_tokens
-
-    def _recorded(self, result: Result[Row, Value]) -> None:
+    def _count_and_hand_out(self, result: Result[Row, Value]) -> None:
         """Count and hand out what is safe by now."""
-        self._unsafe -= 1
-        self._count(result)
+        self.tally.count(result)
         self._hand_out(result)
 
     def _hand_out(self, result: Result[Row, Value]) -> None:
         self._outbox.put(result)
-        aio.wake(self._consumer)
+        self._wake_parked()
 
     def _drop(self, index: int) -> None:
         if index >= 0:
             self._outbox.skip(index)
-            aio.wake(self._consumer)
+            self._wake_parked()
         self._let_go()
+
+    def _wake_parked(self) -> None:
+        parked, self._parked = self._parked, []
+        for waiter in parked:
+            aio.wake(waiter)
 
     def _let_go(self) -> None:
         self._held -= 1
@@ -293,51 +295,45 @@ class Engine(Generic[Row, Value]):
             await self._runtime.sleep_until(self._runtime.now() + POLL)
 
     async def _take_samples(self) -> None:
-        while self._journal is not None:
+        while self._recorder.records:
             now = self._runtime.now()
             pause = max(1.0, (now - self._started) / SAMPLES)
             await self._runtime.sleep_until(now + pause)
-            self._sample(self._journal)
+            try:
+                self._sample()
+            except JournalError as error:
+                self.stop(error)
 
-    def _sample(self, journal: Journal) -> None:
+    def _sample(self) -> None:
+        if not self._recorder.records:
+            return
         statistics = None if self.stack is None else self.stack.statistics()
         events = [] if self.monitor is None else self.monitor.take_events()
-        try:
-            for event in events:
-                journal.tell("event", **event)
-            journal.tell("sample", **sample_of(self.tally, statistics, self.monitor))
-        except JournalError as error:
-            self.stop(error)
+        self._recorder.tell(sample_of(self.tally, statistics, self.monitor), events)
 
     def _break(self, error: JournalWriteFailed) -> None:
         """End the run, since what it does cannot be recorded any more."""
-        self.stop()
-        self._reason = error
+        self.stop(error)
+        self._broken = True
         for lane in self._lanes:
             lane.scope.cancel()
-        self._unsafe = 0
 
     def _finish(self) -> None:
-        if self._journal is not None:
-            try:
-                self._sample(self._journal)
-                beliefs = {} if self.stack is None else self.stack.beliefs()
-                why = "finished" if not self._stopping else "stopped"
-                why = why if self._reason is None else type(self._reason).__name__
-                said = None if self._reason is None else str(self._reason)
-                self._journal.stop(why=why, said=said, beliefs=beliefs, **vars_of(self.tally))
-            except JournalError as error:
-                self._reason = self._reason or error
-            if self._owned:
-                self._journal.close()
-        self.over = True
-        aio.wake(self._consumer)
-
-
-def vars_of(tally: Tally) -> dict[str, int]:
-    """Return a tally as plain fields."""
-    names = ("taken", "ok", "failed", "replayed", "attempts", "prompt_tokens", "completion_tokens")
-    return {name: getattr(tally, name) for name in names}
+        """Close the books: the last thing that a run does, however it ends."""
+        if not (self._stopping or self._source.over or self._reason):
+            self._reason = BatchError("the run was ended from outside; run the same again")
+        try:
+            self._sample()
+            beliefs = {} if self.stack is None else self.stack.beliefs()
+            why = "stopped" if self._stopping else "finished"
+            why = why if self._reason is None else type(self._reason).__name__
+            said = None if self._reason is None else str(self._reason)
+            self._recorder.finish(self.tally, why=why, said=said, beliefs=beliefs)
+        except JournalError as error:
+            self._reason = self._reason or error
+        finally:
+            self.over = True
+            self._wake_parked()
 
 
 def _nothing() -> None:

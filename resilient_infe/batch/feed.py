@@ -34,6 +34,7 @@ class Feed(Generic[T]):
         self._read: deque[T] = deque()
         self._room = threading.Semaphore(AHEAD)
         self._waiter = Waiter(0)
+        self._given = 0
         self._over = False
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="feed", daemon=True).start()
@@ -56,6 +57,9 @@ class Feed(Generic[T]):
             self._waiter = Waiter(0)
             await aio.current().park(self._waiter)
         self._room.release()
+        self._given += 1
+        if not self._given % AHEAD:  # whoever passes over many items lets others run as well
+            await aio.current().sleep_until(0.0)
         return self._read.popleft()
 
     def _run(self) -> None:

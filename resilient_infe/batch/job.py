@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from .. import __version__, aio, presets
 from ..adapters.aiohttp import InfeTransport
 from ..emitter import Listener
-from ..errors import BatchError, RowError
+from ..errors import BatchError, JournalMismatch, RowError
 from ..policies.estimate import estimate_tokens
 from .answer import answer_line, bad_line
 from .check import Check, check, is_pending, requests_in, used_before
 from .endpoints import Endpoints
 from .feed import Feed
 from .journal import Journal
-from .lines import STDIN, opened
+from .lines import is_stream, opened
 from .monitor import Monitor
 from .options import JobOptions, check_paths, key_for, place_of
 from .output import Output
@@ -24,7 +24,7 @@ from .request import Defaults, Request
 from .result import Result
 from .run import IN_MEMORY, BatchRun, run_batch
 from .sample import Tally
-from .table import TAKEN, key_of
+from .table import CHECKED, FAILED, OFFSET, TAKEN, key_of
 
 FLUSH = 0.5
 """Seconds between two times that readers of the output are let see it."""
@@ -75,22 +75,25 @@ class Job:
             beliefs=self.journal.recorded.beliefs,
             listeners=[self.monitor, *listeners],
         )
-        beside = self.journal.resumed
-        self._output = Output(options.output, beside=beside)
-        self._errors = Output(options.errors, beside=beside)
+        recorded = self.journal.recorded
+        self._known = recorded.done + (0 if options.retry_failed else recorded.permanent)
+        self._output = Output(options.output, beside=recorded.done + recorded.failed > 0)
+        self._errors = Output(options.errors, beside=recorded.done + recorded.failed > 0)
         self._run: BatchRun[Request, Any] | None = None
         self._gauge = Gauge(None)
-        self._replayed = self._old_failed = self._begun = 0
+        self._is_stream = is_stream(options.input)
+        self._replayed = self._old_failed = 0
+        self._broken: BatchError | None = None
         self._stopped = False
 
     def check(self) -> Check | None:
-        """Look at every line before anything is sent; None for stdin, which can be read once.
+        """Look at every line before anything is sent; None for what can be read but once.
 
         Raises:
-            BatchError: the input cannot be read.
+            BatchError: the input cannot be read, or is not the one that the journal is of.
         """
         options = self.options
-        if options.input == STDIN:
+        if self._is_stream:
             return None
         with opened(options.input) as file:
             self.found = check(
@@ -100,6 +103,7 @@ class Job:
                 self.journal.table,
                 retry_failed=options.retry_failed,
             )
+        self._check_known(CHECKED)
         if options.limit is not None:
             self.left = max(0, self.found.pending - options.limit)
         self._gauge = Gauge(self.found.rows - self.left)
@@ -112,39 +116,45 @@ class Job:
             BatchPaused: the account is the reason, not a row.
             BatchError: the input, the journal or the output stopped it; what was done is safe.
         """
-        options = self.options
-        self.journal.about = {
-            "input": options.input,
-            "rows": self.found.rows if self.found else None,
-        }
-        with opened(options.input) as file:
-            rows = self._slow_rows(file) if options.input == STDIN else self._rows(file)
-            async with self._transport:
-                self._run = run_batch(
-                    rows,
-                    self.stack.around(Endpoints(self._transport)),
-                    request=_payload,
-                    row_id=_id,
-                    partition=_partition,
-                    ordered=options.ordered,
-                    in_memory=max(IN_MEMORY, 2 * options.concurrency),
-                    deadline=options.deadline,
-                    journal=self.journal,
-                    retry_failed=options.retry_failed,
-                )
-                if self._stopped:
-                    self._run.stop()
-                self._gauge.begin(aio.current().now())
-                stop_flushing = aio.current().start(self._flush_now_and_then)
-                try:
-                    async with self._run as results:
-                        async for result in results:
-                            self._write(result)
-                finally:
-                    stop_flushing()
-                    self.last = self.progress()
+        found = self.found
+        self.journal.about = {"input": self.options.input, "rows": found.rows if found else None}
+        self._errors.forget()
+        self._output.begin()
+        async with self._transport:
+            self._run = self._batch()
+            if self._stopped:
+                self._run.stop()
+            self._gauge.begin(aio.current().now())
+            stop_flushing = aio.current().start(self._flush_now_and_then)
+            try:
+                async with self._run as results:
+                    async for result in results:
+                        self._write(result)
+            finally:
+                stop_flushing()
+                self.last = self.progress()
+        if self._broken is not None:
+            raise self._broken
         if not self._stopped:
-            self._settle()
+            self._end_well()
+
+    def _batch(self) -> BatchRun[Request, Any]:
+        options = self.options
+        # What may have to pass over many lines is read in a thread, so that the loop goes on.
+        found = self.found
+        plain = found is not None and not found.bad and options.limit is None
+        return run_batch(
+            self._rows() if plain else self._chosen_rows(),
+            self.stack.around(Endpoints(self._transport)),
+            request=_payload,
+            row_id=_id,
+            partition=_partition,
+            ordered=options.ordered,
+            in_memory=max(IN_MEMORY, 2 * options.concurrency),
+            deadline=options.deadline,
+            journal=self.journal,
+            retry_failed=options.retry_failed,
+        )
 
     def stop(self) -> None:
         """Take no more rows, and let what is under way come to its end."""
@@ -175,41 +185,38 @@ class Job:
         finally:
             self._errors.close()
 
-    def _rows(self, file: BinaryIO) -> Iterator[Request]:
+    def _lines(self) -> Iterator[Request | RowError]:
+        with opened(self.options.input) as file:
+            yield from requests_in(file, self.options.input, self._defaults)
+
+    def _rows(self) -> Iterator[Request]:
+        """Yield every line of an input that was found good."""
+        for request in self._lines():
+            if isinstance(request, RowError):
+                raise BatchError(f"the input changed while it was read: {request}")
+            yield request
+
+    async def _chosen_rows(self) -> AsyncIterator[Request]:
         """Yield what is to be sent or replayed; tell of bad lines on the way."""
-        twice = self.found is None or self.found.bad > 0  # the check found no id twice
-        for request in self._lines(file):
-            accepted = self._accepted(request, twice=twice)
-            if accepted is not None:
-                yield accepted
-
-    async def _slow_rows(self, file: BinaryIO) -> AsyncIterator[Request]:
-        """Yield the same, of an input that may be written to as we read."""
-        async for request in Feed(self._lines(file)):
-            accepted = self._accepted(request, twice=True)
-            if accepted is not None:
-                yield accepted
-
-    def _lines(self, file: BinaryIO) -> Iterator[Request | RowError]:
-        return requests_in(file, self.options.input, self._defaults)
-
-    def _accepted(self, request: Request | RowError, *, twice: bool) -> Request | None:
-        """Return a line's request if it is to be sent or replayed."""
-        if isinstance(request, RowError):
-            self._skip(request)
-            return None
         limit = self.options.limit
-        if limit is None and not twice:
-            return request
-        word = self.journal.table.get(key_of(request.custom_id))
-        if twice and word & TAKEN:
-            self._skip(used_before(request))
-            return None
-        if limit is not None and is_pending(word, retry_failed=self.options.retry_failed):
-            if self._begun == limit:
-                return None
-            self._begun += 1
-        return request
+        replayed = begun = 0
+        async for request in Feed(self._lines()):
+            if isinstance(request, RowError):
+                self._skip(request)
+                continue
+            word = self.journal.table.get(key_of(request.custom_id))
+            if word & TAKEN:
+                self._skip(used_before(request))
+                continue
+            if not is_pending(word, retry_failed=self.options.retry_failed):
+                replayed += 1
+            elif begun != limit:
+                begun += 1
+            elif replayed < self._known:
+                continue
+            else:
+                return
+            yield request
 
     def _skip(self, problem: RowError) -> None:
         if not self.options.skip_bad:
@@ -218,12 +225,43 @@ class Job:
         self.skipped += 1
 
     def _write(self, result: Result[Request, Any]) -> None:
-        (self._output if result.ok else self._errors).write(answer_line(result))
-        if result.replayed:
-            self._replayed += 1
-            self._old_failed += not result.ok
-            if self.found is not None and self._replayed == self.found.rows - self.found.pending:
-                self._settle()
+        if self._broken is not None:
+            return  # what is under way comes to its end, and is in the journal
+        try:
+            (self._output if result.ok else self._errors).write(answer_line(result))
+            if result.replayed:
+                self._replayed += 1
+                self._old_failed += not result.ok
+                if self._replayed == self._known:
+                    self._settle()
+        except BatchError as error:
+            self._broken = error
+            if self._run is not None:
+                self._run.stop()
+
+    def _end_well(self) -> None:
+        """Put the output in place, the input having come to its end."""
+        if self.found is None:
+            self._check_known(TAKEN)
+        elif self._run is not None and self._run.tally.taken < self.found.rows - self.left:
+            raise BatchError(
+                f"{self.options.input} became shorter while it was read; the output is as it was: "
+                f"run the same again"
+            )
+        self._settle()
+
+    def _check_known(self, seen: int) -> None:
+        """Refuse an input without rows that the journal has results of.
+
+        To write the output anew would leave those results out.
+        """
+        missing = self.journal.table.count(OFFSET, seen | FAILED)
+        if missing:
+            raise JournalMismatch(
+                f"{self.options.journal} has the results of {missing:,} rows that are not in "
+                f"{self.options.input}: is it another input? Then give another --output. Or put "
+                f"those rows back"
+            )
 
     def _settle(self) -> None:
         self._output.settle()

@@ -88,8 +88,10 @@ class Journal:
             os.close(self._fd)
             raise
 
-    def result(self, word: int, index: int, row: Any, digest: str | None) -> Result[Any, Any]:
-        """Return what was recorded of a row.
+    def result(
+        self, word: int, index: int, row: Any, digest: str | None
+    ) -> tuple[Result[Any, Any], bool]:
+        """Return what was recorded of a row, and whether its request is still the same.
 
         Args:
             word: what the table says of it, with an offset.
@@ -98,7 +100,7 @@ class Journal:
             digest: of its request now.
 
         Raises:
-            JournalMismatch: the request was another one then.
+            JournalMismatch: the row has a value, and its request was another one then.
             JournalDamaged: the record cannot be read any more.
         """
         line = self._line((word & OFFSET) - 1)
@@ -107,14 +109,15 @@ class Journal:
             raise JournalDamaged(f"{self.path}: a record has changed while the run went on")
         result = result_of(content, index, row)
         recorded = head_of(content).get("digest")
+        same = digest is None or recorded is None or recorded == digest
         # A row that failed may have been mended; a value that was paid for belongs to its request.
-        if result.ok and digest is not None and recorded is not None and recorded != digest:
+        if result.ok and not same:
             raise JournalMismatch(
                 f"the input has changed: row {result.id!r} is not the one that {self.path} has the "
-                f"result of. Put the old row back, give the new one another id, or give another "
-                f"--journal to begin anew"
+                f"result of (another --model or --url makes it another one, too). Put the old row "
+                f"back, give the new one another id, or give another --journal to begin anew"
             )
-        return result
+        return result, same
 
     def start(self, failed: Callable[[JournalWriteFailed], None]) -> None:
         """Begin to write, from inside the event loop; `failed` is told if that ends.
@@ -239,7 +242,8 @@ def records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         JournalDamaged: what was safe has changed, or it is no journal.
     """
     with Path(path).open("rb") as file:
-        for line in whole_lines(file, str(path), Tail()):
+        size = os.fstat(file.fileno()).st_size
+        for line in whole_lines(file, str(path), Tail(), size):
             yield head_of(line.content)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,11 @@ class NumberedLine(NamedTuple):
 
     number: int
     content: bytes | None
+
+
+def is_stream(path: str) -> bool:
+    """Whether an input can be read but once: stdin, a pipe, a shell's ``<(...)``."""
+    return path == STDIN or (Path(path).exists() and not Path(path).is_file())
 
 
 @contextmanager
@@ -65,7 +71,7 @@ def numbered(file: BinaryIO, name: str) -> Iterator[NumberedLine]:
                 line = line.removeprefix(_BOM)
             if too_long or line.strip():
                 yield NumberedLine(number, None if too_long else line)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BatchError(f"{name} breaks off after line {number}: {error}") from None
     except Exception as error:
         if type(error).__name__ != "ZstdError":

@@ -85,7 +85,7 @@ def check_paths(options: JobOptions) -> None:
         return
     for name in ("--output", "--errors"):
         path = names[name]
-        if path != STDOUT and Path(path).exists() and Path(path).stat().st_size:
+        if path != STDOUT and Path(path).is_file() and Path(path).stat().st_size:
             raise BatchError(
                 f"{path} exists and no journal belongs to it ({options.journal}): give another "
                 f"{name}, or --overwrite"

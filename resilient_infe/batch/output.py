@@ -22,28 +22,44 @@ class Output:
     """One file of lines.
 
     Args:
-        path: of the file; ``-`` is stdout.
+        path: of the file; ``-`` is stdout. A link is followed, and what is no file (a pipe,
+            ``/dev/null``) is written to as it is.
         beside: whether to write beside it until `settle`.
 
     Raises:
         BatchError: it cannot be written.
 
-    State: the file, made at the first line.
+    State: the file, made by `begin` or at the first line.
     """
 
     def __init__(self, path: str, *, beside: bool) -> None:
         """Nothing is opened yet."""
         self.path = path
         self.lines = 0
-        self._target = Path(path)
+        self._target = Path(os.path.realpath(path))
+        self._plain = path != STDOUT and (self._target.is_file() or not self._target.exists())
+        beside = beside and self._plain
         self._place = self._target.with_name(self._target.name + ".new") if beside else self._target
         self._file: BinaryIO | None = sys.stdout.buffer if path == STDOUT else None
 
-    def write(self, line: bytes) -> None:
-        """Add a line."""
+    def begin(self) -> None:
+        """Make the file, so that one that cannot be written is known before anything is sent."""
         try:
             if self._file is None:
                 self._file = self._place.open("wb")
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def forget(self) -> None:
+        """Remove what another run left, as there is nothing to tell yet."""
+        if self._plain and self._place == self._target:
+            self._target.unlink(missing_ok=True)
+
+    def write(self, line: bytes) -> None:
+        """Add a line."""
+        self.begin()
+        assert self._file is not None
+        try:
             self._file.write(line)
         except OSError as error:
             raise self._failure(error) from None
@@ -60,12 +76,15 @@ class Output:
     def settle(self) -> None:
         """Put the file in its place, if it is not there: it holds all that is known."""
         self.flush()
-        if self._place == self._target or self.path == STDOUT:
+        if self._place == self._target:
             return
-        if self._file is not None:
-            self._place.replace(self._target)
-        else:
-            self._target.unlink(missing_ok=True)
+        try:
+            if self._file is not None:
+                self._place.replace(self._target)
+            else:
+                self._target.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failure(error) from None
         self._place = self._target
 
     def close(self) -> None:
@@ -75,7 +94,8 @@ class Output:
             return
         try:
             file.flush()
-            os.fsync(file.fileno())
+            if self._plain:
+                os.fsync(file.fileno())
         except OSError as error:
             raise self._failure(error) from None
         finally:

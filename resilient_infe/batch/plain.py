@@ -42,7 +42,7 @@ def one_line(raw: bytes) -> bytes | None:
 
     Line breaks can stand only between its parts; in a text, JSON allows none.
     """
-    if not raw.isascii() or b"NaN" in raw or b"Infinity" in raw:
+    if not raw.isascii() or b"NaN" in raw or b"Infinity" in raw or b"\0" in raw:
         return None
     return raw.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in raw or b"\r" in raw else raw
 

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from ..adapters.replies import printable
 from ..describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
 from .sample import Tally
@@ -177,5 +178,5 @@ def _limit(stack: StackStatistics) -> str | None:
             if each[what] and each[what] < NO_LIMIT
         ]
         if words:
-            told.append(" and ".join(words) + (f" ({name})" if len(found) > 1 else ""))
+            told.append(" and ".join(words) + (f" ({printable(name)})" if len(found) > 1 else ""))
     return "limit " + "; ".join(told) if told else None

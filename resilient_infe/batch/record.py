@@ -8,11 +8,12 @@ became of a row need not decode the reply.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from zlib import crc32
 
+from ..errors import ConfigurationError
 from ..verdict import Kind, Usage
 from .plain import to_json
 from .result import Failure, Result
@@ -26,7 +27,10 @@ OPENING = b'{"crc":"'
 _HEAD = len(OPENING) + 10
 """Bytes up to the content: the opening, eight digits, a quote and a comma."""
 
-_VALUE = b',"value":'
+_RESULT, _VALUE = b'{"type":"result",', b',"value":'
+
+
+_FAILURE = tuple(field.name for field in fields(Failure))
 
 
 def sealed(content: bytes) -> bytes:
@@ -47,7 +51,9 @@ def unsealed(line: bytes) -> bytes | None:
 
 def head_of(content: bytes) -> dict[str, Any]:
     """Return a record without its value."""
-    head, found, _ = content.partition(_VALUE)
+    # Only a result's line ends with a value; other records may have any names in them.
+    is_result = content.startswith(_RESULT)
+    head, found, _ = content.partition(_VALUE) if is_result else (content, b"", b"")
     decoded: dict[str, Any] = json.loads(head + b"}" if found else content)
     return decoded
 
@@ -86,12 +92,19 @@ def content_of(result: Result[Any, Any], digest: str | None, at: float, durable:
         head += f',"usage":[{usage.prompt_tokens},{usage.completion_tokens},{usage.total_tokens}]'
     if failure is None:
         return head.encode("ascii") + _VALUE + (result.encoded or b"null") + b"}"
-    told = asdict(failure)
+    told = {name: getattr(failure, name) for name in _FAILURE}
     # As a text: the server's own body may have any field, one named "value" too.
-    told["body"] = None if failure.body is None else to_json(failure.body).decode()
+    told["body"] = None if failure.body is None else _body(failure.body)
     permanent = "true" if failure.permanent else "false"
     head += f',"failed":true,"permanent":{permanent},"failure":'
     return head.encode("ascii") + to_json(told) + b"}"
+
+
+def _body(body: Any) -> str | None:
+    try:
+        return to_json(body).decode()
+    except ConfigurationError:  # an exception of a user's own may carry anything
+        return None
 
 
 def _text(value: str | None) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .table import FAILED, OFFSET, PERMANENT, RowTable, key_of
+from ..verdict import Kind
+from .table import FAILED, KIND, OFFSET, PERMANENT, RowTable, key_of
+
+KINDS = [kind.value for kind in Kind]
+"""Their places are in the words of a table while it is in memory, and nowhere else."""
 
 
 class Recorded:
@@ -34,7 +38,6 @@ class Recorded:
         self.runs = 0
         self.end: dict[str, Any] | None = None
         self.last = 0.0
-        self._failed_as: dict[int, tuple[str, bool]] = {}
 
     @property
     def done(self) -> int:
@@ -62,15 +65,14 @@ class Recorded:
     def _take_in_result(self, offset: int, record: dict[str, Any]) -> None:
         key, kind = key_of(record["id"]), record["kind"]
         failed, permanent = record.get("failed", False), record.get("permanent", False)
-        flags = (FAILED if failed else 0) | (PERMANENT if permanent else 0)
+        flags = 0
+        if failed:
+            flags = FAILED | (PERMANENT if permanent else 0) | KINDS.index(kind) << KIND
         before = self.table.record(key, offset, flags)
         if before & OFFSET:
             if not before & FAILED:
                 return  # the first value stands
-            was, for_good = self._failed_as.pop(key)
-            self.kinds[was] -= 1
-            self.permanent -= for_good
+            self.kinds[KINDS[before >> KIND & 15]] -= 1
+            self.permanent -= bool(before & PERMANENT)
         self.kinds[kind] += 1
         self.permanent += permanent
-        if failed:
-            self._failed_as[key] = (kind, permanent)

@@ -8,6 +8,7 @@ refused, since nobody can tell what else has changed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +34,22 @@ class Tail:
     torn: int = 0
 
 
-def whole_lines(file: BinaryIO, name: str, tail: Tail) -> Iterator[Line]:
+def whole_lines(file: BinaryIO, name: str, tail: Tail, size: int | None = None) -> Iterator[Line]:
     """Yield the lines up to the first that is not whole; `tail` then says where that is.
+
+    Args:
+        file: of the journal, at its start.
+        name: of the journal.
+        tail: where it ends, for whoever asks.
+        size: bytes to read at most, where somebody may be writing to it.
 
     Raises:
         JournalDamaged: bytes that were safe have changed, or it is no journal.
     """
     for number, line in enumerate(file, 1):
         content = unsealed(line)
+        if size is not None and tail.end + len(line) > size:
+            return  # it came while we read, and may not be there whole
         if content is None:
             _refuse_damage(file, name, number, line, tail)
             tail.torn = len(line) + sum(map(len, file))
@@ -58,7 +67,8 @@ def salvage(path: Path) -> int:
     """
     beside = path.with_name(path.name + ".salvaged")
     lost = 0
-    with path.open("rb") as file, beside.open("wb") as out:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    with path.open("rb") as file, os.fdopen(os.open(beside, flags, 0o600), "wb") as out:
         for number, line in enumerate(file, 1):
             content = unsealed(line)
             if content is None:
@@ -67,6 +77,8 @@ def salvage(path: Path) -> int:
                     raise JournalDamaged(f"{path}: its first line is damaged; start a new journal")
             else:
                 out.write(line)
+        out.flush()
+        os.fsync(out.fileno())
     path.replace(path.with_name(path.name + ".damaged"))
     beside.replace(path)
     return lost

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
+from .result import Result
 
 
 @dataclass(slots=True)
@@ -29,6 +30,17 @@ class Tally:
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    def count(self, result: Result[Any, Any]) -> None:
+        """Count a result of this run."""
+        if result.failure is None:
+            self.ok += 1
+        else:
+            self.failed += 1
+        self.attempts += result.attempts
+        if result.usage is not None:
+            self.prompt_tokens += result.usage.prompt_tokens
+            self.completion_tokens += result.usage.completion_tokens
 
     @property
     def ended(self) -> int:

@@ -22,7 +22,10 @@ FAILED = 1 << 61
 PERMANENT = 1 << 60
 """It is a failure that sending again would not mend."""
 
-OFFSET = PERMANENT - 1
+KIND = 56
+"""Where four bits begin that tell the kind of a failure."""
+
+OFFSET = (1 << KIND) - 1
 """Where in the journal the record stands, plus one; 0 where there is none."""
 
 FULL = 0.7
@@ -77,6 +80,10 @@ class RowTable:
         self._words[slot] = word | flag
         return word
 
+    def count(self, ones: int, zeros: int) -> int:
+        """Return how many words have any of the bits `ones` and none of the bits `zeros`."""
+        return sum(1 for word in self._words if word & ones and not word & zeros)
+
     def clear(self, flag: int) -> None:
         """Take a flag off every key."""
         keep = ~flag & (2**64 - 1)
@@ -90,7 +97,7 @@ class RowTable:
         Args:
             key: of the row.
             offset: of the record in the journal, from 0.
-            flags: `FAILED` and `PERMANENT`, or neither.
+            flags: `FAILED`, `PERMANENT` and the kind, or none.
         """
         slot = self._place(key)
         word = self._words[slot]

@@ -40,10 +40,14 @@ def _parser(config: Mapping[str, Any]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="resilient-infe", description=__doc__)
     parser.add_argument("--version", action="version", version=f"resilient-infe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="send a file of requests, and write one of results")
-    add_run(run, config)
-    add_status(commands.add_parser("status", help="tell where a run stands, by its journal"))
-    add_report(commands.add_parser("report", help="draw how a run went, as one HTML page"))
-    add_serve(commands.add_parser("serve", help="serve an Infe stand-in on 127.0.0.1"))
-    add_demo(commands.add_parser("demo", help="very many calls against the stand-in, three ways"))
+
+    def command(name: str, told: str) -> argparse.ArgumentParser:
+        # A shortened --config would be taken here, and missed where the file is read.
+        return commands.add_parser(name, help=told, allow_abbrev=False)
+
+    add_run(command("run", "send a file of requests, and write one of results"), config)
+    add_status(command("status", "tell where a run stands, by its journal"))
+    add_report(command("report", "draw how a run went, as one HTML page"))
+    add_serve(command("serve", "serve an Infe stand-in on 127.0.0.1"))
+    add_demo(command("demo", "very many calls against the stand-in, three ways"))
     return parser

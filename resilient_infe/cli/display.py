@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -10,6 +11,13 @@ from typing import Any, Protocol
 
 from ..batch.progress import Progress, in_words
 from ..events import Event
+
+
+def write(text: str) -> None:
+    """Write to stderr; where nobody reads it any more, the run goes on without."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 class Display(Protocol):
@@ -40,7 +48,7 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        sys.stderr.write(f"{text}\n")
+        write(f"{text}\n")
 
     def close(self) -> None:
         """There is nothing to give back."""
@@ -53,7 +61,7 @@ class Lines(Silent):
 
     def show(self, progress: Progress) -> None:
         """Write a line."""
-        sys.stderr.write(f"{in_words(progress)}\n")
+        write(f"{in_words(progress)}\n")
 
 
 class JsonLines:
@@ -78,7 +86,7 @@ class JsonLines:
         """There is nothing to give back."""
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
-        sys.stderr.write(json.dumps({"event": name} | fields, default=str) + "\n")
+        write(json.dumps({"event": name} | fields, default=str) + "\n")
 
 
 class Drawn:
@@ -107,15 +115,18 @@ class Drawn:
         if progress.rows:
             shown.add_row(ProgressBar(progress.rows, ended, width=60))
         shown.add_row(words)
-        self._live.update(shown)
+        with contextlib.suppress(OSError):
+            self._live.update(shown)
 
     def say(self, text: str) -> None:
         """Write a line above."""
-        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(OSError):
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Stop drawing."""
-        self._live.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
 
 def display_for(*, quiet: bool, json_log: bool) -> Display:

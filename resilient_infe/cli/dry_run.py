@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..adapters.replies import printable
 from ..batch.check import Check, check
 from ..batch.journal import Journal
 from ..batch.lines import opened
@@ -41,7 +42,9 @@ def forecast(found: Check, options: JobOptions) -> list[str]:
     """Return what a run would do, line by line."""
     lines = [f"{options.input}: {found.rows:,} requests, {found.bad:,} bad lines"]
     lines += [f"  {problem}" for problem in found.problems]
-    lines += [f"  {model}: {number:,} to send" for model, number in found.models.most_common()]
+    lines += [
+        f"  {printable(model)}: {number:,} to send" for model, number in found.models.most_common()
+    ]
     if found.pending < found.rows:
         lines.append(f"  {found.rows - found.pending:,} are done already, by {options.journal}")
     calls = found.pending if options.limit is None else min(found.pending, options.limit)

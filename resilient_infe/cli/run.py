@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from ..batch.options import JobOptions
 from ..batch.request import CHAT
 from ..errors import BatchError, BatchPaused, ConfigurationError, ResilienceError
 from .config import apply_config
-from .display import Display, JsonLines, display_for
+from .display import Display, JsonLines, display_for, write
 from .dry_run import dry_run
 from .kinds import count, positive, rate
 
@@ -160,6 +159,8 @@ def _carried(job: Job, display: Display) -> tuple[ResilienceError | None, int]:
         return anyio.run(_under_way, job, display)
     except ResilienceError as error:
         return error, 0
+    except KeyboardInterrupt:  # while the input was looked at
+        return None, signal.SIGINT
     finally:
         job.close()
 
@@ -174,6 +175,8 @@ async def _under_way(job: Job, display: Display) -> tuple[ResilienceError | None
             await job.run()
         except ResilienceError as error:
             failure = error
+        except OSError as error:
+            failure = BatchError(f"{error}; mend that and run the same again")
         group.cancel_scope.cancel()
     return failure, signals[0] if signals else 0
 
@@ -230,7 +233,7 @@ def _finished(job: Job, display: Display, failure: ResilienceError | None, signa
     display.close()
     last = job.last
     silent = isinstance(display, JsonLines)
-    say = display.say if silent else partial(print, file=sys.stderr)
+    say = display.say if silent else _say
     if last is not None and (failure is None or isinstance(failure, BatchPaused)):
         display.show(last) if silent else None
         failed = f", {last.failed:,} failed" if last.failed else ""
@@ -247,6 +250,10 @@ def _finished(job: Job, display: Display, failure: ResilienceError | None, signa
         say(f"stopped; {again}")
         return STOPPED_BY + signalled
     return _told_failures(job, say)
+
+
+def _say(text: str) -> None:
+    write(f"{text}\n")
 
 
 def _told_failures(job: Job, say: Any) -> int:

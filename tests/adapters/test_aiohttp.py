@@ -12,7 +12,16 @@ import pickle
 import pytest
 from aiohttp import web
 
-from resilient_infe import ErrorClassifier, InfeTransport, Kind, Retry, Stack, errors, presets
+from resilient_infe import (
+    ErrorClassifier,
+    InfeTransport,
+    Kind,
+    Retry,
+    Stack,
+    errors,
+    presets,
+    run_batch,
+)
 from resilient_infe.policies.classify import STATUSES
 from resilient_infe.testing import Faults, InfeModel
 from resilient_infe.testing.server import InfeServer
@@ -316,6 +325,40 @@ def test_the_key_is_shown_to_nobody(caplog):
     caplog.set_level("DEBUG")
     against(handler, test)
     assert KEY not in " ".join(shown) + caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_every_encoding_of_json_is_one_line_of_a_batch(encoding, tmp_path):
+    """A reply in UTF-16 is decoded, and is written into a batch's journal as any other."""
+    answer = {"choices": [{"message": {"content": "h\u00e9"}}]}
+    raw = json.dumps(answer).encode(encoding)
+
+    async def handler(_):
+        return web.Response(body=raw, content_type="application/json")
+
+    async def test(transport):
+        send = Stack(ErrorClassifier()).around(transport)
+        async for result in run_batch([ASK], send, journal=tmp_path / "j"):
+            assert json.loads(result.encoded) == result.value == answer
+
+    against(handler, test)
+
+
+def test_a_key_that_the_server_quotes_goes_no_further(tmp_path):
+    """Where a server quotes the key, neither the error, nor its body, nor a journal has it."""
+
+    async def handler(request):
+        quoted = {"message": f"bad key {KEY}", "headers": dict(request.headers)}
+        return web.json_response({"error": quoted}, status=400)
+
+    async def test(transport):
+        send = Stack(ErrorClassifier()).around(transport)
+        async for result in run_batch([ASK], send, journal=tmp_path / "j"):
+            assert not result.ok
+            assert KEY not in repr(result.failure) + str(result.exception)
+
+    against(handler, test)
+    assert KEY not in (tmp_path / "j").read_text()
 
 
 @pytest.mark.parametrize("url", ["", "api.infe.io/v1", "ftp://x", "https://user:pw@host/v1"])

@@ -62,7 +62,8 @@ def test_what_was_written_is_known(tmp_path):
     assert journal.recorded.beliefs == {"m": {"limit": 5.0}}
     assert (journal.recorded.done, journal.recorded.failed) == (20, 0)
     word = journal.table.get(key_of("r7"))
-    result = journal.result(word, 99, "row", "d7")
+    result, same = journal.result(word, 99, "row", "d7")
+    assert same
     assert (result.value, result.index, result.row, result.replayed) == ({"n": 7}, 99, "row", True)
     journal.close()
 
@@ -75,7 +76,7 @@ def test_a_success_stands_and_a_failure_is_replaced(tmp_path):
                of(2, failed(permanent=True))]  # fmt: skip
     journal = Journal(written(tmp_path / "j", history))
     assert known(journal) == [0, 1]
-    assert journal.result(journal.table.get(key_of("r1")), 1, None, None).value == {"n": 1}
+    assert journal.result(journal.table.get(key_of("r1")), 1, None, None)[0].value == {"n": 1}
     assert journal.table.get(key_of("r2")) & PERMANENT
     assert dict(+journal.recorded.kinds) == {"ok": 2, "invalid": 1}
     assert journal.recorded.permanent == 1
@@ -189,7 +190,9 @@ def test_the_row_must_be_the_same(tmp_path):
     journal = Journal(written(tmp_path / "j", [of(0), of(1, failed(permanent=True))]))
     with pytest.raises(errors.JournalMismatch, match="'r0'"):
         journal.result(journal.table.get(key_of("r0")), 0, None, "another")
-    assert journal.result(journal.table.get(key_of("r1")), 1, None, "another").failure is not None
+    result, same = journal.result(journal.table.get(key_of("r1")), 1, None, "another")
+    assert result.failure is not None
+    assert not same
     journal.close()
 
 

@@ -59,6 +59,11 @@ def test_a_text_is_what_json_makes_of_it(value):
     assert text(value) == to_json(value)
 
 
+def test_other_encodings_are_not_taken_as_they_are():
+    """JSON in UTF-16 is ASCII byte by byte, and no line of ours."""
+    assert one_line('{"a": "b"}'.encode("utf-16-le")) is None
+
+
 def test_nothing_is_null():
     """No text is null."""
     assert text(None) == b"null"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import anyio
@@ -403,13 +404,15 @@ def test_a_stack_that_is_drained_stops_the_run(run):
     async def main():
         seen = []
         send = stack.around(InProcessInfe(InfeModel(latency=1.0)))
-        async for result in run_batch(asks(100), send):
+        async for result in run_batch(asks(100), send, in_memory=8):
             if not seen:
                 await stack.drain(0)
             seen.append(result)
         return seen
 
-    assert all(result.ok for result in run(main))
+    seen = run(main)
+    assert all(result.ok for result in seen)
+    assert 1 <= len(seen) <= 8
 
 
 def test_a_value_that_has_no_form_in_json(run, tmp_path):
@@ -497,3 +500,169 @@ def test_any_run_gives_each_row_one_result(number, in_memory, ordered, script, b
         assert sorted(seen) == list(range(number))
     if ordered:
         assert seen == sorted(seen)
+
+
+def hostile(depth):
+    """A body that nests too deeply for Python to copy."""
+    body: list = []
+    for _ in range(depth):
+        body = [body]
+    return {"error": {"message": "x", "param": body}}
+
+
+@pytest.mark.parametrize("body", [hostile(900), {"x": {1, 2}}, {"x": object()}])
+def test_an_odd_body_of_an_error_ends_nothing(run, tmp_path, body):
+    """Whatever an exception carries, its row fails, is recorded, and the others go on."""
+    path = tmp_path / "j"
+
+    class Odd(Exception):
+        def __init__(self):
+            super().__init__("odd")
+            self.body = body
+
+    server = FakeServer(script=["ok", Odd(), "ok"])
+
+    async def main():
+        path.unlink(missing_ok=True)
+        journal = Journal(path, threaded=False)
+        with anyio.fail_after(60):
+            results = await results_of(run_batch(range(3), server, journal=journal, in_memory=1))
+        journal.close()
+        return [result.ok for result in results]
+
+    assert run(main) == [True, False, True]
+    assert path.read_text().count('"type":"result"') == 3
+
+
+def test_a_cancelled_future_fails_its_row_alone():
+    """A transport whose own future was cancelled has failed; nobody cancelled the run."""
+
+    async def send(payload):
+        if payload % 2:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        return payload
+
+    async def main():
+        return await results_of(run_batch(range(20), send, ordered=True))
+
+    results = run_virtually(main, "asyncio")
+    assert [result.ok for result in results] == [True, False] * 10
+    assert results[1].failure.error == "CancelledError"
+
+
+def test_an_engine_that_is_cancelled_from_outside_says_so():
+    """An iteration whose tasks somebody else cancelled does not end as if it were complete."""
+
+    async def iterate():
+        seen = []
+        async for result in run_batch(range(1_000), FakeServer(latency=1.0), in_memory=4):
+            seen.append(result)
+            if len(seen) == 8:
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+
+    async def main():
+        with pytest.raises(errors.BatchError, match="ended from outside"):
+            await iterate()
+
+    run_virtually(main, "asyncio")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_closing_from_another_task(run, tmp_path, at_once):
+    """Whoever iterates comes to an end when another task closes the run, however early."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        journal = Journal(path, threaded=False)
+        server = FakeServer(latency=1.0)
+        results = run_batch(range(100), server, journal=journal, in_memory=4)
+        with anyio.fail_after(4):
+            async with anyio.create_task_group() as group:
+                group.start_soon(results_of, results)
+                if not at_once:
+                    await anyio.sleep(1.5)
+                else:
+                    await anyio.lowlevel.checkpoint()
+                await results.aclose()
+        journal.close()
+        Journal(path, threaded=False).close()
+
+    run(main)
+
+
+def test_a_second_reason_is_told_where_there_was_none(run):
+    """An account that fails while the run is being stopped is told of all the same."""
+    model = InfeModel(faults=Faults(script=[200] * 4 + [401] * 50), latency=1.0)
+
+    async def iterate():
+        seen = []
+        results = run_batch(asks(100), batch(concurrency=4).around(InProcessInfe(model)))
+        async for result in results:
+            seen.append(result)
+            if len(seen) == 4:
+                await anyio.sleep(0.5)
+                results.stop()
+
+    async def main():
+        with pytest.raises(errors.BatchPaused):
+            await iterate()
+
+    run(main)
+
+
+def test_passing_over_rows_lets_others_run(run, tmp_path):
+    """A million rows that are done and not handed out do not hold up the loop."""
+    path, ticks = tmp_path / "j", []
+
+    async def main():
+        path.unlink(missing_ok=True)
+        await once(asks(2_000), InfeModel(), path)
+        ticks.clear()
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            assert await once(asks(2_000), InfeModel(), path, replay=False) == []
+            group.cancel_scope.cancel()
+
+    async def tick():
+        while True:
+            ticks.append(1)
+            await anyio.lowlevel.checkpoint()
+
+    run(main)
+    assert len(ticks) >= 5
+
+
+def test_a_mended_row_that_had_failed_for_good(run, tmp_path):
+    """A bad request that was mended is another request, and is sent without being asked for."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        model = InfeModel(faults=Faults(script=[400]))
+        assert not (await once(asks(1), model, path))[0].ok
+        mended = [asks(1)[0] | {"max_tokens": 5}]
+        return (await once(asks(1), InfeModel(), path))[0], (await once(mended, InfeModel(), path))[
+            0
+        ]
+
+    same, mended = run(main)
+    assert (same.ok, same.replayed) == (False, True)
+    assert (mended.ok, mended.replayed) == (True, False)
+
+
+def test_a_model_of_an_odd_name(run, tmp_path):
+    """A name that a record could be cut at does not make a journal unreadable."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        rows = [each | {"model": name} for each in asks(2) for name in ("other", "value")]
+        model = InfeModel(models=["other", "value"], latency=2.0)
+        await once(rows, model, path)
+        return await once(rows, model, path)
+
+    assert all(result.replayed for result in run(main))

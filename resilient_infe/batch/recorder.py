@@ -1,0 +1,107 @@
+"""What an engine has of a journal: earlier results, and a way for new ones to become safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Generic
+
+from ..errors import JournalWriteFailed, RowError
+from .journal import Journal
+from .result import Result, Row, Value
+from .sample import Tally
+from .table import FAILED, OFFSET, PERMANENT, TAKEN, key_of
+
+
+class Recorder(Generic[Row, Value]):
+    """Records results in a journal before they are handed on; without one, hands them on at once.
+
+    Args:
+        journal: where to, or None.
+        owned: whether to close it at the end.
+        retry_failed: whether what failed for good is to be sent again.
+        safe: takes each result once it is safe.
+
+    State: how many results are on their way to the disk.
+    """
+
+    def __init__(
+        self,
+        journal: Journal | None,
+        *,
+        owned: bool,
+        retry_failed: bool,
+        safe: Callable[[Result[Row, Value]], None],
+    ) -> None:
+        """Nothing is written yet."""
+        self.unsafe = 0
+        self._journal = journal
+        self._owned = owned
+        self._retry_failed = retry_failed
+        self._safe = safe
+
+    @property
+    def records(self) -> bool:
+        """Whether there is a journal."""
+        return self._journal is not None
+
+    def start(self, broken: Callable[[JournalWriteFailed], None]) -> None:
+        """Begin to write, from inside the event loop; `broken` is told if that ends."""
+        if self._journal is not None:
+            self._journal.start(broken)
+
+    def earlier(
+        self, row_id: str, index: int, row: Row, digest: str | None
+    ) -> Result[Row, Value] | None:
+        """Return what an earlier run recorded of a row, if that stands; None if it is to be sent.
+
+        Raises:
+            RowError: another row of this run has its id.
+            JournalMismatch: it has a result, and was another row then.
+        """
+        journal = self._journal
+        if journal is None:
+            return None
+        word = journal.table.mark(key_of(row_id), TAKEN)
+        if word & TAKEN:
+            raise RowError(f"row {index + 1} has the id of another row: {row_id!r}")
+        if not word & OFFSET:
+            return None
+        if word & FAILED and (self._retry_failed or not word & PERMANENT):
+            return None
+        result, same = journal.result(word, index, row, digest)
+        return result if same else None  # one that failed for good, and was mended since
+
+    def put(self, result: Result[Row, Value], digest: str | None) -> None:
+        """Record a result, and hand it on once it is safe."""
+        if self._journal is None:
+            self._safe(result)
+            return
+        self._journal.put(result, digest, partial(self._done, result))
+        self.unsafe += 1
+
+    def tell(self, sample: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        """Record how the run goes."""
+        if self._journal is not None:
+            for event in events:
+                self._journal.tell("event", **event)
+            self._journal.tell("sample", **sample)
+
+    def finish(self, tally: Tally, **fields: Any) -> None:
+        """Record how the run ended, and let go of the journal if it is ours.
+
+        Raises:
+            JournalWriteFailed: the disk took no more.
+        """
+        if self._journal is None:
+            return
+        try:
+            self._journal.stop(**fields, **asdict(tally))
+        finally:
+            if self._owned:
+                self._journal.close()
+
+    def _done(self, result: Result[Row, Value]) -> None:
+        self.unsafe -= 1
+        self._safe(result)
