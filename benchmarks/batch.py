@@ -98,7 +98,7 @@ def take_turn(way: str, rows: Path, out: Path, url: str) -> dict[str, float]:
     import aiohttp  # noqa: F401
     import openai  # noqa: F401
 
-    import resilient_infe.batch.job
+    import resilient_infe.batch.files
     import resilient_infe.cli  # noqa: F401
 
     began, cpu = time.perf_counter(), time.process_time()
@@ -155,14 +155,14 @@ def main() -> None:
     """Measure and print, or take one turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=5_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="from 2; 5")
     parser.add_argument("--turn", nargs=4, metavar=("WAY", "ROWS", "OUT", "URL"))
     options = parser.parse_args()
     if options.turn is not None:
         way, rows, out, url = options.turn
         print(json.dumps(take_turn(way, Path(rows), Path(out), url)))
     else:
-        print(table(measure(options.rows, options.rounds), options.rows))
+        print(table(measure(options.rows, max(2, options.rounds)), options.rows))
 
 
 if __name__ == "__main__":

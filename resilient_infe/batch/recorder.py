@@ -9,9 +9,9 @@ from typing import Any, Generic
 
 from ..errors import JournalWriteFailed, RowError
 from .journal import Journal
+from .journal.table import FAILED, OFFSET, PERMANENT, TAKEN, key_of
 from .result import Result, Row, Value
 from .sample import Tally
-from .table import FAILED, OFFSET, PERMANENT, TAKEN, key_of
 
 
 class Recorder(Generic[Row, Value]):

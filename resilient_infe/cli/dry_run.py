@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..adapters.replies import printable
-from ..batch.check import Check, check
+from ..batch.files.check import Check, check
+from ..batch.files.lines import opened
+from ..batch.files.options import JobOptions, place_of
+from ..batch.files.request import Defaults
 from ..batch.journal import Journal
-from ..batch.lines import opened
-from ..batch.options import JobOptions, place_of
+from ..batch.journal.table import RowTable
 from ..batch.progress import short, span
-from ..batch.request import Defaults
-from ..batch.table import RowTable
 
 
 def dry_run(options: JobOptions) -> int:

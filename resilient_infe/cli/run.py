@@ -15,10 +15,10 @@ from typing import Any
 import anyio
 
 from ..adapters.aiohttp import BASE_URL
-from ..batch.check import Check
-from ..batch.job import Job
-from ..batch.options import JobOptions
-from ..batch.request import CHAT
+from ..batch.files.check import Check
+from ..batch.files.job import Job
+from ..batch.files.options import JobOptions
+from ..batch.files.request import CHAT
 from ..errors import BatchError, BatchPaused, ConfigurationError, ResilienceError
 from .config import apply_config
 from .display import Display, JsonLines, display_for, write

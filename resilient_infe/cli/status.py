@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..batch.journal import is_in_use, records
-from ..batch.recorded import Recorded
+from ..batch.journal.recorded import Recorded
 from ..errors import JournalError
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..journal import is_in_use, records
+from ..journal.recorded import Recorded
 from ..progress import NO_LIMIT
-from ..recorded import Recorded
 from .histogram import Histogram
 
 BUCKETS = 120

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.batch import lines
-from resilient_infe.batch.check import check
-from resilient_infe.batch.lines import LONGEST, NumberedLine, numbered, opened
-from resilient_infe.batch.request import CHAT, Defaults, parsed
-from resilient_infe.batch.table import FAILED, PERMANENT, RowTable, key_of
+from resilient_infe.batch.files import lines
+from resilient_infe.batch.files.check import check
+from resilient_infe.batch.files.lines import LONGEST, NumberedLine, numbered, opened
+from resilient_infe.batch.files.request import CHAT, Defaults, parsed
+from resilient_infe.batch.journal.table import FAILED, PERMANENT, RowTable, key_of
 from resilient_infe.errors import BatchError, RowError
 
 WITH_MODEL = Defaults(model="infe-pulse")

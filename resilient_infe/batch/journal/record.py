@@ -13,10 +13,10 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from zlib import crc32
 
-from ..errors import ConfigurationError
-from ..verdict import Kind, Usage
-from .plain import to_json
-from .result import Failure, Result
+from ...errors import ConfigurationError
+from ...verdict import Kind, Usage
+from ..plain import to_json
+from ..result import Failure, Result
 
 VERSION = 1
 """Of the journal's form."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from ..errors import RowError
-from ..policies.estimate import estimate_tokens
+from ...errors import RowError
+from ...policies.estimate import estimate_tokens
+from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
 from .lines import numbered
 from .request import Defaults, Request, parsed
-from .table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
 
 SHOWN = 10
 """Bad lines that are told one by one."""

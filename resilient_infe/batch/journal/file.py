@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import aio
-from ..errors import (
+from ... import aio
+from ...errors import (
     ConfigurationError,
     JournalDamaged,
     JournalError,
@@ -21,10 +21,10 @@ from ..errors import (
     JournalMismatch,
     JournalWriteFailed,
 )
+from ..result import Result
 from .record import VERSION, content_of, head_of, note, result_of, sealed, unsealed
 from .recorded import Recorded
 from .recovery import Tail, salvage, whole_lines
-from .result import Result
 from .table import OFFSET
 from .writer import Done, InlineWriter, ThreadWriter
 

@@ -7,8 +7,15 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient_infe.batch.journal.record import (
+    content_of,
+    head_of,
+    note,
+    result_of,
+    sealed,
+    unsealed,
+)
 from resilient_infe.batch.plain import to_json
-from resilient_infe.batch.record import content_of, head_of, note, result_of, sealed, unsealed
 from resilient_infe.batch.result import Failure, Result
 from resilient_infe.verdict import Kind, Usage
 

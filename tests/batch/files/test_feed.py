@@ -7,7 +7,7 @@ import threading
 import anyio
 import pytest
 
-from resilient_infe.batch.feed import AHEAD, Feed
+from resilient_infe.batch.files.feed import AHEAD, Feed
 
 
 def test_everything_comes_in_order(backend):

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-from .. import __version__, aio, presets
-from ..adapters.aiohttp import InfeTransport
-from ..emitter import Listener
-from ..errors import BatchError, JournalMismatch, RowError
-from ..policies.estimate import estimate_tokens
+from ... import __version__, aio, presets
+from ...adapters.aiohttp import InfeTransport
+from ...emitter import Listener
+from ...errors import BatchError, JournalMismatch, RowError
+from ...policies.estimate import estimate_tokens
+from ..journal import Journal
+from ..journal.table import CHECKED, FAILED, OFFSET, TAKEN, key_of
+from ..monitor import Monitor
+from ..progress import Gauge, Progress
+from ..result import Result
+from ..run import IN_MEMORY, BatchRun, run_batch
+from ..sample import Tally
 from .answer import answer_line, bad_line
 from .check import Check, check, is_pending, requests_in, used_before
 from .endpoints import Endpoints
 from .feed import Feed
-from .journal import Journal
 from .lines import is_stream, opened
-from .monitor import Monitor
 from .options import JobOptions, check_paths, key_for, place_of
 from .output import Output
-from .progress import Gauge, Progress
 from .request import Defaults, Request
-from .result import Result
-from .run import IN_MEMORY, BatchRun, run_batch
-from .sample import Tally
-from .table import CHECKED, FAILED, OFFSET, TAKEN, key_of
 
 FLUSH = 0.5
 """Seconds between two times that readers of the output are let see it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import JournalDamaged
+from ...errors import JournalDamaged
 from .record import OPENING, VERSION, head_of, unsealed
 
 

@@ -12,8 +12,8 @@ import queue
 import threading
 from collections.abc import Callable
 
-from ..aio import Runtime
-from ..errors import JournalWriteFailed
+from ...aio import Runtime
+from ...errors import JournalWriteFailed
 
 Done = Callable[[], None]
 

@@ -12,10 +12,10 @@ import pytest
 
 from resilient_infe import errors
 from resilient_infe.batch.journal import Journal, is_in_use, records
+from resilient_infe.batch.journal.record import note, sealed
+from resilient_infe.batch.journal.table import FAILED, OFFSET, PERMANENT, key_of
 from resilient_infe.batch.plain import to_json
-from resilient_infe.batch.record import note, sealed
 from resilient_infe.batch.result import Failure, Result
-from resilient_infe.batch.table import FAILED, OFFSET, PERMANENT, key_of
 from resilient_infe.testing import run_virtually
 from resilient_infe.verdict import Kind
 

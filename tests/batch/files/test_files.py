@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.batch.answer import answer_line, bad_line
-from resilient_infe.batch.output import Output
+from resilient_infe.batch.files.answer import answer_line, bad_line
+from resilient_infe.batch.files.output import Output
 from resilient_infe.batch.result import Failure, Result
 from resilient_infe.errors import BatchError
 from resilient_infe.verdict import Kind

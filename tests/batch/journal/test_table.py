@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.batch.table import (
+from resilient_infe.batch.journal.table import (
     CHECKED,
     FAILED,
     OFFSET,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ConfigurationError
-from .plain import text, to_json
-from .result import Result
+from ...errors import ConfigurationError
+from ..plain import text, to_json
+from ..result import Result
 
 
 def answer_line(result: Result[Any, Any]) -> bytes:

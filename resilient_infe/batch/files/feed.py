@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, Self, TypeVar
 
-from .. import aio
-from ..policies.queue import Waiter
+from ... import aio
+from ...policies.queue import Waiter
 
 T = TypeVar("T")
 
