@@ -26,10 +26,12 @@ from resilient_infe import (
     Stack,
     Verdict,
     presets,
+    run_batch,
     stack_middleware,
     wrap,
 )
 from resilient_infe.adapters.stream import InfeStream
+from resilient_infe.batch import BatchRun, Result
 
 
 class Response:
@@ -138,3 +140,19 @@ def check_verdicts(verdict: Verdict) -> None:
     """A verdict's fields have their types, and cannot be set."""
     assert_type(verdict.retry_after, float | None)
     verdict.status = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def a_batch_keeps_the_types_of_rows_and_values(send: Send[str, Response]) -> None:
+    """A result has the row's type, and that of what `record` makes of a reply."""
+
+    def length(reply: Response) -> int:
+        return len(reply.text)
+
+    rows = [(1, "one"), (2, "two")]
+    run = run_batch(rows, send, request=lambda row: row[1], record=length)
+    assert_type(run, BatchRun[tuple[int, str], int])
+    async for result in run:
+        assert_type(result, Result[tuple[int, str], int])
+        assert_type(result.row, tuple[int, str])
+        assert_type(result.value, int | None)
+        assert_type(result.unwrap(), int)
