@@ -31,6 +31,9 @@ POLL = 0.1
 SAMPLES = 300
 """A run has hardly more samples than this for each doubling of its time: they get rarer."""
 
+BELIEFS = 30.0
+"""Seconds between two times that what was learned of limits is recorded."""
+
 YIELD = 256
 """Rows without a result after which others are let run: to pass over a million takes its time."""
 
@@ -114,7 +117,7 @@ class Engine(Generic[Row, Value]):
         """Begin, from inside the event loop."""
         self._runtime = aio.current()
         self._recorder.start(self._break)
-        self._started = self._runtime.now()
+        self._started = self._believed = self._runtime.now()
         self._cancel = self._runtime.start(self._main)
 
     async def next(self) -> Result[Row, Value] | None:
@@ -309,7 +312,12 @@ class Engine(Generic[Row, Value]):
             return
         statistics = None if self.stack is None else self.stack.statistics()
         events = [] if self.monitor is None else self.monitor.take_events()
-        self._recorder.tell(sample_of(self.tally, statistics, self.monitor), events)
+        sample = sample_of(self.tally, statistics, self.monitor)
+        now = self._runtime.now()
+        if self.stack is not None and now >= self._believed + BELIEFS:  # for a run that is killed
+            self._believed = now
+            sample["beliefs"] = self.stack.beliefs()
+        self._recorder.tell(sample, events)
 
     def _break(self, error: JournalWriteFailed) -> None:
         """End the run, since what it does cannot be recorded any more."""

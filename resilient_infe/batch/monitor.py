@@ -10,6 +10,7 @@ from .. import aio
 from ..describe import StackStatistics
 from ..events import (
     CircuitChanged,
+    CircuitOpened,
     Event,
     RateGateClosed,
     RateLimitChanged,
@@ -19,6 +20,9 @@ from ..events import (
 )
 from ..policies.circuit import CircuitStatistics
 from ..verdict import Kind
+
+NEVER_SENT = "NeverSentError"
+"""What a transport of ours raises where no connection could be made."""
 
 KEPT = 200
 """Events that are kept until somebody takes them; a storm of them is not worth more."""
@@ -30,6 +34,7 @@ class Monitor:
     Attributes:
         retries: attempts that were tried again.
         rejected: attempts that the server answered with 429.
+        trouble: what the failures were that opened a circuit last.
         routine: False: it asks for what is rare, and so costs a plain call nothing.
 
     Args:
@@ -45,6 +50,7 @@ class Monitor:
         self._wall = wall
         self.retries = 0
         self.rejected = 0
+        self.trouble: str | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def __call__(self, event: Event) -> None:
@@ -54,6 +60,8 @@ class Monitor:
             self.retries += isinstance(event, RetryScheduled) and event.kind is not Kind.REFUSED
             self.rejected += event.kind is Kind.RATE_LIMITED
         elif isinstance(event, CircuitChanged | RateGateClosed | RateLimitChanged | SlotsNarrowed):
+            if isinstance(event, CircuitOpened):
+                self.trouble = event.reason.rpartition(": ")[2]
             told = {"name": event.name, "when": round(self._wall(), 3)} | event.as_dict()
             self._events.append(told)
 
@@ -64,13 +72,21 @@ class Monitor:
         return events
 
 
-def waiting_for(stack: StackStatistics) -> str | None:
-    """Say in words what a batch waits for where nothing is sent, or None where something is."""
+def waiting_for(stack: StackStatistics, trouble: str | None = None) -> str | None:
+    """Say in words what a batch waits for where nothing is sent, or None where something is.
+
+    Args:
+        stack: its figures.
+        trouble: what failed last, from its monitor.
+    """
     if any(each.gate <= 0.0 and each.outstanding for each in stack.allowances.values()):
         return None
     resting = [c for c in stack.circuits.values() if c.state != "closed"]
     if resting:
-        return f"waiting: the server fails, and is tried again in {_rest(resting)}"
+        what = "the server fails" if trouble is None else f"the server fails ({trouble})"
+        if trouble is not None and NEVER_SENT in trouble:
+            what = "the server cannot be reached (is the base URL right?)"
+        return f"waiting: {what}, and is tried again in {_rest(resting)}"
     gates = {each.gate: each.gate_reason for each in stack.allowances.values() if each.gate > 0.0}
     if gates:
         longest = max(gates)

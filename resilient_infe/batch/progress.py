@@ -112,7 +112,7 @@ class Gauge:
             rejected=monitor.rejected,
             tokens=tally.prompt_tokens + tally.completion_tokens,
             limit=_limit(stack),
-            waits=waiting_for(stack),
+            waits=waiting_for(stack, monitor.trouble),
             stopping=stopping,
         )
 

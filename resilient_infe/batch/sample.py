@@ -67,6 +67,6 @@ def sample_of(
             "waiting": stack.waiting,
             "limits": limits_of(stack),
             "circuits": {name: state for name, state in states.items() if state != "closed"},
-            "waits": waiting_for(stack),
+            "waits": waiting_for(stack, None if monitor is None else monitor.trouble),
         }
     return sample

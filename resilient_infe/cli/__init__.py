@@ -43,7 +43,7 @@ def _parser(config: Mapping[str, Any]) -> argparse.ArgumentParser:
 
     def command(name: str, told: str) -> argparse.ArgumentParser:
         # A shortened --config would be taken here, and missed where the file is read.
-        return commands.add_parser(name, help=told, allow_abbrev=False)
+        return commands.add_parser(name, help=told, description=told, allow_abbrev=False)
 
     add_run(command("run", "send a file of requests, and write one of results"), config)
     add_status(command("status", "tell where a run stands, by its journal"))

@@ -57,6 +57,8 @@ def _converted(name: str, value: Any, action: argparse.Action) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigurationError(f"--config: {name} is a text or a number; got {value!r}")
+    if action.type is None and not isinstance(value, str):
+        raise ConfigurationError(f"--config: {name} is a text; got {value!r}")
     try:
         convert: Any = action.type or str
         return convert(str(value))

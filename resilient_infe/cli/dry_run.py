@@ -12,6 +12,7 @@ from ..batch.files.request import Defaults
 from ..batch.journal import Journal
 from ..batch.journal.table import RowTable
 from ..batch.progress import short, span
+from .telling import bad_lines
 
 
 def dry_run(options: JobOptions) -> int:
@@ -41,7 +42,9 @@ def dry_run(options: JobOptions) -> int:
 def forecast(found: Check, options: JobOptions) -> list[str]:
     """Return what a run would do, line by line."""
     lines = [f"{options.input}: {found.rows:,} requests, {found.bad:,} bad lines"]
-    lines += [f"  {problem}" for problem in found.problems]
+    lines += bad_lines(found, options.input)
+    if not found.rows:
+        return lines
     lines += [
         f"  {printable(model)}: {number:,} to send" for model, number in found.models.most_common()
     ]

@@ -8,18 +8,20 @@ from pathlib import Path
 
 from ..batch.report import history_of, page
 from ..errors import BatchError, JournalError
+from .status import journal_at
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``report``."""
     parser.set_defaults(run=_report)
-    parser.add_argument("journal", metavar="JOURNAL")
+    parser.add_argument("journal", metavar="JOURNAL", help="or the output that it belongs to")
     parser.add_argument("-o", "--output", default="report.html", metavar="FILE",
         help="report.html; - is stdout")  # fmt: skip
 
 
 def _report(options: argparse.Namespace) -> int:
     try:
+        options.journal = journal_at(options.journal)
         text = page(history_of(options.journal))
     except OSError as error:
         raise JournalError(f"{options.journal} cannot be read: {error.strerror}") from None

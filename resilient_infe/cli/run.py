@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
-import shlex
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,15 @@ from typing import Any
 import anyio
 
 from ..adapters.aiohttp import BASE_URL
-from ..batch.files.check import Check
 from ..batch.files.job import Job
 from ..batch.files.options import JobOptions
 from ..batch.files.request import CHAT
-from ..errors import BatchError, BatchPaused, ConfigurationError, ResilienceError
+from ..errors import BatchError, ConfigurationError, ResilienceError
 from .config import apply_config
-from .display import Display, JsonLines, display_for, write
+from .display import Display, JsonLines, display_for
 from .dry_run import dry_run
 from .kinds import count, positive, rate
-
-ROWS_FAILED, PAUSED, STOPPED_BY = 1, 3, 128
-"""Exit codes: some rows failed; the account is the reason; and a signal's number on top of it."""
+from .telling import say_found, tell_end
 
 YOUNG = 50_000
 """New objects after which the collector looks at them."""
@@ -36,8 +31,8 @@ Sends every line of INPUT and writes a line for each to --output, as fast as the
 Lines are OpenAI Batch requests (custom_id, method, url, body), or just a body, or just
 {"prompt": "..."}. What was done is kept in a journal: run the same again after a crash, a Ctrl-C
 or a failure, and it goes on where it was. The key comes from INFE_API_KEY or --api-key-file.
-Exit codes: 0 all rows have a result, 1 some failed, 2 it cannot begin or go on, 3 the account needs
-you (key, credits), 130 stopped by Ctrl-C, 143 by SIGTERM."""
+Exit codes: 0 every row that was to be sent has a result, 1 some failed, 2 it cannot begin or go
+on, 3 the account needs you (key, credits), 130 stopped by Ctrl-C, 143 by SIGTERM."""
 
 
 def add_run(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> None:
@@ -56,8 +51,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add(
         "-o", "--output", metavar="FILE", help="results, in the form of OpenAI's Batch; - is stdout"
     )
-    add("--errors", metavar="FILE", help="failures, in the same form; OUTPUT.errors.jsonl")
-    add("--journal", metavar="FILE", help="what was done; OUTPUT.journal")
+    add("--errors", metavar="FILE", help="failures, in the same form (default OUTPUT.errors.jsonl)")
+    add("--journal", metavar="FILE", help="what was done (default OUTPUT.journal)")
     add("--config", metavar="FILE", help="TOML with any of these options; those given here win")
     add("--ordered", action="store_true", help="results in the order of the input")
     add("--limit", type=count, metavar="N", help="send at most so many rows in this run")
@@ -72,16 +67,47 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_sending(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--base-url", default=BASE_URL, metavar="URL", help=f"up to and with /v1; {BASE_URL}")
+    add(
+        "--base-url",
+        default=BASE_URL,
+        metavar="URL",
+        help="up to and with /v1 (default %(default)s)",
+    )
     add("--api-key-file", metavar="FILE", help="the key, instead of INFE_API_KEY")
     add("--model", metavar="ID", help="for lines that name none")
-    add("--url", default=CHAT, metavar="PATH", help=f"for lines that name none; {CHAT}")
-    add("--concurrency", type=count, default=64, metavar="N", help="in flight per model; 64")
-    add("--requests-per-minute", type=rate, metavar="N", help="per model; auto (learned), or none")
-    add("--tokens-per-minute", type=rate, metavar="N", help="per model; likewise")
-    add("--max-attempts", type=count, default=10, metavar="N", help="429s not counted; 10")
-    add("--attempt-timeout", type=positive, default=120.0, metavar="SECONDS", help="120")
-    add("--deadline", type=positive, metavar="SECONDS", help="for each row, waits included; none")
+    add(
+        "--url", default=CHAT, metavar="PATH", help="for lines that name none (default %(default)s)"
+    )
+    add(
+        "--concurrency",
+        type=count,
+        default=64,
+        metavar="N",
+        help="attempts in flight per model (default %(default)s)",
+    )
+    add(
+        "--requests-per-minute",
+        type=rate,
+        metavar="N",
+        help="per model; a number, none, or auto to learn it (default)",
+    )
+    add("--tokens-per-minute", type=rate, metavar="N", help="likewise")
+    add(
+        "--max-attempts",
+        type=count,
+        default=10,
+        metavar="N",
+        help="that may fail, 429s not counted (default %(default)s)",
+    )
+    add(
+        "--attempt-timeout",
+        type=positive,
+        default=120.0,
+        metavar="SECONDS",
+        help="for one attempt (default %(default)g)",
+    )
+    add("--deadline", type=positive, metavar="SECONDS",
+        help="for each row, waits included (default none)")  # fmt: skip
 
 
 def job_options(options: argparse.Namespace) -> JobOptions:
@@ -92,7 +118,7 @@ def job_options(options: argparse.Namespace) -> JobOptions:
     """
     if options.input is None:
         raise ConfigurationError(
-            "run: which file? resilient-infe run requests.jsonl -o results.jsonl"
+            "run: which file (or - for stdin)? resilient-infe run requests.jsonl -o results.jsonl"
         )
     if options.output is None:
         if not options.dry_run:
@@ -130,8 +156,12 @@ def _key_in(path: str | None) -> str | None:
         return None
     try:
         return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"--api-key-file {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"--api-key-file {path} cannot be read: {error.strerror}"
+        ) from None
+    except ValueError:
+        raise ConfigurationError(f"--api-key-file {path} is no text") from None
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -147,7 +177,7 @@ def _run(options: argparse.Namespace) -> int:
     display = display_for(quiet=options.quiet, json_log=options.json_log)
     try:
         job = Job(told, [display] if isinstance(display, JsonLines) else [])
-        return _finished(job, display, *_carried(job, display))
+        return tell_end(job, display, *_carried(job, display))
     finally:
         display.close()
 
@@ -155,7 +185,7 @@ def _run(options: argparse.Namespace) -> int:
 def _carried(job: Job, display: Display) -> tuple[ResilienceError | None, int]:
     """Check the input and run the job; returns what ended it early: an error, or a signal."""
     try:
-        _say_found(job, display, job.check())
+        say_found(job, display, job.check())
         return anyio.run(_under_way, job, display)
     except ResilienceError as error:
         return error, 0
@@ -200,78 +230,3 @@ async def _show(job: Job, display: Display) -> None:
         await anyio.sleep(pause)
         display.show(job.progress())
         pause = display.interval
-
-
-def _say_found(job: Job, display: Display, found: Check | None) -> None:
-    """Say what the input is, and refuse one with bad lines.
-
-    Raises:
-        BatchError: lines of it are no requests.
-    """
-    if found is None:
-        return
-    name = job.options.input
-    for problem in found.problems:
-        display.say(f"{name}: {problem}")
-    if found.bad > len(found.problems):
-        display.say(f"{name}: and {found.bad - len(found.problems):,} more such lines")
-    if found.bad and not job.options.skip_bad:
-        lines = "a line is" if found.bad == 1 else f"{found.bad:,} lines are"
-        raise BatchError(
-            f"{lines} no request, and nothing was sent: mend that, or go on without: --skip-bad"
-        )
-    done = found.rows - found.pending
-    if job.journal.resumed:
-        display.say(
-            f"going on with {job.options.journal}: {done:,} of {found.rows:,} rows are done, "
-            f"{found.pending:,} to send"
-        )
-
-
-def _finished(job: Job, display: Display, failure: ResilienceError | None, signalled: int) -> int:
-    """Say how it ended, and what to do next; returns the exit code."""
-    display.close()
-    last = job.last
-    silent = isinstance(display, JsonLines)
-    say = display.say if silent else _say
-    if last is not None and (failure is None or isinstance(failure, BatchPaused)):
-        display.show(last) if silent else None
-        failed = f", {last.failed:,} failed" if last.failed else ""
-        bad = f", {job.skipped:,} bad lines skipped" if job.skipped else ""
-        say(f"{last.done:,} rows have a result{failed}{bad}")
-    again = "to go on, run the same again" + ("" if silent else f":\n  {_command()}")
-    if isinstance(failure, BatchPaused):
-        say(f"paused: {failure}\nno row was given up for it; {again}")
-        return PAUSED
-    if failure is not None:
-        say(f"resilient-infe: {failure}")
-        return 2
-    if signalled:
-        say(f"stopped; {again}")
-        return STOPPED_BY + signalled
-    return _told_failures(job, say)
-
-
-def _say(text: str) -> None:
-    write(f"{text}\n")
-
-
-def _told_failures(job: Job, say: Any) -> int:
-    options, last = job.options, job.last
-    failed = 0 if last is None else last.failed
-    if options.output != "-":
-        say(f"results: {options.output}")
-    if job.left:
-        say(f"{job.left:,} rows are left, by --limit: the same again goes on")
-    if failed or job.skipped:
-        say(f"failures: {options.errors}")
-        if failed:
-            say("the same again sends them once more; those that failed for good: --retry-failed")
-    say(f"how it went: resilient-infe report {shlex.quote(options.journal)} -o report.html")
-    return ROWS_FAILED if failed or job.skipped else 0
-
-
-def _command() -> str:
-    as_module = Path(sys.argv[0]).name == "__main__.py"
-    name = ["python", "-m", "resilient_infe"] if as_module else ["resilient-infe"]
-    return shlex.join([*name, *sys.argv[1:]])

@@ -20,26 +20,47 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--port", type=port, default=0, help="0 (the default) takes any free one")
     add("--for", dest="seconds", type=positive, metavar="SECONDS", help="stop by itself")
-    add("--requests-per-minute", type=positive, metavar="N")
-    add("--tokens-per-minute", type=positive, metavar="N")
+    add("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    _add_limits(parser)
+    _add_faults(parser)
+    _add_answers(parser)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--requests-per-minute", type=positive, metavar="N", help="default no limit")
+    add("--tokens-per-minute", type=positive, metavar="N", help="default no limit")
     add("--style", choices=get_args(Style), default="bucket", help="how limits are kept")
-    add("--burst", type=positive, default=1.0, help="seconds of the rate in a bucket")
-    add("--concurrency", type=count, metavar="N", help="requests in progress at most")
+    add("--burst", type=positive, default=1.0, help="seconds of the rate in a bucket (default 1)")
+    add("--concurrency", type=count, metavar="N", help="requests in progress (default any)")
     add("--headers", action="store_true", help="send x-ratelimit-* headers")
     add("--retry-after", choices=get_args(RetryAfter), default="none", help="what a 429 tells")
     add("--charge-rejected", action="store_true", help="a 429 uses up the limit too")
-    add("--error", action="append", default=[], type=share, metavar="STATUS=SHARE")
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    kinds = ", ".join(get_args(Break))
+    add("--error", action="append", default=[], type=share, metavar="STATUS=SHARE",
+        help="a share of all requests, like 500=0.02")  # fmt: skip
     add("--break", dest="breaks", action="append", default=[], type=share, metavar="KIND=SHARE",
-        help=f"KIND is one of {', '.join(get_args(Break))}")  # fmt: skip
+        help=f"KIND is one of {kinds}")  # fmt: skip
     add("--outage", action="append", default=[], type=stretch, metavar="START:END",
         help="seconds from the first request; answered with 503")  # fmt: skip
-    add("--hang", action="append", default=[], type=stretch, metavar="START:END")
-    add("--latency", type=duration, default=0.05, metavar="SECONDS")
-    add("--seconds-per-token", type=duration, default=0.0, metavar="SECONDS")
-    add("--output-tokens", type=count, default=20, metavar="N", help="mean length of an answer")
+    add("--hang", action="append", default=[], type=stretch, metavar="START:END",
+        help="likewise; not answered at all")  # fmt: skip
+
+
+def _add_answers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--latency", type=duration, default=0.05, metavar="SECONDS",
+        help="before every reply (default 0.05)")  # fmt: skip
+    add("--seconds-per-token", type=duration, default=0.0, metavar="SECONDS",
+        help="more for each token of output (default 0)")  # fmt: skip
+    add("--output-tokens", type=count, default=20, metavar="N",
+        help="mean length of an answer (default 20)")  # fmt: skip
     add("--model", action="append", metavar="ID", help="infe-pulse and infe-titan by default")
     add("--api-key", action="append", metavar="KEY", help="accept only these; any by default")
-    add("--seed", type=int, default=0)
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:

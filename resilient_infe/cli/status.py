@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..batch.journal import is_in_use, records
@@ -15,14 +16,28 @@ from ..errors import JournalError
 def add_status(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``status``."""
     parser.set_defaults(run=_status)
-    parser.add_argument("journal", metavar="JOURNAL")
+    parser.add_argument("journal", metavar="JOURNAL", help="or the output that it belongs to")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def _status(options: argparse.Namespace) -> int:
-    standing = standing_of(options.journal)
+    standing = standing_of(journal_at(options.journal))
     print(json.dumps(standing, indent=2) if options.json else in_lines(standing))
     return 0
+
+
+def journal_at(path: str) -> str:
+    """Return the journal that is meant: the file itself, or that of the output it is.
+
+    Raises:
+        JournalError: there is no such file.
+    """
+    beside = Path(f"{path}.journal")
+    if beside.is_file() and not path.endswith(".journal"):
+        return str(beside)
+    if not Path(path).exists():
+        raise JournalError(f"{path} cannot be read: No such file or directory")
+    return path
 
 
 def standing_of(path: str) -> dict[str, Any]:
@@ -81,7 +96,7 @@ def _how(standing: dict[str, Any]) -> str:
     words = {
         "running": "a run is under way",
         "killed": "the last run was killed",
-        "finished": "the last run came to the end of the input",
+        "finished": "the last run came to the end of what it was to send",
         "stopped": "the last run was stopped",
         "BatchPaused": "the last run is paused",
     }

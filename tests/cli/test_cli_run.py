@@ -126,7 +126,7 @@ def test_the_same_again_sends_nothing(infe, capsys):
     assert model.books.sends == 20
     assert ids() == ALL
     assert sorted(Path("out.jsonl").read_text().splitlines()) == first
-    assert "20 of 20 rows are done, 0 to send" in capsys.readouterr().err
+    assert "20 of 20 rows have a result, 0 to send" in capsys.readouterr().err
 
 
 def test_failures_have_a_file_of_their_own(capsys):
@@ -260,7 +260,7 @@ def test_options_from_a_file(infe, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run"], "which file?"),
+        (["run"], "which file (or - for stdin)?"),
         (["run", "in.jsonl"], "--output"),
         (["run", "in.jsonl", "-o", "-"], "--journal"),
         (["run", "in.jsonl", "-o", "out.jsonl"], "no API key: set INFE_API_KEY"),
@@ -476,3 +476,65 @@ def test_a_pipe_that_nobody_writes_to():
             wait_for(lambda: process.poll() is not None)
         assert process.returncode == 130
     assert ids() == ["line-1"]
+
+
+def test_what_is_said_of_failures(capsys):
+    """The advice fits: what the same command would send again is told, and what it would not."""
+    with served(faults=Faults(script=[400])) as (url, _):
+        assert run(url, "--concurrency", "1") == 1
+        shown = capsys.readouterr().err
+        assert "1 failed for good: mend those rows, or add --retry-failed" in shown
+        assert "once more" not in shown
+        assert run(url) == 1
+        shown = capsys.readouterr().err
+        assert "19 of 20 rows have a result, 1 failed, 0 to send" in shown
+
+
+def test_a_server_that_cannot_be_reached(capsys):
+    """The line that says what is waited for names the base URL, and not the server's failures."""
+    write("in.jsonl", 100)
+    url = "http://127.0.0.1:9/v1"
+    with started(url, "--requests-per-minute", "none") as process:
+        lines = (process.stderr.readline() for _ in range(30))
+        assert any("cannot be reached (is the base URL right?)" in line for line in lines)
+        process.kill()
+
+
+def test_a_forgotten_model(infe, capsys):
+    """Where no line is a request, the last word is not to skip them all."""
+    Path("in.jsonl").write_text('{"prompt": "x"}\n' * 30)
+    assert main(["run", "in.jsonl", "-o", "out.jsonl", "--base-url", infe[0]]) == 2
+    shown = capsys.readouterr().err
+    assert "give --model infe-pulse" in shown
+    assert "and 20 more such lines" in shown
+    assert "no line of in.jsonl is a request" in shown
+    assert "--skip-bad" not in shown
+
+
+def test_no_key_was_given(capsys):
+    """A server on this machine that wants a key after all: the pause says that none was given."""
+    with served(api_keys=["right"]) as (url, _):
+        assert run(url) == 3
+    assert "no key was given: set INFE_API_KEY" in capsys.readouterr().err
+
+
+def test_the_output_stands_for_its_journal(infe, capsys):
+    """Status and report take the output's name, too; salvage says where the old file is."""
+    assert run(infe[0], "--quiet") == 0
+    assert main(["status", "out.jsonl"]) == 0
+    assert "out.jsonl.journal: 20 of 20 rows" in capsys.readouterr().out
+    assert main(["report", "out.jsonl"]) == 0
+    raw = Path("out.jsonl.journal").read_bytes()
+    Path("out.jsonl.journal").write_bytes(raw[:600] + b"X" + raw[601:])
+    assert run(infe[0]) == 2
+    assert "--salvage" in capsys.readouterr().err
+    assert run(infe[0], "--salvage") == 0
+    assert "the damaged journal is kept as out.jsonl.journal.damaged" in capsys.readouterr().err
+    assert len(ids()) == 20
+
+
+def test_an_empty_input(infe, capsys):
+    """It is no error, and it is said."""
+    Path("in.jsonl").write_text("\n\n")
+    assert run(infe[0]) == 0
+    assert "there is nothing in in.jsonl" in capsys.readouterr().err

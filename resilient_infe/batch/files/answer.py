@@ -46,5 +46,13 @@ def _plain(body: Any) -> Any:
 
 def bad_line(number: int | None, message: str) -> bytes:
     """Return the line that tells of a line of the input that is no request."""
-    error = {"code": "bad_line", "message": message, "line": number, "permanent": True}
+    error = {
+        "code": "bad_line",
+        "message": message,
+        "kind": "invalid",
+        "advice": "mend the line",
+        "attempts": 0,
+        "permanent": True,
+        "line": number,
+    }
     return to_json({"id": None, "custom_id": None, "response": None, "error": error}) + b"\n"

@@ -22,7 +22,7 @@ from .check import Check, check, is_pending, requests_in, used_before
 from .endpoints import Endpoints
 from .feed import Feed
 from .lines import is_stream, opened
-from .options import JobOptions, check_paths, key_for, place_of
+from .options import NO_KEY, JobOptions, check_paths, key_for, place_of
 from .output import Output
 from .request import Defaults, Request
 
@@ -45,6 +45,8 @@ class Job:
         last: how far it was when it ended, or None.
         skipped: lines of the input that were left out.
         left: rows that were left for another run, by the limit.
+        failed, failed_for_good: rows without a result, those of earlier runs included.
+        has_key: whether a key was given.
 
     State: the journal and the output's files, until `close`.
     """
@@ -54,11 +56,13 @@ class Job:
         self.options = options
         self.monitor = Monitor()
         self.found: Check | None = None
-        self.skipped = self.left = 0
+        self.skipped = self.left = self.failed = self.failed_for_good = 0
         self.last: Progress | None = None
         self._defaults = Defaults(options.model, options.url)
         check_paths(options)
-        self._transport = InfeTransport(key_for(options), base_url=options.base_url)
+        key = key_for(options)
+        self.has_key = key != NO_KEY
+        self._transport = InfeTransport(key, base_url=options.base_url)
         self.journal = Journal(
             options.journal,
             {"base_url": place_of(options.base_url)},
@@ -227,6 +231,9 @@ class Job:
     def _write(self, result: Result[Request, Any]) -> None:
         if self._broken is not None:
             return  # what is under way comes to its end, and is in the journal
+        if result.failure is not None:
+            self.failed += 1
+            self.failed_for_good += result.failure.permanent
         try:
             (self._output if result.ok else self._errors).write(answer_line(result))
             if result.replayed:

@@ -11,6 +11,9 @@ from ...errors import BatchError, ConfigurationError
 from .output import STDOUT
 from .request import CHAT
 
+NO_KEY = "none"
+"""What is sent to a server on this machine where no key was given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
@@ -101,7 +104,7 @@ def key_for(options: JobOptions) -> str | None:
     if options.api_key is not None or os.environ.get("INFE_API_KEY"):
         return options.api_key
     if _is_local(options.base_url):
-        return "none"
+        return NO_KEY
     raise ConfigurationError("no API key: set INFE_API_KEY, or give --api-key-file FILE")
 
 

@@ -24,7 +24,7 @@ from ...errors import (
 from ..result import Result
 from .record import VERSION, content_of, head_of, note, result_of, sealed, unsealed
 from .recorded import Recorded
-from .recovery import Tail, salvage, whole_lines
+from .recovery import Tail, damaged_copy, salvage, whole_lines
 from .table import OFFSET
 from .writer import Done, InlineWriter, ThreadWriter
 
@@ -47,6 +47,7 @@ class Journal:
         table: of the rows that it tells of.
         resumed: whether a run was recorded in it before.
         about: what the next run is about, such as its input: recorded when it starts.
+        salvaged: where the damaged file is kept, if it was repaired.
 
     Raises:
         JournalInUse: another run writes to it.
@@ -74,6 +75,7 @@ class Journal:
         self.table = self.recorded.table
         self._library = library
         self.about: dict[str, Any] = {}
+        self.salvaged: Path | None = None
         self._threaded = threaded
         self._wall = wall
         self._used = False
@@ -219,6 +221,7 @@ class Journal:
 
     def _repair(self) -> None:
         salvage(self.path)
+        self.salvaged = damaged_copy(self.path)
         os.close(self._fd)
         self._fd = _opened(self.path)
         _lock(self._fd, self.path)

@@ -60,7 +60,7 @@ class Recorded:
                 self.runs += 1
             case "end":
                 self.end = record
-                self.beliefs = record.get("beliefs") or self.beliefs
+        self.beliefs = record.get("beliefs") or self.beliefs
 
     def _take_in_result(self, offset: int, record: dict[str, Any]) -> None:
         key, kind = key_of(record["id"]), record["kind"]

@@ -60,6 +60,11 @@ def whole_lines(file: BinaryIO, name: str, tail: Tail, size: int | None = None) 
         tail.end += len(line)
 
 
+def damaged_copy(path: Path) -> Path:
+    """Return where `salvage` keeps the damaged file."""
+    return path.with_name(path.name + ".damaged")
+
+
 def salvage(path: Path) -> int:
     """Write a journal anew without its damaged lines; returns how many those were.
 
@@ -79,7 +84,7 @@ def salvage(path: Path) -> int:
                 out.write(line)
         out.flush()
         os.fsync(out.fileno())
-    path.replace(path.with_name(path.name + ".damaged"))
+    path.replace(damaged_copy(path))
     beside.replace(path)
     return lost
 
@@ -87,7 +92,9 @@ def salvage(path: Path) -> int:
 def _refuse_damage(file: BinaryIO, name: str, number: int, line: bytes, tail: Tail) -> None:
     """Raise if the line that is not whole is more than a torn tail."""
     if number == 1 and (line[-1:] == b"\n" or not _begins_like_a_line(line)):
-        raise JournalDamaged(f"{name} is no journal, and is left as it is: give another --journal")
+        raise JournalDamaged(
+            f"{name} is no journal, and is left as it is: give a journal's own path"
+        )
     bad, durable = tail.end, 0
     start = file.tell()
     for later in file:

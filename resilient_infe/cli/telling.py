@@ -1,0 +1,109 @@
+"""What a run says before it sends, and when it has ended: what happened, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..batch.files import Job
+from ..batch.files.check import Check
+from ..errors import BatchError, BatchPaused, ResilienceError
+from ..verdict import Kind
+from .display import Display, JsonLines, write
+
+ROWS_FAILED, CANNOT, PAUSED, SIGNALLED = 1, 2, 3, 128
+"""Exit codes: some rows failed; it cannot go on; the account is the reason; a signal's number on
+top."""
+
+
+def say_found(job: Job, display: Display, found: Check | None) -> None:
+    """Say what the input is, and refuse one with bad lines.
+
+    Raises:
+        BatchError: lines of it are no requests.
+    """
+    if job.journal.salvaged is not None:
+        display.say(f"the damaged journal is kept as {job.journal.salvaged}")
+    if found is None:
+        return
+    if not (job.journal.resumed and job.options.skip_bad):  # who goes on was told before
+        for line in bad_lines(found, job.options.input):
+            display.say(line)
+    if found.bad and not found.rows:
+        raise BatchError(f"no line of {job.options.input} is a request, and nothing was sent")
+    if found.bad and not job.options.skip_bad:
+        lines = "a line is" if found.bad == 1 else f"{found.bad:,} lines are"
+        raise BatchError(
+            f"{lines} no request, and nothing was sent: mend that, or go on without: --skip-bad"
+        )
+    if not found.rows:
+        display.say(f"there is nothing in {job.options.input}")
+    if job.journal.resumed:
+        recorded = job.journal.recorded
+        failed = f"{recorded.failed:,} failed, " if recorded.failed else ""
+        display.say(
+            f"going on with {job.options.journal}: {recorded.done:,} of {found.rows:,} rows have a "
+            f"result, {failed}{found.pending:,} to send"
+        )
+
+
+def bad_lines(found: Check, name: str) -> list[str]:
+    """Return the first bad lines, and how many more there are."""
+    told = [f"{name}: {problem}" for problem in found.problems]
+    if found.bad > len(found.problems):
+        told.append(f"{name}: and {found.bad - len(found.problems):,} more such lines")
+    return told
+
+
+def tell_end(job: Job, display: Display, failure: ResilienceError | None, signalled: int) -> int:
+    """Say how it ended, and what to do next; returns the exit code."""
+    display.close()
+    last = job.last
+    silent = isinstance(display, JsonLines)
+    say = display.say if silent else _say
+    if last is not None and (failure is None or isinstance(failure, BatchPaused)):
+        display.show(last) if silent else None
+        failed = f", {last.failed:,} failed" if last.failed else ""
+        bad = f", {job.skipped:,} bad lines skipped" if job.skipped else ""
+        say(f"{last.done:,} rows have a result{failed}{bad}")
+    again = "to go on, run the same again" + ("" if silent else f":\n  {_command()}")
+    if isinstance(failure, BatchPaused):
+        if failure.kind is Kind.AUTH and not job.has_key:
+            again = f"no key was given: set INFE_API_KEY, or give --api-key-file; then, {again}"
+        say(f"paused: {failure}\nno row was given up for it; {again}")
+        return PAUSED
+    if failure is not None:
+        say(f"resilient-infe: {failure}")
+        return CANNOT
+    if signalled:
+        say(f"stopped; {again}")
+        return SIGNALLED + signalled
+    return _tell_results(job, say)
+
+
+def _tell_results(job: Job, say: Callable[[str], None]) -> int:
+    options = job.options
+    if options.output != "-":
+        say(f"results: {options.output}")
+    if job.left:
+        say(f"{job.left:,} rows are left, by --limit: the same again goes on")
+    if job.failed or job.skipped:
+        say(f"failures: {options.errors}")
+    if job.failed > job.failed_for_good:
+        say(f"the same again sends {job.failed - job.failed_for_good:,} of them once more")
+    if job.failed_for_good:
+        say(f"{job.failed_for_good:,} failed for good: mend those rows, or add --retry-failed")
+    say(f"how it went: resilient-infe report {shlex.quote(options.journal)} -o report.html")
+    return ROWS_FAILED if job.failed or job.skipped else 0
+
+
+def _say(text: str) -> None:
+    write(f"{text}\n")
+
+
+def _command() -> str:
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    name = ["python", "-m", "resilient_infe"] if as_module else ["resilient-infe"]
+    return shlex.join([*name, *sys.argv[1:]])
