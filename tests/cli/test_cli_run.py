@@ -538,3 +538,18 @@ def test_an_empty_input(infe, capsys):
     Path("in.jsonl").write_text("\n\n")
     assert run(infe[0]) == 0
     assert "there is nothing in in.jsonl" in capsys.readouterr().err
+
+
+def test_a_run_after_one_in_which_all_failed():
+    """With nothing to take over, the output can be read at once, and is there after a Ctrl-C."""
+    with served(faults=Faults(rates={500: 1.0})) as (url, _):
+        assert run(url, "--max-attempts", "1", "--limit", "10") == 1
+    with served() as (url, _):
+        with started(url, "--requests-per-minute", "600", "--quiet") as process:
+            wait_for(lambda: exists("out.jsonl") and len(lines_of("out.jsonl")) > 2)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+        assert 2 < len(ids()) < 20
+        assert run(url) == 0
+        assert sorted(ids()) == sorted(ALL)
+        assert not exists("out.errors.jsonl")

@@ -81,8 +81,8 @@ class Job:
         )
         recorded = self.journal.recorded
         self._known = recorded.done + (0 if options.retry_failed else recorded.permanent)
-        self._output = Output(options.output, beside=recorded.done + recorded.failed > 0)
-        self._errors = Output(options.errors, beside=recorded.done + recorded.failed > 0)
+        self._output = Output(options.output, beside=self._known > 0)
+        self._errors = Output(options.errors, beside=self._known > 0)
         self._run: BatchRun[Request, Any] | None = None
         self._gauge = Gauge(None)
         self._is_stream = is_stream(options.input)
