@@ -214,4 +214,5 @@ __all__ = [
     "RateWaiting",
     "RetryScheduled",
     "RetryStopped",
+    "SlotsNarrowed",
 ]

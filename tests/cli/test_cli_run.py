@@ -553,3 +553,16 @@ def test_a_run_after_one_in_which_all_failed():
         assert run(url) == 0
         assert sorted(ids()) == sorted(ALL)
         assert not exists("out.errors.jsonl")
+
+
+def test_an_output_that_is_full(infe, capsys):
+    """What is under way ends and is kept in the journal; another output then has all of it."""
+    url, model = infe
+    files = ["--journal", "j", "--errors", "e"]
+    assert run(url, *files, out="/dev/full") == 2
+    shown = capsys.readouterr().err
+    assert "/dev/full cannot be written (No space left on device)" in shown
+    assert "safe in the journal" in shown
+    assert run(url, *files) == 0
+    assert sorted(ids()) == sorted(ALL)
+    assert model.books.sends == 20

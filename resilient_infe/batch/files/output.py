@@ -35,7 +35,6 @@ class Output:
     def __init__(self, path: str, *, beside: bool) -> None:
         """Nothing is opened yet."""
         self.path = path
-        self.lines = 0
         self._target = Path(os.path.realpath(path))
         self._plain = path != STDOUT and (self._target.is_file() or not self._target.exists())
         beside = beside and self._plain
@@ -63,7 +62,6 @@ class Output:
             self._file.write(line)
         except OSError as error:
             raise self._failure(error) from None
-        self.lines += 1
 
     def flush(self) -> None:
         """Let readers see what was written."""

@@ -84,11 +84,6 @@ class RowTable:
         """Return how many words have any of the bits `ones` and none of the bits `zeros`."""
         return sum(1 for word in self._words if word & ones and not word & zeros)
 
-    def clear(self, flag: int) -> None:
-        """Take a flag off every key."""
-        keep = ~flag & (2**64 - 1)
-        self._words = array("Q", (word & keep for word in self._words))
-
     def record(self, key: int, offset: int, flags: int = 0) -> int:
         """Note where a key's record stands; returns the word as it was.
 

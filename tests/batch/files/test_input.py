@@ -176,16 +176,19 @@ def test_a_check_finds_all_that_is_wrong():
     """Bad lines and duplicates are counted and the first told; the rest is what is to be sent."""
     rows = [json.dumps({"custom_id": f"r{n}", "prompt": "x" * 400}) for n in range(10)]
     raw = "\n".join([*rows, rows[3], *["oops"] * 30]).encode()
-    table = RowTable()
-    table.record(key_of("r1"), 0)
-    table.record(key_of("r2"), 0, FAILED)
-    table.record(key_of("r4"), 0, FAILED | PERMANENT)
-    found = check(io.BytesIO(raw), "x", WITH_MODEL, table, estimate=True)
+
+    def recorded():
+        table = RowTable()
+        table.record(key_of("r1"), 0)
+        table.record(key_of("r2"), 0, FAILED)
+        table.record(key_of("r4"), 0, FAILED | PERMANENT)
+        return table
+
+    found = check(io.BytesIO(raw), "x", WITH_MODEL, recorded(), estimate=True)
     assert (found.rows, found.pending, found.bad) == (10, 8, 31)
     assert found.problems[0] == "line 11: the custom_id 'r3' was used before"
     assert len(found.problems) == 10
     assert found.models == {"infe-pulse": 8}
     assert found.tokens == 8 * (101 + 256)  # the role is a word too
-    table.clear(1 << 62)
-    again = check(io.BytesIO(raw), "x", WITH_MODEL, table, retry_failed=True)
+    again = check(io.BytesIO(raw), "x", WITH_MODEL, recorded(), retry_failed=True)
     assert (again.pending, again.tokens) == (9, 0.0)

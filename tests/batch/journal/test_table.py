@@ -44,14 +44,16 @@ def test_the_first_success_stands(records):
 
 
 def test_flags_and_records_do_not_touch_each_other():
-    """A mark survives a record, a record a mark, and a flag is taken off alone."""
+    """A mark survives a record, and a record a mark; both can be counted by."""
     table = RowTable()
     table.mark(7, TAKEN)
     table.record(7, 0, FAILED | PERMANENT)
     table.mark(7, CHECKED)
     assert table.get(7) == TAKEN | CHECKED | FAILED | PERMANENT | 1
-    table.clear(TAKEN)
-    assert table.get(7) == CHECKED | FAILED | PERMANENT | 1
+    table.record(8, 5)
+    assert table.count(OFFSET, FAILED) == table.count(TAKEN, 0) == 1
+    assert table.count(OFFSET, CHECKED | FAILED) == 1
+    assert table.count(OFFSET, 0) == 2
 
 
 def test_a_row_takes_32_bytes_at_most():
