@@ -26,6 +26,7 @@ from ..errors import (
     WrongLoopError,
 )
 from ..policies import bounds
+from ..policies.body import decoded
 from ..policies.classify import classify_exception
 from ..verdict import Kind
 from .credentials import ApiKey
@@ -221,7 +222,7 @@ class InfeTransport:
     ) -> dict[str, Any]:
         if response.status >= 300:
             raw = self._key.masked(raw)
-        content = _decoded(raw)
+        content = decoded(raw, LONGEST_RESPONSE)
         reply = call.reply = Reply(response.status, response.headers, content, raw)
         if not 200 <= response.status < 300:
             error = error_of(reply, wall_time())
@@ -241,7 +242,7 @@ class InfeTransport:
         async with self._open().get(
             f"{self.base_url}/models", headers=headers, allow_redirects=False
         ) as response:
-            return _decoded(await _read(response, LONGEST_ERROR))
+            return decoded(await _read(response, LONGEST_ERROR), LONGEST_ERROR)
 
 
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
@@ -258,16 +259,6 @@ def _encoded(payload: Mapping[str, Any]) -> bytes:
         return _encode(plain).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the payload cannot be written as JSON: {error}") from None
-
-
-def _decoded(raw: bytes) -> Any:
-    try:
-        # Most are UTF-8; json.loads finds the others out, at some cost.
-        if raw[:1] == b"{" and raw[1:2] != b"\0":
-            return json.loads(raw.decode("utf-8", "surrogatepass"))
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

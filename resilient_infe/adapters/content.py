@@ -6,7 +6,6 @@ left of the call's deadline, and what comes by is looked at.
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -143,12 +142,67 @@ class HeldContent:
             raise aiohttp.ClientPayloadError(missing)
 
 
-def ended_reader(body: bytes, loop: asyncio.AbstractEventLoop) -> aiohttp.StreamReader:
-    """Return a reader over a body that has come whole, in place of the one it was read from."""
-    reader = aiohttp.StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
-    reader.feed_data(body)
-    reader.feed_eof()
-    return reader
+class EndedContent:
+    """The body of a response that has come whole, in place of the reader it was read from.
+
+    Nearly everybody reads it once and to its end. Whoever asks for anything else is given a
+    ``StreamReader`` over it, which costs as much to make as two layers.
+
+    Args:
+        body: all of it.
+        runtime: where it came.
+
+    State: per response.
+    """
+
+    __slots__ = ("_body", "_failure", "_reader", "_runtime")
+
+    def __init__(self, body: bytes, runtime: Any) -> None:
+        """Start unread."""
+        self._body = body
+        self._runtime = runtime
+        self._reader: aiohttp.StreamReader | None = None
+        self._failure: tuple[Any, ...] | None = None
+
+    async def read(self, n: int = -1) -> bytes:
+        """Read up to `n` bytes, or all."""
+        if n >= 0 or self._reader is not None or self._failure is not None:
+            return await self._open().read(n)
+        body, self._body = self._body, b""
+        return body
+
+    def at_eof(self) -> bool:
+        """Whether everything was read."""
+        return not self._body if self._reader is None else self._reader.at_eof()
+
+    def exception(self) -> Any:
+        """Return what a read will raise, if it will."""
+        return self._failure and self._failure[0]
+
+    def set_exception(self, *failure: Any) -> None:
+        """Note that the response was released or closed: nothing more will be read."""
+        self._failure = failure
+        if self._reader is not None:
+            self._reader.set_exception(*failure)
+
+    def __getattr__(self, name: str) -> Any:
+        """Find the rest in a real reader."""
+        return getattr(self._open(), name)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the lines."""
+        return self._open().__aiter__()
+
+    def _open(self) -> aiohttp.StreamReader:
+        if self._reader is None:
+            loop, body = self._runtime.loop, self._body
+            reader = aiohttp.StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
+            reader.feed_data(body)
+            reader.feed_eof()
+            if self._failure is not None:
+                reader.set_exception(*self._failure)
+            self._reader = reader
+        return self._reader
 
 
 async def _in_time(call: Call[Any], read: Callable[[], Awaitable[bytes]]) -> bytes:

@@ -29,7 +29,7 @@ from ..policies import bounds
 from ..stack import Stack
 from ..verdict import OK, Kind, Usage, Verdict
 from .answer import asks_stream, is_redirect, read_inside, to_judge
-from .content import HeldContent, ended_reader
+from .content import EndedContent, HeldContent
 from .request import LONGEST_REQUEST, NestedRetries, describe
 from .watch import StreamWatch
 
@@ -172,7 +172,7 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         call.verdict = OK
     if most and content.at_eof():
         call.reply = Reply(response.status, response.headers, _to_judge(call, response, start))
-        response.content = ended_reader(start, asyncio.get_running_loop())
+        response.content = cast("aiohttp.StreamReader", EndedContent(start, call.runtime))
     elif not websocket:
         _hand_over(call, response, start)
     return response

@@ -22,7 +22,8 @@ from ..errors import (
     ServerError,
     UpstreamError,
 )
-from ..policies.classify import classify_reply, decoded
+from ..policies.body import decoded
+from ..policies.classify import classify_reply
 from ..verdict import Kind, Verdict
 
 CLASSES: dict[Kind, type[InfeError]] = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import re
 import warnings
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from ..call import Call, Headers
 from ..errors import NestedRetriesWarning
 from ..options import OPTIONS
+from ..policies.body import decoded
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes of a request that are looked at for a model and a cost."""
@@ -61,7 +61,7 @@ class RequestBody:
     State: per request.
     """
 
-    __slots__ = ("_content", "_decoded")
+    __slots__ = ("_content", "_decoded", "_model")
 
     def __init__(self, content: bytes | str | None) -> None:
         """Keep what is short enough to be looked at."""
@@ -70,18 +70,22 @@ class RequestBody:
             content = content.decode("utf-8", "replace") if short else None
         self._content = content or ""
         self._decoded: Any = None
+        self._model: str | None = None
 
     def __call__(self) -> Any:
         """Return the decoded body, or an empty dict where it is no JSON."""
         if self._decoded is None:
-            try:
-                self._decoded = json.loads(self._content)
-            except (ValueError, RecursionError):
-                self._decoded = {}
+            found = decoded(self._content, LONGEST_REQUEST)
+            self._decoded = {} if found is None else found
         return self._decoded
 
     def model(self) -> str:
         """Return the model that is asked for, safe to log, or an empty text."""
+        if self._model is None:
+            self._model = self._find_model()
+        return self._model
+
+    def _find_model(self) -> str:
         content = self._content
         if '"model"' not in content:
             return ""

@@ -53,10 +53,11 @@ class CircuitBreaker:
             "Circuit(...) or Keyed(Circuit)",
         )
         self._one: Circuit | None = self.circuits.one
+        self._known = self.circuits.known
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Ask the circuit, call on, tell it what came of it."""
-        circuit = self._one
+        circuit = self._one or self._known(call.partition)
         if circuit is None or circuit.home is not call.runtime:
             circuit = self.circuits.of(call)
         permit = circuit.admit_closed()

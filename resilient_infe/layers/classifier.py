@@ -99,7 +99,7 @@ class ErrorClassifier:
         if own is not None:
             return own
         reply = call.reply
-        if reply is None:
+        if reply is None and not isinstance(result, dict):
             if type(result) in _PLAIN:
                 return OK
             reply = reply_of_result(result)
@@ -109,7 +109,7 @@ class ErrorClassifier:
         if isinstance(result, dict) and "error" in result:
             return classify_reply(200, {}, result) if any(error_fields(result)) else OK
         usage = usage_of(result)
-        return OK if usage is None else Verdict(Kind.OK, usage=usage)
+        return OK if usage is None else Verdict(SUCCESS, False, None, (), usage)
 
     def _note(self, call: Call[Any], started: float) -> None:
         verdict = call.verdict

@@ -48,12 +48,13 @@ class ConcurrencyLimiter:
             "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
         self._one: Slots | None = self.slots.one
+        self._known = self.slots.known
 
     async def __call__(  # a frame more per call would cost more than all the rest
         self, call: Call[P], call_next: Handler[P, R]
     ) -> R:
         """Wait for a slot, call on, give the slot to the next."""
-        slots = self._one
+        slots = self._one or self._known(call.partition)
         if slots is None or slots.home is not call.runtime:
             slots = self.slots.of(call)
         if not slots.take():

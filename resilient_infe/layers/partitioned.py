@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..aio import Kept, keep
@@ -33,9 +33,10 @@ class Partitioned(Generic[K]):
 
     Attributes:
         one: the policy that serves all calls, or None where there is one per partition.
+        known: finds the policy of a partition; None for one that is new, or where `one` serves all.
     """
 
-    __slots__ = ("_keyed", "_policies", "one")
+    __slots__ = ("_keyed", "known", "one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         """Check what it is, and note which of the two."""
@@ -43,10 +44,13 @@ class Partitioned(Generic[K]):
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self.one: K | None = None if isinstance(policy, Keyed) else policy
-        self._policies = policy.policies if isinstance(policy, Keyed) else {}
+        policies: Mapping[str | None, K] = policy.policies if isinstance(policy, Keyed) else {}
+        self.known: Callable[[str | None], K | None] = policies.get
 
     def of(self, call: Call[Any]) -> K:
         """Return the call's policy, bound to the call's loop.
+
+        The layers ask `one` and `known` first: on the path of every call that is a call less.
 
         Raises:
             TooManyPartitions: there are more partitions in use than `Keyed` may hold.
@@ -54,15 +58,11 @@ class Partitioned(Generic[K]):
         """
         policy = self.one
         if policy is None:
-            policy = self._policies.get(call.partition)
-        if policy is not None and policy.home is call.runtime:
-            return policy
-        return self._bound(call, policy)
-
-    def _bound(self, call: Call[Any], policy: K | None) -> K:
+            policy = self.known(call.partition)
         if policy is None:
             policy = self._new(call)
-        keep(policy, call.runtime)
+        if policy.home is not call.runtime:
+            keep(policy, call.runtime)
         return policy
 
     def _new(self, call: Call[Any]) -> K:

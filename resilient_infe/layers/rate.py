@@ -86,13 +86,14 @@ class RateLimiter:
             "requests_per_minute= or tokens_per_minute=",
         )
         self._one: Allowance | None = self.allowances.one
+        self._known = self.allowances.known
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._beliefs = _checked(beliefs)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Reserve, call on, settle."""
-        allowance = self._one
+        allowance = self._one or self._known(call.partition)
         if allowance is None or allowance.home is not call.runtime:
             allowance = self.allowances.of(call)
             if self._beliefs:
@@ -114,8 +115,18 @@ class RateLimiter:
             self._settle(call, allowance, reservation, unsent=call.sends == sends)
             raise
         if call.hold is None:
-            if call.verdict is OK and not allowance.queue.live:
+            verdict = call.verdict
+            if verdict is OK and not allowance.queue.live:
                 allowance.settle(reservation, now)  # it tells nothing, and nobody waits for it
+            elif (
+                verdict is not None and verdict.kind is SUCCESS
+            ):  # the usual case, before the table
+                usage = verdict.usage
+                allowance.settle(
+                    reservation, clock(), None if usage is None else usage.total_tokens
+                )
+                if verdict.limits or allowance.queue.live:
+                    self._learn(call, allowance, reservation)
             else:
                 self._settle(call, allowance, reservation, unsent=False)
         else:
@@ -214,14 +225,7 @@ class RateLimiter:
     def _settle(
         self, call: Call[Any], allowance: Allowance, reservation: Reservation, *, unsent: bool
     ) -> None:
-        verdict, now = call.verdict, call.runtime.now()
-        if verdict is not None and verdict.kind is SUCCESS:  # the usual case, before the table
-            usage = verdict.usage
-            allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
-            if not verdict.limits and not allowance.queue.live:
-                return
-        else:
-            settle(allowance, reservation, verdict, now, unsent=unsent)
+        settle(allowance, reservation, call.verdict, call.runtime.now(), unsent=unsent)
         self._learn(call, allowance, reservation)
 
     def _settle_stream(

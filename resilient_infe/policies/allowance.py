@@ -232,7 +232,10 @@ class Allowance:
         if reservation.ticket is not None:
             self._rates.learner.accepted(now, reservation.ticket, tokens)
         if tokens is not None and tokens != reservation.tokens and 0 <= tokens < _FOREVER:
-            self._correct_tokens(reservation, tokens - reservation.tokens, now)
+            extra = tokens - reservation.tokens
+            self._granted_tokens += extra
+            if (metered := self._rates.tokens) is not None:
+                metered.correct(extra, reservation.granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.
@@ -246,7 +249,9 @@ class Allowance:
             return
         reservation.closed = True
         self._ended += 1
-        self._correct_tokens(reservation, -reservation.tokens, now)
+        self._granted_tokens -= reservation.tokens
+        if self._rates.tokens is not None:
+            self._rates.tokens.correct(-reservation.tokens, reservation.granted_at, now)
         if request:
             self._rates.give_request_back(reservation, now)
 
@@ -335,11 +340,6 @@ class Allowance:
         reservation.granted_at = now
         reservation.ordinal = self._granted
         reservation.total_tokens = self._granted_tokens
-
-    def _correct_tokens(self, reservation: Reservation, extra: float, now: float) -> None:
-        self._granted_tokens += extra
-        if self._rates.tokens is not None:
-            self._rates.tokens.correct(extra, reservation.granted_at, now)
 
     def __repr__(self) -> str:
         """Show the limits and the queue."""

@@ -10,18 +10,15 @@ Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..verdict import OK, SUCCESS, Kind, Verdict
+from .body import LONGEST_BODY, decoded
 from .headers import header, limits, longest_reset, lowered, retry_after
 from .stated_body import limits_in_body
 from .usage import count, usage_of
-
-LONGEST_BODY = 64 * 1024
-"""Bytes of an error body that are looked at."""
 
 LONGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of a successful body that are looked at."""
@@ -168,21 +165,6 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
         request_id=request_id,
         error=error_type,
     )
-
-
-def decoded(body: Any, most: int = LONGEST_BODY) -> Any:
-    """Return a body decoded from JSON, as it is if it already was, or None if it cannot be."""
-    if not isinstance(body, bytes | bytearray | str):
-        return body
-    if len(body) > most:
-        return None
-    try:
-        # Most are UTF-8; json.loads finds the others out, at some cost.
-        if type(body) is bytes and body[:1] == b"{" and body[1:2] != b"\0":
-            return json.loads(body.decode("utf-8", "surrogatepass"))
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def error_fields(content: Any) -> tuple[str | None, str | None]:

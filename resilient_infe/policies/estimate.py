@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -23,8 +24,8 @@ IMAGE_CHARACTERS = 4_000
 LARGEST_BOUND = 10**9
 """A larger bound on the output is none."""
 
-DEEPEST = 8
-"""Levels of a payload that are looked at."""
+MOST_VALUES = 250_000
+"""Values of a payload that are looked at, at most: a payload may hold itself."""
 
 INPUTS = ("messages", "prompt", "input", "system", "instructions", "tools")
 """The fields of chat, completion, embedding, response and message requests that cost tokens."""
@@ -33,6 +34,7 @@ BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """The fields that bound the output."""
 
 _COUNTED, _BOUNDING = frozenset(INPUTS), frozenset(BOUNDS)
+_TEXTLESS = frozenset((int, float, bool, type(None)))
 
 
 def estimate_tokens(payload: Any) -> float:
@@ -83,18 +85,25 @@ def _is_embedding(payload: Mapping[str, Any]) -> bool:
 
 
 def _characters(value: Any) -> int:
-    """Return the characters of all texts in a value, level by level, down to the deepest."""
-    total, level = 0, [value]
-    for _ in range(DEEPEST + 1):
-        deeper: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                total += len(item) if item[:5] != "data:" else IMAGE_CHARACTERS
-            elif isinstance(item, dict):
-                deeper.extend(item.values())
-            elif isinstance(item, list | tuple):
-                deeper.extend(item)
-        if not deeper:
-            break
-        level = deeper
+    """Return the characters of all texts in a value."""
+    total, found = 0, [value]
+    for item in islice(found, MOST_VALUES):  # it grows under way, by what an item holds
+        kind = type(item)
+        if kind is str:
+            total += len(item) if item[:5] != "data:" else IMAGE_CHARACTERS
+        elif kind is dict:
+            found += item.values()
+        elif kind is list:
+            found += item
+        elif kind not in _TEXTLESS:
+            total += _characters_of_other(item, found)
     return total
+
+
+def _characters_of_other(item: Any, found: list[Any]) -> int:
+    """Return the characters of a subclass of text; what a tuple and the like hold is found."""
+    if isinstance(item, dict):
+        found += item.values()
+    elif isinstance(item, list | tuple):
+        found += item
+    return _characters(str(item)) if isinstance(item, str) else 0

@@ -11,7 +11,7 @@ headers"; Anthropic's "Response headers"; draft-ietf-httpapi-ratelimit-headers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,16 @@ def text(value: object) -> str | None:
 
 class Lowered(dict[str, Any]):
     """Headers as a dict whose names are in lower case already."""
+
+    @classmethod
+    def of_mapping(cls, headers: Mapping[Any, Any]) -> Lowered:
+        """Return headers from a mapping, whose names may have any case and come twice."""
+        try:  # all names at once, which is thrice as fast as one by one
+            names = "\n".join(headers).lower().split("\n")
+            made = cls(zip(names, headers.values(), strict=True))
+        except (TypeError, ValueError):  # names in bytes, or out of the ordinary
+            return cls.of(headers.items())
+        return made if len(made) == len(names) else cls.of(headers.items())
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[Any, Any]]) -> Lowered:
@@ -66,7 +76,7 @@ def lowered(headers: Any) -> Any:
     if type(headers) is Lowered:
         return headers
     try:
-        return Lowered.of(headers.items())
+        return Lowered.of_mapping(headers)
     except Exception:  # something from outside that has no more than a get
         return headers
 

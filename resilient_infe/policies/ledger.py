@@ -14,9 +14,6 @@ SLICES = 240
 """Slices of a window; a quarter of a second of a minute."""
 
 
-_GONE: list[float] = []
-
-
 class Ledger:
     """Costs of the last window, by slice.
 
@@ -59,18 +56,13 @@ class Ledger:
 
     def correct(self, cost: float, taken_at: float) -> None:
         """Add to a cost that was taken at an instant, or take off it; one long gone stays gone."""
-        if not self._slices:
-            return
-        taken = self.newest  # most of them were taken there
-        if taken[0] > taken_at:
-            earlier = (each for each in reversed(self._slices) if each[0] <= taken_at)
-            taken = next(earlier, _GONE)
-            if taken is _GONE:
-                return
-        # Never below nothing: what is given back was taken here.
-        change = cost if cost > -taken[1] else -taken[1]
-        taken[1] += change
-        self.total += change
+        for taken in reversed(self._slices):  # most of them were taken in the newest
+            if taken[0] <= taken_at:
+                # Never below nothing: what is given back was taken here.
+                change = cost if cost > -taken[1] else -taken[1]
+                taken[1] += change
+                self.total += change
+                break
 
     def room_at(self, cost: float, limit: float) -> float:
         """Return the instant from which `cost` fits under `limit`; in the past when it does."""

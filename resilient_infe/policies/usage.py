@@ -16,14 +16,32 @@ def usage_of(content: Any) -> Usage | None:
 
     Chat completions name it prompt, completion and total; responses and messages, input and output.
     """
+    if type(content) is dict:
+        usage = content.get("usage")
+        if usage is None:
+            return None
+        if type(usage) is dict:
+            prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+            total = usage.get("total_tokens")
+            # The usual case: a chat completion that names all three counts; a bool is none.
+            if (
+                type(prompt) is int
+                and type(completion) is int
+                and type(total) is int
+                and 0 <= prompt <= total < LARGEST_COUNT
+                and 0 <= completion <= total
+            ):
+                return Usage(prompt, completion, total)
+    return _unusual(content)
+
+
+def _unusual(content: Any) -> Usage | None:
     try:
         usage = (
             content.get("usage") if isinstance(content, dict) else getattr(content, "usage", None)
         )
         if usage is None:
             return None
-        if type(usage) is dict and (usual := _usual(usage)) is not None:
-            return usual
         field = usage.get if isinstance(usage, dict) else partial(getattr, usage)
         prompt, completion = field("prompt_tokens", None), field("completion_tokens", None)
         prompt = count(field("input_tokens", None) if prompt is None else prompt)
@@ -35,18 +53,6 @@ def usage_of(content: Any) -> Usage | None:
         return None
     prompt, completion = prompt or 0, completion or 0
     return Usage(prompt, completion, prompt + completion if total is None else total)
-
-
-def _usual(usage: dict[str, Any]) -> Usage | None:
-    """Return the usage of a chat completion that names all three counts, or None for any other."""
-    prompt: Any = usage.get("prompt_tokens")
-    completion: Any = usage.get("completion_tokens")
-    total: Any = usage.get("total_tokens")
-    if type(prompt) is type(completion) is type(total) is int:
-        most = prompt if prompt > completion else completion
-        sound = prompt >= 0 and completion >= 0 and most <= total < LARGEST_COUNT
-        return Usage(prompt, completion, total) if sound else None
-    return None
 
 
 def count(value: Any) -> int | None:

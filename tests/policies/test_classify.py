@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 
 from resilient_infe import errors
 from resilient_infe.policies.classify import (
-    LONGEST_BODY,
     RETRYABLE,
     classify_exception,
     classify_reply,
     clean_id,
-    decoded,
 )
 from resilient_infe.policies.usage import usage_of
 from resilient_infe.verdict import OK, Kind, Limit, Usage
@@ -211,13 +209,6 @@ def test_a_bom_does_not_hide_a_code():
     """Bytes that begin with a byte order mark are read."""
     body = b"\xef\xbb\xbf" + _body("insufficient_quota").encode()
     assert classify_reply(429, {}, body).kind is Kind.QUOTA
-
-
-def test_a_body_is_looked_at_up_to_64_kib():
-    """A longer body is not parsed at all."""
-    code = '{"error": {"code": "insufficient_quota"}}'
-    assert decoded(code.ljust(LONGEST_BODY)) == {"error": {"code": "insufficient_quota"}}
-    assert decoded(code.ljust(LONGEST_BODY + 1)) is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500, 502, 200])
