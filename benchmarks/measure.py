@@ -7,6 +7,7 @@ for a minute is so for all of them.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import statistics
@@ -115,6 +116,23 @@ def one_by_one(send: Callable[[object], Awaitable[object]]) -> Run:
     async def run(calls: int) -> None:
         for _ in range(calls):
             await send("x")
+
+    return run
+
+
+def at_once(send: Callable[[], Awaitable[object]], in_flight: int) -> Run:
+    """Return what makes the calls with so many under way at any time."""
+
+    async def run(calls: int) -> None:
+        left = calls
+
+        async def worker() -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                await send()
+
+        await asyncio.gather(*(worker() for _ in range(in_flight)))
 
     return run
 

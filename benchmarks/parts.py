@@ -178,7 +178,7 @@ async def _bytes_suspended(wrap: Callable[[Send], Send]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Million:
-    """What became of a long run: bytes resident and the median cost over the floor, by tenths."""
+    """What became of a long run: bytes resident and the median cost over a new stack, by tenths."""
 
     resident: list[int]
     cost: list[float]
@@ -193,17 +193,22 @@ class Million:
 
 
 async def million(total: int = 1_000_000) -> Million:
-    """Make a million calls through the full stack, one after the other."""
-    send, block = ours.full().around(floor.transport), 500
+    """Make a million calls through one full stack, one after the other.
+
+    In between, as many go through stacks that are new in each tenth, so that a slower machine is no
+    slower stack.
+    """
+    old, block = ours.full().around(floor.transport), 500
     resident, cost = [], []
-    beside = floor.floor()  # measured in between, so that a slower machine is no slower stack
-    await one_by_one(send)(2_000)
+    await one_by_one(old)(2_000)
     for _ in range(10):
+        new = ours.full().around(floor.transport)
+        await one_by_one(new)(2_000)
         times = []
         for _ in range(total // 10 // block):
-            ours_now = await cost_of(one_by_one(send), block)
-            floor_now = await cost_of(one_by_one(beside), block)
-            times.append(ours_now.cpu / floor_now.cpu)
+            old_now = await cost_of(one_by_one(old), block)
+            new_now = await cost_of(one_by_one(new), block)
+            times.append(old_now.cpu / new_now.cpu)
         gc.collect()
         resident.append(_resident())
         cost.append(statistics.median(times))

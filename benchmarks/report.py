@@ -87,7 +87,7 @@ def page(results: Results) -> str:
     lines += ["### Memory of a suspended call", "", "| | bytes |", "|---|---:|"]
     lines += [f"| {name} | {size:,.0f} |" for name, size in results.memory.items()]
     lines += ["", "### 1,000,000 calls through the full stack", ""]
-    lines += ["| calls | MiB resident | cost over the floor, median |", "|---:|---:|---:|"]
+    lines += ["| calls | MiB resident | cost over a new stack, median |", "|---:|---:|---:|"]
     for number, (resident, cost) in enumerate(
         zip(results.million.resident, results.million.cost, strict=True), 1
     ):

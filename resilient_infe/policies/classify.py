@@ -16,7 +16,7 @@ from typing import Any
 
 from ..verdict import OK, SUCCESS, Kind, Verdict
 from .body import LONGEST_BODY, decoded
-from .headers import header, limits, longest_reset, lowered, retry_after
+from .headers import Lowered, header, limits, longest_reset, lowered, retry_after
 from .stated_body import limits_in_body
 from .usage import count, usage_of
 
@@ -136,10 +136,13 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
             64 KiB, an answer's up to 64 MiB.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
     """
-    status = count(status) or 0  # a foreign adapter may give text
+    if type(status) is not int:
+        status = count(status) or 0  # a foreign adapter may give text
     headers = lowered(headers)
     stated = limits(headers, wall)
-    request_id = clean_id(header(headers, "x-request-id"))
+    request_id = clean_id(headers.get("x-request-id") if type(headers) is Lowered else None)
+    if request_id is None:
+        request_id = clean_id(header(headers, "x-request-id"))
     content = decoded(body, LONGEST_ANSWER if status < 300 else LONGEST_BODY)
     if 200 <= status < 300 and _is_an_answer(status, body, content):
         usage = usage_of(content)
