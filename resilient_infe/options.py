@@ -46,8 +46,27 @@ class CallOptions:
             call.tags = {**self.tags, **call.tags}
 
 
-OPTIONS: ContextVar[CallOptions | None] = ContextVar("resilient_infe.call_options", default=None)
-"""The options of the enclosing `call_options` blocks, or None outside of any."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a call is made inside of: in one value, since every call asks for it.
+
+    Attributes:
+        options: of the enclosing `call_options` blocks, or None outside of any.
+        stack: the stack whose call this one is made by, where that stack looks; or None.
+    """
+
+    options: CallOptions | None = None
+    stack: Any = None
+
+
+SURROUNDINGS: ContextVar[Surroundings | None] = ContextVar("resilient_infe", default=None)
+"""What surrounds the code that runs; None in most programs."""
+
+
+def current_options() -> CallOptions | None:
+    """Return the options of the enclosing `call_options` blocks, or None outside of any."""
+    around = SURROUNDINGS.get()
+    return None if around is None else around.options
 
 
 @contextmanager
@@ -72,7 +91,8 @@ def call_options(
         ConfigurationError: a value is out of its range.
     """
     given = CallOptions(tokens, partition, request_id, deadline, tags)
-    outer = OPTIONS.get() or CallOptions()
+    around = SURROUNDINGS.get() or Surroundings()
+    outer = around.options or CallOptions()
     merged = CallOptions(
         outer.tokens if given.tokens is None else given.tokens,
         outer.partition if given.partition is None else given.partition,
@@ -80,8 +100,8 @@ def call_options(
         outer.deadline if given.deadline is None else given.deadline,
         {**(outer.tags or {}), **(given.tags or {})},
     )
-    token = OPTIONS.set(merged)
+    token = SURROUNDINGS.set(Surroundings(merged, around.stack))
     try:
         yield
     finally:
-        OPTIONS.reset(token)
+        SURROUNDINGS.reset(token)

@@ -12,7 +12,6 @@ import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,7 +28,7 @@ from .layers.rate import RateLimiter
 from .layers.request_id import RequestIdLogger, outcome_of
 from .layers.retry import Retry
 from .link import link
-from .options import OPTIONS, CallOptions
+from .options import SURROUNDINGS, Surroundings
 from .order import check_order
 from .policies.allowed import AllowanceStatistics
 from .policies.budget import RetryBudgetStatistics
@@ -49,8 +48,6 @@ WATCHED = 61
 """Calls from the first that tell who is called inside of them, and then one call in so many: to say
 so costs as much as a layer, and who nests stacks does so in every call. A prime, since the calls
 inside take their ages from the same count: of every second age none need be a multiple of 64."""
-
-_inside: ContextVar[Stack | None] = ContextVar("resilient_infe.stack", default=None)
 
 
 class Stack:
@@ -87,7 +84,7 @@ class Stack:
         self._draining = False
         self._warned = False
         self._drained: list[Waiter] = []
-        self._in_flight = self._attempts = 0
+        self._entered = self._attempts = 0
         self._watched_first = WATCHED
         self._outcomes: defaultdict[Kind, int] = defaultdict(int)
 
@@ -137,7 +134,7 @@ class Stack:
             elif isinstance(layer, Retry) and layer.budget is not None:
                 budget = layer.budget.statistics()
         return StackStatistics(
-            in_flight=self._in_flight,
+            in_flight=self._in_flight(),
             waiting=waiting,
             calls=sum(self._outcomes.values()),
             attempts=self._attempts,
@@ -165,7 +162,7 @@ class Stack:
         """
         self._draining = True
         runtime = self._runtime = aio.current()
-        if self._in_flight and (timeout is None or timeout > 0):
+        if self._in_flight() and (timeout is None or timeout > 0):
             waiter = Waiter(0)
             self._drained.append(waiter)
             if timeout is None:
@@ -173,7 +170,10 @@ class Stack:
             else:
                 with runtime.cut_off_after(timeout):
                     await runtime.park(waiter)
-        return self._in_flight
+        return self._in_flight()
+
+    def _in_flight(self) -> int:
+        return self._entered - sum(self._outcomes.values())
 
     def _link(self, handler: Handler[Any, Any]) -> Handler[Any, Any]:
         for layer in reversed(self.layers):
@@ -192,16 +192,13 @@ class Stack:
         call.place = next(_ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
-        options = OPTIONS.get()
-        if options is not None or deadline is not None or self._draining:
-            self._set_options(call, options, deadline)
-        outer = _inside.get()
-        if outer is not None:
-            self._check_nested(outer)
-        self._in_flight += 1
+        around = SURROUNDINGS.get()
+        if around is not None or deadline is not None or self._draining:
+            self._set_options(call, around, deadline)
+        self._entered += 1
         try:
             if self._watched_first or not call.place % WATCHED:
-                result = await self._watched(handler, call, outer)
+                result = await self._watched(handler, call, around)
             else:
                 result = await handler(call)
         except BaseException as error:
@@ -213,27 +210,30 @@ class Stack:
             self._end(call, outcome_of(call, None))
         else:  # what `_end` does, without a call, as this is where nearly all calls end
             verdict = call.verdict
-            self._in_flight -= 1
             self._attempts += call.sends
             self._outcomes[SUCCESS if verdict is None else verdict.kind] += 1
         return result
 
-    async def _watched(self, handler: Handler[P, R], call: Call[P], outer: Stack | None) -> R:
-        _inside.set(self)
+    async def _watched(
+        self, handler: Handler[P, R], call: Call[P], around: Surroundings | None
+    ) -> R:
+        SURROUNDINGS.set(Surroundings(None if around is None else around.options, self))
         self._watched_first = max(0, self._watched_first - 1)
         try:
             return await handler(call)
         finally:
-            _inside.set(outer)
+            SURROUNDINGS.set(around)
 
     def _set_options(
-        self, call: Call[Any], options: CallOptions | None, deadline: float | None
+        self, call: Call[Any], around: Surroundings | None, deadline: float | None
     ) -> None:
         if self._draining:
             raise Draining("the stack is draining and takes no new calls").on(call)
-        if options is not None:
-            options.fill(call)
-            deadline = options.deadline if deadline is None else deadline
+        if around is not None and around.stack is not None:
+            self._check_nested(around.stack)
+        if around is not None and around.options is not None:
+            around.options.fill(call)
+            deadline = around.options.deadline if deadline is None else deadline
         if deadline is None:
             return
         if not self._takes_deadlines:
@@ -244,10 +244,9 @@ class Stack:
         call.deadline = call.started + deadline
 
     def _end(self, call: Call[Any], kind: Kind) -> None:
-        self._in_flight -= 1
         self._attempts += call.sends
         self._outcomes[kind] += 1
-        if self._drained and not self._in_flight:
+        if self._drained and not self._in_flight():
             waiters, self._drained = self._drained, []
             for waiter in waiters:
                 aio.wake(waiter)

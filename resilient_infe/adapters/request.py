@@ -14,7 +14,7 @@ from typing import Any
 
 from ..call import Call, Headers
 from ..errors import NestedRetriesWarning
-from ..options import OPTIONS
+from ..options import current_options
 from ..policies.body import decoded
 
 LONGEST_REQUEST = 4 * 1024 * 1024
@@ -122,7 +122,7 @@ def describe(call: Call[Any], origin: str, path: str, headers: Headers, content:
         content: the body's bytes or text, or None where they cannot be looked at.
     """
     body = call.body = RequestBody(content)
-    options = OPTIONS.get()
+    options = current_options()
     if options is None or options.partition is None:
         base, key = base_path(path), key_hash(_key_in(headers))
         call.partition = f"{origin}{base}/{body.model()}#{key}"
@@ -148,7 +148,7 @@ def _safe(text: str) -> str:
 
 def name_partition(call: Call[Any], partition: str) -> None:
     """Put the call into a partition, unless `call_options` names another."""
-    options = OPTIONS.get()
+    options = current_options()
     if partition and (options is None or options.partition is None):
         call.partition = partition
 

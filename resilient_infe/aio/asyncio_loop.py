@@ -55,7 +55,6 @@ class AsyncioRuntime:
             raise RuntimeError("a timer runs only inside an asyncio task")
         expiry = Expiry()
         expiry.task = task
-        expiry.at_fire = None
         clock = self.now
         expiry.when = when = clock() + line.duration
         expiry.entries = entries = line.entries

@@ -39,7 +39,7 @@ class Expiry:
     Attributes:
         entries: the line that it leaves when it ends.
         task: what it cancels; None once it has ended.
-        at_fire: the task's cancel requests when it rang; None until then.
+        at_fire: the task's cancel requests when it rang; not there until then.
         when: the instant at which it rings.
     """
 
@@ -47,19 +47,21 @@ class Expiry:
 
     entries: dict[Expiry, None]
     task: asyncio.Task[Any] | None
-    at_fire: int | None
+    at_fire: int
     when: float
 
     def stop(self) -> None:
         """End it; a ring that came too late is taken back."""
-        self.entries.pop(self, None)
-        if self.at_fire is not None and self.task is not None:
-            self.task.uncancel()
+        try:
+            del self.entries[self]
+        except KeyError:  # it has left the line, to ring
+            if self.task is not None and hasattr(self, "at_fire"):
+                self.task.uncancel()
         self.task = None
 
     def made(self, error: BaseException) -> bool:
         """End it, and tell whether `error` is the cancellation that it made."""
-        at_fire, task = self.at_fire, self.task
+        at_fire, task = getattr(self, "at_fire", None), self.task
         if at_fire is None or task is None:
             self.stop()
             return False
@@ -151,7 +153,7 @@ class Line:
 
 
 class _Single(Expiry):
-    """A timer for an instant that no other shares."""
+    """A timer for an instant that no other shares: a line of its own."""
 
     __slots__ = ("handle",)
 
@@ -162,6 +164,11 @@ class _Single(Expiry):
         self.handle.cancel()
         super().stop()
 
+    def expire(self, looks: int = 0) -> None:
+        """Leave the line, as the others do before they ring."""
+        self.entries.clear()
+        super().expire(looks)
+
 
 def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
     """Start a timer of its own for the task that runs, to ring at an instant."""
@@ -169,9 +176,8 @@ def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
     expiry.task = task = current_task(loop)
     if task is None:
         raise RuntimeError("a timer runs only inside an asyncio task")
-    expiry.at_fire = None
     expiry.when = when
-    expiry.entries = {}
+    expiry.entries = {expiry: None}
     expiry.handle = loop.call_at(when, expiry.expire)
     return expiry
 

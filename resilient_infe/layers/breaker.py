@@ -57,7 +57,9 @@ class CircuitBreaker:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Ask the circuit, call on, tell it what came of it."""
-        circuit = self._one or self._known(call.partition)
+        circuit = self._one
+        if circuit is None:
+            circuit = self._known(call.partition)
         if circuit is None or circuit.home is not call.runtime:
             circuit = self.circuits.of(call)
         permit = circuit.admit_closed()
@@ -69,10 +71,11 @@ class CircuitBreaker:
             self._end(call, circuit, permit)
             raise
         verdict = call.verdict
-        clock = call.runtime.now
-        plain = verdict is not None and verdict.kind is SUCCESS
-        if not (plain and circuit.succeed(permit, clock())):
-            self._end(call, circuit, permit)
+        if verdict is not None and verdict.kind is SUCCESS:
+            clock = call.runtime.now
+            if circuit.succeed(permit, clock()):
+                return result
+        self._end(call, circuit, permit)
         return result
 
     def statistics(self, now: float) -> dict[str | None, CircuitStatistics]:

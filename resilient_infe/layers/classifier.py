@@ -61,10 +61,8 @@ class ErrorClassifier:
         if verdict is None:
             plain = type(result) in _PLAIN and call.reply is None and self._rule is None
             verdict = call.verdict = OK if plain else self._of_result(call, result)
-        if verdict is not OK or (emit is not None and emit.routine):  # there is something to tell
+        if verdict is not OK or emit is not None:  # there is something to tell
             self._note(call, started)
-        elif emit is not None:
-            call.sent_for += call.runtime.now() - started
         return result
 
     def describe(self) -> str:

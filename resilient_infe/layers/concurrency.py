@@ -54,7 +54,9 @@ class ConcurrencyLimiter:
         self, call: Call[P], call_next: Handler[P, R]
     ) -> R:
         """Wait for a slot, call on, give the slot to the next."""
-        slots = self._one or self._known(call.partition)
+        slots = self._one
+        if slots is None:
+            slots = self._known(call.partition)
         if slots is None or slots.home is not call.runtime:
             slots = self.slots.of(call)
         if not slots.take():

@@ -93,45 +93,34 @@ class RateLimiter:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Reserve, call on, settle."""
-        allowance = self._one or self._known(call.partition)
+        allowance = self._one
+        if allowance is None:
+            allowance = self._known(call.partition)
         if allowance is None or allowance.home is not call.runtime:
-            allowance = self.allowances.of(call)
-            if self._beliefs:
-                self._remember(call, allowance)
+            allowance = self._bound(call)
         if call.tokens is None and allowance.counts_tokens:
             call.tokens = self._estimate(call.payload if call.body is None else call.body())
-        tokens = call.tokens or 0.0
         clock = call.runtime.now
         now = clock()
-        late = call.deadline is not None and now >= call.deadline
-        reservation = None if late else allowance.take(now, tokens)
+        reservation = None
+        if call.deadline is None or now < call.deadline:
+            reservation = allowance.take(now, call.tokens or 0.0)
         if reservation is None:
-            reservation = self._join(call, allowance, tokens, now)
-            await self._wait(call, allowance, reservation)
+            reservation = await self._wait(call, allowance, now)
         sends = call.sends
         try:
             result = await call_next(call)
         except BaseException:
             self._settle(call, allowance, reservation, unsent=call.sends == sends)
             raise
-        if call.hold is None:
-            verdict = call.verdict
-            if verdict is OK and not allowance.queue.live:
-                allowance.settle(reservation, now)  # it tells nothing, and nobody waits for it
-            elif (
-                verdict is not None and verdict.kind is SUCCESS
-            ):  # the usual case, before the table
-                usage = verdict.usage
-                allowance.settle(
-                    reservation, clock(), None if usage is None else usage.total_tokens
-                )
-                if verdict.limits or allowance.queue.live:
-                    self._learn(call, allowance, reservation)
-            else:
-                self._settle(call, allowance, reservation, unsent=False)
-        else:
+        verdict = call.verdict
+        if call.hold is not None:
             self._learn(call, allowance, reservation)
             call.hold.on_close(partial(self._settle_stream, allowance, reservation))
+        elif verdict is OK and not allowance.queue.live:
+            allowance.settle(reservation, now)  # it tells nothing, and nobody waits for it
+        else:
+            self._settle(call, allowance, reservation, unsent=False)
         return result
 
     def resize(
@@ -172,19 +161,23 @@ class RateLimiter:
         """Say the limits."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
 
+    def _bound(self, call: Call[Any]) -> Allowance:
+        allowance = self.allowances.of(call)
+        if self._beliefs:
+            self._remember(call, allowance)
+        return allowance
+
     def _remember(self, call: Call[Any], allowance: Allowance) -> None:
         name = "" if self._one is not None else call.partition or ""
         belief = self._beliefs.pop(name, None)
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
 
-    def _join(
-        self, call: Call[Any], allowance: Allowance, tokens: float, now: float
-    ) -> Reservation:
+    def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
         try:
-            return allowance.join(tokens, call.place, again=call.again)
+            return allowance.join(call.tokens or 0.0, call.place, again=call.again)
         except QueueFull as full:
             raise full.on(call) from None
 
@@ -201,7 +194,8 @@ class RateLimiter:
                 retry_after=(earliest - now) or None,
             ).on(call)
 
-    async def _wait(self, call: Call[Any], allowance: Allowance, reservation: Reservation) -> None:
+    async def _wait(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
+        reservation = self._join(call, allowance, now)
         try:
             if call.emit is not None and call.emit.routine:
                 self._tell_waiting(call, allowance)
@@ -212,6 +206,7 @@ class RateLimiter:
             allowance.cancel(reservation, call.runtime.now())
             allowance.keeper.pump()
             raise
+        return reservation
 
     def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
         from ..events import RateWaiting
@@ -225,7 +220,14 @@ class RateLimiter:
     def _settle(
         self, call: Call[Any], allowance: Allowance, reservation: Reservation, *, unsent: bool
     ) -> None:
-        settle(allowance, reservation, call.verdict, call.runtime.now(), unsent=unsent)
+        verdict, clock = call.verdict, call.runtime.now
+        if verdict is None or verdict.kind is not SUCCESS:
+            settle(allowance, reservation, verdict, clock(), unsent=unsent)
+        else:  # the usual case, before the table
+            usage = verdict.usage
+            allowance.settle(reservation, clock(), None if usage is None else usage.total_tokens)
+            if not verdict.limits and not allowance.queue.live:
+                return
         self._learn(call, allowance, reservation)
 
     def _settle_stream(
