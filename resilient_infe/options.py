@@ -63,9 +63,13 @@ SURROUNDINGS: ContextVar[Surroundings | None] = ContextVar("resilient_infe", def
 """What surrounds the code that runs; None in most programs."""
 
 
+surroundings = SURROUNDINGS.get
+"""Returns what surrounds the code that runs."""
+
+
 def current_options() -> CallOptions | None:
     """Return the options of the enclosing `call_options` blocks, or None outside of any."""
-    around = SURROUNDINGS.get()
+    around = surroundings()
     return None if around is None else around.options
 
 
@@ -91,7 +95,7 @@ def call_options(
         ConfigurationError: a value is out of its range.
     """
     given = CallOptions(tokens, partition, request_id, deadline, tags)
-    around = SURROUNDINGS.get() or Surroundings()
+    around = surroundings() or Surroundings()
     outer = around.options or CallOptions()
     merged = CallOptions(
         outer.tokens if given.tokens is None else given.tokens,

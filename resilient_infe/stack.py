@@ -10,7 +10,6 @@ import contextlib
 import inspect
 import itertools
 import warnings
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -27,8 +26,8 @@ from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.request_id import RequestIdLogger, outcome_of
 from .layers.retry import Retry
-from .link import link
-from .options import SURROUNDINGS, Surroundings
+from .link import apart, link
+from .options import SURROUNDINGS, Surroundings, surroundings
 from .order import check_order
 from .policies.allowed import AllowanceStatistics
 from .policies.budget import RetryBudgetStatistics
@@ -44,10 +43,9 @@ R = TypeVar("R")
 _ages = itertools.count(1)
 """Ages of calls: one count for all loops, since a policy may serve one loop after another."""
 
-WATCHED = 61
+WATCHED = 64
 """Calls from the first that tell who is called inside of them, and then one call in so many: to say
-so costs as much as a layer, and who nests stacks does so in every call. A prime, since the calls
-inside take their ages from the same count: of every second age none need be a multiple of 64."""
+so costs as much as a layer, and who nests stacks does so in every call."""
 
 
 class Stack:
@@ -85,8 +83,8 @@ class Stack:
         self._warned = False
         self._drained: list[Waiter] = []
         self._entered = self._attempts = 0
-        self._watched_first = WATCHED
-        self._outcomes: defaultdict[Kind, int] = defaultdict(int)
+        self._watched_first, self._unwatched = WATCHED, 0
+        self._outcomes = dict.fromkeys(Kind, 0)
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
         """Return the transport made resilient, with its own types.
@@ -102,16 +100,16 @@ class Stack:
             self._check_nested(transport.stack)
         handle = getattr(transport, "handle", None)
         if handle is not None:
-            return Send(self, self._link(handle), self._enter)
+            return Send(self, self._link(handle), apart(self._enter))
         if not callable(transport):
             raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
 
         awaited = transport if inspect.iscoroutinefunction(transport) else _awaiting(transport)
-        return Send(self, self._link(lambda call: awaited(call.payload)), self._enter)
+        return Send(self, self._link(lambda call: awaited(call.payload)), apart(self._enter))
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
         """Return `inner`, which takes the `Call` itself, with the layers around it."""
-        return partial(self._enter, self._link(inner))
+        return partial(apart(self._enter), self._link(inner))
 
     def statistics(self) -> StackStatistics:
         """Return a frozen snapshot of what is going on."""
@@ -138,7 +136,7 @@ class Stack:
             waiting=waiting,
             calls=sum(self._outcomes.values()),
             attempts=self._attempts,
-            outcomes=dict(self._outcomes),
+            outcomes={kind: count for kind, count in self._outcomes.items() if count},
             slots=slots,
             allowances=allowances,
             circuits=circuits,
@@ -192,15 +190,16 @@ class Stack:
         call.place = next(_ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
-        around = SURROUNDINGS.get()
+        around = surroundings()
         if around is not None or deadline is not None or self._draining:
             self._set_options(call, around, deadline)
         self._entered += 1
         try:
-            if self._watched_first or not call.place % WATCHED:
-                result = await self._watched(handler, call, around)
-            else:
+            if self._unwatched:
+                self._unwatched -= 1
                 result = await handler(call)
+            else:
+                result = await self._watched(handler, call, around)
         except BaseException as error:
             self._end(call, outcome_of(call, error))
             raise
@@ -218,7 +217,8 @@ class Stack:
         self, handler: Handler[P, R], call: Call[P], around: Surroundings | None
     ) -> R:
         SURROUNDINGS.set(Surroundings(None if around is None else around.options, self))
-        self._watched_first = max(0, self._watched_first - 1)
+        self._watched_first -= self._watched_first > 0
+        self._unwatched = 0 if self._watched_first else WATCHED - 1
         try:
             return await handler(call)
         finally:

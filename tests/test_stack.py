@@ -277,6 +277,33 @@ def test_a_stack_around_a_stack_is_noticed(run):
     run(main)
 
 
+def test_options_given_inside_of_a_call_hide_no_stack(run):
+    """`call_options` inside of a stack's call reach the inner stack, which is noticed all the same.
+
+    And options around the outer call reach the inner one too.
+    """
+    seen = []
+
+    async def look(call, call_next):
+        seen.append((call.partition, call.tags))
+        return await call_next(call)
+
+    inner = Stack(look, Retry(), ErrorClassifier()).around(FakeServer())
+
+    async def transport(payload):
+        with call_options(partition="inner"):
+            return await inner(payload)
+
+    outer = full().around(transport)
+
+    async def main():
+        with call_options(tags={"of": "outer"}), pytest.warns(errors.NestedStackWarning):
+            await outer(None)
+
+    run(main)
+    assert seen == [("inner", {"of": "outer"})]
+
+
 def test_a_stack_without_retry_inside_is_fine(run):
     """A second stack that does not retry multiplies nothing."""
     inner = Stack(ConcurrencyLimiter(3), ErrorClassifier()).around(FakeServer())

@@ -59,7 +59,8 @@ class CircuitBreaker:
         """Ask the circuit, call on, tell it what came of it."""
         circuit = self._one
         if circuit is None:
-            circuit = self._known(call.partition)
+            known = self._known  # apart from its call, since it is no method
+            circuit = known(call.partition)
         if circuit is None or circuit.home is not call.runtime:
             circuit = self.circuits.of(call)
         permit = circuit.admit_closed()

@@ -56,7 +56,8 @@ class ConcurrencyLimiter:
         """Wait for a slot, call on, give the slot to the next."""
         slots = self._one
         if slots is None:
-            slots = self._known(call.partition)
+            known = self._known  # apart from its call, since it is no method
+            slots = known(call.partition)
         if slots is None or slots.home is not call.runtime:
             slots = self.slots.of(call)
         if not slots.take():

@@ -95,11 +95,13 @@ class RateLimiter:
         """Reserve, call on, settle."""
         allowance = self._one
         if allowance is None:
-            allowance = self._known(call.partition)
+            known = self._known  # apart from its call, since it is no method
+            allowance = known(call.partition)
         if allowance is None or allowance.home is not call.runtime:
             allowance = self._bound(call)
         if call.tokens is None and allowance.counts_tokens:
-            call.tokens = self._estimate(call.payload if call.body is None else call.body())
+            estimate = self._estimate
+            call.tokens = estimate(call.payload if call.body is None else call.body())
         clock = call.runtime.now
         now = clock()
         reservation = None

@@ -48,7 +48,8 @@ class Rule:
         if isinstance(verdict, Kind):
             name = None if error is None else type(error).__name__
             return Verdict(verdict, retryable=verdict in RETRYABLE, error=name)
-        return verdict if isinstance(verdict, Verdict) else None
+        known = isinstance(verdict, Verdict) and isinstance(verdict.kind, Kind)
+        return verdict if known else None
 
 
 class TokenCount:

@@ -49,6 +49,7 @@ class Bucket:
     """
 
     __slots__ = (
+        "_interval",
         "_last_full",
         "_refill",
         "burst",
@@ -85,7 +86,7 @@ class Bucket:
             full_at = self._last_full = now
         elif now < self.ready_at(1.0):
             return False
-        self.full_at = full_at + 1.0 / self._refill
+        self.full_at = full_at + self._interval
         return True
 
     def take(self, cost: float, now: float) -> None:
@@ -101,7 +102,7 @@ class Bucket:
 
     def put_one_back(self) -> None:
         """Undo a `take_one` of this very instant."""
-        self.full_at -= 1.0 / self._refill
+        self.full_at -= self._interval
 
     def untouched(self, now: float) -> bool:
         """Whether it is full."""
@@ -174,3 +175,4 @@ class Bucket:
         by_jitter = (math.floor(limit) + 1 - self.burst) / (period + JITTER_MARGIN)
         # Counts are whole: with a burst of 1, a spacing of period / limit and a bit is enough.
         self._refill = max(by_rule, by_jitter) if self.burst <= 1 else by_rule
+        self._interval = 1.0 / self._refill

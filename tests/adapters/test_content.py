@@ -13,7 +13,7 @@ from loopback import ASK, against, at_rest, head, response
 from streamers import ENDING, WHOLE, event, word
 
 from resilient_infe import Call, Kind, presets, wrap
-from resilient_infe.adapters.content import HeldContent
+from resilient_infe.adapters.content import EndedContent, HeldContent
 from resilient_infe.adapters.watch import StreamWatch
 from resilient_infe.aio import current
 
@@ -208,6 +208,57 @@ def test_reading_goes_on_where_it_was_cut(body, cut, parts, steps):
     async def main():
         held, _ = await held_over(body, cut, parts)
         assert await carried_out(held, steps) == await carried_out(reader_of([body]), steps)
+
+    asyncio.run(main())
+
+
+FATE = st.one_of(
+    STEPS,
+    st.tuples(st.just("read")),
+    st.tuples(st.just("read"), st.integers(0, 12)),
+    st.tuples(st.just("readany")),
+    st.tuples(st.just("released")),
+)
+
+
+async def told_by(content, steps):
+    """Return what each step gives or raises, and what the content says of itself after it."""
+    told = []
+    for name, *args in steps:
+        if name == "released":
+            content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+            continue
+        try:
+            told.append(await getattr(content, name)(*args))
+        except (asyncio.IncompleteReadError, aiohttp.ClientConnectionError) as error:
+            told.append(repr(error))
+        told.append((content.at_eof(), repr(content.exception())))
+    return told
+
+
+@given(
+    body=st.lists(st.sampled_from([b"a", b"b", b"\r", b"\n"]), max_size=30).map(b"".join),
+    steps=st.lists(FATE, max_size=6),
+)
+def test_a_body_that_came_whole_reads_as_aiohttps_own(body, steps):
+    """Read in any way, once or often, before its response is released or after."""
+
+    async def main():
+        ended = EndedContent(body, current())
+        assert await told_by(ended, steps) == await told_by(reader_of([body]), steps)
+
+    asyncio.run(main())
+
+
+def test_a_body_that_came_whole_has_the_rest_of_a_reader():
+    """What only a reader has is a real reader's, before the body is read and after."""
+
+    async def main():
+        ended = EndedContent(b"one\ntwo", current())
+        assert (ended.is_eof(), ended.total_bytes) == (True, 7)
+        assert [line async for line in ended] == [b"one\n", b"two"]
+        with pytest.raises(AttributeError):
+            _ = ended.nothing_of_that_name
 
     asyncio.run(main())
 
