@@ -5,8 +5,8 @@ more function call per layer and attempt, a quarter of what an empty layer costs
 layer's own function is given its next as the default of its second parameter.
 
 And each stack has a copy of its layers' code. Since Python 3.11 the interpreter fits code to what
-it meets there (PEP 659), in the code object itself: in shared code, two stacks of other layers would
-undo for each other what was won, call by call.
+it meets there (PEP 659), in the code object itself: in shared code, two stacks of other layers
+would undo for each other what was won, call by call.
 """
 
 from __future__ import annotations
