@@ -119,7 +119,7 @@ async def slots(rounds: int) -> Table:
         bases={"ConcurrencyLimiter": "no layers"},
     )
     runs = {name: _together(send) for name, send in subjects.items()}
-    return await take_turns(table, runs, rounds=rounds, calls=2_000)
+    return await take_turns(table, runs, rounds=4 * rounds, calls=2_000)
 
 
 async def waiting(rounds: int) -> Table:

@@ -12,6 +12,36 @@ _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes down to, at a third of its cost for a small body."""
 
 
+_USAGE = '"usage"'
+_ERROR = '"error"'
+
+
+def ending(body: Any) -> dict[str, Any] | None:
+    """Return the end of an answer, from its usage on, as an object; None where that is not enough.
+
+    Whoever asked decodes the answer, and to do so here as well would cost it twice: milliseconds,
+    where it holds embeddings. What follows the last ``"usage"`` is decoded as the rest of an
+    object. Only if that one ends where the answer does was the name one of the outermost object's;
+    inside of a text its quotes would be escaped. Where an error may be, all has to be decoded; what
+    comes before is taken for JSON, since a body that is cut off lacks its end.
+
+    Args:
+        body: bytes; for anything else the result is None.
+    """
+    if type(body) is not bytes or body[:1] != b"{":
+        return None
+    try:
+        text = body.decode("utf-8", "surrogatepass")
+        start = text.rfind(_USAGE)
+        if start < 0 or _ERROR in text:
+            return None
+        rest = "{" + text[start:]
+        content, end = _decode(rest)
+    except (ValueError, RecursionError):
+        return None
+    return content if end == len(rest) or rest[end:].isspace() else None
+
+
 def decoded(body: Any, most: int = LONGEST_BODY) -> Any:
     """Return a body decoded from JSON, as it is if it already was, or None if it cannot be.
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..verdict import OK, SUCCESS, Kind, Verdict
-from .body import LONGEST_BODY, decoded
-from .headers import Lowered, header, limits, longest_reset, lowered, retry_after
+from .body import LONGEST_BODY, decoded, ending
+from .headers import IGNORING_CASE, header, limits, longest_reset, lowered, retry_after
 from .stated_body import limits_in_body
 from .usage import count, usage_of
 
@@ -138,13 +138,15 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     """
     if type(status) is not int:
         status = count(status) or 0  # a foreign adapter may give text
-    headers = lowered(headers)
+    if type(headers).__name__ not in IGNORING_CASE:
+        headers = lowered(headers)
     stated = limits(headers, wall)
-    request_id = clean_id(headers.get("x-request-id") if type(headers) is Lowered else None)
-    if request_id is None:
-        request_id = clean_id(header(headers, "x-request-id"))
-    content = decoded(body, LONGEST_ANSWER if status < 300 else LONGEST_BODY)
-    if 200 <= status < 300 and _is_an_answer(status, body, content):
+    request_id = clean_id(header(headers, "x-request-id"))
+    success = 200 <= status < 300
+    content = ending(body) if success else None
+    if content is None:
+        content = decoded(body, LONGEST_ANSWER if success else LONGEST_BODY)
+    if success and _is_an_answer(status, body, content):
         usage = usage_of(content)
         if usage is None and not stated and request_id is None and status == 200:
             return OK

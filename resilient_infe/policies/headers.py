@@ -35,6 +35,10 @@ def text(value: object) -> str | None:
     return value.strip(" \t")
 
 
+IGNORING_CASE = frozenset(("Lowered", "CIMultiDict", "CIMultiDictProxy"))
+"""Classes of headers (ours, aiohttp's) that find a name in any case, in no time."""
+
+
 class Lowered(dict[str, Any]):
     """Headers as a dict whose names are in lower case already."""
 
@@ -159,10 +163,13 @@ def duration(value: object) -> float | None:
 
 def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects."""
-    if type(headers) is not Lowered:
-        headers = lowered(headers)
-    if type(headers) is Lowered and "ratelimit" not in "\n".join(headers):
+    try:
+        names = "\n".join(headers)
+    except Exception:  # names in bytes, or something from outside that has no more than a get
+        names = "ratelimit"
+    if "ratelimit" not in names.lower():
         return ()  # the usual case, told by one look
+    headers = lowered(headers)
     found = [*_openai(headers), *_anthropic(headers, wall), *_structured(headers)]
     return tuple(found)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.policies.body import LONGEST_BODY, decoded
+from resilient_infe.policies.body import LONGEST_BODY, decoded, ending
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -41,6 +41,53 @@ def test_bytes_are_decoded_in_every_encoding_of_json(value, encoding):
 def test_what_cannot_be_decoded_is_none(body):
     """Cut off, empty, of no encoding, nested too deep: nothing raises."""
     assert decoded(body) is None
+
+
+NAMES = st.sampled_from(["usage", "error", "choices", "a", 'say "usage": {', "\\"])
+ANSWERS = st.dictionaries(
+    NAMES,
+    st.recursive(
+        NAMES | st.integers() | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=5,
+)
+
+
+@given(ANSWERS, st.sampled_from([None, 1]), st.sampled_from(["", "\n", " \r\n"]))
+def test_the_end_of_an_answer_tells_its_usage_or_nothing(answer, indent, after):
+    """Wherever else the name stands: in a text, as a value, deeper down, before or behind."""
+    found = ending((json.dumps(answer, indent=indent) + after).encode())
+    if found is None:
+        return
+    assert found == dict(list(answer.items())[-len(found) :])
+    assert "usage" in found
+    assert "error" not in answer
+
+
+@given(ANSWERS, st.integers(1, 200))
+def test_an_answer_that_is_cut_off_has_no_end(answer, cut):
+    """Whatever is missing of it."""
+    body = json.dumps(answer).encode()
+    assert ending(body[: -min(cut, len(body))]) is None
+
+
+def test_the_usual_answer_is_decoded_from_its_end_alone():
+    """A completion, with what providers put behind the usage."""
+    answer = {"id": "x", "choices": [], "usage": {"total_tokens": 3}, "service_tier": None}
+    assert ending(json.dumps(answer).encode()) == {
+        "usage": {"total_tokens": 3},
+        "service_tier": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "body", [None, "{}", b"", b"[]", b"{}", b'{"usage": 1, "error": 2}', b"\xff"]
+)
+def test_where_the_end_does_not_tell(body):
+    """What is not bytes, has no usage, or may hold an error."""
+    assert ending(body) is None
 
 
 def test_what_is_no_text_is_returned():
