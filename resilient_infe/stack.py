@@ -43,9 +43,10 @@ R = TypeVar("R")
 _ages = itertools.count(1)
 """Ages of calls: one count for all loops, since a policy may serve one loop after another."""
 
-WATCHED = 64
+WATCHED = 61
 """Calls from the first that tell who is called inside of them, and then one call in so many: to say
-so costs as much as a layer, and who nests stacks does so in every call."""
+so costs as much as a layer, and who nests stacks does so in every call. A prime, so that of calls
+that take turns each kind is seen."""
 
 
 class Stack:
@@ -97,7 +98,7 @@ class Stack:
             ConfigurationError: the transport cannot be called.
         """
         if isinstance(transport, Send):
-            self._check_nested(transport.stack)
+            self._check_nested(transport.stack, stacklevel=3)
         handle = getattr(transport, "handle", None)
         if handle is not None:
             return Send(self, self._link(handle), apart(self._enter))
@@ -210,19 +211,27 @@ class Stack:
         else:  # what `_end` does, without a call, as this is where nearly all calls end
             verdict = call.verdict
             self._attempts += call.sends
-            self._outcomes[SUCCESS if verdict is None else verdict.kind] += 1
+            kind = SUCCESS if verdict is None else verdict.kind
+            try:
+                self._outcomes[kind] += 1
+            except KeyError:  # a kind of the user's own
+                self._outcomes[kind] = 1
         return result
 
     async def _watched(
         self, handler: Handler[P, R], call: Call[P], around: Surroundings | None
     ) -> R:
-        SURROUNDINGS.set(Surroundings(None if around is None else around.options, self))
+        options = None if around is None else around.options
+        token = SURROUNDINGS.set(Surroundings(options, self))
         self._watched_first -= self._watched_first > 0
         self._unwatched = 0 if self._watched_first else WATCHED - 1
         try:
             return await handler(call)
         finally:
-            SURROUNDINGS.set(around)
+            with contextlib.suppress(
+                ValueError
+            ):  # of another context: dropped, and collected there
+                SURROUNDINGS.reset(token)
 
     def _set_options(
         self, call: Call[Any], around: Surroundings | None, deadline: float | None
@@ -230,7 +239,7 @@ class Stack:
         if self._draining:
             raise Draining("the stack is draining and takes no new calls").on(call)
         if around is not None and around.stack is not None:
-            self._check_nested(around.stack)
+            self._check_nested(around.stack, stacklevel=4)
         if around is not None and around.options is not None:
             around.options.fill(call)
             deadline = around.options.deadline if deadline is None else deadline
@@ -245,7 +254,7 @@ class Stack:
 
     def _end(self, call: Call[Any], kind: Kind) -> None:
         self._attempts += call.sends
-        self._outcomes[kind] += 1
+        self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
         if self._drained and not self._in_flight():
             waiters, self._drained = self._drained, []
             for waiter in waiters:
@@ -254,7 +263,7 @@ class Stack:
     def _end_stream(self, call: Call[Any], _: Usage | None) -> None:
         self._end(call, outcome_of(call, None))
 
-    def _check_nested(self, other: Stack) -> None:
+    def _check_nested(self, other: Stack, stacklevel: int) -> None:
         if self._warned or not (self._retries and other._retries):
             return
         self._warned = other._warned = True
@@ -262,7 +271,7 @@ class Stack:
             "a stack with Retry runs inside another one with Retry: their attempts multiply. "
             "Give only one of them a Retry layer.",
             NestedStackWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
     def __str__(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import types
 import warnings
 
 import anyio
@@ -21,10 +23,12 @@ from resilient_infe import (
     Retry,
     RetryBudget,
     Stack,
+    Verdict,
     call_options,
     errors,
     presets,
 )
+from resilient_infe.options import current_options
 from resilient_infe.order import ORDER, OUTSIDE
 from resilient_infe.stack import WATCHED
 
@@ -275,6 +279,60 @@ def test_a_stack_around_a_stack_is_noticed(run):
             await hidden(None)
 
     run(main)
+
+
+def test_a_nested_stack_is_told_at_the_line_that_calls_it(run):
+    """The warning points into the transport that calls another stack, not into the library."""
+    inner = full().around(FakeServer())
+
+    async def transport(payload):
+        return await inner(payload)
+
+    async def main():
+        with pytest.warns(errors.NestedStackWarning) as told:
+            await full().around(transport)(None)
+        assert [each.filename for each in told] == [__file__]
+
+    run(main)
+
+
+def test_a_call_that_is_dropped_leaves_the_options_of_others_alone(run):
+    """A coroutine that nobody awaits any more is closed wherever it happens to be collected."""
+    stack = Stack(ErrorClassifier())
+
+    @types.coroutine
+    def hang(payload):
+        yield payload
+
+    async def main():
+        coroutine = stack.around(hang)(None)
+        contextvars.copy_context().run(coroutine.send, None)  # as a task does, as far as it goes
+        with call_options(partition="mine"):
+            coroutine.close()
+            kept = current_options()
+        assert kept is not None
+        assert kept.partition == "mine"
+
+    run(main)
+
+
+def test_a_kind_of_the_users_own_is_counted(run):
+    """A layer may leave a verdict that the table of kinds does not know; no answer is lost."""
+
+    async def strange(call, call_next):
+        result = await call_next(call)
+        call.verdict = Verdict("strange")
+        return result
+
+    stack = Stack(strange, strict=False)
+
+    async def main():
+        assert await stack.around(FakeServer())("x") is not None
+        assert await stack.around(FakeServer())("x") is not None
+
+    run(main)
+    assert stack.statistics().outcomes == {"strange": 2}
+    assert stack.statistics().in_flight == 0
 
 
 def test_options_given_inside_of_a_call_hide_no_stack(run):

@@ -155,25 +155,26 @@ class EndedContent:
     State: per response.
     """
 
-    __slots__ = ("_body", "_failure", "_reader", "_runtime")
+    __slots__ = ("_body", "_failure", "_is_read", "_reader", "_runtime")
 
     def __init__(self, body: bytes, runtime: Any) -> None:
         """Start unread."""
         self._body = body
         self._runtime = runtime
+        self._is_read = not body
         self._reader: aiohttp.StreamReader | None = None
         self._failure: tuple[Any, ...] | None = None
 
     async def read(self, n: int = -1) -> bytes:
         """Read up to `n` bytes, or all."""
-        if n >= 0 or self._reader is not None or self._failure is not None:
+        if n != -1 or self._is_read or self._reader is not None or self._failure is not None:
             return await self._open().read(n)
-        body, self._body = self._body, b""
-        return body
+        self._is_read = True
+        return self._body
 
     def at_eof(self) -> bool:
         """Whether everything was read."""
-        return not self._body if self._reader is None else self._reader.at_eof()
+        return self._is_read if self._reader is None else self._reader.at_eof()
 
     def exception(self) -> Any:
         """Return what a read will raise, if it will."""
@@ -187,6 +188,8 @@ class EndedContent:
 
     def __getattr__(self, name: str) -> Any:
         """Find the rest in a real reader."""
+        if name in EndedContent.__slots__:  # of one that is being copied
+            raise AttributeError(name)
         return getattr(self._open(), name)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -199,6 +202,8 @@ class EndedContent:
             reader = aiohttp.StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
             reader.feed_data(body)
             reader.feed_eof()
+            if self._is_read:
+                reader.read_nowait()
             if self._failure is not None:
                 reader.set_exception(*self._failure)
             self._reader = reader

@@ -97,7 +97,7 @@ class RateLimiter:
         if allowance is None:
             known = self._known  # apart from its call, since it is no method
             allowance = known(call.partition)
-        if allowance is None or allowance.home is not call.runtime:
+        if allowance is None or allowance.home is not call.runtime or self._beliefs:
             allowance = self._bound(call)
         if call.tokens is None and allowance.counts_tokens:
             estimate = self._estimate

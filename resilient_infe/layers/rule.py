@@ -48,8 +48,7 @@ class Rule:
         if isinstance(verdict, Kind):
             name = None if error is None else type(error).__name__
             return Verdict(verdict, retryable=verdict in RETRYABLE, error=name)
-        known = isinstance(verdict, Verdict) and isinstance(verdict.kind, Kind)
-        return verdict if known else None
+        return verdict if isinstance(verdict, Verdict) else None
 
 
 class TokenCount:

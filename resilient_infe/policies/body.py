@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 LONGEST_BODY = 64 * 1024
@@ -12,34 +13,41 @@ _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes down to, at a third of its cost for a small body."""
 
 
-_USAGE = '"usage"'
-_ERROR = '"error"'
+BLANKS = " \t\n\r"
+"""What may stand between the parts of JSON (RFC 8259 section 2)."""
+
+_USAGE = re.compile(r'(?<=[{, \t\n\r])"usage"')
+_DOUBTFUL = ('"error"', "\\u00", "}{", "}\n{", "}\r\n{", "} {")
+"""An error, or its letters written as escapes, or a second object behind the first."""
 
 
-def ending(body: Any) -> dict[str, Any] | None:
+def ending(body: Any, most: int) -> dict[str, Any] | None:
     """Return the end of an answer, from its usage on, as an object; None where that is not enough.
 
     Whoever asked decodes the answer, and to do so here as well would cost it twice: milliseconds,
     where it holds embeddings. What follows the last ``"usage"`` is decoded as the rest of an
     object. Only if that one ends where the answer does was the name one of the outermost object's;
-    inside of a text its quotes would be escaped. Where an error may be, all has to be decoded; what
-    comes before is taken for JSON, since a body that is cut off lacks its end.
+    inside of a text its quotes would be escaped. What comes before is taken for JSON, as braces are
+    in pairs, so that nothing is cut off. Where they are not, or an error may be, None is returned.
 
     Args:
         body: bytes; for anything else the result is None.
+        most: bytes of a body that are looked at.
     """
-    if type(body) is not bytes or body[:1] != b"{":
+    if type(body) is not bytes or body[:1] != b"{" or len(body) > most:
         return None
     try:
         text = body.decode("utf-8", "surrogatepass")
-        start = text.rfind(_USAGE)
-        if start < 0 or _ERROR in text:
+        start = text.rfind('"usage"')
+        if _USAGE.match(text, max(start, 0)) is None or any(map(text.__contains__, _DOUBTFUL)):
+            return None
+        if text.count("{") != text.count("}"):
             return None
         rest = "{" + text[start:]
         content, end = _decode(rest)
     except (ValueError, RecursionError):
         return None
-    return content if end == len(rest) or rest[end:].isspace() else None
+    return None if rest[end:].strip(BLANKS) else content
 
 
 def decoded(body: Any, most: int = LONGEST_BODY) -> Any:
@@ -59,7 +67,7 @@ def decoded(body: Any, most: int = LONGEST_BODY) -> Any:
             body = body.decode("utf-8", "surrogatepass")
         if type(body) is str and body[:1] == "{":
             content, end = _decode(body)
-            if end == len(body):
+            if not body[end:].strip(BLANKS):
                 return content
         return json.loads(body)
     except (ValueError, RecursionError):

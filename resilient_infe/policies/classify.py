@@ -16,7 +16,7 @@ from typing import Any
 
 from ..verdict import OK, SUCCESS, Kind, Verdict
 from .body import LONGEST_BODY, decoded, ending
-from .headers import IGNORING_CASE, header, limits, longest_reset, lowered, retry_after
+from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
 from .stated_body import limits_in_body
 from .usage import count, usage_of
 
@@ -138,12 +138,12 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     """
     if type(status) is not int:
         status = count(status) or 0  # a foreign adapter may give text
-    if type(headers).__name__ not in IGNORING_CASE:
+    if type(headers).__name__ not in LOOKED_UP_LOWER:
         headers = lowered(headers)
     stated = limits(headers, wall)
     request_id = clean_id(header(headers, "x-request-id"))
     success = 200 <= status < 300
-    content = ending(body) if success else None
+    content = ending(body, LONGEST_ANSWER) if success else None
     if content is None:
         content = decoded(body, LONGEST_ANSWER if success else LONGEST_BODY)
     if success and _is_an_answer(status, body, content):

@@ -24,7 +24,7 @@ IMAGE_CHARACTERS = 4_000
 LARGEST_BOUND = 10**9
 """A larger bound on the output is none."""
 
-MOST_VALUES = 250_000
+MOST_VALUES = 500_000
 """Values of a payload that are looked at, at most: a payload may hold itself."""
 
 INPUTS = ("messages", "prompt", "input", "system", "instructions", "tools")
@@ -101,9 +101,11 @@ def _characters(value: Any) -> int:
 
 
 def _characters_of_other(item: Any, found: list[Any]) -> int:
-    """Return the characters of a subclass of text; what a tuple and the like hold is found."""
+    """Return the characters of a text of the caller's own class; find what a tuple holds."""
     if isinstance(item, dict):
         found += item.values()
     elif isinstance(item, list | tuple):
         found += item
-    return _characters(str(item)) if isinstance(item, str) else 0
+    elif isinstance(item, str):
+        return len(item) if item[:5] != "data:" else IMAGE_CHARACTERS
+    return 0

@@ -11,7 +11,7 @@ headers"; Anthropic's "Response headers"; draft-ietf-httpapi-ratelimit-headers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,22 +35,12 @@ def text(value: object) -> str | None:
     return value.strip(" \t")
 
 
-IGNORING_CASE = frozenset(("Lowered", "CIMultiDict", "CIMultiDictProxy"))
-"""Classes of headers (ours, aiohttp's) that find a name in any case, in no time."""
+LOOKED_UP_LOWER = frozenset(("Lowered", "CIMultiDict", "CIMultiDictProxy"))
+"""Classes of headers (ours, aiohttp's) that find a name in lower case, in no time."""
 
 
 class Lowered(dict[str, Any]):
     """Headers as a dict whose names are in lower case already."""
-
-    @classmethod
-    def of_mapping(cls, headers: Mapping[Any, Any]) -> Lowered:
-        """Return headers from a mapping, whose names may have any case and come twice."""
-        try:  # all names at once, which is thrice as fast as one by one
-            names = "\n".join(headers).lower().split("\n")
-            made = cls(zip(names, headers.values(), strict=True))
-        except (TypeError, ValueError):  # names in bytes, or out of the ordinary
-            return cls.of(headers.items())
-        return made if len(made) == len(names) else cls.of(headers.items())
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[Any, Any]]) -> Lowered:
@@ -80,7 +70,7 @@ def lowered(headers: Any) -> Any:
     if type(headers) is Lowered:
         return headers
     try:
-        return Lowered.of_mapping(headers)
+        return Lowered.of(headers.items())
     except Exception:  # something from outside that has no more than a get
         return headers
 
@@ -163,11 +153,9 @@ def duration(value: object) -> float | None:
 
 def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects."""
-    try:
-        names = "\n".join(headers)
-    except Exception:  # names in bytes, or something from outside that has no more than a get
-        names = "ratelimit"
-    if "ratelimit" not in names.lower():
+    if type(headers).__name__ not in LOOKED_UP_LOWER:
+        headers = lowered(headers)
+    if type(headers).__name__ in LOOKED_UP_LOWER and "ratelimit" not in "\n".join(headers).lower():
         return ()  # the usual case, told by one look
     headers = lowered(headers)
     found = [*_openai(headers), *_anthropic(headers, wall), *_structured(headers)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 
 import aiohttp
 import pytest
@@ -255,6 +256,10 @@ def test_a_body_that_came_whole_has_the_rest_of_a_reader():
 
     async def main():
         ended = EndedContent(b"one\ntwo", current())
+        assert [line async for line in copy.copy(ended)] == [b"one\n", b"two"]
+        assert await EndedContent(b"one", current()).read(None) == b""
+        read = EndedContent(b"one", current())
+        assert (await read.read(), read.total_bytes, await read.read()) == (b"one", 3, b"")
         assert (ended.is_eof(), ended.total_bytes) == (True, 7)
         assert [line async for line in ended] == [b"one\n", b"two"]
         with pytest.raises(AttributeError):

@@ -165,6 +165,16 @@ def test_what_one_run_learned_the_next_begins_with(run):
     one = Stack(RateLimiter(beliefs={"": kept["titan"]}), ErrorClassifier())
     run(lambda: all_at_once(_to_titan(one.around(FakeServer())), range(3)))
     assert one.statistics().allowances[None].learned == pytest.approx(1_200, rel=0.05)
+    shared = Keyed(Allowance)
+    early = Stack(RateLimiter(shared), ErrorClassifier()).around(FakeServer())
+    late = Stack(RateLimiter(shared, beliefs=kept), ErrorClassifier())
+
+    async def both():
+        for send in early, late.around(FakeServer()):
+            await send("x", partition="titan")
+
+    run(both)
+    assert late.statistics().allowances["titan"].learned == pytest.approx(1_200, rel=0.05)
     for bad in ([kept], {"titan": {"per_minute": 5}}):
         with pytest.raises(ConfigurationError, match="belief"):
             RateLimiter(beliefs=bad)

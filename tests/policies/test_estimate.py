@@ -1,6 +1,7 @@
 """The estimate of a request's tokens: from its characters and the output it asks for."""
 
 import math
+from enum import Enum
 
 import pytest
 from hypothesis import given, settings
@@ -64,6 +65,24 @@ def test_an_inline_image_does_not_count_by_its_size():
 def test_another_shape_costs_nothing(payload):
     """A payload that is no OpenAI-style body is not guessed at."""
     assert estimate_tokens(payload) == 0
+
+
+def test_a_text_of_the_callers_own_class_counts_its_own_characters():
+    """Whatever its ``str()`` says: templates return a safe text that is its own, enums a name."""
+
+    class Safe(str):
+        __slots__ = ()
+
+        def __str__(self):
+            return self
+
+    class Role(str, Enum):  # noqa: UP042  # as callers have them
+        USER = "u"
+
+    messages = [{"role": Role.USER, "content": Safe("hi there")}]
+    assert estimate_tokens({"messages": messages}) == 9 / 4 + 256
+    image = {"role": "u", "content": Safe("data:image/png;base64,AAAA")}
+    assert estimate_tokens({"messages": [image]}) == 4_001 / 4 + 256
 
 
 def test_a_deep_payload_is_no_trouble():
