@@ -13,6 +13,9 @@ _decode = json.JSONDecoder().raw_decode
 """What `json.loads` comes down to, at a third of its cost for a small body."""
 
 
+LONG_BODY = 4 * 1024
+"""Bytes from which an answer's end is looked for: below them to decode it all costs less."""
+
 BLANKS = " \t\n\r"
 """What may stand between the parts of JSON (RFC 8259 section 2)."""
 
@@ -21,7 +24,7 @@ _DOUBTFUL = ('"error"', "\\u00", "}{", "}\n{", "}\r\n{", "} {")
 """An error, or its letters written as escapes, or a second object behind the first."""
 
 
-def ending(body: Any, most: int) -> dict[str, Any] | None:
+def ending(body: Any, most: int, least: int = LONG_BODY) -> dict[str, Any] | None:
     """Return the end of an answer, from its usage on, as an object; None where that is not enough.
 
     Whoever asked decodes the answer, and to do so here as well would cost it twice: milliseconds,
@@ -33,8 +36,9 @@ def ending(body: Any, most: int) -> dict[str, Any] | None:
     Args:
         body: bytes; for anything else the result is None.
         most: bytes of a body that are looked at.
+        least: bytes from which that is worth the while; a short one is decoded whole sooner.
     """
-    if type(body) is not bytes or body[:1] != b"{" or len(body) > most:
+    if type(body) is not bytes or not least <= len(body) <= most or body[:1] != b"{":
         return None
     try:
         text = body.decode("utf-8", "surrogatepass")

@@ -58,7 +58,7 @@ ANSWERS = st.dictionaries(
 @given(ANSWERS, st.sampled_from([None, 1]), st.sampled_from(["", "\n", " \r\n"]))
 def test_the_end_of_an_answer_tells_its_usage_or_nothing(answer, indent, after):
     """Wherever else the name stands: in a text, as a value, deeper down, before or behind."""
-    found = ending((json.dumps(answer, indent=indent) + after).encode(), LONGEST_BODY)
+    found = ending((json.dumps(answer, indent=indent) + after).encode(), LONGEST_BODY, 0)
     if found is None:
         return
     assert found == dict(list(answer.items())[-len(found) :])
@@ -70,7 +70,7 @@ def test_the_end_of_an_answer_tells_its_usage_or_nothing(answer, indent, after):
 def test_an_answer_that_is_cut_off_has_no_end(answer, cut):
     """Whatever is missing of it."""
     body = json.dumps(answer).encode()
-    assert ending(body[: -min(cut, len(body))], LONGEST_BODY) is None
+    assert ending(body[: -min(cut, len(body))], LONGEST_BODY, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_answer_that_is_cut_off_has_no_end(answer, cut):
 )
 def test_an_answer_that_is_cut_off_after_a_usage_has_no_end(body):
     """What is there looks like the end of an outermost object, which is not closed."""
-    assert ending(body, LONGEST_BODY) is None
+    assert ending(body, LONGEST_BODY, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -93,20 +93,21 @@ def test_an_answer_that_is_cut_off_after_a_usage_has_no_end(body):
 )
 def test_an_end_that_looks_usual_and_may_not_be(body):
     """Two objects, an escaped quote, an escaped error, what is no blank, a brace in a text."""
-    assert ending(body, LONGEST_BODY) is None
+    assert ending(body, LONGEST_BODY, 0) is None
 
 
-def test_an_answer_that_is_too_long_has_no_end():
-    """The bound is that of `decoded`."""
+def test_an_answer_that_is_too_long_or_too_short_has_no_end():
+    """The upper bound is that of `decoded`; a short one is decoded whole."""
     body = b'{"usage": {}}'
-    assert ending(body, len(body)) == {"usage": {}}
-    assert ending(body, len(body) - 1) is None
+    assert ending(body, len(body), 0) == {"usage": {}}
+    assert ending(body, len(body) - 1, 0) is None
+    assert ending(body, len(body)) is None
 
 
 def test_the_usual_answer_is_decoded_from_its_end_alone():
     """A completion, with what providers put behind the usage."""
     answer = {"id": "x", "choices": [], "usage": {"total_tokens": 3}, "service_tier": None}
-    assert ending(json.dumps(answer).encode(), LONGEST_BODY) == {
+    assert ending(json.dumps(answer).encode(), LONGEST_BODY, 0) == {
         "usage": {"total_tokens": 3},
         "service_tier": None,
     }
@@ -117,7 +118,7 @@ def test_the_usual_answer_is_decoded_from_its_end_alone():
 )
 def test_where_the_end_does_not_tell(body):
     """What is not bytes, has no usage, or may hold an error."""
-    assert ending(body, LONGEST_BODY) is None
+    assert ending(body, LONGEST_BODY, 0) is None
 
 
 def test_what_is_no_text_is_returned():

@@ -211,6 +211,17 @@ def test_a_bom_does_not_hide_a_code():
     assert classify_reply(429, {}, body).kind is Kind.QUOTA
 
 
+def test_a_long_answer_tells_its_usage_whole_or_cut_off():
+    """Embeddings are not decoded for their usage, which stands at their end; a cut is seen."""
+    data = [{"embedding": [0.25] * 1_000, "index": n} for n in range(3)]
+    usage = {"prompt_tokens": 5, "total_tokens": 5}
+    body = json.dumps({"object": "list", "data": data, "usage": usage}).encode()
+    assert classify_reply(200, {}, body).usage == Usage(5, 0, 5)
+    assert classify_reply(200, {}, body + b"\n").kind is Kind.OK
+    assert classify_reply(200, {}, body[:-1]).kind is Kind.TRANSIENT
+    assert classify_reply(200, {}, body + body).kind is Kind.TRANSIENT
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500, 502, 200])
 def test_no_message_decides_and_none_is_kept(status):
     """Messages that claim anything at all change nothing, and no word of them stays."""
