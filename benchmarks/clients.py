@@ -127,7 +127,8 @@ async def measure(url: str, in_flight: int, rounds: int, only: str | None) -> No
                 continue
             runs = {way: at_once(ask, in_flight) for way, ask in zip(WAYS, ways, strict=True)}
             table = Table(name, None, WAYS[0])
-            await take_turns(table, runs, rounds=rounds, calls=IN_FLIGHT[in_flight])
+            turns = rounds if in_flight < 500 else max(2, rounds // 5)  # which are long
+            await take_turns(table, runs, rounds=turns, calls=IN_FLIGHT[in_flight])
             bare, (none, whole) = table.cpu(WAYS[0]), map(table.ratio, WAYS[1:])
             target = MOST.get(name, 1.1) if in_flight == 32 else None
             print(
