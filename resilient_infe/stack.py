@@ -84,7 +84,7 @@ class Stack:
         self._warned = False
         self._drained: list[Waiter] = []
         self._entered = self._attempts = 0
-        self._watched_first, self._unwatched = WATCHED, 0
+        self._watch_at = 1
         self._outcomes = dict.fromkeys(Kind, 0)
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
@@ -194,10 +194,9 @@ class Stack:
         around = surroundings()
         if around is not None or deadline is not None or self._draining:
             self._set_options(call, around, deadline)
-        self._entered += 1
+        entered = self._entered = self._entered + 1
         try:
-            if self._unwatched:
-                self._unwatched -= 1
+            if entered < self._watch_at:
                 result = await handler(call)
             else:
                 result = await self._watched(handler, call, around)
@@ -223,8 +222,7 @@ class Stack:
     ) -> R:
         options = None if around is None else around.options
         token = SURROUNDINGS.set(Surroundings(options, self))
-        self._watched_first -= self._watched_first > 0
-        self._unwatched = 0 if self._watched_first else WATCHED - 1
+        self._watch_at = self._entered + (1 if self._entered < WATCHED else WATCHED)
         try:
             return await handler(call)
         finally:

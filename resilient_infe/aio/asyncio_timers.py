@@ -38,7 +38,7 @@ class Expiry:
 
     Attributes:
         entries: the line that it leaves when it ends.
-        task: what it cancels; None once it has ended.
+        task: what it cancels; None once it has ended after it left the line.
         at_fire: the task's cancel requests when it rang; not there until then.
         when: the instant at which it rings.
     """
@@ -57,7 +57,7 @@ class Expiry:
         except KeyError:  # it has left the line, to ring
             if self.task is not None and hasattr(self, "at_fire"):
                 self.task.uncancel()
-        self.task = None
+            self.task = None
 
     def made(self, error: BaseException) -> bool:
         """End it, and tell whether `error` is the cancellation that it made."""

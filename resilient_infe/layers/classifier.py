@@ -59,9 +59,14 @@ class ErrorClassifier:
             raise
         verdict = call.verdict
         if verdict is None:
-            plain = type(result) in _PLAIN and call.reply is None and self._rule is None
-            verdict = call.verdict = OK if plain else self._of_result(call, result)
-        if verdict is not OK or emit is not None:  # there is something to tell
+            if self._rule is not None:
+                verdict = self._by_rule(call, result)
+            elif call.reply is not None:
+                verdict = _of_reply(call.reply)
+            else:
+                verdict = _of_dict(result) if type(result) is dict else _of_result(result)
+            call.verdict = verdict
+        if emit is not None or verdict.request_id is not None:
             self._note(call, started)
         return result
 
@@ -92,22 +97,11 @@ class ErrorClassifier:
             limits=verdict.limits,
         )
 
-    def _of_result(self, call: Call[Any], result: Any) -> Verdict:
+    def _by_rule(self, call: Call[Any], result: Any) -> Verdict:
         own = None if self._rule is None else self._rule(result, None)
         if own is not None:
             return own
-        reply = call.reply
-        if reply is None and not isinstance(result, dict):
-            if type(result) in _PLAIN:
-                return OK
-            reply = reply_of_result(result)
-        if reply is not None:
-            return _of_reply(reply)
-        # Of a plain function's dict, only an error that names itself is taken for one.
-        if isinstance(result, dict) and "error" in result:
-            return classify_reply(200, {}, result) if any(error_fields(result)) else OK
-        usage = usage_of(result)
-        return OK if usage is None else Verdict(SUCCESS, False, None, (), usage)
+        return _of_result(result) if call.reply is None else _of_reply(call.reply)
 
     def _note(self, call: Call[Any], started: float) -> None:
         verdict = call.verdict
@@ -124,6 +118,26 @@ class ErrorClassifier:
 
 def _of_reply(reply: Reply) -> Verdict:
     return classify_reply(reply.status, reply.headers, reply.body, wall_time())
+
+
+def _of_result(result: Any) -> Verdict:
+    if isinstance(result, dict):
+        return _of_dict(result)
+    if type(result) in _PLAIN:
+        return OK
+    reply = reply_of_result(result)
+    if reply is not None:
+        return _of_reply(reply)
+    usage = usage_of(result)
+    return OK if usage is None else Verdict(SUCCESS, False, None, (), usage)
+
+
+def _of_dict(result: dict[Any, Any]) -> Verdict:
+    # Of a plain function's dict, only an error that names itself is taken for one.
+    if "error" in result:
+        return classify_reply(200, {}, result) if any(error_fields(result)) else OK
+    usage = usage_of(result)
+    return OK if usage is None else Verdict(SUCCESS, False, None, (), usage)
 
 
 def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:

@@ -22,7 +22,7 @@ from ..policies.gate import GateClosed
 from ..policies.keyed import Keyed
 from ..policies.reservation import Reservation
 from ..policies.settlement import learn, settle
-from ..verdict import OK, SUCCESS, Usage
+from ..verdict import SUCCESS, Usage
 from .partitioned import Partitioned
 from .rule import TokenCount
 
@@ -99,14 +99,15 @@ class RateLimiter:
             allowance = known(call.partition)
         if allowance is None or allowance.home is not call.runtime or self._beliefs:
             allowance = self._bound(call)
-        if call.tokens is None and allowance.counts_tokens:
+        tokens, deadline = call.tokens, call.deadline
+        if tokens is None and allowance.counts_tokens:
             estimate = self._estimate
-            call.tokens = estimate(call.payload if call.body is None else call.body())
+            tokens = call.tokens = estimate(call.payload if call.body is None else call.body())
         clock = call.runtime.now
         now = clock()
         reservation = None
-        if call.deadline is None or now < call.deadline:
-            reservation = allowance.take(now, call.tokens or 0.0)
+        if deadline is None or now < deadline:
+            reservation = allowance.take(now, tokens or 0.0)
         if reservation is None:
             reservation = await self._wait(call, allowance, now)
         sends = call.sends
@@ -119,10 +120,13 @@ class RateLimiter:
         if call.hold is not None:
             self._learn(call, allowance, reservation)
             call.hold.on_close(partial(self._settle_stream, allowance, reservation))
-        elif verdict is OK and not allowance.queue.live:
-            allowance.settle(reservation, now)  # it tells nothing, and nobody waits for it
-        else:
+        elif verdict is None or verdict.kind is not SUCCESS or verdict.limits:
             self._settle(call, allowance, reservation, unsent=False)
+        else:  # what the table says of a success that tells nothing of limits
+            usage = verdict.usage
+            allowance.settle(reservation, clock(), None if usage is None else usage.total_tokens)
+            if allowance.queue.live:
+                allowance.keeper.pump()
         return result
 
     def resize(
@@ -222,14 +226,7 @@ class RateLimiter:
     def _settle(
         self, call: Call[Any], allowance: Allowance, reservation: Reservation, *, unsent: bool
     ) -> None:
-        verdict, clock = call.verdict, call.runtime.now
-        if verdict is None or verdict.kind is not SUCCESS:
-            settle(allowance, reservation, verdict, clock(), unsent=unsent)
-        else:  # the usual case, before the table
-            usage = verdict.usage
-            allowance.settle(reservation, clock(), None if usage is None else usage.total_tokens)
-            if not verdict.limits and not allowance.queue.live:
-                return
+        settle(allowance, reservation, call.verdict, call.runtime.now(), unsent=unsent)
         self._learn(call, allowance, reservation)
 
     def _settle_stream(

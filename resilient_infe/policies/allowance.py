@@ -231,11 +231,13 @@ class Allowance:
         self._ended += 1
         if reservation.ticket is not None:
             self._rates.learner.accepted(now, reservation.ticket, tokens)
-        if tokens is not None and tokens != reservation.tokens and 0 <= tokens < _FOREVER:
+        if tokens is not None and tokens >= 0:
             extra = tokens - reservation.tokens
-            self._granted_tokens += extra
-            if (metered := self._rates.tokens) is not None:
-                metered.correct(extra, reservation.granted_at, now)
+            metered = self._rates.tokens
+            if extra and extra < _FOREVER:
+                self._granted_tokens += extra
+                if metered is not None:
+                    metered.correct(extra, reservation.granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.

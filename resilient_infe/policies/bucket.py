@@ -117,24 +117,6 @@ class Bucket:
         if taken_at >= self._last_full:
             self.full_at -= min(cost, LARGEST_COST) / self._refill
 
-    def correct_down(self, cost: float, now: float) -> None:
-        """Put back an over-estimate; what is above a full bucket is kept as credit.
-
-        Without the credit, estimates larger than the burst would waste most of the rate: such a
-        cost is only taken from a full bucket, to which nothing can be given back. How much that
-        may let into one window is the `Ledger`'s to bound.
-        """
-        if cost > LARGEST_COST:
-            cost = LARGEST_COST
-        # From now at the earliest: what came in beyond full while idle is no over-estimate.
-        full_at = (self.full_at if self.full_at > now else now) - cost / self._refill
-        if full_at < now:
-            kept = self.credit + (now - full_at) * self._refill
-            most = cost if cost > self.burst else self.burst
-            self.credit = kept if kept < most else most
-            full_at = now
-        self.full_at = full_at
-
     def level(self, now: float) -> float:
         """Return the units that fit now; negative while in debt."""
         return self.burst + self.credit - max(0.0, self.full_at - now) * self._refill

@@ -19,7 +19,7 @@ EXPECTED_OUTPUT = 256.0
 """Tokens of output assumed where the request sets no bound."""
 
 IMAGE_CHARACTERS = 4_000
-"""A ``data:`` URL counts as this many, whatever its size: about what one image is charged."""
+"""A ``data:`` URL counts as this many at most: about what one image is charged."""
 
 LARGEST_BOUND = 10**9
 """A larger bound on the output is none."""
@@ -33,7 +33,7 @@ INPUTS = ("messages", "prompt", "input", "system", "instructions", "tools")
 BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """The fields that bound the output."""
 
-_COUNTED, _BOUNDING = frozenset(INPUTS), frozenset(BOUNDS)
+_TELLING, _BOUNDING = frozenset((*INPUTS, *BOUNDS)), frozenset(BOUNDS)
 _TEXTLESS = frozenset((int, float, bool, type(None)))
 
 
@@ -46,20 +46,24 @@ def estimate_tokens(payload: Any) -> float:
     """
     if not isinstance(payload, dict):
         return 0.0
-    characters = 0
+    characters, bound = 0, 0.0
     for name in payload:
-        if name in _COUNTED:
+        if name not in _TELLING:
+            continue
+        if name in _BOUNDING:
+            bound = _bound(payload[name]) or bound
+        else:
             characters += _characters(payload[name])
     if not characters:
         return max(map(estimate_tokens, _dicts_in(payload)), default=0.0)
     # A bare text as the input is embedded, which has no output; a conversation is answered.
-    expected = 0.0 if "input" in payload and _is_embedding(payload) else EXPECTED_OUTPUT
-    if not _BOUNDING.isdisjoint(payload):
-        for name in BOUNDS:
-            bound = payload.get(name)
-            if isinstance(bound, int) and 0 < bound < LARGEST_BOUND:
-                expected = float(bound)
-    return characters / CHARACTERS_PER_TOKEN + expected
+    if not bound and not ("input" in payload and _is_embedding(payload)):
+        bound = EXPECTED_OUTPUT
+    return characters / CHARACTERS_PER_TOKEN + bound
+
+
+def _bound(value: object) -> float:
+    return float(value) if isinstance(value, int) and 0 < value < LARGEST_BOUND else 0.0
 
 
 def honest_count(value: object) -> float | None:
@@ -85,12 +89,27 @@ def _is_embedding(payload: Mapping[str, Any]) -> bool:
 
 
 def _characters(value: Any) -> int:
-    """Return the characters of all texts in a value."""
+    """Return the characters of all texts in a value, in short order where it is plain messages."""
+    if type(value) is not list:
+        return _characters_within(value)
+    total = 0
+    for message in value:
+        if type(message) is not dict:
+            return _characters_within(value)
+        for text in message.values():
+            if type(text) is not str:
+                return _characters_within(value)
+            total += len(text)
+    # Where there is much, some of it may be an image.
+    return total if total <= IMAGE_CHARACTERS else _characters_within(value)
+
+
+def _characters_within(value: Any) -> int:
     total, found = 0, [value]
     for item in islice(found, MOST_VALUES):  # it grows under way, by what an item holds
         kind = type(item)
         if kind is str:
-            total += len(item) if item[:5] != "data:" else IMAGE_CHARACTERS
+            total += _size_of(item)
         elif kind is dict:
             found += item.values()
         elif kind is list:
@@ -107,5 +126,10 @@ def _characters_of_other(item: Any, found: list[Any]) -> int:
     elif isinstance(item, list | tuple):
         found += item
     elif isinstance(item, str):
-        return len(item) if item[:5] != "data:" else IMAGE_CHARACTERS
+        return _size_of(item)
     return 0
+
+
+def _size_of(text: str) -> int:
+    size = len(text)
+    return size if size <= IMAGE_CHARACTERS or text[:5] != "data:" else IMAGE_CHARACTERS

@@ -62,12 +62,33 @@ class Metered(Bucket):
         self.ledger.add(cost, now)
 
     def correct(self, extra: float, taken_at: float, now: float) -> None:
-        """Charge `extra` more than was taken at an instant, or give back a negative one."""
-        self.ledger.correct(extra, taken_at)
-        if extra >= 0:
-            super().take(extra, now)
+        """Charge `extra` more than was taken at an instant, or put back a negative one.
+
+        What is above a full bucket is kept as credit. Without it, estimates larger than the burst
+        would waste most of the rate: such a cost is only taken from a full bucket, to which nothing
+        can be put back. How much that may let into one window is the `Ledger`'s to bound.
+        """
+        ledger = self.ledger
+        taken = ledger.newest
+        if taken[0] <= taken_at and taken[1] >= -extra:  # as most are
+            taken[1] += extra
+            ledger.total += extra
         else:
-            self.correct_down(-extra, now)
+            ledger.correct(extra, taken_at)
+        if extra >= 0.0:
+            super().take(extra, now)
+            return
+        back = -extra if extra > -LARGEST_COST else LARGEST_COST
+        # From now at the earliest: what came in beyond full while idle is no over-estimate.
+        missing = self.full_at - now
+        surplus = back if missing <= 0.0 else back - missing * self._refill
+        if surplus <= 0.0:
+            self.full_at -= back / self._refill
+            return
+        kept = self.credit + surplus
+        most = back if back > self.burst else self.burst
+        self.credit = kept if kept < most else most
+        self.full_at = now
 
     def untouched(self, now: float) -> bool:
         """Whether nothing is spent."""

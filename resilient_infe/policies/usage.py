@@ -7,7 +7,7 @@ from typing import Any
 
 from ..verdict import Usage
 
-LARGEST_COUNT = 10**12
+LARGEST_COUNT = 10**9
 """What a body counts beyond this it does not count."""
 
 
@@ -21,8 +21,11 @@ def usage_of(content: Any) -> Usage | None:
         if usage is None:
             return None
         if type(usage) is dict:
-            prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            total = usage.get("total_tokens")
+            try:
+                prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+                total = usage["total_tokens"]
+            except KeyError:
+                return _unusual(content)
             # The usual case: a chat completion that names all three counts; a bool is none.
             if (
                 type(prompt) is int

@@ -81,7 +81,7 @@ def test_a_text_of_the_callers_own_class_counts_its_own_characters():
 
     messages = [{"role": Role.USER, "content": Safe("hi there")}]
     assert estimate_tokens({"messages": messages}) == 9 / 4 + 256
-    image = {"role": "u", "content": Safe("data:image/png;base64,AAAA")}
+    image = {"role": "u", "content": Safe("data:image/png;base64," + "A" * 10**6)}
     assert estimate_tokens({"messages": [image]}) == 4_001 / 4 + 256
 
 
