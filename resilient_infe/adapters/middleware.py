@@ -41,6 +41,9 @@ _TOTAL = (
 WEBSOCKET = 101
 """The status with which a websocket begins: what follows is no body."""
 
+_IN_MEMORY = (aiohttp.BytesPayload, bytes)
+"""Bodies that can be sent as often as one likes."""
+
 ClientHandler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
 
@@ -250,6 +253,6 @@ def _content_of(request: aiohttp.ClientRequest) -> Any:
 
 def _replayable(body: Any) -> bool:
     """Whether a body can be sent again: bytes can, and files that aiohttp could rewind."""
-    if isinstance(body, bytes | aiohttp.BytesPayload):
+    if isinstance(body, _IN_MEMORY):
         return True
     return not isinstance(body, AsyncIterablePayload) and getattr(body, "consumed", True) is False

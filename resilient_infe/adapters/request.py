@@ -58,24 +58,27 @@ class RequestBody:
     Args:
         content: the body's bytes or text, or None where they cannot be looked at.
 
+    Attributes:
+        text: the body as it is sent; empty where it cannot be looked at.
+
     State: per request.
     """
 
-    __slots__ = ("_content", "_decoded", "_model")
+    __slots__ = ("_decoded", "_model", "text")
 
     def __init__(self, content: bytes | str | None) -> None:
         """Keep what is short enough to be looked at."""
         if isinstance(content, bytes):
             short = len(content) <= LONGEST_REQUEST
             content = content.decode("utf-8", "replace") if short else None
-        self._content = content or ""
+        self.text = content or ""
         self._decoded: Any = None
         self._model: str | None = None
 
     def __call__(self) -> Any:
         """Return the decoded body, or an empty dict where it is no JSON."""
         if self._decoded is None:
-            found = decoded(self._content, LONGEST_REQUEST)
+            found = decoded(self.text, LONGEST_REQUEST)
             self._decoded = {} if found is None else found
         return self._decoded
 
@@ -86,7 +89,7 @@ class RequestBody:
         return self._model
 
     def _find_model(self) -> str:
-        content = self._content
+        content = self.text
         if '"model"' not in content:
             return ""
         named = _MODEL.search(content)
@@ -97,7 +100,7 @@ class RequestBody:
 
     def asks_stream(self) -> bool:
         """Whether a stream is asked for."""
-        body = self() if '"stream"' in self._content else None
+        body = self() if '"stream"' in self.text else None
         return isinstance(body, dict) and body.get("stream") is True
 
 

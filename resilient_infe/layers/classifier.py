@@ -132,7 +132,7 @@ def _of_result(result: Any) -> Verdict:
     return OK if usage is None else Verdict(SUCCESS, False, None, (), usage)
 
 
-def _of_dict(result: dict[Any, Any]) -> Verdict:
+def _of_dict(result: Any) -> Verdict:
     # Of a plain function's dict, only an error that names itself is taken for one.
     if "error" in result:
         return classify_reply(200, {}, result) if any(error_fields(result)) else OK

@@ -66,13 +66,16 @@ def decoded(body: Any, most: int = LONGEST_BODY) -> Any:
     if len(body) > most:
         return None
     try:
-        # Most are UTF-8 and hold one object; json.loads finds the others out, at some cost.
-        if type(body) is bytes and body[:1] == b"{" and body[1:2] != b"\0":
-            body = body.decode("utf-8", "surrogatepass")
-        if type(body) is str and body[:1] == "{":
-            content, end = _decode(body)
-            if not body[end:].strip(BLANKS):
-                return content
+        # Most are UTF-8 and hold one value; json.loads finds the others out, at some cost.
+        text: Any = body.decode("utf-8", "surrogatepass") if type(body) is bytes else body
+        content, end = _decode(text)
+        if end == len(text):
+            return content
+    except RecursionError:
+        return None
+    except (ValueError, TypeError):
+        pass
+    try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None

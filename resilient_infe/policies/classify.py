@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..verdict import OK, SUCCESS, Kind, Verdict
-from .body import LONGEST_BODY, decoded, ending
+from .body import LONG_BODY, LONGEST_BODY, decoded, ending
 from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
 from .stated_body import limits_in_body
 from .usage import count, usage_of
@@ -143,10 +143,14 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     stated = limits(headers, wall)
     request_id = clean_id(header(headers, "x-request-id"))
     success = 200 <= status < 300
-    content = ending(body, LONGEST_ANSWER) if success else None
+    content = None
+    if success and type(body) is bytes and len(body) >= LONG_BODY:
+        content = ending(body, LONGEST_ANSWER)
     if content is None:
         content = decoded(body, LONGEST_ANSWER if success else LONGEST_BODY)
-    if success and _is_an_answer(status, body, content):
+    if success and (
+        (type(content) is dict and "error" not in content) or _is_an_answer(status, body, content)
+    ):
         usage = usage_of(content)
         if usage is None and not stated and request_id is None and status == 200:
             return OK

@@ -21,7 +21,8 @@ class Ledger:
         window: seconds, above 0.
 
     Attributes:
-        newest: where the slice under way starts, and what was taken in it so far.
+        newest: where the slice under way starts, and what was taken in it so far; one that never
+            starts while there is none.
         end: when it ends; `move` on from then.
         total: what was taken in all of the window.
 
@@ -36,7 +37,7 @@ class Ledger:
         self.total = 0.0
         self._slice = window / SLICES
         self._slices: deque[list[float]] = deque()
-        self.newest: list[float] = [0.0, 0.0]
+        self.newest: list[float] = [math.inf, 0.0]
         self.end = -math.inf  # of the slice under way
 
     def add(self, cost: float, now: float) -> None:
@@ -101,4 +102,5 @@ class Ledger:
             self.total -= self._slices.popleft()[1]
         if not self._slices:
             self.total = 0.0
+            self.newest = [math.inf, 0.0]
             self.end = -math.inf

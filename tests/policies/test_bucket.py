@@ -138,17 +138,6 @@ def test_values_out_of_range_are_refused(bad):
     assert bucket.limit == 60
 
 
-def test_credit_is_only_what_was_over_estimated():
-    """A correction to a bucket that has long been full adds its own amount, not the idle time's."""
-    bucket = Bucket(600, 60.0)
-    bucket.take(5.0, 0.0)
-    bucket.correct_down(1.0, 100.0)
-    assert bucket.level(100.0) == pytest.approx(bucket.burst + 1.0)
-    bucket.take(1.0, 100.0)
-    assert bucket.credit == pytest.approx(0.0, abs=1e-9)
-    assert bucket.level(100.0) == pytest.approx(bucket.burst)
-
-
 def test_an_absurd_cost_given_back_does_not_lift_the_limit():
     """After an absurd cost is taken and given back, the bucket still limits."""
     bucket = Bucket(1, 60)
