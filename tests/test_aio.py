@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 
 import anyio
@@ -511,6 +512,29 @@ def test_spawned_clean_ups_run_and_end(run):
 
     run(main)
     assert sorted(log) == ["broken", "fine"]
+
+
+def test_a_loop_is_left_as_fast_as_it_was():
+    """Asking an object for its dict makes each look into it slower ever after, so it is not."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        assert current().now() > 0
+        return [each for each in gc.get_referents(loop) if type(each) is dict and "_ready" in each]
+
+    assert asyncio.run(main()) == []
+
+
+def test_a_loop_with_a_clock_of_its_own_is_asked_for_it():
+    """A clock that was put on the loop itself is read, and not the usual one."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        usual = loop.time
+        loop.time = lambda: usual() + 1_000.0
+        return current().now() - usual()
+
+    assert asyncio.run(main()) > 900.0
 
 
 def test_two_loops_of_one_thread_have_their_own_runtimes():

@@ -231,13 +231,11 @@ class Allowance:
         self._ended += 1
         if reservation.ticket is not None:
             self._rates.learner.accepted(now, reservation.ticket, tokens)
-        if tokens is not None and tokens >= 0:
-            extra = tokens - reservation.tokens
-            metered = self._rates.tokens
-            if extra and extra < _FOREVER:
-                self._granted_tokens += extra
-                if metered is not None:
-                    metered.correct(extra, reservation.granted_at, now)
+        extra = 0.0 if tokens is None or tokens < 0 else tokens - reservation.tokens
+        if extra and extra < _FOREVER:
+            self._granted_tokens += extra
+            if (metered := self._rates.tokens) is not None:
+                metered.correct(extra, reservation.granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.
