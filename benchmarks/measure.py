@@ -105,6 +105,7 @@ async def take_turns(
     for _ in range(rounds):
         costs = {}
         for name in random.sample(list(subjects), len(subjects)):
+            gc.collect()  # nobody pays for what the one before left behind
             costs[name] = await cost_of(subjects[name], calls)
         table.rounds.append({name: costs[name] for name in subjects})
     return table

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from types import MethodType
 
 from ..policies.queue import Waiter
 from .asyncio_timers import Expiry, Line, current_task, start_single
@@ -31,7 +31,7 @@ class AsyncioRuntime:
     def park(self, waiter: Waiter) -> Awaitable[None]:
         """Park on a future."""
         future: asyncio.Future[None] = self.loop.create_future()
-        waiter.wake = partial(_finish, future)
+        waiter.wake = MethodType(_finish, future)  # a partial makes a tuple and a dict besides
         return future
 
     async def sleep_until(self, when: float) -> None:

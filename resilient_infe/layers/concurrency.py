@@ -118,7 +118,7 @@ class ConcurrencyLimiter:
 
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
         try:
-            waiter = slots.join(call.place, again=call.again)
+            waiter = slots.join(call.place, call.again)
         except QueueFull as full:
             raise full.on(call) from None
         if slots.narrowed:

@@ -109,9 +109,9 @@ class Slots:
         Raises:
             QueueFull: `max_waiting` calls wait already, and this one comes for the first time.
         """
-        return None if self.take() else self.join(place, again=again)
+        return None if self.take() else self.join(place, again)
 
-    def join(self, place: int | None = None, *, again: bool = False) -> Waiter:
+    def join(self, place: int | None = None, again: bool = False) -> Waiter:
         """Join the queue, for who found no slot to `take`; as `acquire`.
 
         Raises:
