@@ -105,7 +105,9 @@ async def take_turns(
     for _ in range(rounds):
         costs = {}
         for name in random.sample(list(subjects), len(subjects)):
-            gc.collect()  # nobody pays for what the one before left behind
+            # Nobody pays for what the one before left behind; a full collection would empty the
+            # interpreter's free lists too, which are full in a program that runs.
+            gc.collect(1)
             costs[name] = await cost_of(subjects[name], calls)
         table.rounds.append({name: costs[name] for name in subjects})
     return table
