@@ -118,7 +118,7 @@ class AsyncioRuntime:
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     """Return the loop's clock: what its method calls, where that is known, at half the cost."""
-    # Not by `vars`: an instance that was once asked for its dict is slower ever after (3.11, 3.12).
+    # Not by `vars`: an instance that was once asked for its dict is slower ever after (3.11).
     method = getattr(loop.time, "__func__", None)
     return time.monotonic if method is asyncio.BaseEventLoop.time else loop.time
 

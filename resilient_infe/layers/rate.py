@@ -17,7 +17,7 @@ from ..policies import bounds
 from ..policies.allowance import Allowance
 from ..policies.allowed import AllowanceStatistics
 from ..policies.change import Change
-from ..policies.estimate import estimate_text, estimate_tokens
+from ..policies.estimate import estimate_tokens
 from ..policies.gate import GateClosed
 from ..policies.keyed import Keyed
 from ..policies.reservation import Reservation
@@ -89,11 +89,7 @@ class RateLimiter:
         self._known = self.allowances.known
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._beliefs = _checked(beliefs)
-        usual = estimate is estimate_tokens
-        self._estimate: Callable[[Any], float] = estimate if usual else TokenCount(estimate)
-        self._estimate_body: Callable[[Any], float] = (
-            _estimate_of_body if usual else self._estimate_decoded
-        )
+        self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Reserve, call on, settle."""
@@ -105,8 +101,8 @@ class RateLimiter:
             allowance = self._bound(call)
         tokens, deadline = call.tokens, call.deadline
         if tokens is None and allowance.counts_tokens:
-            estimate = self._estimate if call.body is None else self._estimate_body
-            tokens = call.tokens = estimate(call.payload if call.body is None else call.body)
+            estimate = self._estimate
+            tokens = call.tokens = estimate(call.payload if call.body is None else call.body())
         clock = call.runtime.now
         now = clock()
         reservation = None
@@ -170,9 +166,6 @@ class RateLimiter:
     def describe(self) -> str:
         """Say the limits."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
-
-    def _estimate_decoded(self, body: Callable[[], Any]) -> float:
-        return self._estimate(body())
 
     def _bound(self, call: Call[Any]) -> Allowance:
         allowance = self.allowances.of(call)
@@ -252,12 +245,6 @@ class RateLimiter:
                     call.emit(_event(call, news))
         if allowance.queue.live:
             allowance.keeper.pump()
-
-
-def _estimate_of_body(body: Callable[[], Any]) -> float:
-    text = getattr(body, "text", None)
-    estimated = estimate_text(text) if text else None
-    return estimate_tokens(body()) if estimated is None else estimated
 
 
 def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:

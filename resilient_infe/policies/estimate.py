@@ -8,7 +8,6 @@ given to `RateLimiter` or a preset as ``estimate=``.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -37,19 +36,6 @@ BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _TELLING, _BOUNDING = frozenset((*INPUTS, *BOUNDS)), frozenset(BOUNDS)
 _TEXTLESS = frozenset((int, float, bool, type(None)))
 
-_MESSAGE = len('{"role": "", "content": ""}, ')
-"""Characters of a message's JSON that are none of its texts'."""
-
-_LONGEST_HEAD = 64
-"""Characters before the messages that name the model and say nothing else."""
-
-_DOUBTFUL = ("\\u", '"data:', '"input"')
-"""Characters written as six, an image, or what may be an embedding."""
-
-_STATED_BOUND = re.compile(
-    r'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,10})(?![\d.eE])', re.ASCII
-)
-
 
 def estimate_tokens(payload: Any) -> float:
     """Return the estimated tokens of an OpenAI-style body; 0 for a payload of another shape.
@@ -74,28 +60,6 @@ def estimate_tokens(payload: Any) -> float:
     if not bound and not ("input" in payload and _is_embedding(payload)):
         bound = EXPECTED_OUTPUT
     return characters / CHARACTERS_PER_TOKEN + bound
-
-
-def estimate_text(text: str) -> float | None:
-    """Return about what `estimate_tokens` would of a body that is JSON still, or None to decode it.
-
-    To decode a conversation for its length alone costs as much as two layers, and for a long one
-    milliseconds. Quotes inside of a text are escaped, so that a name in quotes is a name.
-
-    Args:
-        text: the body; a conversation is looked at, for all else the result is None.
-    """
-    start = text.find('"messages"')
-    if start < 0 or text[0] != "{" or any(map(text.__contains__, _DOUBTFUL)):
-        return None
-    bound = EXPECTED_OUTPUT
-    if '"max_' in text:
-        stated = _STATED_BOUND.findall(text)
-        if len(stated) > 1:
-            return None
-        bound = _bound(int(stated[0])) or bound if stated else bound
-    characters = len(text) - min(start, _LONGEST_HEAD) - text.count('"role"') * _MESSAGE
-    return max(0, characters) / CHARACTERS_PER_TOKEN + bound
 
 
 def _bound(value: object) -> float:

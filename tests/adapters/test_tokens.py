@@ -47,8 +47,7 @@ def test_a_body_is_what_tokens_are_estimated_from(asker):
             await ask(max_tokens=1_000)
 
     over_http(test) if asker is not azure else against(ANSWER, test)
-    expected = [estimate_tokens(ASK), estimate_tokens(ASK | {"max_tokens": 1_000})]
-    assert noted.tokens == pytest.approx(expected, abs=10)  # a text is not decoded for it
+    assert noted.tokens == [estimate_tokens(ASK), estimate_tokens(ASK | {"max_tokens": 1_000})]
     assert at_rest(stack)
 
 

@@ -407,3 +407,26 @@ def test_a_bounded_queue_refuses(run):
     results = run(lambda: all_at_once(stack.around(FakeServer()), range(3)))
     assert results[:2] == ["ok", "ok"]
     assert isinstance(results[2], errors.QueueFull)
+
+
+def test_a_body_that_is_any_callable_is_called_for_its_estimate(run):
+    """A layer of one's own may set a body whose ``text`` is something else."""
+
+    class Body:
+        def text(self):
+            """Return nothing that is asked for."""
+
+        def __call__(self):
+            return {"prompt": "x" * 40, "max_tokens": 5}
+
+    estimated = []
+
+    async def describing(call, call_next):
+        call.body = Body()
+        result = await call_next(call)
+        estimated.append(call.tokens)
+        return result
+
+    stack = Stack(describing, RateLimiter(tokens_per_minute=6e6), strict=False)
+    run(lambda: stack.around(FakeServer())("x"))
+    assert estimated == [15.0]

@@ -1,6 +1,5 @@
 """The estimate of a request's tokens: from its characters and the output it asks for."""
 
-import json
 import math
 from enum import Enum
 
@@ -12,7 +11,6 @@ from resilient_infe.policies.estimate import (
     CHARACTERS_PER_TOKEN,
     EXPECTED_OUTPUT,
     IMAGE_CHARACTERS,
-    estimate_text,
     estimate_tokens,
 )
 
@@ -104,60 +102,6 @@ def test_any_body_gives_a_finite_cost(messages, prompt, bound):
     """Whatever stands in a body, its cost is a finite number from 0."""
     body = {"messages": messages, "prompt": prompt, "max_tokens": bound}
     assert 0 <= estimate_tokens(body) < math.inf
-
-
-words = st.text(st.characters(min_codepoint=32, exclude_characters='"\\'), max_size=400)
-conversations = st.lists(
-    st.fixed_dictionaries(
-        {"role": st.sampled_from(["system", "user", "assistant"]), "content": words}
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
-@settings(max_examples=200)
-@given(conversations, st.sampled_from([{}, {"max_tokens": 99}, {"max_completion_tokens": 9}]))
-def test_a_conversation_that_is_json_still_is_estimated_as_if_it_were_decoded(messages, bound):
-    """To within a token or two per message and what else the request says of itself."""
-    body = {"model": "infe-pulse", "messages": messages, "temperature": 0.5, **bound}
-    for written in (
-        json.dumps(body, ensure_ascii=False),
-        json.dumps(body, ensure_ascii=False, separators=(",", ":")),
-    ):
-        told = estimate_text(written)
-        assert told == pytest.approx(estimate_tokens(body), abs=18 + 2 * len(messages))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{}",
-        "no JSON",
-        '{"prompt": "hello"}',
-        '{"input": ["a", "messages"], "messages": []}',
-        '["messages"]',
-        '{"messages": [{"role": "user", "content": "\\u00e4"}]}',
-        '{"messages": [{"image_url": {"url": "data:image/png;base64,AAAA"}}]}',
-        '{"messages": [], "max_tokens": 1, "max_completion_tokens": 2}',
-    ],
-)
-def test_a_text_that_tells_too_little_is_left_to_be_decoded(text):
-    """Another kind of request, letters that are written as six, images, two bounds."""
-    assert estimate_text(text) is None
-
-
-@pytest.mark.parametrize("bound", ["null", "5.5", "1e3", "-5", "0", "1234567890123", '"7"'])
-def test_a_bound_that_is_none_is_not_believed_as_a_text_either(bound):
-    """It leaves the usual output, as where it is decoded."""
-    body = f'{{"messages": [], "max_tokens": {bound}}}'
-    assert estimate_text(body) == pytest.approx(EXPECTED_OUTPUT, abs=12)
-
-
-def test_what_a_prompt_quotes_is_no_field():
-    """Quotes inside of a text are escaped, so that a bound that is quoted there binds nothing."""
-    quoted = json.dumps({"messages": [{"role": "user", "content": '{"max_tokens": 7}'}]})
-    assert estimate_text(quoted) == pytest.approx(EXPECTED_OUTPUT, abs=10)
 
 
 def test_an_absurd_bound_does_not_raise():
