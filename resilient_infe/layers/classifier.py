@@ -63,8 +63,6 @@ class ErrorClassifier:
                 verdict = self._by_rule(call, result)
             elif call.reply is not None:
                 verdict = _of_reply(call.reply)
-            elif type(result) in _PLAIN:
-                verdict = OK
             else:
                 verdict = _of_dict(result) if type(result) is dict else _of_result(result)
             call.verdict = verdict

@@ -85,10 +85,12 @@ class RateLimiter:
             "Allowance(...) or Keyed(lambda: Allowance(...)); a number goes into "
             "requests_per_minute= or tokens_per_minute=",
         )
-        self._one: Allowance | None = self.allowances.one
-        self._known = self.allowances.known
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._beliefs = _checked(beliefs)
+        self._one: Allowance | None = None
+        self._known: Callable[[str | None], Allowance | None] = _unknown
+        if not self._beliefs:
+            self._find_quickly()
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
@@ -97,7 +99,7 @@ class RateLimiter:
         if allowance is None:
             known = self._known  # apart from its call, since it is no method
             allowance = known(call.partition)
-        if allowance is None or allowance.home is not call.runtime or self._beliefs:
+        if allowance is None or allowance.home is not call.runtime:
             allowance = self._bound(call)
         tokens, deadline = call.tokens, call.deadline
         if tokens is None and allowance.counts_tokens:
@@ -105,8 +107,9 @@ class RateLimiter:
             tokens = call.tokens = estimate(call.payload if call.body is None else call.body())
         clock = call.runtime.now
         now = clock()
-        reservation = None
-        if deadline is None or now < deadline:
+        if deadline is not None and now >= deadline:
+            reservation = None
+        else:
             reservation = allowance.take(now, tokens or 0.0)
         if reservation is None:
             reservation = await self._wait(call, allowance, now)
@@ -174,10 +177,16 @@ class RateLimiter:
         return allowance
 
     def _remember(self, call: Call[Any], allowance: Allowance) -> None:
-        name = "" if self._one is not None else call.partition or ""
+        name = "" if self.allowances.one is not None else call.partition or ""
         belief = self._beliefs.pop(name, None)
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
+        if not self._beliefs:
+            self._find_quickly()
+
+    def _find_quickly(self) -> None:
+        # As long as there are beliefs to remember, each call comes by `_bound`.
+        self._one, self._known = self.allowances.one, self.allowances.known
 
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
@@ -245,6 +254,10 @@ class RateLimiter:
                     call.emit(_event(call, news))
         if allowance.queue.live:
             allowance.keeper.pump()
+
+
+def _unknown(_: str | None) -> None:
+    return None
 
 
 def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:

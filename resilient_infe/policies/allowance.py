@@ -18,6 +18,7 @@ from ..errors import ConfigurationError, QueueFull
 from ..verdict import Dimension, Limit
 from . import bounds
 from .allowed import AllowanceStatistics, snapshot
+from .bucket import LARGEST_COST, sane_cost
 from .change import Change
 from .gate import Gate, GateClosed
 from .queue import WaitQueue
@@ -127,8 +128,8 @@ class Allowance:
         learner = rates.learner
         if self.queue.live or now < self._gate.until:
             return None
-        if tokens and not 0 < tokens < _FOREVER:
-            tokens = 0.0
+        if not 0.0 <= tokens <= LARGEST_COST:
+            tokens = sane_cost(tokens)
         if learner.active and now < learner.ready_at(tokens):
             return None
         requests, spent = rates.requests, rates.tokens
@@ -140,8 +141,7 @@ class Allowance:
             return None
         reservation: Reservation = _new(Reservation)
         reservation.tokens = tokens
-        reservation.granted = True
-        reservation.closed = False
+        reservation.granted = reservation.open = True
         reservation.ticket = learner.sent(now, tokens) if learner.active else None
         reservation.granted_at = now
         reservation.ordinal = self._granted = self._granted + 1
@@ -176,8 +176,8 @@ class Allowance:
     ) -> Reservation:
         """Join the queue, for who could not `take` at once; all else as by `reserve`."""
         queue = self.queue
-        if not 0 <= tokens < _FOREVER:
-            tokens = 0.0
+        if not 0.0 <= tokens <= LARGEST_COST:
+            tokens = sane_cost(tokens)
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
                 f"{queue.live} calls wait for the rate limit already (max_waiting="
@@ -225,17 +225,18 @@ class Allowance:
             now: the instant.
             tokens: what it really cost, or None to leave it at the estimate.
         """
-        if reservation.closed or not reservation.granted:
+        if not reservation.open:
             return
-        reservation.closed = True
+        reservation.open = False
         self._ended += 1
         if reservation.ticket is not None:
             self._rates.learner.accepted(now, reservation.ticket, tokens)
-        extra = 0.0 if tokens is None or tokens < 0 else tokens - reservation.tokens
-        if extra and extra < _FOREVER:
-            self._granted_tokens += extra
-            if (metered := self._rates.tokens) is not None:
-                metered.correct(extra, reservation.granted_at, now)
+        if tokens is None or not 0.0 <= tokens < _FOREVER:
+            return
+        extra = tokens - reservation.tokens
+        self._granted_tokens += extra
+        if (metered := self._rates.tokens) is not None:
+            metered.correct(extra, reservation.granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.
@@ -245,9 +246,9 @@ class Allowance:
             now: the instant.
             request: whether the request comes back too: only when it was never sent.
         """
-        if reservation.closed or not reservation.granted:
+        if not reservation.open:
             return
-        reservation.closed = True
+        reservation.open = False
         self._ended += 1
         self._granted_tokens -= reservation.tokens
         if self._rates.tokens is not None:
@@ -334,11 +335,10 @@ class Allowance:
 
     def _grant(self, reservation: Reservation, now: float) -> None:
         reservation.ticket = self._rates.take(reservation.tokens, now)
-        self._granted += 1
         self._granted_tokens += reservation.tokens
-        reservation.granted = True
+        reservation.granted = reservation.open = True
         reservation.granted_at = now
-        reservation.ordinal = self._granted
+        reservation.ordinal = self._granted = self._granted + 1
         reservation.total_tokens = self._granted_tokens
 
     def __repr__(self) -> str:

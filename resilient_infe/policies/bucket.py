@@ -158,3 +158,8 @@ class Bucket:
         # Counts are whole: with a burst of 1, a spacing of period / limit and a bit is enough.
         self._refill = max(by_rule, by_jitter) if self.burst <= 1 else by_rule
         self._interval = 1.0 / self._refill
+
+
+def sane_cost(cost: float) -> float:
+    """Return what is charged for a cost that is none (NaN, negative, infinite) or absurd."""
+    return min(cost, LARGEST_COST) if 0.0 < cost < math.inf else 0.0

@@ -7,7 +7,7 @@ and a cost fits only if both the bucket and the ledger have room for it.
 
 from __future__ import annotations
 
-from .bucket import LARGEST_COST, Bucket
+from .bucket import Bucket
 from .ledger import Ledger
 
 
@@ -36,9 +36,10 @@ class Metered(Bucket):
         return max(super().ready_at(cost), room)
 
     def take_if_fits(self, cost: float, now: float) -> bool:
-        """Take `cost` if it fits now: what `ready_at` and `take` do, the usual case first."""
+        """Take `cost`, up to `LARGEST_COST`, if it fits now: the usual case first."""
         ledger = self.ledger
-        if now < self.full_at or ledger.total + cost > self.limit or cost > LARGEST_COST:
+        total = ledger.total + cost
+        if now < self.full_at or total > self.limit:
             if now < self.ready_at(cost):
                 return False
             self.take(cost, now)
@@ -46,13 +47,17 @@ class Metered(Bucket):
         # The bucket is full, and there is room in the window for all that the cost may be.
         if now >= ledger.end:
             ledger.move(now)
+            total = ledger.total + cost
         ledger.newest[1] += cost
-        ledger.total += cost
-        if self.credit:
-            used = self.credit if self.credit < cost else cost
-            self.credit -= used
-            cost -= used
-        self._last_full = now
+        ledger.total = total
+        credit = self.credit
+        if credit >= cost:
+            self.credit = credit - cost
+            self.full_at = now
+            return True
+        if credit:
+            self.credit = 0.0
+            cost -= credit
         self.full_at = now + cost / self._refill
         return True
 
@@ -78,16 +83,18 @@ class Metered(Bucket):
         if extra >= 0.0:
             super().take(extra, now)
             return
-        back = -extra if extra > -LARGEST_COST else LARGEST_COST
+        credit = self.credit - extra
         # From now at the earliest: what came in beyond full while idle is no over-estimate.
         missing = self.full_at - now
-        surplus = back if missing <= 0.0 else back - missing * self._refill
-        if surplus <= 0.0:
-            self.full_at -= back / self._refill
-            return
-        kept = self.credit + surplus
-        most = back if back > self.burst else self.burst
-        self.credit = kept if kept < most else most
+        if missing > 0.0:
+            missing *= self._refill
+            if missing + extra >= 0.0:
+                self.full_at += extra / self._refill
+                return
+            credit -= missing
+        if credit > self.burst and credit > -extra:
+            credit = max(self.burst, -extra)
+        self.credit = credit
         self.full_at = now
 
     def untouched(self, now: float) -> bool:

@@ -15,13 +15,13 @@ class Reservation(Waiter):
             what follows is there once it is granted.
         ordinal: how many requests had been granted by then, this one included.
         total_tokens: how many tokens had been granted by then, its own included.
-        closed: True once settled or refunded.
+        open: True from its grant until it is settled or refunded.
 
     `Allowance.take` makes one without calling the constructor, which would cost more than the rest
     of it: what is only needed while waiting (`place`, `gone`, `wake`) is then not there.
     """
 
-    __slots__ = ("closed", "granted_at", "ordinal", "ticket", "tokens", "total_tokens")
+    __slots__ = ("granted_at", "open", "ordinal", "ticket", "tokens", "total_tokens")
 
     granted_at: float
     ordinal: int
@@ -32,6 +32,6 @@ class Reservation(Waiter):
         """Start ungranted."""
         # Waiter's own fields are set here too: a call upwards costs more than all of them.
         self.place = place
-        self.granted = self.gone = self.closed = False
+        self.granted = self.gone = self.open = False
         self.wake = None
         self.tokens = tokens

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from struct import Struct
 from typing import Any
 
 from ..verdict import Usage
 
-LARGEST_COUNT = 10**9
+LARGEST_COUNT = 2**32 - 1
 """What a body counts beyond this it does not count."""
+
+_packed, _unpacked = Struct("<3I").pack, Struct("<3I").unpack
+"""Raise for what is no count: one look in C, where comparisons cost more than all the rest."""
+
+_new = object.__new__
 
 
 def usage_of(content: Any) -> Usage | None:
@@ -17,24 +23,17 @@ def usage_of(content: Any) -> Usage | None:
     Chat completions name it prompt, completion and total; responses and messages, input and output.
     """
     if type(content) is dict:
-        usage = content.get("usage")
-        if usage is None:
+        stated = content.get("usage")
+        if stated is None:
             return None
-        if type(usage) is dict:
-            try:
-                prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
-                total = usage["total_tokens"]
-            except KeyError:
-                return _unusual(content)
-            # The usual case: a chat completion that names all three counts; a bool is none.
-            if (
-                type(prompt) is int
-                and type(completion) is int
-                and type(total) is int
-                and 0 <= prompt <= total < LARGEST_COUNT
-                and 0 <= completion <= total
-            ):
-                return Usage(prompt, completion, total)
+        try:  # the usual case: a chat completion that names all three
+            prompt, completion = stated["prompt_tokens"], stated["completion_tokens"]
+            counts = _packed(prompt, completion, stated["total_tokens"])
+        except Exception:  # a foreign object may raise anything
+            return _unusual(content)
+        usage: Usage = _new(Usage)  # to call the class costs as much again
+        usage.prompt_tokens, usage.completion_tokens, usage.total_tokens = _unpacked(counts)  # type: ignore[misc]
+        return usage
     return _unusual(content)
 
 
@@ -60,4 +59,4 @@ def _unusual(content: Any) -> Usage | None:
 
 def count(value: Any) -> int | None:
     """Return a whole number that makes sense as a count, else None."""
-    return value if type(value) is int and 0 <= value < LARGEST_COUNT else None  # a bool is none
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None  # a bool is none
