@@ -11,7 +11,7 @@ would undo for each other what was won, call by call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import FunctionType, MethodType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -20,6 +20,13 @@ from .call import Call, Handler, Layer
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+def chain(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> Handler[Any, Any]:
+    """Return a handler that runs `layers`, outermost first, in front of `handler`."""
+    for layer in reversed(layers):
+        handler = link(layer, handler)
+    return handler
 
 
 def link(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[Any, Any]:

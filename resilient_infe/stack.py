@@ -20,13 +20,14 @@ from .call import Call, Handler, Layer
 from .describe import StackStatistics, describe
 from .emitter import Emitter, Listener
 from .errors import ConfigurationError, Draining, NestedStackWarning
+from .layers.attempt import GuardedAttempt, guards_at
 from .layers.breaker import CircuitBreaker
 from .layers.concurrency import ConcurrencyLimiter
 from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.request_id import RequestIdLogger, outcome_of
 from .layers.retry import Retry
-from .link import apart, link
+from .link import apart, chain
 from .options import SURROUNDINGS, Surroundings, surroundings
 from .order import check_order
 from .policies.allowed import AllowanceStatistics
@@ -175,9 +176,13 @@ class Stack:
         return self._entered - sum(self._outcomes.values())
 
     def _link(self, handler: Handler[Any, Any]) -> Handler[Any, Any]:
-        for layer in reversed(self.layers):
-            handler = link(layer, handler)
-        return handler
+        for start in range(len(self.layers)):
+            guards = guards_at(self.layers, start)
+            if guards is not None:
+                handler = chain(self.layers[start + len(guards) :], handler)
+                attempt = GuardedAttempt(guards, chain(guards, handler))
+                return chain((*self.layers[:start], attempt), handler)
+        return chain(self.layers, handler)
 
     async def _enter(
         self, handler: Handler[P, R], call: Call[P], deadline: float | None = None

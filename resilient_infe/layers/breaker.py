@@ -71,11 +71,6 @@ class CircuitBreaker:
         except BaseException:
             self._end(call, circuit, permit)
             raise
-        verdict = call.verdict
-        if verdict is not None and verdict.kind is SUCCESS:
-            clock = call.runtime.now
-            if circuit.succeed(permit, clock()):
-                return result
         self._end(call, circuit, permit)
         return result
 
@@ -105,7 +100,12 @@ class CircuitBreaker:
         ).on(call)
 
     def _end(self, call: Call[Any], circuit: Circuit, permit: Permit) -> None:
-        verdict, before = call.verdict, circuit.last_transition
+        verdict = call.verdict
+        if verdict is not None and verdict.kind is SUCCESS:
+            clock = call.runtime.now
+            if circuit.succeed(permit, clock()):
+                return
+        before = circuit.last_transition
         if verdict is None:
             circuit.drop(permit)
         elif verdict.kind in ANSWERS and verdict.sent:

@@ -48,15 +48,20 @@ class ErrorClassifier:
         if call.on_send is not None:
             call.on_send()
             call.on_send = None
-        emit = call.emit
-        started = 0.0 if emit is None else call.runtime.now()
+        started = 0.0 if call.emit is None else call.runtime.now()
         try:
             result = await call_next(call)
         except BaseException as error:
-            if call.verdict is None:
-                call.verdict = self._of_exception(call, error)
-            self._note(call, started)
+            self._judge_error(call, error, started)
             raise
+        self._judge(call, result, started)
+        return result
+
+    def describe(self) -> str:
+        """Say whose rules apply."""
+        return "the Infe API's table" + (", after your own rule" if self._rule else "")
+
+    def _judge(self, call: Call[Any], result: Any, started: float) -> Verdict:
         verdict = call.verdict
         if verdict is None:
             if self._rule is not None:
@@ -66,13 +71,14 @@ class ErrorClassifier:
             else:
                 verdict = _of_dict(result) if type(result) is dict else _of_result(result)
             call.verdict = verdict
-        if emit is not None or verdict.request_id is not None:
+        if call.emit is not None or verdict.request_id is not None:
             self._note(call, started)
-        return result
+        return verdict
 
-    def describe(self) -> str:
-        """Say whose rules apply."""
-        return "the Infe API's table" + (", after your own rule" if self._rule else "")
+    def _judge_error(self, call: Call[Any], error: BaseException, started: float) -> None:
+        if call.verdict is None:
+            call.verdict = self._of_exception(call, error)
+        self._note(call, started)
 
     def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
         if is_cancellation(error):

@@ -71,18 +71,15 @@ class ConcurrencyLimiter:
         try:
             result = await call_next(call)
         except BaseException:
-            self._see(call, slots)
-            wake(slots.release())
+            self._fail(call, slots)
             raise
         verdict = call.verdict
-        if verdict is not None and verdict.kind is REJECTED:
-            self._see(call, slots)
-        if call.hold is None:
-            freed = slots.release()
-            if freed is not None and freed.wake is not None:
-                freed.wake()
-        else:
-            call.hold.on_close(partial(_release, slots))
+        if call.hold is not None or (verdict is not None and verdict.kind is REJECTED):
+            self._end(call, slots)
+            return result
+        freed = slots.release()
+        if freed is not None and freed.wake is not None:
+            freed.wake()
         return result
 
     def resize(self, limit: int, partition: str | None = None) -> None:
@@ -105,6 +102,17 @@ class ConcurrencyLimiter:
         slots: Any = self.slots.sample()
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
+
+    def _end(self, call: Call[Any], slots: Slots) -> None:
+        self._see(call, slots)
+        if call.hold is None:
+            wake(slots.release())
+        else:
+            call.hold.on_close(partial(_release, slots))
+
+    def _fail(self, call: Call[Any], slots: Slots) -> None:
+        self._see(call, slots)
+        wake(slots.release())
 
     def _see(self, call: Call[Any], slots: Slots) -> None:
         """Hold fewer where the server said that too many are in progress."""

@@ -87,10 +87,11 @@ class RateLimiter:
         )
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._beliefs = _checked(beliefs)
-        self._one: Allowance | None = None
-        self._known: Callable[[str | None], Allowance | None] = _unknown
-        if not self._beliefs:
-            self._find_quickly()
+        self._one = self.allowances.one
+        if self._one is not None:
+            self._remember("", self._one)
+        # As long as there are beliefs to remember, each call comes by `_bound`.
+        self._known = _unknown if self._beliefs else self.allowances.known
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
@@ -103,8 +104,7 @@ class RateLimiter:
             allowance = self._bound(call)
         tokens, deadline = call.tokens, call.deadline
         if tokens is None and allowance.counts_tokens:
-            estimate = self._estimate
-            tokens = call.tokens = estimate(call.payload if call.body is None else call.body())
+            tokens = self._count(call)
         clock = call.runtime.now
         now = clock()
         if deadline is not None and now >= deadline:
@@ -119,17 +119,7 @@ class RateLimiter:
         except BaseException:
             self._settle(call, allowance, reservation, unsent=call.sends == sends)
             raise
-        verdict = call.verdict
-        if call.hold is not None:
-            self._learn(call, allowance, reservation)
-            call.hold.on_close(partial(self._settle_stream, allowance, reservation))
-        elif verdict is None or verdict.kind is not SUCCESS or verdict.limits:
-            self._settle(call, allowance, reservation, unsent=False)
-        else:  # what the table says of a success that tells nothing of limits
-            usage = verdict.usage
-            allowance.settle(reservation, clock(), None if usage is None else usage.total_tokens)
-            if allowance.queue.live:
-                allowance.keeper.pump()
+        self._end(call, allowance, reservation)
         return result
 
     def resize(
@@ -170,23 +160,36 @@ class RateLimiter:
         """Say the limits."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
 
+    def _count(self, call: Call[Any]) -> float:
+        estimate = self._estimate  # apart from its call, since it is no method
+        tokens = call.tokens = estimate(call.payload if call.body is None else call.body())
+        return tokens
+
+    def _end(self, call: Call[Any], allowance: Allowance, reservation: Reservation) -> None:
+        verdict = call.verdict
+        if call.hold is not None:
+            self._learn(call, allowance, reservation)
+            call.hold.on_close(partial(self._settle_stream, allowance, reservation))
+        elif verdict is None or verdict.kind is not SUCCESS or verdict.limits:
+            self._settle(call, allowance, reservation, unsent=False)
+        else:  # what the table says of a success that tells nothing of limits
+            usage, clock = verdict.usage, call.runtime.now
+            allowance.settle(reservation, clock(), None if usage is None else usage.total_tokens)
+            if allowance.queue.live:
+                allowance.keeper.pump()
+
     def _bound(self, call: Call[Any]) -> Allowance:
         allowance = self.allowances.of(call)
-        if self._beliefs:
-            self._remember(call, allowance)
+        if self._one is None:
+            self._remember(call.partition or "", allowance)
         return allowance
 
-    def _remember(self, call: Call[Any], allowance: Allowance) -> None:
-        name = "" if self.allowances.one is not None else call.partition or ""
+    def _remember(self, name: str, allowance: Allowance) -> None:
         belief = self._beliefs.pop(name, None)
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
         if not self._beliefs:
-            self._find_quickly()
-
-    def _find_quickly(self) -> None:
-        # As long as there are beliefs to remember, each call comes by `_bound`.
-        self._one, self._known = self.allowances.one, self.allowances.known
+            self._known = self.allowances.known
 
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:

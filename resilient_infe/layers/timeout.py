@@ -6,7 +6,7 @@ other way round all 200 attempts at a hung server read "cancelled", and the circ
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..call import Call, Handler
 from ..errors import AttemptTimedOut
@@ -46,7 +46,10 @@ class AttemptTimeout:
         else:
             timer.stop()
             return result
-        raise AttemptTimedOut(
+        raise self._error(call)
+
+    def _error(self, call: Call[Any]) -> AttemptTimedOut:
+        return AttemptTimedOut(
             f"attempt {call.attempt} took longer than {self.seconds:g} s (AttemptTimeout)"
         )
 

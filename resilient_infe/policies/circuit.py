@@ -202,7 +202,7 @@ class Circuit:
             return max(1e-3, self._opened_at + self.open_for - now)
         return self.open_for / PROBE_POLLS
 
-    def succeed(self, permit: Permit, now: float) -> bool:
+    def succeed(self, permit: Permit | None, now: float) -> bool:
         """End a permit with a success if that cannot change the state; False does nothing."""
         if permit is not self._permit:
             return False
