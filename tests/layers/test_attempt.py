@@ -1,0 +1,281 @@
+"""GuardedAttempt: the five layers at once do what they do one by one."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import pytest
+from fakes import FakeServer, Remember, all_at_once
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resilient_infe import (
+    Allowance,
+    AttemptTimeout,
+    Circuit,
+    CircuitBreaker,
+    ConcurrencyLimiter,
+    Deadline,
+    ErrorClassifier,
+    Hold,
+    Keyed,
+    Kind,
+    RateLimiter,
+    Reply,
+    RequestIdLogger,
+    Retry,
+    RetryBudget,
+    Slots,
+    Stack,
+    Usage,
+    errors,
+    presets,
+)
+from resilient_infe.adapters.replies import error_of
+from resilient_infe.aio import current
+from resilient_infe.layers.attempt import GuardedAttempt, guards_at
+from resilient_infe.link import chain
+from resilient_infe.testing.virtual import run_virtually
+
+LIMITS = {"x-ratelimit-limit-requests": "90", "x-ratelimit-remaining-requests": "7"}
+USAGE = {"usage": {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50}}
+
+
+class Timeout(AttemptTimeout):
+    """Not taken for the one it is derived from, so that its layers run one by one."""
+
+
+class Answers:
+    """A transport that does what its payload says."""
+
+    async def handle(self, call):
+        """Wait, then answer with a status, raise, or hand over an open stream."""
+        latency, outcomes = call.payload
+        outcome = outcomes[min(call.sends, len(outcomes)) - 1]
+        runtime = current()
+        await runtime.sleep_until(runtime.now() + latency)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, dict):
+            return outcome
+        if outcome == "stream":
+            hold = call.hold = Hold()
+            runtime.start(lambda: self.close(hold))
+            return hold
+        status, headers = outcome
+        call.reply = Reply(status, headers, {} if status == 200 else None)
+        if status == 200:
+            return "answered"
+        raise error_of(call.reply)
+
+    async def close(self, hold):
+        """Read a stream to its end."""
+        await anyio.sleep(3.0)
+        hold.close(Usage(10, 10, 20))
+
+    async def __call__(self, payload):
+        """Be callable, as a transport is; the stack uses `handle`."""
+        raise NotImplementedError
+
+
+def made(timeout, keyed, seen):
+    """Return a stack of all layers, small enough to be full, and its listener."""
+    slots, allowance, circuit = (
+        lambda: Slots(3, max_waiting=4),
+        lambda: Allowance(120, 12_000),
+        lambda: Circuit(minimum_calls=4, open_for=5.0, probes=1),
+    )
+    return Stack(
+        RequestIdLogger(log=False),
+        Deadline(40.0),
+        Retry(uniform=lambda: 0.5, budget=RetryBudget(0.5)),
+        ConcurrencyLimiter(Keyed(slots) if keyed else slots()),
+        RateLimiter(Keyed(allowance) if keyed else allowance()),
+        CircuitBreaker(Keyed(circuit) if keyed else circuit()),
+        ErrorClassifier(lambda result, error: Kind.INVALID if error is ODD else None),
+        timeout(2.0),
+        listeners=[seen],
+    )
+
+
+ODD = ValueError("odd")
+
+OUTCOMES = st.sampled_from(
+    [
+        {},
+        USAGE,
+        (200, {}),
+        (200, {**LIMITS, "x-request-id": "infe-1"}),
+        (429, {"retry-after": "2"}),
+        (429, LIMITS),
+        (429, {}),
+        (503, {}),
+        (500, {}),
+        (401, {}),
+        ConnectionResetError(),
+        ODD,
+        "stream",
+    ]
+)
+
+CALLS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.0, 0.1, 1.0, 7.0]),  # after the one before
+        st.sampled_from([0.1, 0.5, 3.0]),  # latency: the last is over the attempt's timeout
+        st.lists(OUTCOMES, min_size=1, max_size=3),
+        st.sampled_from([None, 0.0, 10, 400, 5_000]),  # tokens
+        st.sampled_from([None, None, None, 0.0, 0.3, 4.0]),  # cancelled after
+        st.sampled_from([None, "a", "b"]),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+async def scenario(timeout, keyed, calls):
+    """Make the calls; return all that can be seen of them from outside."""
+    seen = Remember()
+    stack = made(timeout, keyed, seen)
+    send, results, states = stack.around(Answers()), [None] * len(calls), []
+
+    async def one(number, latency, outcomes, tokens, cancelled, partition):
+        with anyio.move_on_after(cancelled) if cancelled is not None else anyio.CancelScope():
+            try:
+                found = await send(
+                    (latency, outcomes), tokens=tokens, partition=partition, request_id=f"r{number}"
+                )
+                results[number] = found if isinstance(found, str | dict) else type(found)
+            except Exception as error:
+                results[number] = type(error), str(error), getattr(error, "__notes__", None)
+
+    async with anyio.create_task_group() as group:
+        for number, (gap, *call) in enumerate(calls):
+            await anyio.sleep(gap)
+            states.append(stack.statistics())
+            group.start_soon(one, number, *call)
+    await anyio.sleep(10.0)
+    layers = (stack.layers[3].slots, stack.layers[4].allowances, stack.layers[5].circuits)
+    assert not any(policy.busy for layer in layers for _, policy in layer.items())
+    return results, states, stack.statistics(), seen.events
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@settings(max_examples=40)
+@given(calls=CALLS, keyed=st.booleans())
+def test_it_is_the_five_layers_one_by_one(backend, calls, keyed):
+    """Results, notes, events and what is left of every limit are the same, whatever happens."""
+    at_once, one_by_one = (
+        run_virtually(partial(scenario, kind, keyed, calls), backend)
+        for kind in (AttemptTimeout, Timeout)
+    )
+    assert at_once == one_by_one
+
+
+def layers(timeout=None):
+    """Return the five, with plenty of everything."""
+    return (
+        ConcurrencyLimiter(4),
+        RateLimiter(requests_per_minute=6_000),
+        CircuitBreaker(),
+        ErrorClassifier(),
+        AttemptTimeout(2.0) if timeout is None else timeout,
+    )
+
+
+def test_only_the_five_next_to_each_other_are_taken_for_them():
+    """What stands in between, lacks, or is derived from one, leaves the layers as they are."""
+    five = layers()
+    assert guards_at(five, 0) == five
+    assert guards_at((Retry(), *five), 1) == five
+    assert guards_at((Retry(), *five), 0) is None
+    assert guards_at(five[1:], 0) is None
+    assert guards_at(layers(Timeout(2.0)), 0) is None
+
+
+@pytest.mark.parametrize("make", [presets.service, presets.batch])
+def test_the_presets_are_guarded_in_one(make):
+    """Both presets have the five in a row."""
+    stack = make(requests_per_minute=60)
+    assert any(guards_at(stack.layers, start) for start in range(len(stack.layers)))
+
+
+def test_a_layer_between_transport_and_the_five_is_still_called(run):
+    """What stands inside of the five is theirs to call, on the short way as on the long one."""
+    seen = []
+
+    async def inner(call, call_next):
+        seen.append(call.payload)
+        return await call_next(call)
+
+    server = FakeServer(latency=1.0)
+    stack = Stack(*layers(), inner)
+    run(lambda: all_at_once(stack.around(server), range(10)))  # six of them wait for a slot
+    assert seen == server.payloads
+    assert sorted(seen) == list(range(10))
+
+
+def test_only_what_cannot_be_had_at_once_goes_through_the_layers(run):
+    """That is the first call, whose policies are bound to the loop, and those that must wait."""
+    server, ways = FakeServer(latency=1.0), []
+    five = guards_at(layers(), 0)
+    one_by_one = chain(five, server.handle)
+
+    async def apart(call):
+        ways.append(call.payload)
+        return await one_by_one(call)
+
+    async def main():
+        send = Stack(GuardedAttempt(five, apart), strict=False).around(server)
+        for payload in ("first", "second", "third"):
+            await send(payload)
+        assert await all_at_once(send, range(6)) == ["ok"] * 6
+
+    run(main)
+    assert ways == ["first", 4, 5]
+    assert len(server.sent) == 9
+
+
+def test_a_failing_deposit_leaves_nothing_taken(run):
+    """What fails between admission and the send gives back all that was taken."""
+
+    async def broken(call, call_next):
+        def on_send():
+            raise LookupError("no budget here")
+
+        call.on_send = on_send
+        return await call_next(call)
+
+    async def main():
+        stack = Stack(broken, *layers())
+        plain = Stack(*stack.layers[1:]).around(FakeServer())
+        await plain("binds the policies to the loop")
+        with pytest.raises(LookupError):
+            await stack.around(FakeServer())("x")
+        return stack.statistics()
+
+    now = run(main)
+    assert [each.held for each in now.slots.values()] == [0]
+    assert [each.outstanding for each in now.allowances.values()] == [0]
+    assert now.outcomes == {Kind.UNKNOWN: 1}
+
+
+def test_nothing_is_sent_after_the_deadline(run):
+    """A call that comes too late is refused by the layer that refuses it, and nothing is taken."""
+    server = FakeServer()
+
+    async def slow(call, call_next):
+        call.deadline = call.runtime.now() - 0.1  # as if something had kept the loop busy
+        return await call_next(call)
+
+    async def main():
+        stack = Stack(Deadline(), *layers())
+        await stack.around(server)("binds the policies to the loop")
+        late = Stack(Deadline(), slow, *stack.layers[1:])
+        with pytest.raises(errors.DeadlineExceeded):
+            await late.around(server)("late")
+        return stack.statistics()
+
+    now = run(main)
+    assert server.payloads == ["binds the policies to the loop"]
+    assert [each.held for each in now.slots.values()] == [0]
