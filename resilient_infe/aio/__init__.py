@@ -8,7 +8,8 @@ cost of its Semaphore) and natively under trio.
 from __future__ import annotations
 
 from .asyncio_loop import AsyncioRuntime
-from .current import current, finalizer, running_loop, wall_time
+from .asyncio_timers import current_task
+from .current import current, finalizer, this_thread, wall_time
 from .keeper import Keeper, Kept, Queueing, keep, wake
 from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, Timer, clamp, is_cancellation
 
@@ -24,10 +25,11 @@ __all__ = [
     "Timer",
     "clamp",
     "current",
+    "current_task",
     "finalizer",
     "is_cancellation",
     "keep",
-    "running_loop",
+    "this_thread",
     "wake",
     "wall_time",
 ]

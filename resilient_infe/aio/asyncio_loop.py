@@ -19,11 +19,12 @@ RESOLUTION = 0.1
 class AsyncioRuntime:
     """An asyncio event loop."""
 
-    __slots__ = ("_lines", "_tasks", "loop", "now")
+    __slots__ = ("_lines", "_tasks", "loop", "now", "thread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind the loop's clock."""
         self.loop = loop
+        self.thread: int | None = None
         self.now: Clock = _clock_of(loop)
         self._lines: dict[float, Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 import weakref
@@ -12,31 +13,42 @@ from typing import Any
 from .asyncio_loop import AsyncioRuntime
 from .runtime import Runtime
 
-_thread = threading.local()
+_runtimes: dict[asyncio.AbstractEventLoop, AsyncioRuntime] = {}
 
-running_loop = asyncio._get_running_loop  # noqa: SLF001  # public in asyncio.events.__all__
-"""Returns the asyncio loop that runs here, or None; told apart from others by identity alone."""
+this_thread = threading.get_ident
+"""Returns what the thread is known by that runs here."""
 
 
 def current() -> Runtime:
-    """Return the runtime of the running loop; one whose `loop` is the `running_loop` is it.
+    """Return the runtime of the running loop.
+
+    Who has kept one may go on with it as long as its `thread` is `this_thread` and its `loop` runs
+    a task: to ask for the running loop is a system call on CPython 3.11.
 
     Raises:
         RuntimeError: no event loop runs here.
     """
-    loop = running_loop()
+    loop = asyncio._get_running_loop()  # noqa: SLF001  # public in asyncio.events.__all__
     if loop is None:
         return _current_trio()
-    runtimes: dict[asyncio.AbstractEventLoop, AsyncioRuntime] | None
-    runtimes = getattr(_thread, "asyncio", None)
-    if runtimes is None:
-        runtimes = _thread.asyncio = {}
-    kept = runtimes.get(loop)
+    kept = _runtimes.get(loop)
     if kept is None:
-        for closed in [each for each in runtimes if each.is_closed()]:
-            del runtimes[closed]  # a thread may run many loops, one after another
-        kept = runtimes[loop] = AsyncioRuntime(loop)
+        for closed in [each for each in list(_runtimes) if each.is_closed()]:
+            _runtimes.pop(closed, None)  # a program may run many loops, one after another
+        kept = _runtimes[loop] = AsyncioRuntime(loop)
+    kept.thread = this_thread()  # it may have run in another before
     return kept
+
+
+def _leave_to_the_parent() -> None:
+    # A child that is forked inside of a task runs none of its parent's loops.
+    for runtime in _runtimes.values():
+        runtime.thread = None
+    _runtimes.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def _current_trio() -> Runtime:

@@ -77,6 +77,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def thread(self) -> int | None:
+        """The thread that it runs in; None for one that is to be looked for anew each time."""
+        ...
+
+    @property
     def now(self) -> Clock:
         """Read the loop's clock, in seconds: the loop's own method, so that it costs no more."""
         ...

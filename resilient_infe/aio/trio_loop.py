@@ -38,11 +38,12 @@ def current_runtime() -> TrioRuntime:
 class TrioRuntime:
     """A trio event loop."""
 
-    __slots__ = ("loop", "now", "token")
+    __slots__ = ("loop", "now", "thread", "token")
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         """Bind the run's clock, which can still be read after the run."""
         self.loop = self.token = token
+        self.thread = None  # trio tells by itself which run is the current one
         self.now: Clock = trio.lowlevel.current_clock().current_time
 
     async def park(self, waiter: Waiter) -> None:

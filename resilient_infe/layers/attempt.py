@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from ..call import Call, Handler, Layer
+from ..errors import AttemptTimedOut
 from ..policies.allowance import Allowance
 from ..policies.circuit import Circuit, Permit
 from ..policies.reservation import Reservation
@@ -55,6 +56,12 @@ class Taken(NamedTuple):
     circuit: Circuit
     reservation: Reservation
     allowance: Allowance
+
+
+def _give_back(slots: Slots, circuit: Circuit, permit: Permit | None) -> None:
+    if permit is not None:
+        circuit.drop(permit)
+    slots.release()  # nobody waits for it, or it had not been free
 
 
 def _taken(
@@ -101,7 +108,7 @@ class GuardedAttempt:
     State: none of its own.
     """
 
-    __slots__ = ("_apart", "_estimate", "_guards", "_judge", "_policies", "_seconds")
+    __slots__ = ("_apart", "_estimate", "_guards", "_judge", "_policies", "_timeout")
 
     def __init__(self, guards: Guards, apart: Handler[Any, Any]) -> None:
         """Look up once what all attempts need."""
@@ -109,19 +116,18 @@ class GuardedAttempt:
         self._apart = apart
         self._estimate = rate._estimate
         self._judge = classifier._judge
-        self._seconds = timeout.seconds
+        self._timeout = timeout
         one = limiter._one, breaker._one, rate._one
         self._policies = None if None in one else Policies(*cast("tuple[Any, ...]", one))
 
-    async def __call__(  # noqa: C901, PLR0912, PLR0915  # to be one function is what it is for
+    async def __call__(  # noqa: C901, PLR0912  # to be one function is what it is for
         self, call: Call[P], call_next: Handler[P, R]
     ) -> R:
         """Take all at once, call on, give all back; or leave it to the layers."""
         slots, circuit, allowance = self._policies or self._find(call.partition)
         runtime, clock = call.runtime, call.runtime.now
         now = clock()
-        timer = reservation = None
-        permit: Permit | None = None
+        timer = reservation = permit = None
         if slots.home is runtime and circuit.home is runtime and allowance.home is runtime:
             tokens, deadline = call.tokens, call.deadline
             if tokens is None and allowance.counts_tokens:
@@ -131,10 +137,8 @@ class GuardedAttempt:
                 permit = circuit.admit_closed()
                 if permit is not None:
                     reservation = allowance.take(now, tokens or 0.0)
-                    if reservation is None:
-                        circuit.drop(permit)
                 if reservation is None:
-                    slots.release()
+                    _give_back(slots, circuit, permit)
         if reservation is None:
             apart = self._apart
             return cast("R", await apart(call))
@@ -143,7 +147,7 @@ class GuardedAttempt:
             if call.on_send is not None:
                 call.on_send()
                 call.on_send = None
-            timer = runtime.cut_off_after(self._seconds)
+            timer = runtime.cut_off_after(self._timeout.seconds)
             result = await call_next(call)
             judge = self._judge
             verdict = judge(call, result, now)
@@ -159,9 +163,8 @@ class GuardedAttempt:
                     self._guards.rate._settle(call, allowance, reservation, unsent=False)
                 else:
                     usage = verdict.usage
-                    allowance.settle(
-                        reservation, now, None if usage is None else usage.total_tokens
-                    )
+                    cost = None if usage is None else usage.total_tokens
+                    allowance.settle(reservation, now, cost)
                     if allowance.queue.live:
                         allowance.keeper.pump()
                 freed = slots.release()
@@ -170,9 +173,7 @@ class GuardedAttempt:
             else:
                 self._end(call, _taken(slots, permit, circuit, reservation, allowance))
             return result
-        late = self._guards.timeout._error(call)
-        self._fail(call, late, _taken(slots, permit, circuit, reservation, allowance))
-        raise late
+        raise self._time_out(call, _taken(slots, permit, circuit, reservation, allowance))
 
     def _find(self, partition: str | None) -> Policies:
         """Return the policies of a partition; of those that are new, or to be bound, none is."""
@@ -182,6 +183,11 @@ class GuardedAttempt:
             breaker._one or breaker._known(partition) or _NOWHERE,
             rate._one or rate._known(partition) or _NOWHERE,
         )
+
+    def _time_out(self, call: Call[Any], taken: Taken) -> AttemptTimedOut:
+        error = self._timeout._error(call)
+        self._fail(call, error, taken)
+        return error
 
     def _end(self, call: Call[Any], taken: Taken) -> None:
         limiter, rate, breaker = self._guards[:3]
