@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 _C = TypeVar("_C")
+
+_new = object.__new__
 
 
 @dataclass_transform(frozen_default=True)
@@ -120,3 +122,23 @@ SUCCESS = Kind.OK
 
 OK = Verdict(Kind.OK)
 """The plain success, shared: most attempts end with nothing else to tell."""
+
+
+def succeeded(
+    usage: Usage | None,
+    limits: tuple[Limit, ...] = (),
+    status: int | None = None,
+    request_id: str | None = None,
+) -> Verdict:
+    """Return the verdict of a success: what the class makes, at three quarters of the cost."""
+    verdict: Any = _new(Verdict)
+    verdict.kind = SUCCESS
+    verdict.retryable = False
+    verdict.retry_after = verdict.code = verdict.advice = verdict.error = None
+    verdict.limits = limits
+    verdict.usage = usage
+    verdict.status = status
+    verdict.request_id = request_id
+    verdict.sent = True
+    made: Verdict = verdict
+    return made

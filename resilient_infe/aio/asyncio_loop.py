@@ -44,7 +44,7 @@ class AsyncioRuntime:
         finally:
             handle.cancel()
 
-    def cut_off_after(self, seconds: float) -> Expiry:
+    def cut_off_after(self, seconds: float, now: float | None = None) -> Expiry:
         """Join the line of timers of this duration."""
         # All of it in one call: two timers are started for every attempt.
         try:
@@ -56,8 +56,10 @@ class AsyncioRuntime:
             raise RuntimeError("a timer runs only inside an asyncio task")
         expiry = Expiry()
         expiry.task = task
-        clock = self.now
-        expiry.when = when = clock() + line.duration
+        if now is None:
+            clock = self.now
+            now = clock()
+        expiry.when = when = now + line.duration
         expiry.entries = entries = line.entries
         entries[expiry] = None
         if not line.armed:

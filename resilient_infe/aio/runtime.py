@@ -94,8 +94,13 @@ class Runtime(Protocol):
         """Sleep until an instant; an instant in the past still lets others run."""
         ...
 
-    def cut_off_after(self, seconds: float) -> Timer:
-        """Start a timer of so many seconds, above 0, for the task that runs."""
+    def cut_off_after(self, seconds: float, now: float | None = None) -> Timer:
+        """Start a timer of so many seconds, above 0, for the task that runs.
+
+        Args:
+            seconds: until it rings.
+            now: the instant, for who has just read the clock; None to read it.
+        """
         ...
 
     def cut_off_at(self, when: float) -> Timer:

@@ -69,9 +69,9 @@ class TrioRuntime:
         """Sleep by trio's own deadline."""
         await trio.sleep_until(clamp(when, self.now()))
 
-    def cut_off_after(self, seconds: float) -> _Scope:
+    def cut_off_after(self, seconds: float, now: float | None = None) -> _Scope:
         """Use trio's own scope, which keeps its deadlines in one heap already."""
-        now = self.now()
+        now = self.now() if now is None else now
         return _Scope(clamp(now + seconds, now))
 
     def cut_off_at(self, when: float) -> _Scope:

@@ -147,7 +147,7 @@ class GuardedAttempt:
             if call.on_send is not None:
                 call.on_send()
                 call.on_send = None
-            timer = runtime.cut_off_after(self._timeout.seconds)
+            timer = runtime.cut_off_after(self._timeout.seconds, now)
             result = await call_next(call)
             judge = self._judge
             verdict = judge(call, result, now)

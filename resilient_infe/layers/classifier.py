@@ -14,7 +14,7 @@ from ..call import Call, Handler, Reply
 from ..policies.classify import classify_exception, classify_reply, error_fields
 from ..policies.foreign import reply_of_exception, reply_of_result
 from ..policies.usage import usage_of
-from ..verdict import OK, SUCCESS, Kind, Verdict
+from ..verdict import OK, SUCCESS, Kind, Verdict, succeeded
 from .rule import Classify, Rule
 
 if TYPE_CHECKING:
@@ -68,8 +68,11 @@ class ErrorClassifier:
                 verdict = self._by_rule(call, result)
             elif call.reply is not None:
                 verdict = _of_reply(call.reply)
+            elif type(result) is dict and "error" not in result:
+                usage = usage_of(result)
+                verdict = OK if usage is None else succeeded(usage)
             else:
-                verdict = _of_dict(result) if type(result) is dict else _of_result(result)
+                verdict = _of_result(result)
             call.verdict = verdict
         if call.emit is not None or verdict.request_id is not None:
             self._note(call, started)
@@ -127,23 +130,16 @@ def _of_reply(reply: Reply) -> Verdict:
 
 
 def _of_result(result: Any) -> Verdict:
-    if isinstance(result, dict):
-        return _of_dict(result)
     if type(result) in _PLAIN:
         return OK
-    reply = reply_of_result(result)
-    if reply is not None:
+    if isinstance(result, dict):
+        # Of a plain function's dict, only an error that names itself is taken for one.
+        if "error" in result:
+            return classify_reply(200, {}, result) if any(error_fields(result)) else OK
+    elif (reply := reply_of_result(result)) is not None:
         return _of_reply(reply)
     usage = usage_of(result)
-    return OK if usage is None else Verdict(SUCCESS, False, None, (), usage)
-
-
-def _of_dict(result: Any) -> Verdict:
-    # Of a plain function's dict, only an error that names itself is taken for one.
-    if "error" in result:
-        return classify_reply(200, {}, result) if any(error_fields(result)) else OK
-    usage = usage_of(result)
-    return OK if usage is None else Verdict(SUCCESS, False, None, (), usage)
+    return OK if usage is None else succeeded(usage)
 
 
 def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:

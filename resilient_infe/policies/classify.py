@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..verdict import OK, SUCCESS, Kind, Verdict
+from ..verdict import OK, Kind, Verdict, succeeded
 from .body import LONG_BODY, LONGEST_BODY, decoded, ending
 from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
 from .stated_body import limits_in_body
@@ -154,7 +154,7 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
         usage = usage_of(content)
         if usage is None and not stated and request_id is None and status == 200:
             return OK
-        return Verdict(SUCCESS, False, None, stated, usage, status, None, None, request_id)
+        return succeeded(usage, stated, status, request_id)
     code, error_type = error_fields(content)
     if status == 429 and not stated:
         stated = limits_in_body(content, wall)

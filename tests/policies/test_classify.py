@@ -19,7 +19,7 @@ from resilient_infe.policies.classify import (
     clean_id,
 )
 from resilient_infe.policies.usage import usage_of
-from resilient_infe.verdict import OK, Kind, Limit, Usage
+from resilient_infe.verdict import OK, Kind, Limit, Usage, Verdict, succeeded
 
 CANARY = "CANARY-sk-secret-in-a-message"
 
@@ -90,6 +90,16 @@ def test_the_plain_success_is_shared():
     """A 200 with nothing else to tell costs no new object."""
     assert classify_reply(200, {}, None) is OK
     assert classify_reply(200, {}, {"choices": [1]}) is OK
+
+
+def test_the_quick_way_to_a_success_is_the_class():
+    """It has every field, as the class sets them."""
+    usage, limits = Usage(1, 2, 3), (Limit("requests", 60.0),)
+    assert succeeded(None) == OK
+    assert repr(succeeded(usage)) == repr(Verdict(Kind.OK, usage=usage))
+    assert repr(succeeded(usage, limits, 200, "infe-1")) == repr(
+        Verdict(Kind.OK, limits=limits, usage=usage, status=200, request_id="infe-1")
+    )
 
 
 def test_a_success_keeps_its_id_and_limits():
