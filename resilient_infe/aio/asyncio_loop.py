@@ -19,7 +19,7 @@ RESOLUTION = 0.1
 class AsyncioRuntime:
     """An asyncio event loop."""
 
-    __slots__ = ("_lines", "_tasks", "loop", "now", "thread")
+    __slots__ = ("__weakref__", "_lines", "_tasks", "loop", "now", "thread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bind the loop's clock."""

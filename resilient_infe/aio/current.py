@@ -9,11 +9,13 @@ import time
 import weakref
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .asyncio_loop import AsyncioRuntime
 from .runtime import Runtime
 
-_runtimes: dict[asyncio.AbstractEventLoop, AsyncioRuntime] = {}
+_runtimes: WeakValueDictionary[asyncio.AbstractEventLoop, AsyncioRuntime] = WeakValueDictionary()
+_thread = threading.local()
 
 this_thread = threading.get_ident
 """Returns what the thread is known by that runs here."""
@@ -31,20 +33,26 @@ def current() -> Runtime:
     loop = asyncio._get_running_loop()  # noqa: SLF001  # public in asyncio.events.__all__
     if loop is None:
         return _current_trio()
-    kept = _runtimes.get(loop)
+    owned: dict[asyncio.AbstractEventLoop, AsyncioRuntime] | None
+    owned = getattr(_thread, "asyncio", None)
+    if owned is None:
+        owned = _thread.asyncio = {}  # ends with the thread, and its loops with it
+    kept = owned.get(loop)
     if kept is None:
-        for closed in [each for each in list(_runtimes) if each.is_closed()]:
-            _runtimes.pop(closed, None)  # a program may run many loops, one after another
-        kept = _runtimes[loop] = AsyncioRuntime(loop)
-    kept.thread = this_thread()  # it may have run in another before
+        for closed in [each for each in owned if each.is_closed()]:
+            del owned[closed]  # a thread may run many loops, one after another
+        kept = _runtimes.get(loop) or AsyncioRuntime(loop)
+        owned[loop] = _runtimes[loop] = kept
+    kept.thread = this_thread()  # the loop may have run in another before
     return kept
 
 
 def _leave_to_the_parent() -> None:
     # A child that is forked inside of a task runs none of its parent's loops.
-    for runtime in _runtimes.values():
+    for runtime in list(_runtimes.values()):
         runtime.thread = None
     _runtimes.clear()
+    _thread.asyncio = {}
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from ..call import Call, Handler, Layer
-from ..errors import AttemptTimedOut
 from ..policies.allowance import Allowance
 from ..policies.circuit import Circuit, Permit
 from ..policies.reservation import Reservation
@@ -48,40 +47,20 @@ class Policies(NamedTuple):
     allowance: Allowance
 
 
-class Taken(NamedTuple):
-    """What an attempt holds until it ends, and of whom."""
-
-    slots: Slots
-    permit: Permit
-    circuit: Circuit
-    reservation: Reservation
-    allowance: Allowance
-
-
 def _give_back(slots: Slots, circuit: Circuit, permit: Permit | None) -> None:
     if permit is not None:
         circuit.drop(permit)
     slots.release()  # nobody waits for it, or it had not been free
 
 
-def _taken(
-    slots: Slots,
-    permit: Permit | None,
-    circuit: Circuit,
-    reservation: Reservation,
-    allowance: Allowance,
-) -> Taken:
-    assert permit is not None  # where there is a reservation
-    return Taken(slots, permit, circuit, reservation, allowance)
-
-
 class _Nowhere:
-    """Stands for a policy that is to be made, or bound to the loop, by its layer."""
+    """Stands for a policy that only its layer can find: one to be made, or to be told a belief."""
 
     home = None
 
 
 _NOWHERE: Any = _Nowhere()
+_NOTHING: Any = None
 
 
 _KINDS = (ConcurrencyLimiter, RateLimiter, CircuitBreaker, ErrorClassifier, AttemptTimeout)
@@ -108,14 +87,14 @@ class GuardedAttempt:
     State: none of its own.
     """
 
-    __slots__ = ("_apart", "_estimate", "_guards", "_judge", "_policies", "_timeout")
+    __slots__ = ("_apart", "_classifier", "_estimate", "_guards", "_policies", "_timeout")
 
     def __init__(self, guards: Guards, apart: Handler[Any, Any]) -> None:
         """Look up once what all attempts need."""
         limiter, rate, breaker, classifier, timeout = self._guards = guards
         self._apart = apart
         self._estimate = rate._estimate
-        self._judge = classifier._judge
+        self._classifier = classifier
         self._timeout = timeout
         one = limiter._one, breaker._one, rate._one
         self._policies = None if None in one else Policies(*cast("tuple[Any, ...]", one))
@@ -125,21 +104,24 @@ class GuardedAttempt:
     ) -> R:
         """Take all at once, call on, give all back; or leave it to the layers."""
         slots, circuit, allowance = self._policies or self._find(call.partition)
-        runtime, clock = call.runtime, call.runtime.now
-        now = clock()
-        timer = reservation = permit = None
-        if slots.home is runtime and circuit.home is runtime and allowance.home is runtime:
-            tokens, deadline = call.tokens, call.deadline
-            if tokens is None and allowance.counts_tokens:
-                estimate = self._estimate
-                tokens = call.tokens = estimate(call.payload if call.body is None else call.body())
-            if (deadline is None or now < deadline) and slots.take():
-                permit = circuit.admit_closed()
-                if permit is not None:
-                    reservation = allowance.take(now, tokens or 0.0)
+        runtime, now = call.runtime, 0.0
+        result: R = _NOTHING
+        reservation = permit = None
+        if slots.home is circuit.home is allowance.home is runtime and slots.take():
+            try:
+                tokens, clock = call.tokens, runtime.now
+                if tokens is None and allowance.counts_tokens:
+                    count, body = self._estimate, call.body
+                    tokens = call.tokens = count(call.payload if body is None else body())
+                now = clock()
+                if call.deadline is None or now < call.deadline:
+                    permit = circuit.admit_closed()
+                    if permit is not None:
+                        reservation = allowance.take(now, tokens or 0.0)
+            finally:
                 if reservation is None:
                     _give_back(slots, circuit, permit)
-        if reservation is None:
+        if reservation is None or permit is None:
             apart = self._apart
             return cast("R", await apart(call))
         try:
@@ -147,36 +129,33 @@ class GuardedAttempt:
             if call.on_send is not None:
                 call.on_send()
                 call.on_send = None
-            timer = runtime.cut_off_after(self._timeout.seconds, now)
-            result = await call_next(call)
-            judge = self._judge
-            verdict = judge(call, result, now)
-        except BaseException as error:
-            if timer is None or not timer.made(error):
-                self._fail(call, error, _taken(slots, permit, circuit, reservation, allowance))
-                raise
-        else:
-            timer.stop()
-            now = clock()
-            if verdict.kind is SUCCESS and call.hold is None and circuit.succeed(permit, now):
-                if verdict.limits:
-                    self._guards.rate._settle(call, allowance, reservation, unsent=False)
+            late, timer = None, runtime.cut_off_after(self._timeout.seconds, now)
+            try:
+                try:
+                    result = await call_next(call)
+                except BaseException as error:
+                    if not timer.made(error):
+                        raise
+                    late = self._timeout._error(call)
                 else:
-                    usage = verdict.usage
-                    cost = None if usage is None else usage.total_tokens
-                    allowance.settle(reservation, now, cost)
-                    if allowance.queue.live:
-                        allowance.keeper.pump()
-                freed = slots.release()
-                if freed is not None and freed.wake is not None:
-                    freed.wake()
-            else:
-                self._end(call, _taken(slots, permit, circuit, reservation, allowance))
-            return result
-        raise self._time_out(call, _taken(slots, permit, circuit, reservation, allowance))
+                    timer.stop()
+                if late is not None:
+                    raise late
+            except BaseException as error:
+                self._classifier._judge_error(call, error, now)
+                raise
+            verdict = self._classifier._judge(call, result, now)
+        except BaseException:
+            self._fail(call, slots, allowance, reservation, circuit, permit)
+            raise
+        if verdict.kind is SUCCESS and call.hold is None:
+            self._succeed(call, slots, allowance, reservation, circuit, permit)
+        else:
+            self._end(call, slots, allowance, reservation, circuit, permit)
+        return result
 
     def _find(self, partition: str | None) -> Policies:
-        """Return the policies of a partition; of those that are new, or to be bound, none is."""
+        """Return the policies of a partition, or a stand-in for one that its layer has to find."""
         limiter, rate, breaker = self._guards[:3]
         return Policies(
             limiter._one or limiter._known(partition) or _NOWHERE,
@@ -184,30 +163,64 @@ class GuardedAttempt:
             rate._one or rate._known(partition) or _NOWHERE,
         )
 
-    def _time_out(self, call: Call[Any], taken: Taken) -> AttemptTimedOut:
-        error = self._timeout._error(call)
-        self._fail(call, error, taken)
-        return error
+    def _succeed(
+        self,
+        call: Call[Any],
+        slots: Slots,
+        allowance: Allowance,
+        reservation: Reservation,
+        circuit: Circuit,
+        permit: Permit,
+    ) -> None:
+        try:
+            verdict, clock = call.verdict, call.runtime.now
+            now = clock()
+            if not circuit.succeed(permit, now):
+                self._guards.breaker._end(call, circuit, permit)
+            if verdict is None or verdict.limits:
+                self._guards.rate._settle(call, allowance, reservation, unsent=False)
+            else:
+                usage = verdict.usage
+                allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
+                if allowance.queue.live:
+                    allowance.keeper.pump()
+        finally:
+            freed = slots.release()
+            if freed is not None and freed.wake is not None:
+                freed.wake()
 
-    def _end(self, call: Call[Any], taken: Taken) -> None:
+    def _end(
+        self,
+        call: Call[Any],
+        slots: Slots,
+        allowance: Allowance,
+        reservation: Reservation,
+        circuit: Circuit,
+        permit: Permit,
+    ) -> None:
         limiter, rate, breaker = self._guards[:3]
         try:
-            breaker._end(call, taken.circuit, taken.permit)
+            breaker._end(call, circuit, permit)
         finally:
             try:
-                rate._end(call, taken.allowance, taken.reservation)
+                rate._end(call, allowance, reservation)
             finally:
-                limiter._end(call, taken.slots)
+                limiter._end(call, slots)
 
-    def _fail(self, call: Call[Any], error: BaseException, taken: Taken) -> None:
-        limiter, rate, breaker, classifier, _ = self._guards
+    def _fail(
+        self,
+        call: Call[Any],
+        slots: Slots,
+        allowance: Allowance,
+        reservation: Reservation,
+        circuit: Circuit,
+        permit: Permit,
+    ) -> None:
+        limiter, rate, breaker = self._guards[:3]
         try:
-            classifier._judge_error(call, error, taken.reservation.granted_at)
+            breaker._end(call, circuit, permit)
         finally:
             try:
-                breaker._end(call, taken.circuit, taken.permit)
+                rate._settle(call, allowance, reservation, unsent=False)
             finally:
-                try:
-                    rate._settle(call, taken.allowance, taken.reservation, unsent=False)
-                finally:
-                    limiter._fail(call, taken.slots)
+                limiter._fail(call, slots)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import struct
 from functools import partial
-from struct import Struct
 from typing import Any
 
 from ..verdict import Usage
@@ -11,8 +11,8 @@ from ..verdict import Usage
 LARGEST_COUNT = 2**32 - 1
 """What a body counts beyond this it does not count."""
 
-_packed, _unpacked = Struct("<3I").pack, Struct("<3I").unpack
-"""Raise for what is no count: one look in C, where comparisons cost more than all the rest."""
+_packed, _unpacked = struct.Struct("<3I").pack, struct.Struct("<3I").unpack
+"""Raise for what is no count, but `true`, which is 1: one look in C, for less than comparisons."""
 
 _new = object.__new__
 
@@ -26,10 +26,12 @@ def usage_of(content: Any) -> Usage | None:
         stated = content.get("usage")
         if stated is None:
             return None
+        if type(stated) is not dict:  # a `Counter`, say, has all of them
+            return _unusual(content)
         try:  # the usual case: a chat completion that names all three
             prompt, completion = stated["prompt_tokens"], stated["completion_tokens"]
             counts = _packed(prompt, completion, stated["total_tokens"])
-        except Exception:  # a foreign object may raise anything
+        except (KeyError, struct.error):
             return _unusual(content)
         usage: Usage = _new(Usage)  # to call the class costs as much again
         usage.prompt_tokens, usage.completion_tokens, usage.total_tokens = _unpacked(counts)  # type: ignore[misc]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resilient_infe import (
     Allowance,
     AttemptTimeout,
+    Call,
     Circuit,
     CircuitBreaker,
     ConcurrencyLimiter,
@@ -29,6 +30,7 @@ from resilient_infe import (
     Slots,
     Stack,
     Usage,
+    Verdict,
     errors,
     presets,
 )
@@ -258,6 +260,7 @@ def test_a_failing_deposit_leaves_nothing_taken(run):
     assert [each.held for each in now.slots.values()] == [0]
     assert [each.outstanding for each in now.allowances.values()] == [0]
     assert now.outcomes == {Kind.UNKNOWN: 1}
+    assert [each.failures for each in now.circuits.values()] == [0]  # it says nothing of the server
 
 
 def test_nothing_is_sent_after_the_deadline(run):
@@ -279,3 +282,106 @@ def test_nothing_is_sent_after_the_deadline(run):
     now = run(main)
     assert server.payloads == ["binds the policies to the loop"]
     assert [each.held for each in now.slots.values()] == [0]
+
+
+async def settled(stack):
+    """Return what a stack still holds: slots, reservations and permits."""
+    now = stack.statistics()
+    circuits = [circuit for _, circuit in stack.layers[-3].circuits.items()]
+    return (
+        sum(each.held for each in now.slots.values()),
+        sum(each.outstanding for each in now.allowances.values()),
+        sum(circuit.busy for circuit in circuits),
+    )
+
+
+def test_a_clean_up_that_fails_when_time_is_over_leaves_nothing_taken(run):
+    """Trio takes its own cancellation out of a group, and what is left of it is raised then."""
+
+    async def transport(_):
+        async def child():
+            try:
+                await anyio.sleep(100)
+            finally:
+                raise ValueError("while cleaning up")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+            await anyio.sleep(100)
+
+    async def main():
+        stack = Stack(*layers())
+        send = stack.around(transport)
+        for _ in range(5):
+            with pytest.raises((ExceptionGroup, TimeoutError, ValueError)):
+                await send("x")
+        return await settled(stack)
+
+    assert run(main) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("tokens", ["5", [1]])
+def test_tokens_that_are_no_number_leave_nothing_taken(run, tokens):
+    """A `Call` of one's own making is not checked; what then fails gives back what it had."""
+
+    async def main():
+        stack = Stack(*layers())
+        send = stack.around(FakeServer())
+        await send("binds the policies to the loop")
+        for _ in range(5):
+            with pytest.raises(TypeError):
+                await send.run(Call("x", tokens=tokens))
+        return await settled(stack)
+
+    assert run(main) == (0, 0, 0)
+
+
+def test_usage_that_is_no_number_leaves_nothing_taken(run):
+    """Nor does a verdict of the user's own making that cannot be settled to."""
+
+    def classify(result, error):
+        return Verdict(Kind.OK, usage=Usage(1, 2, "3"))
+
+    async def main():
+        stack = Stack(*layers()[:3], ErrorClassifier(classify), AttemptTimeout(2.0))
+        for _ in range(5):
+            with pytest.raises(TypeError):
+                await stack.around(FakeServer())("x")
+        return (await settled(stack))[::2]
+
+    assert run(main) == (0, 0)
+
+
+def test_the_clock_is_read_after_the_count(run):
+    """A call whose deadline passes while its body is counted is not sent any more."""
+    server = FakeServer()
+
+    async def main():
+        loop = current()
+
+        def slow(body):
+            if body == "slow":
+                call_of[0].deadline = loop.now()
+            return 10.0
+
+        call_of = []
+
+        async def remember(call, call_next):
+            call_of[:] = [call]
+            return await call_next(call)
+
+        stack = Stack(
+            Deadline(),
+            remember,
+            ConcurrencyLimiter(4),
+            RateLimiter(tokens_per_minute=6_000, estimate=slow),
+            *layers()[2:],
+        )
+        send = stack.around(server)
+        await send("binds the policies to the loop")
+        with pytest.raises(errors.DeadlineExceeded):
+            await send("slow")
+        return await settled(stack)
+
+    assert run(main) == (0, 0, 0)
+    assert server.payloads == ["binds the policies to the loop"]
