@@ -25,7 +25,9 @@ def current() -> Runtime:
     """Return the runtime of the running loop.
 
     Who has kept one may go on with it as long as its `thread` is `this_thread` and its `loop` runs
-    a task: to ask for the running loop is a system call on CPython 3.11.
+    a task: to ask for the running loop is a system call on CPython 3.11. What that does not tell
+    apart: two loops that run tasks inside of each other, and a loop that went on in another
+    thread, where nobody asked for its runtime.
 
     Raises:
         RuntimeError: no event loop runs here.

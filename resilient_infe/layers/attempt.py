@@ -11,7 +11,7 @@ layers' own methods. ADR 0007 has the figures.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from ..call import Call, Handler, Layer
 from ..policies.allowance import Allowance
@@ -39,12 +39,8 @@ class Guards(NamedTuple):
     timeout: AttemptTimeout
 
 
-class Policies(NamedTuple):
-    """What an attempt takes something of, in this order."""
-
-    slots: Slots
-    circuit: Circuit
-    allowance: Allowance
+Policies: TypeAlias = tuple[Slots, Circuit, Allowance]
+"""What an attempt takes something of, in this order."""
 
 
 def _give_back(slots: Slots, circuit: Circuit, permit: Permit | None) -> None:
@@ -97,7 +93,7 @@ class GuardedAttempt:
         self._classifier = classifier
         self._timeout = timeout
         one = limiter._one, breaker._one, rate._one
-        self._policies = None if None in one else Policies(*cast("tuple[Any, ...]", one))
+        self._policies = None if None in one else cast("Policies", one)
 
     async def __call__(  # noqa: C901, PLR0912  # to be one function is what it is for
         self, call: Call[P], call_next: Handler[P, R]
@@ -156,11 +152,12 @@ class GuardedAttempt:
 
     def _find(self, partition: str | None) -> Policies:
         """Return the policies of a partition, or a stand-in for one that its layer has to find."""
-        limiter, rate, breaker = self._guards[:3]
-        return Policies(
-            limiter._one or limiter._known(partition) or _NOWHERE,
-            breaker._one or breaker._known(partition) or _NOWHERE,
-            rate._one or rate._known(partition) or _NOWHERE,
+        limiter, rate, breaker, _, _ = self._guards
+        slots, circuits, allowances = limiter._known, breaker._known, rate._known
+        return (
+            limiter._one or slots(partition) or _NOWHERE,
+            breaker._one or circuits(partition) or _NOWHERE,
+            rate._one or allowances(partition) or _NOWHERE,
         )
 
     def _succeed(
