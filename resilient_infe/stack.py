@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from . import aio
-from .aio import current_task, this_thread
+from .aio import task_on, this_thread
 from .call import Call, Handler, Layer
 from .describe import StackStatistics, describe
 from .emitter import Emitter, Listener
@@ -188,7 +188,7 @@ class Stack:
         self, handler: Handler[P, R], call: Call[P], deadline: float | None = None
     ) -> R:
         runtime = self._runtime
-        if runtime is None or runtime.thread != this_thread() or current_task(runtime.loop) is None:
+        if runtime is None or runtime.thread != this_thread() or task_on(runtime.loop) is None:
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         clock = runtime.now

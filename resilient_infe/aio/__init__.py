@@ -8,8 +8,7 @@ cost of its Semaphore) and natively under trio.
 from __future__ import annotations
 
 from .asyncio_loop import AsyncioRuntime
-from .asyncio_timers import current_task
-from .current import current, finalizer, this_thread, wall_time
+from .current import current, finalizer, task_on, this_thread, wall_time
 from .keeper import Keeper, Kept, Queueing, keep, wake
 from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, Timer, clamp, is_cancellation
 
@@ -25,10 +24,10 @@ __all__ = [
     "Timer",
     "clamp",
     "current",
-    "current_task",
     "finalizer",
     "is_cancellation",
     "keep",
+    "task_on",
     "this_thread",
     "wake",
     "wall_time",

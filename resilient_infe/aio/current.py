@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from .asyncio_loop import AsyncioRuntime
+from .asyncio_timers import current_task
 from .runtime import Runtime
 
 _runtimes: WeakValueDictionary[asyncio.AbstractEventLoop, AsyncioRuntime] = WeakValueDictionary()
@@ -19,6 +20,9 @@ _thread = threading.local()
 
 this_thread = threading.get_ident
 """Returns what the thread is known by that runs here."""
+
+task_on: Callable[[Any], object] = current_task
+"""Returns the task that a loop runs just now, or None; of what is no asyncio loop too."""
 
 
 def current() -> Runtime:
