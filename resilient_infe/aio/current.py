@@ -22,7 +22,7 @@ this_thread = threading.get_ident
 """Returns what the thread is known by that runs here."""
 
 task_on: Callable[[Any], object] = current_task
-"""Returns the task that a loop runs just now, or None; of what is no asyncio loop too."""
+"""Returns the task that an asyncio loop runs just now, or None."""
 
 
 def current() -> Runtime:
