@@ -158,8 +158,10 @@ async def scenario(timeout, keyed, calls):
             group.start_soon(one, number, *call)
     await anyio.sleep(10.0)
     layers = (stack.layers[3].slots, stack.layers[4].allowances, stack.layers[5].circuits)
-    assert not any(policy.busy for layer in layers for _, policy in layer.items())
-    return results, states, stack.statistics(), seen.events
+    policies = [policy for layer in layers for _, policy in layer.items()]
+    assert not any(policy.busy for policy in policies)
+    unused = [policy.idle(current().now() + 3_600.0) for policy in policies]
+    return results, states, stack.statistics(), seen.events, unused
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
