@@ -39,6 +39,9 @@ class Guards(NamedTuple):
     timeout: AttemptTimeout
 
 
+Taken: TypeAlias = tuple[Slots, Allowance, Reservation, Circuit, Permit]
+"""What an attempt holds until it ends: of each policy what it took of it."""
+
 Policies: TypeAlias = tuple[Slots, Circuit, Allowance]
 """What an attempt takes something of, in this order."""
 
@@ -142,12 +145,12 @@ class GuardedAttempt:
                 raise
             verdict = self._classifier._judge(call, result, now)
         except BaseException:
-            self._fail(call, slots, allowance, reservation, circuit, permit)
+            self._fail(call, (slots, allowance, reservation, circuit, permit))
             raise
         if verdict.kind is SUCCESS and call.hold is None:
             self._succeed(call, slots, allowance, reservation, circuit, permit)
         else:
-            self._end(call, slots, allowance, reservation, circuit, permit)
+            self._end(call, (slots, allowance, reservation, circuit, permit))
         return result
 
     def _find(self, partition: str | None) -> Policies:
@@ -186,15 +189,8 @@ class GuardedAttempt:
             if freed is not None and freed.wake is not None:
                 freed.wake()
 
-    def _end(
-        self,
-        call: Call[Any],
-        slots: Slots,
-        allowance: Allowance,
-        reservation: Reservation,
-        circuit: Circuit,
-        permit: Permit,
-    ) -> None:
+    def _end(self, call: Call[Any], taken: Taken) -> None:
+        slots, allowance, reservation, circuit, permit = taken
         limiter, rate, breaker = self._guards[:3]
         try:
             breaker._end(call, circuit, permit)
@@ -204,15 +200,8 @@ class GuardedAttempt:
             finally:
                 limiter._end(call, slots)
 
-    def _fail(
-        self,
-        call: Call[Any],
-        slots: Slots,
-        allowance: Allowance,
-        reservation: Reservation,
-        circuit: Circuit,
-        permit: Permit,
-    ) -> None:
+    def _fail(self, call: Call[Any], taken: Taken) -> None:
+        slots, allowance, reservation, circuit, permit = taken
         limiter, rate, breaker = self._guards[:3]
         try:
             breaker._end(call, circuit, permit)
