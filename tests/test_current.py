@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import threading
 import warnings
+import weakref
 
 import pytest
 
 from resilient_infe import Call, Stack
+from resilient_infe.aio import current
 
 
 def loop_of_a_call(stack):
@@ -96,3 +99,18 @@ def test_a_child_forked_inside_of_a_task_uses_its_own_loop():
         return os._exit(2)
 
     assert os.waitpid(asyncio.run(main()), 0)[1] == 0
+
+
+def test_a_runtime_ends_with_its_thread():
+    """A loop that nobody closed is not kept for the whole process."""
+    loop, found = asyncio.new_event_loop(), []
+
+    async def here():
+        return weakref.ref(current())
+
+    thread = threading.Thread(target=lambda: found.append(loop.run_until_complete(here())))
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert found[0]() is None
+    loop.close()

@@ -104,7 +104,7 @@ class GuardedAttempt:
         """Take all at once, call on, give all back; or leave it to the layers."""
         slots, circuit, allowance = self._policies or self._find(call.partition)
         runtime, now = call.runtime, 0.0
-        result: R = _NOTHING
+        result: R = _NOTHING  # type checkers do not see that what is late was raised
         reservation = permit = None
         if slots.home is circuit.home is allowance.home is runtime and slots.take():
             try:
@@ -145,7 +145,7 @@ class GuardedAttempt:
                 raise
             verdict = self._classifier._judge(call, result, now)
         except BaseException:
-            self._fail(call, (slots, allowance, reservation, circuit, permit))
+            self._end(call, (slots, allowance, reservation, circuit, permit), failed=True)
             raise
         if verdict.kind is SUCCESS and call.hold is None:
             self._succeed(call, slots, allowance, reservation, circuit, permit)
@@ -189,24 +189,16 @@ class GuardedAttempt:
             if freed is not None and freed.wake is not None:
                 freed.wake()
 
-    def _end(self, call: Call[Any], taken: Taken) -> None:
+    def _end(self, call: Call[Any], taken: Taken, *, failed: bool = False) -> None:
         slots, allowance, reservation, circuit, permit = taken
         limiter, rate, breaker = self._guards[:3]
         try:
             breaker._end(call, circuit, permit)
         finally:
             try:
-                rate._end(call, allowance, reservation)
+                if failed:
+                    rate._settle(call, allowance, reservation, unsent=False)
+                else:
+                    rate._end(call, allowance, reservation)
             finally:
-                limiter._end(call, slots)
-
-    def _fail(self, call: Call[Any], taken: Taken) -> None:
-        slots, allowance, reservation, circuit, permit = taken
-        limiter, rate, breaker = self._guards[:3]
-        try:
-            breaker._end(call, circuit, permit)
-        finally:
-            try:
-                rate._settle(call, allowance, reservation, unsent=False)
-            finally:
-                limiter._fail(call, slots)
+                (limiter._fail if failed else limiter._end)(call, slots)

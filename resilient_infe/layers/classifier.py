@@ -68,9 +68,6 @@ class ErrorClassifier:
                 verdict = self._by_rule(call, result)
             elif call.reply is not None:
                 verdict = _of_reply(call.reply)
-            elif type(result) is dict and "error" not in result:
-                usage = usage_of(result)
-                verdict = OK if usage is None else succeeded(usage)
             else:
                 verdict = _of_result(result)
             call.verdict = verdict
@@ -130,12 +127,12 @@ def _of_reply(reply: Reply) -> Verdict:
 
 
 def _of_result(result: Any) -> Verdict:
-    if type(result) in _PLAIN:
-        return OK
     if isinstance(result, dict):
         # Of a plain function's dict, only an error that names itself is taken for one.
         if "error" in result:
             return classify_reply(200, {}, result) if any(error_fields(result)) else OK
+    elif type(result) in _PLAIN:
+        return OK
     elif (reply := reply_of_result(result)) is not None:
         return _of_reply(reply)
     usage = usage_of(result)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+from collections import Counter
 from types import SimpleNamespace
 
 import anyio
@@ -277,6 +278,7 @@ def test_an_id_that_is_not_safe_to_log_is_dropped(odd):
     [
         ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 4}, Usage(1, 2, 4)),
         ({"prompt_tokens": 1, "completion_tokens": 2}, Usage(1, 2, 3)),
+        (Counter(input_tokens=10, output_tokens=5), Usage(10, 5, 15)),
         ({"prompt_tokens": 1}, Usage(1, 0, 1)),
         ({"total_tokens": 9}, Usage(0, 0, 9)),
         ({"prompt_tokens": -1, "total_tokens": 5}, Usage(0, 0, 5)),
