@@ -20,14 +20,14 @@ from .call import Call, Handler, Layer
 from .describe import StackStatistics, describe
 from .emitter import Emitter, Listener
 from .errors import ConfigurationError, Draining, NestedStackWarning
-from .layers.attempt import GuardedAttempt, guards_at
+from .layers.attempt import GuardedAttempt, Guards, around_at, guards_at
 from .layers.breaker import CircuitBreaker
 from .layers.concurrency import ConcurrencyLimiter
 from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.request_id import RequestIdLogger, outcome_of
 from .layers.retry import Retry
-from .link import apart, chain
+from .link import apart, chain, link
 from .options import SURROUNDINGS, Surroundings, surroundings
 from .order import check_order
 from .policies.allowed import AllowanceStatistics
@@ -181,8 +181,18 @@ class Stack:
             if guards is not None:
                 handler = chain(self.layers[start + len(guards) :], handler)
                 attempt = GuardedAttempt(guards, chain(guards, handler))
-                return chain((*self.layers[:start], attempt), handler)
+                return self._link_around(start, guards, link(attempt, handler), handler)
         return chain(self.layers, handler)
+
+    def _link_around(
+        self, start: int, guards: Guards, attempt: Handler[Any, Any], handler: Handler[Any, Any]
+    ) -> Handler[Any, Any]:
+        around = around_at(self.layers, start)
+        if around is None:
+            return chain(self.layers[:start], attempt)
+        replaced = [layer for layer in around if layer is not None]
+        first = GuardedAttempt(guards, chain(replaced, attempt), around, attempt)
+        return chain((*self.layers[: start - len(replaced)], first), handler)
 
     async def _enter(
         self, handler: Handler[P, R], call: Call[P], deadline: float | None = None

@@ -41,14 +41,18 @@ class Expiry:
         task: what it cancels; None once it has ended after it left the line.
         at_fire: the task's cancel requests when it rang; not there until then.
         when: the instant at which it rings.
+        last: the instant at which it cancels once more if the task swallowed that; may lack.
+        again: the loop's timer for that; not there until it rang.
     """
 
-    __slots__ = ("at_fire", "entries", "task", "when")
+    __slots__ = ("again", "at_fire", "entries", "last", "task", "when")
 
     entries: dict[Expiry, None]
     task: asyncio.Task[Any] | None
     at_fire: int
     when: float
+    last: float | None
+    again: asyncio.TimerHandle | None
 
     def stop(self) -> None:
         """End it; a ring that came too late is taken back."""
@@ -56,7 +60,7 @@ class Expiry:
             del self.entries[self]
         except KeyError:  # it has left the line, to ring
             if self.task is not None and hasattr(self, "at_fire"):
-                self.task.uncancel()
+                self._take_back(self.task)
             self.task = None
 
     def made(self, error: BaseException) -> bool:
@@ -66,7 +70,7 @@ class Expiry:
             self.stop()
             return False
         self.task = None
-        left = task.uncancel()
+        left = self._take_back(task)
         if not isinstance(error, asyncio.CancelledError):
             return False
         ours = bool(error.args) and error.args[0] is self
@@ -86,6 +90,24 @@ class Expiry:
             return
         self.at_fire = requests
         task.cancel(msg=self)
+        last = getattr(self, "last", None)
+        if last is not None:
+            loop = task.get_loop()
+            later = max(last, loop.time() + LOOKS * LOOK_AGAIN)
+            self.again = loop.call_at(later, self._cancel_again, task)
+
+    def _cancel_again(self, task: asyncio.Task[Any]) -> None:
+        self.again = None
+        task.cancel(msg=self)
+
+    def _take_back(self, task: asyncio.Task[Any]) -> int:
+        """Take back what it asked of the task; return the cancel requests that are left."""
+        if hasattr(self, "again"):
+            if self.again is None:
+                task.uncancel()
+            else:
+                self.again.cancel()
+        return task.uncancel()
 
     def __enter__(self) -> Self:
         """Return itself, running already."""

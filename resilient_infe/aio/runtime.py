@@ -30,7 +30,14 @@ class Timer(Protocol):
     It swallows the cancellation that it made, and no other. As a ``with`` block it then ends as if
     it had run through: what follows the block is what to do when the time is over. Where a block
     would cost too much, end it by hand with `stop`, or with `made` for an exception.
+
+    Attributes:
+        last: an instant at which a task that swallowed the cancellation is cancelled once more, for
+            who starts no second timer; it may be set while the timer runs. Trio's cancellation
+            cannot be swallowed.
     """
+
+    last: float | None
 
     @property
     def when(self) -> float:

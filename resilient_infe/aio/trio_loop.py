@@ -136,9 +136,10 @@ def _spawn(run: Callable[[], Awaitable[None]]) -> None:
 class _Scope:
     """A timer made of trio's own scope."""
 
-    __slots__ = ("_scope", "when")
+    __slots__ = ("_scope", "last", "when")
 
     def __init__(self, deadline: float) -> None:
+        self.last: float | None = None
         self.when = deadline
         self._scope = trio.CancelScope(deadline=deadline)
         self._scope.__enter__()

@@ -1,4 +1,4 @@
-"""The five layers that guard an attempt, in one coroutine where nothing is unusual.
+"""The layers that guard an attempt, in one coroutine where nothing is unusual.
 
 Each of them can be read, used and tested by itself; but a coroutine costs as much as what most of
 them do in it, and nearly every attempt finds a free slot, room under the limit and a closed
@@ -6,14 +6,21 @@ circuit. So where the five stand next to each other, a stack tries to take all o
 says no, what was taken is given back in the same instant and the call goes through the layers one
 by one, to wait or to be refused there. And what does not end as a plain success is ended by the
 layers' own methods. ADR 0007 has the figures.
+
+Most calls are over with their first attempt. So where Retry, or Deadline and Retry, stand right
+outside of the five, that attempt does without them: there is nothing to try again, and a deadline
+that is further away than the attempt's own bound needs no timer. What it comes to, if it is no
+success, is theirs to go on from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
+from ..aio import Timer
 from ..call import Call, Handler, Layer
+from ..errors import AttemptTimedOut
 from ..policies.allowance import Allowance
 from ..policies.circuit import Circuit, Permit
 from ..policies.reservation import Reservation
@@ -22,7 +29,9 @@ from ..verdict import SUCCESS
 from .breaker import CircuitBreaker
 from .classifier import ErrorClassifier
 from .concurrency import ConcurrencyLimiter
+from .deadline import Deadline
 from .rate import RateLimiter
+from .retry import Retry
 from .timeout import AttemptTimeout
 
 P = TypeVar("P")
@@ -46,6 +55,13 @@ Policies: TypeAlias = tuple[Slots, Circuit, Allowance]
 """What an attempt takes something of, in this order."""
 
 
+class Around(NamedTuple):
+    """The layers right outside of those of an attempt, for a call's first one to do without."""
+
+    deadline: Deadline | None
+    retry: Retry
+
+
 def _give_back(slots: Slots, circuit: Circuit, permit: Permit | None) -> None:
     if permit is not None:
         circuit.drop(permit)
@@ -59,7 +75,6 @@ class _Nowhere:
 
 
 _NOWHERE: Any = _Nowhere()
-_NOTHING: Any = None
 
 
 _KINDS = (ConcurrencyLimiter, RateLimiter, CircuitBreaker, ErrorClassifier, AttemptTimeout)
@@ -76,19 +91,44 @@ def guards_at(layers: Sequence[Layer[Any, Any]], start: int) -> Guards | None:
     return Guards(*cast("tuple[Any, ...]", found))
 
 
+def around_at(layers: Sequence[Layer[Any, Any]], end: int) -> Around | None:
+    """Return what ends in front of `end` in a stack and an attempt that begins there can replace.
+
+    A deadline that is nearer than an attempt's timeout is what cuts the attempt, so it stays.
+    """
+    retry = layers[end - 1] if end else None
+    if type(retry) is not Retry:
+        return None
+    deadline, timeout = layers[end - 2] if end > 1 else None, layers[end + len(_KINDS) - 1]
+    if type(deadline) is not Deadline or type(timeout) is not AttemptTimeout:
+        return Around(None, retry)
+    if deadline.seconds is not None and deadline.seconds <= timeout.seconds:
+        return Around(None, retry)
+    return Around(deadline, retry)
+
+
 class GuardedAttempt:
     """Does what the five layers do for an attempt that need not wait.
 
     Args:
         guards: the layers, which own the policies, and end what does not end as usual.
         apart: the same layers one by one, around the same transport: for all other attempts.
+        around: the layers that a call's first attempt does without; then `apart` has them too.
+        again: makes the further attempts of a call then.
 
     State: none of its own.
     """
 
-    __slots__ = ("_apart", "_classifier", "_estimate", "_guards", "_policies", "_timeout")
+    __slots__ = ("_again", "_apart", "_classifier", "_deadline", "_deposits", "_estimate",
+                 "_guards", "_lasting", "_policies", "_retry", "_timeout")  # fmt: skip
 
-    def __init__(self, guards: Guards, apart: Handler[Any, Any]) -> None:
+    def __init__(
+        self,
+        guards: Guards,
+        apart: Handler[Any, Any],
+        around: Around | None = None,
+        again: Handler[Any, Any] | None = None,
+    ) -> None:
         """Look up once what all attempts need."""
         limiter, rate, breaker, classifier, timeout = self._guards = guards
         self._apart = apart
@@ -97,6 +137,11 @@ class GuardedAttempt:
         self._timeout = timeout
         one = limiter._one, breaker._one, rate._one
         self._policies = None if None in one else cast("Policies", one)
+        self._deadline = None if around is None else around.deadline
+        self._retry = None if around is None else around.retry
+        self._again = again
+        self._lasting = 0.0 if self._deadline is None else timeout.seconds
+        self._deposits = self._retry is not None and self._retry.budget is not None
 
     async def __call__(  # noqa: C901, PLR0912  # to be one function is what it is for
         self, call: Call[P], call_next: Handler[P, R]
@@ -104,7 +149,6 @@ class GuardedAttempt:
         """Take all at once, call on, give all back; or leave it to the layers."""
         slots, circuit, allowance = self._policies or self._find(call.partition)
         runtime, now = call.runtime, 0.0
-        result: R = _NOTHING  # type checkers do not see that what is late was raised
         reservation = permit = None
         if slots.home is circuit.home is allowance.home is runtime and slots.take():
             try:
@@ -113,7 +157,7 @@ class GuardedAttempt:
                     count, body = self._estimate, call.body
                     tokens = call.tokens = count(call.payload if body is None else body())
                 now = clock()
-                if call.deadline is None or now < call.deadline:
+                if call.deadline is None or now + self._lasting < call.deadline:
                     permit = circuit.admit_closed()
                     if permit is not None:
                         reservation = allowance.take(now, tokens or 0.0)
@@ -123,35 +167,78 @@ class GuardedAttempt:
         if reservation is None or permit is None:
             apart = self._apart
             return cast("R", await apart(call))
+        late: AttemptTimedOut | None = None
         try:
-            call.sends += 1
-            if call.on_send is not None:
-                call.on_send()
-                call.on_send = None
-            late, timer = None, runtime.cut_off_after(self._timeout.seconds, now)
+            timer = self._begin(call, now)
             try:
-                try:
-                    result = await call_next(call)
-                except BaseException as error:
-                    if not timer.made(error):
-                        raise
-                    late = self._timeout._error(call)
-                else:
-                    timer.stop()
-                if late is not None:
-                    raise late
+                result = await call_next(call)
+                timer.stop()
             except BaseException as error:
-                self._classifier._judge_error(call, error, now)
-                raise
+                late = self._fail(call, timer, error, now)
+                if late is None:
+                    raise
+            if late is not None:
+                raise late
             verdict = self._classifier._judge(call, result, now)
-        except BaseException:
+        except BaseException as error:
+            late = None  # a frame that keeps what it raises is garbage for the collector alone
             self._end(call, (slots, allowance, reservation, circuit, permit), failed=True)
-            raise
-        if verdict.kind is SUCCESS and call.hold is None:
-            self._succeed(call, slots, allowance, reservation, circuit, permit)
+            if self._retry is None or not isinstance(error, Exception):
+                raise
+            outcome: list[Any] = [error, None]
         else:
+            if verdict.kind is SUCCESS and call.hold is None:
+                self._succeed(call, slots, allowance, reservation, circuit, permit)
+                return result
             self._end(call, (slots, allowance, reservation, circuit, permit))
-        return result
+            if self._retry is None or verdict.kind is SUCCESS:
+                return result
+            outcome = [None, result]
+        return cast("R", await self._go_on(call, self._retry, outcome))
+
+    def _begin(self, call: Call[Any], now: float) -> Timer:
+        """Note that the attempt is sent, and start the timer that cuts it."""
+        call.sends += 1
+        if self._deposits or call.on_send is not None:
+            self._tell_sent(call)
+        timer = call.runtime.cut_off_after(self._timeout.seconds, now)
+        deadline = self._deadline
+        if deadline is not None:
+            if call.deadline is None and deadline.seconds is not None:
+                call.deadline = now + deadline.seconds
+            timer.last = call.deadline
+        return timer
+
+    def _tell_sent(self, call: Call[Any]) -> None:
+        on_send, call.on_send = call.on_send, None
+        if self._deposits and self._retry is not None:
+            self._retry._deposit(call)
+        elif on_send is not None:
+            on_send()
+
+    def _fail(
+        self, call: Call[Any], timer: Timer, error: BaseException, now: float
+    ) -> AttemptTimedOut | None:
+        """End the timer and judge what was raised; return what is raised in its place, if any."""
+        late: AttemptTimedOut | None = None
+        try:
+            if timer.made(error):
+                late = self._timeout._error(call)
+        except BaseException as raised:
+            self._classifier._judge_error(call, raised, now)
+            raise
+        self._classifier._judge_error(call, error if late is None else late, now)
+        return late
+
+    def _go_on(self, call: Call[P], retry: Retry, outcome: list[Any]) -> Coroutine[Any, Any, Any]:
+        """Let the layers around go on from a first attempt that was no success."""
+        again = self._again
+        assert again is not None
+
+        def rest(call: Call[P]) -> Coroutine[Any, Any, Any]:
+            return retry._go_on(call, again, outcome)
+
+        return rest(call) if self._deadline is None else self._deadline(call, rest)
 
     def _find(self, partition: str | None) -> Policies:
         """Return the policies of a partition, or a stand-in for one that its layer has to find."""

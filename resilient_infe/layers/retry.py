@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..aio import keep
 from ..call import Call, Handler
@@ -71,25 +71,20 @@ class Retry:
 
     async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
         """Attempt until the outcome is final."""
-        progress: Progress | None = None
         if self.budget is not None:
             call.on_send = partial(self._deposit, call)
-        while True:
-            if call.verdict is not None:
-                _forget(call)
-            try:
-                result = await call_next(call)
-            except Exception as error:
-                progress = Progress() if progress is None else progress
-                if not await self._again(call, progress, error):
-                    raise
-                continue
+        if call.verdict is not None:
+            _forget(call)
+        try:
+            result = await call_next(call)
+        except Exception as error:
+            outcome: list[Any] = [error, None]
+        else:
             verdict = call.verdict
             if verdict is None or verdict.kind is SUCCESS:
                 return result
-            progress = Progress() if progress is None else progress
-            if not await self._again(call, progress, None):
-                return result
+            outcome = [None, result]
+        return await self._go_on(call, call_next, outcome)
 
     def describe(self) -> str:
         """Say the bounds."""
@@ -98,6 +93,34 @@ class Retry:
         return (
             f"up to {self.schedule.max_attempts} attempts, {self.schedule.backoff}{budget}{waits}"
         )
+
+    async def _go_on(self, call: Call[P], call_next: Handler[P, R], outcome: list[Any]) -> R:
+        """Go on from an attempt that was no success.
+
+        Args:
+            call: it holds the verdict.
+            call_next: makes a further attempt.
+            outcome: what the attempt raised and what it returned, one of them None. It is emptied:
+                a frame that keeps what it raises is garbage that only a collection finds.
+        """
+        error, result = outcome
+        outcome.clear()
+        progress = Progress()
+        try:
+            while await self._again(call, progress, error):
+                _forget(call)
+                try:
+                    error, result = None, await call_next(call)
+                except Exception as raised:
+                    error = raised
+                else:
+                    if call.verdict is None or call.verdict.kind is SUCCESS:
+                        break
+            if error is not None:
+                raise error
+            return cast("R", result)
+        finally:
+            del error
 
     async def _again(
         self, call: Call[Any], progress: Progress, error: BaseException | None
