@@ -23,7 +23,7 @@ from ..call import Call, Handler, Layer
 from ..errors import AttemptTimedOut
 from ..policies.allowance import Allowance
 from ..policies.circuit import Circuit, Permit
-from ..policies.reservation import Reservation
+from ..policies.reservation import Grant, Reservation
 from ..policies.slots import Slots
 from ..verdict import SUCCESS
 from .breaker import CircuitBreaker
@@ -48,7 +48,7 @@ class Guards(NamedTuple):
     timeout: AttemptTimeout
 
 
-Taken: TypeAlias = tuple[Slots, Allowance, Reservation, Circuit, Permit]
+Taken: TypeAlias = tuple[Slots, Allowance, Grant, Circuit, Permit]
 """What an attempt holds until it ends: of each policy what it took of it."""
 
 Policies: TypeAlias = tuple[Slots, Circuit, Allowance]
@@ -149,7 +149,7 @@ class GuardedAttempt:
         """Take all at once, call on, give all back; or leave it to the layers."""
         slots, circuit, allowance = self._policies or self._find(call.partition)
         runtime, now = call.runtime, 0.0
-        reservation = permit = None
+        grant = permit = None
         if slots.home is circuit.home is allowance.home is runtime and slots.take():
             try:
                 tokens, clock = call.tokens, runtime.now
@@ -160,11 +160,11 @@ class GuardedAttempt:
                 if call.deadline is None or now + self._lasting < call.deadline:
                     permit = circuit.admit_closed()
                     if permit is not None:
-                        reservation = allowance.take(now, tokens or 0.0)
+                        grant = allowance.take(now, tokens or 0.0)
             finally:
-                if reservation is None:
+                if grant is None:
                     _give_back(slots, circuit, permit)
-        if reservation is None or permit is None:
+        if grant is None or permit is None:
             apart = self._apart
             return cast("R", await apart(call))
         late: AttemptTimedOut | None = None
@@ -182,15 +182,15 @@ class GuardedAttempt:
             verdict = self._classifier._judge(call, result, now)
         except BaseException as error:
             late = None  # a frame that keeps what it raises is garbage for the collector alone
-            self._end(call, (slots, allowance, reservation, circuit, permit), failed=True)
+            self._end(call, (slots, allowance, grant, circuit, permit), failed=True)
             if self._retry is None or not isinstance(error, Exception):
                 raise
             outcome: list[Any] = [error, None]
         else:
             if verdict.kind is SUCCESS and call.hold is None:
-                self._succeed(call, slots, allowance, reservation, circuit, permit)
+                self._succeed(call, slots, allowance, grant, circuit, permit)
                 return result
-            self._end(call, (slots, allowance, reservation, circuit, permit))
+            self._end(call, (slots, allowance, grant, circuit, permit))
             if self._retry is None or verdict.kind is SUCCESS:
                 return result
             outcome = [None, result]
@@ -255,7 +255,7 @@ class GuardedAttempt:
         call: Call[Any],
         slots: Slots,
         allowance: Allowance,
-        reservation: Reservation,
+        grant: Grant,
         circuit: Circuit,
         permit: Permit,
     ) -> None:
@@ -265,10 +265,11 @@ class GuardedAttempt:
             if not circuit.succeed(permit, now):
                 self._guards.breaker._end(call, circuit, permit)
             if verdict is None or verdict.limits:
-                self._guards.rate._settle(call, allowance, reservation, unsent=False)
+                rate, reservation = self._guards.rate, Reservation.of(grant)
+                rate._settle(call, allowance, reservation, unsent=False)
             else:
                 usage = verdict.usage
-                allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
+                allowance.settle_grant(grant, now, None if usage is None else usage.total_tokens)
                 if allowance.queue.live:
                     allowance.keeper.pump()
         finally:
@@ -277,8 +278,9 @@ class GuardedAttempt:
                 freed.wake()
 
     def _end(self, call: Call[Any], taken: Taken, *, failed: bool = False) -> None:
-        slots, allowance, reservation, circuit, permit = taken
+        slots, allowance, grant, circuit, permit = taken
         limiter, rate, breaker = self._guards[:3]
+        reservation = Reservation.of(grant)
         try:
             breaker._end(call, circuit, permit)
         finally:

@@ -108,11 +108,13 @@ class RateLimiter:
         clock = call.runtime.now
         now = clock()
         if deadline is not None and now >= deadline:
-            reservation = None
+            grant = None
         else:
-            reservation = allowance.take(now, tokens or 0.0)
-        if reservation is None:
+            grant = allowance.take(now, tokens or 0.0)
+        if grant is None:
             reservation = await self._wait(call, allowance, now)
+        else:
+            reservation = Reservation.of(grant)
         sends = call.sends
         try:
             result = await call_next(call)

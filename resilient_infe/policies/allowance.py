@@ -23,12 +23,10 @@ from .change import Change
 from .gate import Gate, GateClosed
 from .queue import WaitQueue
 from .rates import Rates
-from .reservation import Reservation
+from .reservation import Grant, Reservation
 from .stated import follow
 
 _FOREVER = math.inf
-
-_new = object.__new__
 
 LONGEST_BURST = 30.0
 """Seconds: half a minute, where half of the limit could come at once."""
@@ -122,7 +120,7 @@ class Allowance:
         """Whether it is as good as new, so that `Keyed` may drop it."""
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
-    def take(self, now: float, tokens: float = 0.0) -> Reservation | None:
+    def take(self, now: float, tokens: float = 0.0) -> Grant | None:
         """Reserve, as `reserve` does, if that is possible at once; None takes nothing."""
         rates = self._rates
         learner = rates.learner
@@ -139,14 +137,10 @@ class Allowance:
             if requests is not None:
                 requests.put_one_back()
             return None
-        reservation: Reservation = _new(Reservation)
-        reservation.tokens = tokens
-        reservation.granted = reservation.open = True
-        reservation.ticket = learner.sent(now, tokens) if learner.active else None
-        reservation.granted_at = now
-        reservation.ordinal = self._granted = self._granted + 1
-        reservation.total_tokens = self._granted_tokens = self._granted_tokens + tokens
-        return reservation
+        ticket = learner.sent(now, tokens) if learner.active else None
+        self._granted = ordinal = self._granted + 1
+        self._granted_tokens = total = self._granted_tokens + tokens
+        return tokens, now, ordinal, total, ticket
 
     def reserve(
         self, now: float, tokens: float = 0.0, place: int | None = None, *, again: bool = False
@@ -165,11 +159,10 @@ class Allowance:
         Raises:
             QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
         """
-        reservation = self.take(now, tokens)
-        if reservation is None:
+        grant = self.take(now, tokens)
+        if grant is None:
             return self.join(tokens, place, again=again)
-        reservation.place = self.queue.youngest if place is None else place
-        return reservation
+        return Reservation.of(grant, self.queue.youngest if place is None else place)
 
     def join(
         self, tokens: float = 0.0, place: int | None = None, *, again: bool = False
@@ -225,18 +218,24 @@ class Allowance:
             now: the instant.
             tokens: what it really cost, or None to leave it at the estimate.
         """
-        if not reservation.open:
-            return
-        reservation.open = False
+        if reservation.open:
+            reservation.open = False
+            self.settle_grant(reservation.grant, now, tokens)
+
+    def settle_grant(self, grant: Grant, now: float, tokens: float | None = None) -> None:
+        """End, once, what `take` granted; all else as by `settle`."""
+        estimate, granted_at, _, _, ticket = grant
         self._ended += 1
-        if reservation.ticket is not None:
-            self._rates.learner.accepted(now, reservation.ticket, tokens)
+        rates = self._rates
+        if ticket is not None:
+            rates.learner.accepted(now, ticket, tokens)
         if tokens is None or not 0.0 <= tokens < _FOREVER:
             return
-        extra = tokens - reservation.tokens
+        extra = tokens - estimate
         self._granted_tokens += extra
-        if (metered := self._rates.tokens) is not None:
-            metered.correct(extra, reservation.granted_at, now)
+        metered = rates.tokens
+        if metered is not None:
+            metered.correct(extra, granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.
@@ -334,12 +333,12 @@ class Allowance:
         return max(self._gate.until, self._rates.ready_at(tokens))
 
     def _grant(self, reservation: Reservation, now: float) -> None:
-        reservation.ticket = self._rates.take(reservation.tokens, now)
-        self._granted_tokens += reservation.tokens
+        tokens = reservation.tokens
+        ticket = self._rates.take(tokens, now)
+        self._granted += 1
+        self._granted_tokens += tokens
+        reservation.grant = tokens, now, self._granted, self._granted_tokens, ticket
         reservation.granted = reservation.open = True
-        reservation.granted_at = now
-        reservation.ordinal = self._granted = self._granted + 1
-        reservation.total_tokens = self._granted_tokens
 
     def __repr__(self) -> str:
         """Show the limits and the queue."""

@@ -1,9 +1,18 @@
-"""One attempt's leave to send, from the queue to its settlement; and what an allowance tells."""
+"""One attempt's leave to send, from the queue to its settlement."""
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from .learner import Ticket
 from .queue import Waiter
+
+Grant: TypeAlias = tuple[float, float, int, float, Ticket | None]
+"""What was granted: a plain tuple, since nearly every attempt is granted at once and settled once,
+and an object costs as much as all the rest of that.
+
+The estimated tokens; the instant; how many requests and how many tokens had been granted by then,
+its own included; and the learner's ticket."""
 
 
 class Reservation(Waiter):
@@ -11,27 +20,44 @@ class Reservation(Waiter):
 
     Attributes:
         tokens: the estimated cost that is charged.
-        granted_at: when it was granted: the moment of sending, as far as a limit cares. This and
-            what follows is there once it is granted.
-        ordinal: how many requests had been granted by then, this one included.
-        total_tokens: how many tokens had been granted by then, its own included.
+        grant: what was granted; there once it is.
         open: True from its grant until it is settled or refunded.
-
-    `Allowance.take` makes one without calling the constructor, which would cost more than the rest
-    of it: what is only needed while waiting (`place`, `gone`, `wake`) is then not there.
     """
 
-    __slots__ = ("granted_at", "open", "ordinal", "ticket", "tokens", "total_tokens")
+    __slots__ = ("grant", "open", "tokens")
 
-    granted_at: float
-    ordinal: int
-    ticket: Ticket | None
-    total_tokens: float
+    grant: Grant
 
     def __init__(self, place: int, tokens: float) -> None:
         """Start ungranted."""
-        # Waiter's own fields are set here too: a call upwards costs more than all of them.
-        self.place = place
-        self.granted = self.gone = self.open = False
-        self.wake = None
+        super().__init__(place)
+        self.open = False
         self.tokens = tokens
+
+    @classmethod
+    def of(cls, grant: Grant, place: int = 0) -> Reservation:
+        """Return the reservation of what was granted at once."""
+        reservation = cls(place, grant[0])
+        reservation.grant = grant
+        reservation.granted = reservation.open = True
+        return reservation
+
+    @property
+    def granted_at(self) -> float:
+        """When it was granted: the moment of sending, as far as a limit cares."""
+        return self.grant[1]
+
+    @property
+    def ordinal(self) -> int:
+        """How many requests had been granted by then, this one included."""
+        return self.grant[2]
+
+    @property
+    def total_tokens(self) -> float:
+        """How many tokens had been granted by then, its own included."""
+        return self.grant[3]
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """What the learner knows it by; None where it rested."""
+        return self.grant[4]
