@@ -15,6 +15,7 @@ success, is theirs to go on from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -75,6 +76,7 @@ class _Nowhere:
 
 
 _NOWHERE: Any = _Nowhere()
+_NOTHING: Any = None
 
 
 _KINDS = (ConcurrencyLimiter, RateLimiter, CircuitBreaker, ErrorClassifier, AttemptTimeout)
@@ -96,14 +98,13 @@ def around_at(layers: Sequence[Layer[Any, Any]], end: int) -> Around | None:
 
     A deadline that is nearer than an attempt's timeout is what cuts the attempt, so it stays.
     """
-    retry = layers[end - 1] if end else None
+    retry: Any = layers[end - 1] if end else None
     if type(retry) is not Retry:
         return None
-    deadline, timeout = layers[end - 2] if end > 1 else None, layers[end + len(_KINDS) - 1]
-    if type(deadline) is not Deadline or type(timeout) is not AttemptTimeout:
-        return Around(None, retry)
-    if deadline.seconds is not None and deadline.seconds <= timeout.seconds:
-        return Around(None, retry)
+    deadline: Any = layers[end - 2] if end > 1 else None
+    timeout: Any = layers[end + len(_KINDS) - 1]
+    if type(deadline) is not Deadline or (deadline.seconds or math.inf) <= timeout.seconds:
+        deadline = None
     return Around(deadline, retry)
 
 
@@ -150,7 +151,8 @@ class GuardedAttempt:
         slots, circuit, allowance = self._policies or self._find(call.partition)
         runtime, now = call.runtime, 0.0
         grant = permit = None
-        if slots.home is circuit.home is allowance.home is runtime and slots.take():
+        here = slots.home is circuit.home is allowance.home is runtime
+        if here and call.verdict is None and slots.take():
             try:
                 tokens, clock = call.tokens, runtime.now
                 if tokens is None and allowance.counts_tokens:
@@ -177,6 +179,7 @@ class GuardedAttempt:
                 late = self._fail(call, timer, error, now)
                 if late is None:
                     raise
+                result = _NOTHING  # type checkers do not see that what is late is raised
             if late is not None:
                 raise late
             verdict = self._classifier._judge(call, result, now)

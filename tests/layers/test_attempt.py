@@ -1,7 +1,11 @@
-"""GuardedAttempt: the five layers at once do what they do one by one."""
+"""GuardedAttempt: the layers at once do what they do one by one."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import weakref
 from functools import partial
 
 import anyio
@@ -36,7 +40,7 @@ from resilient_infe import (
 )
 from resilient_infe.adapters.replies import error_of
 from resilient_infe.aio import current
-from resilient_infe.layers.attempt import GuardedAttempt, guards_at
+from resilient_infe.layers.attempt import GuardedAttempt, around_at, guards_at
 from resilient_infe.link import chain
 from resilient_infe.testing.virtual import run_virtually
 
@@ -201,11 +205,195 @@ def test_only_the_five_next_to_each_other_are_taken_for_them():
     assert guards_at(layers(Timeout(2.0)), 0) is None
 
 
+class OwnRetry(Retry):
+    """Not taken for the one it is derived from."""
+
+
+def test_what_a_first_attempt_does_without():
+    """Retry, or Deadline and Retry, right outside of the five, unless the deadline is near."""
+    five, retry, far, near = layers(), Retry(), Deadline(3.0), Deadline(2.0)
+    only_given = Deadline()
+    assert around_at((far, retry, *five), 2) == (far, retry)
+    assert around_at((only_given, retry, *five), 2) == (only_given, retry)
+    assert around_at((near, retry, *five), 2) == (None, retry)
+    assert around_at((retry, *five), 1) == (None, retry)
+    assert around_at((far, RequestIdLogger(), retry, *five), 3) == (None, retry)
+    assert around_at((far, retry, RequestIdLogger(), *five), 3) is None
+    assert around_at((far, OwnRetry(), *five), 2) is None
+    assert around_at((far, *five), 1) is None
+    assert around_at(five, 0) is None
+
+
 @pytest.mark.parametrize("make", [presets.service, presets.batch])
 def test_the_presets_are_guarded_in_one(make):
-    """Both presets have the five in a row."""
-    stack = make(requests_per_minute=60)
-    assert any(guards_at(stack.layers, start) for start in range(len(stack.layers)))
+    """Both presets have the five in a row, and around them what a first attempt does without."""
+    found = make(requests_per_minute=60).layers
+    around = around_at(found, len(found) - 5)
+    assert guards_at(found, len(found) - 5)
+    assert around == found[-7:-5]
+
+
+def whole(deadline=40.0, timeout=None, **options):
+    """Return a stack whose calls make their first attempt at once, from the second call on."""
+    return Stack(Deadline(deadline), Retry(uniform=lambda: 0.0, **options), *layers(timeout))
+
+
+def hangs_later(now):
+    """Answer at once at first, and then never."""
+    return 0.0 if now < 1.0 else 100.0
+
+
+def test_a_far_deadline_needs_no_timer():
+    """While the first attempt runs its own timer is the only one; the call knows its deadline."""
+    seen = []
+
+    class Transport:
+        async def handle(self, call):
+            running = sum(len(line.entries) for line in current()._lines.values())
+            seen.append((running, call.deadline - current().now()))
+
+        async def __call__(self, payload):
+            raise NotImplementedError
+
+    async def main():
+        send = whole().around(Transport())
+        await send("binds the policies to the loop")
+        await send("x")
+        await send("y", deadline=30.0)
+        await send("z", deadline=1.0)
+
+    run_virtually(main)
+    assert seen == [(2, 40.0), (1, 40.0), (1, 30.0), (1, 1.0)]  # the last has a timer of its own
+
+
+def test_the_deadline_bounds_all_attempts(run):
+    """It cuts a later attempt, although it had no timer while the first one ran."""
+    server = FakeServer(latency=hangs_later)
+
+    async def main():
+        send = whole(5.0).around(server)
+        await send("binds the policies to the loop")
+        await anyio.sleep(10.0)
+        start = current().now()
+        with pytest.raises(errors.DeadlineExceeded, match="after 5 s") as caught:
+            await send("x")
+        return current().now() - start, caught.value.__notes__
+
+    took, notes = run(main)
+    assert took == pytest.approx(5.0, abs=1e-3)
+    assert "3 attempts in 5 s" in notes[0]
+    assert len(server.sent) == 4
+
+
+def test_a_deadline_nearer_than_the_timeout_cuts_the_attempt(run):
+    """A call's own deadline may be the nearer bound; then the attempt is cut by it."""
+
+    async def main():
+        send = whole().around(FakeServer(latency=hangs_later))
+        await send("binds the policies to the loop")
+        await anyio.sleep(10.0)
+        start = current().now()
+        with pytest.raises(errors.DeadlineExceeded):
+            await send("x", deadline=1.0)
+        return current().now() - start
+
+    assert run(main) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("timeout", [AttemptTimeout(2.0), Timeout(2.0)])
+def test_a_swallowed_cancellation_does_not_save_a_call(timeout):
+    """Who swallows the end of an attempt is cut at the deadline, as where it has a timer."""
+
+    async def stubborn(payload):
+        if payload == "stubborn":
+            with contextlib.suppress(asyncio.CancelledError):  # and no uncancel()
+                await anyio.sleep(100.0)
+            await anyio.sleep(100.0)
+
+    async def main():
+        send = whole(5.0, timeout).around(stubborn)
+        await send("binds the policies to the loop")
+        start = current().now()
+        with pytest.raises(errors.DeadlineExceeded):
+            await send("stubborn")
+        took = current().now() - start
+        await anyio.sleep(100.0)
+        return took, asyncio.current_task().cancelling()
+
+    assert run_virtually(main) == (pytest.approx(5.0, abs=0.1), 0)
+
+
+def test_an_attempt_that_ends_late_is_not_cut_again():
+    """What was to be cut at the deadline is left alone once it has ended by itself."""
+
+    async def late(payload):
+        if payload == "late":
+            with contextlib.suppress(asyncio.CancelledError):
+                await anyio.sleep(100.0)
+            await anyio.sleep(1.0)
+        return payload
+
+    async def main():
+        send = whole(5.0).around(late)
+        await send("binds the policies to the loop")
+        assert await send("late") == "late"
+        await anyio.sleep(100.0)
+        return asyncio.current_task().cancelling()
+
+    assert run_virtually(main) == 0
+
+
+def test_a_layer_outside_may_call_on_again(run):
+    """Each time it is a new attempt, and judged anew."""
+    kinds = []
+
+    async def twice(call, call_next):
+        for _ in range(2):
+            await call_next(call)
+            kinds.append((call.attempt, call.verdict.status, call.verdict.kind))
+
+    class Transport:
+        async def handle(self, call):
+            call.reply = Reply(200 + call.sends, {}, {})
+
+        async def __call__(self, payload):
+            raise NotImplementedError
+
+    async def main():
+        send = Stack(twice, *whole().layers).around(Transport())
+        await send("binds the policies to the loop")
+        await send("x")
+
+    run(main)
+    assert kinds == [(1, 201, Kind.OK), (2, 202, Kind.OK)] * 2
+
+
+class Odd(Exception):
+    """An error that can be watched."""
+
+
+@pytest.mark.parametrize("timeout", [None, Timeout(2.0)])
+def test_a_failed_call_leaves_no_garbage(run, timeout):
+    """No frame keeps what it raised, so memory does not wait for a collection to come back."""
+
+    async def broken(payload):
+        if payload == "broken":
+            raise Odd
+
+    async def main():
+        send = whole(timeout=timeout).around(broken)
+        await send("binds the policies to the loop")
+        with pytest.raises(Odd) as caught:
+            await send("broken")
+        seen = weakref.ref(caught.value)
+        del caught
+        return seen
+
+    gc.disable()
+    try:
+        assert run(main)() is None
+    finally:
+        gc.enable()
 
 
 def test_a_layer_between_transport_and_the_five_is_still_called(run):
