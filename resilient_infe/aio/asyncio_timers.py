@@ -11,7 +11,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from .runtime import LONGEST_SLEEP
+from .runtime import LONGEST_SLEEP, clamp
 
 LOOK_AGAIN = 0.01
 """Seconds after which a timer that found its task being cancelled by another looks again."""
@@ -41,18 +41,18 @@ class Expiry:
         task: what it cancels; None once it has ended after it left the line.
         at_fire: the task's cancel requests when it rang; not there until then.
         when: the instant at which it rings.
-        last: the instant at which it cancels once more if the task swallowed that; may lack.
-        again: the loop's timer for that; not there until it rang.
+        last: the instant of the deadline around it, if that has no timer; see `Timer`. May lack.
+        beyond: the timer of that, which starts when this one has rung; not there until then.
     """
 
-    __slots__ = ("again", "at_fire", "entries", "last", "task", "when")
+    __slots__ = ("at_fire", "beyond", "entries", "last", "task", "when")
 
     entries: dict[Expiry, None]
     task: asyncio.Task[Any] | None
     at_fire: int
     when: float
     last: float | None
-    again: asyncio.TimerHandle | None
+    beyond: Expiry
 
     def stop(self) -> None:
         """End it; a ring that came too late is taken back."""
@@ -60,7 +60,9 @@ class Expiry:
             del self.entries[self]
         except KeyError:  # it has left the line, to ring
             if self.task is not None and hasattr(self, "at_fire"):
-                self._take_back(self.task)
+                self.task.uncancel()
+                if hasattr(self, "beyond"):
+                    self.beyond.stop()
             self.task = None
 
     def made(self, error: BaseException) -> bool:
@@ -70,7 +72,7 @@ class Expiry:
             self.stop()
             return False
         self.task = None
-        left = self._take_back(task)
+        left = task.uncancel()
         if not isinstance(error, asyncio.CancelledError):
             return False
         ours = bool(error.args) and error.args[0] is self
@@ -92,22 +94,11 @@ class Expiry:
         task.cancel(msg=self)
         last = getattr(self, "last", None)
         if last is not None:
-            loop = task.get_loop()
-            later = max(last, loop.time() + LOOKS * LOOK_AGAIN)
-            self.again = loop.call_at(later, self._cancel_again, task)
+            self.beyond = _single_for(task, clamp(last, task.get_loop().time()))
 
-    def _cancel_again(self, task: asyncio.Task[Any]) -> None:
-        self.again = None
-        task.cancel(msg=self)
-
-    def _take_back(self, task: asyncio.Task[Any]) -> int:
-        """Take back what it asked of the task; return the cancel requests that are left."""
-        if hasattr(self, "again"):
-            if self.again is None:
-                task.uncancel()
-            else:
-                self.again.cancel()
-        return task.uncancel()
+    def passed(self, error: BaseException) -> bool:
+        """End the timer at `last`, and tell whether `error` is the cancellation that it made."""
+        return hasattr(self, "beyond") and self.beyond.made(error)
 
     def __enter__(self) -> Self:
         """Return itself, running already."""
@@ -194,21 +185,32 @@ class _Single(Expiry):
 
 def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
     """Start a timer of its own for the task that runs, to ring at an instant."""
-    expiry = _Single()
-    expiry.task = task = current_task(loop)
+    task = current_task(loop)
     if task is None:
         raise RuntimeError("a timer runs only inside an asyncio task")
+    return _single_for(task, when)
+
+
+def _single_for(task: asyncio.Task[Any], when: float) -> Expiry:
+    expiry = _Single()
+    expiry.task = task
     expiry.when = when
     expiry.entries = {expiry: None}
-    expiry.handle = loop.call_at(when, expiry.expire)
+    expiry.handle = task.get_loop().call_at(when, expiry.expire)
     return expiry
 
 
 def _interrupted_a_cancellation(error: BaseException) -> bool:
-    """Whether ours came while another cancellation was being handled: a slow clean-up of it."""
+    """Whether ours came while somebody else's was being handled: a slow clean-up of it."""
     context = error.__context__
     for _ in range(LONGEST_CONTEXT):
-        if context is None or isinstance(context, asyncio.CancelledError):
+        if context is None or (
+            isinstance(context, asyncio.CancelledError) and not _is_ours(context)
+        ):
             break
         context = context.__context__
     return isinstance(context, asyncio.CancelledError)
+
+
+def _is_ours(error: asyncio.CancelledError) -> bool:
+    return bool(error.args) and isinstance(error.args[0], Expiry)

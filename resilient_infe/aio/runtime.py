@@ -32,9 +32,10 @@ class Timer(Protocol):
     would cost too much, end it by hand with `stop`, or with `made` for an exception.
 
     Attributes:
-        last: an instant at which a task that swallowed the cancellation is cancelled once more, for
-            who starts no second timer; it may be set while the timer runs. Trio's cancellation
-            cannot be swallowed.
+        last: the instant of a deadline around it that has no timer of its own, being further away.
+            To be set right after the start, and `passed` is to be asked then. It counts once the
+            timer has rung: who swallows its cancellation, or cleans up for long, must not outlast
+            the deadline.
     """
 
     last: float | None
@@ -50,6 +51,10 @@ class Timer(Protocol):
 
     def made(self, error: BaseException) -> bool:
         """End it, and tell whether `error` is the cancellation that it made."""
+        ...
+
+    def passed(self, error: BaseException, /) -> bool:
+        """Tell, after `made`, whether `error` is the cancellation made at `last`, and end that."""
         ...
 
     def __enter__(self) -> Self:

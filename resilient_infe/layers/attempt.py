@@ -32,7 +32,7 @@ from .classifier import ErrorClassifier
 from .concurrency import ConcurrencyLimiter
 from .deadline import Deadline
 from .rate import RateLimiter
-from .retry import Retry
+from .retry import Outcome, Retry
 from .timeout import AttemptTimeout
 
 P = TypeVar("P")
@@ -109,19 +109,30 @@ def around_at(layers: Sequence[Layer[Any, Any]], end: int) -> Around | None:
 
 
 class GuardedAttempt:
-    """Does what the five layers do for an attempt that need not wait.
+    """Does what the layers of an attempt do, where it need not wait.
 
     Args:
         guards: the layers, which own the policies, and end what does not end as usual.
-        apart: the same layers one by one, around the same transport: for all other attempts.
-        around: the layers that a call's first attempt does without; then `apart` has them too.
-        again: makes the further attempts of a call then.
+        apart: the same layers, `around` too, around the same transport: for all other attempts.
+        around: the layers that a call's first attempt does without.
+        again: makes the further attempts of a call, for those layers.
 
     State: none of its own.
     """
 
-    __slots__ = ("_again", "_apart", "_classifier", "_deadline", "_deposits", "_estimate",
-                 "_guards", "_lasting", "_policies", "_retry", "_timeout")  # fmt: skip
+    __slots__ = (
+        "_again",
+        "_apart",
+        "_bound",
+        "_classifier",
+        "_deadline",
+        "_deposits",
+        "_estimate",
+        "_guards",
+        "_policies",
+        "_retry",
+        "_timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -141,25 +152,24 @@ class GuardedAttempt:
         self._deadline = None if around is None else around.deadline
         self._retry = None if around is None else around.retry
         self._again = again
-        self._lasting = 0.0 if self._deadline is None else timeout.seconds
+        self._bound = 0.0 if self._deadline is None else timeout.seconds
         self._deposits = self._retry is not None and self._retry.budget is not None
 
-    async def __call__(  # noqa: C901, PLR0912  # to be one function is what it is for
-        self, call: Call[P], call_next: Handler[P, R]
-    ) -> R:
+    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:  # noqa: C901, PLR0912
         """Take all at once, call on, give all back; or leave it to the layers."""
         slots, circuit, allowance = self._policies or self._find(call.partition)
-        runtime, now = call.runtime, 0.0
-        grant = permit = None
+        runtime, clock = call.runtime, call.runtime.now
+        entered = now = clock()
+        grant = permit = late = timer = None
         here = slots.home is circuit.home is allowance.home is runtime
         if here and call.verdict is None and slots.take():
             try:
-                tokens, clock = call.tokens, runtime.now
+                tokens = call.tokens
                 if tokens is None and allowance.counts_tokens:
                     count, body = self._estimate, call.body
                     tokens = call.tokens = count(call.payload if body is None else body())
-                now = clock()
-                if call.deadline is None or now + self._lasting < call.deadline:
+                    now = clock()
+                if call.deadline is None or now + self._bound < call.deadline:
                     permit = circuit.admit_closed()
                     if permit is not None:
                         grant = allowance.take(now, tokens or 0.0)
@@ -167,28 +177,27 @@ class GuardedAttempt:
                 if grant is None:
                     _give_back(slots, circuit, permit)
         if grant is None or permit is None:
-            apart = self._apart
-            return cast("R", await apart(call))
-        late: AttemptTimedOut | None = None
+            return cast("R", await self._apart(call))
+        result: R = _NOTHING  # type checkers do not see that what is late was raised
         try:
-            timer = self._begin(call, now)
+            timer = self._begin(call, entered, now)
             try:
                 result = await call_next(call)
                 timer.stop()
             except BaseException as error:
-                late = self._fail(call, timer, error, now)
+                late = self._late(call, timer, error, now)
                 if late is None:
                     raise
-                result = _NOTHING  # type checkers do not see that what is late is raised
             if late is not None:
                 raise late
             verdict = self._classifier._judge(call, result, now)
         except BaseException as error:
             late = None  # a frame that keeps what it raises is garbage for the collector alone
             self._end(call, (slots, allowance, grant, circuit, permit), failed=True)
-            if self._retry is None or not isinstance(error, Exception):
+            over = timer is not None and timer.passed(error)
+            if self._retry is None or not (over or isinstance(error, Exception)):
                 raise
-            outcome: list[Any] = [error, None]
+            outcome = None if over else Outcome(cast("Exception", error))
         else:
             if verdict.kind is SUCCESS and call.hold is None:
                 self._succeed(call, slots, allowance, grant, circuit, permit)
@@ -196,10 +205,10 @@ class GuardedAttempt:
             self._end(call, (slots, allowance, grant, circuit, permit))
             if self._retry is None or verdict.kind is SUCCESS:
                 return result
-            outcome = [None, result]
+            outcome = Outcome(result=result)
         return cast("R", await self._go_on(call, self._retry, outcome))
 
-    def _begin(self, call: Call[Any], now: float) -> Timer:
+    def _begin(self, call: Call[Any], entered: float, now: float) -> Timer:
         """Note that the attempt is sent, and start the timer that cuts it."""
         call.sends += 1
         if self._deposits or call.on_send is not None:
@@ -208,40 +217,52 @@ class GuardedAttempt:
         deadline = self._deadline
         if deadline is not None:
             if call.deadline is None and deadline.seconds is not None:
-                call.deadline = now + deadline.seconds
+                call.deadline = entered + deadline.seconds
             timer.last = call.deadline
         return timer
 
     def _tell_sent(self, call: Call[Any]) -> None:
-        on_send, call.on_send = call.on_send, None
         if self._deposits and self._retry is not None:
-            self._retry._deposit(call)
-        elif on_send is not None:
-            on_send()
+            self._retry._deposit(call)  # in the place of what somebody else had set, as Retry does
+        elif call.on_send is not None:
+            call.on_send()
+        call.on_send = None
 
-    def _fail(
+    def _late(
         self, call: Call[Any], timer: Timer, error: BaseException, now: float
     ) -> AttemptTimedOut | None:
         """End the timer and judge what was raised; return what is raised in its place, if any."""
-        late: AttemptTimedOut | None = None
+        judged, late = error, None
         try:
             if timer.made(error):
-                late = self._timeout._error(call)
+                judged = late = self._timeout._error(call)
         except BaseException as raised:
-            self._classifier._judge_error(call, raised, now)
+            judged = raised
             raise
-        self._classifier._judge_error(call, error if late is None else late, now)
+        finally:
+            self._classifier._judge_error(call, judged, now)
         return late
 
-    def _go_on(self, call: Call[P], retry: Retry, outcome: list[Any]) -> Coroutine[Any, Any, Any]:
-        """Let the layers around go on from a first attempt that was no success."""
-        again = self._again
+    async def _go_on(self, call: Call[P], retry: Retry, outcome: Outcome | None) -> Any:
+        """Let the layers around go on from an attempt that was no success; None was the deadline's.
+
+        What has come is kept, even if it came too late for anything to come after it.
+        """
+        deadline, again = self._deadline, self._again
         assert again is not None
+        if outcome is None:
+            assert deadline is not None
+            raise deadline._error(call)
 
         def rest(call: Call[P]) -> Coroutine[Any, Any, Any]:
             return retry._go_on(call, again, outcome)
 
-        return rest(call) if self._deadline is None else self._deadline(call, rest)
+        try:
+            if deadline is None or call.deadline is None or call.runtime.now() >= call.deadline:
+                return await rest(call)
+            return await deadline(call, rest)
+        finally:
+            outcome.take()
 
     def _find(self, partition: str | None) -> Policies:
         """Return the policies of a partition, or a stand-in for one that its layer has to find."""

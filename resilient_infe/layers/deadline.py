@@ -6,7 +6,7 @@ comes on top. A caller who waits for an answer cares for the sum.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from ..call import Call, Handler
 from ..errors import DeadlineExceeded
@@ -49,7 +49,7 @@ class Deadline:
         elif call.deadline > runtime.now():
             timer = runtime.cut_off_at(call.deadline)
         else:
-            self._give_up(call)
+            raise self._error(call)
         try:
             result = await call_next(call)
         except BaseException as error:
@@ -58,15 +58,15 @@ class Deadline:
         else:
             timer.stop()
             return result
-        return self._give_up(call)
+        raise self._error(call)
 
-    def _give_up(self, call: Call[Any]) -> NoReturn:
+    def _error(self, call: Call[Any]) -> DeadlineExceeded:
         advice = None if call.verdict is None else call.verdict.advice
         error = DeadlineExceeded(
             f"the call's deadline passed after {call.runtime.now() - call.started:.3g} s"
         )
         add_note(error, call, advice)
-        raise error.on(call)
+        return error.on(call)
 
     def describe(self) -> str:
         """Say the bound."""

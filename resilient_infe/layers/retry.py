@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from ..aio import keep
 from ..call import Call, Handler
@@ -22,6 +22,37 @@ from .note import add_note
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+
+class Outcome:
+    """What an attempt came to that was no success: what it raised, or else what it returned.
+
+    It is handed on once and then empty: a frame that keeps what it raises is garbage that only a
+    collection finds. State: per attempt.
+    """
+
+    __slots__ = ("_error", "_result")
+
+    def __init__(self, error: Exception | None = None, result: object = None) -> None:
+        """Keep both."""
+        self._error = error
+        self._result = result
+
+    def take(self) -> tuple[Exception | None, object]:
+        """Hand both over."""
+        both = self._error, self._result
+        self._error = self._result = None
+        return both
+
+
+def _raise_again(error: Exception) -> NoReturn:
+    """Raise what was raised before, with the context that it had then."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+        del error, context
 
 
 class Retry:
@@ -78,12 +109,12 @@ class Retry:
         try:
             result = await call_next(call)
         except Exception as error:
-            outcome: list[Any] = [error, None]
+            outcome = Outcome(error)
         else:
             verdict = call.verdict
             if verdict is None or verdict.kind is SUCCESS:
                 return result
-            outcome = [None, result]
+            outcome = Outcome(result=result)
         return await self._go_on(call, call_next, outcome)
 
     def describe(self) -> str:
@@ -94,17 +125,9 @@ class Retry:
             f"up to {self.schedule.max_attempts} attempts, {self.schedule.backoff}{budget}{waits}"
         )
 
-    async def _go_on(self, call: Call[P], call_next: Handler[P, R], outcome: list[Any]) -> R:
-        """Go on from an attempt that was no success.
-
-        Args:
-            call: it holds the verdict.
-            call_next: makes a further attempt.
-            outcome: what the attempt raised and what it returned, one of them None. It is emptied:
-                a frame that keeps what it raises is garbage that only a collection finds.
-        """
-        error, result = outcome
-        outcome.clear()
+    async def _go_on(self, call: Call[P], call_next: Handler[P, R], outcome: Outcome) -> R:
+        """Go on from an attempt that was no success: `call_next` makes the further ones."""
+        error, result = outcome.take()
         progress = Progress()
         try:
             while await self._again(call, progress, error):
@@ -117,7 +140,7 @@ class Retry:
                     if call.verdict is None or call.verdict.kind is SUCCESS:
                         break
             if error is not None:
-                raise error
+                _raise_again(error)
             return cast("R", result)
         finally:
             del error

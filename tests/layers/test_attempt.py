@@ -39,7 +39,7 @@ from resilient_infe import (
     presets,
 )
 from resilient_infe.adapters.replies import error_of
-from resilient_infe.aio import current
+from resilient_infe.aio import AsyncioRuntime, current
 from resilient_infe.layers.attempt import GuardedAttempt, around_at, guards_at
 from resilient_infe.link import chain
 from resilient_infe.testing.virtual import run_virtually
@@ -60,8 +60,18 @@ class Answers:
         latency, outcomes = call.payload
         outcome = outcomes[min(call.sends, len(outcomes)) - 1]
         runtime = current()
-        await runtime.sleep_until(runtime.now() + latency)
-        if isinstance(outcome, Exception):
+        if outcome == "swallow":
+            with contextlib.suppress(anyio.get_cancelled_exc_class()):
+                await runtime.sleep_until(runtime.now() + latency)
+        try:
+            await runtime.sleep_until(runtime.now() + latency)
+        finally:
+            if outcome == "clean up":
+                await runtime.sleep_until(runtime.now() + latency)
+            elif outcome == "clean up, shielded":
+                with anyio.CancelScope(shield=True):
+                    await runtime.sleep_until(runtime.now() + latency)
+        if isinstance(outcome, BaseException):
             raise outcome
         if isinstance(outcome, dict):
             return outcome
@@ -69,6 +79,11 @@ class Answers:
             hold = call.hold = Hold()
             runtime.start(lambda: self.close(hold))
             return hold
+        if outcome == "broken stream":
+            call.hold = Hold()
+            raise ConnectionResetError
+        if isinstance(outcome, str):
+            return outcome
         status, headers = outcome
         call.reply = Reply(status, headers, {} if status == 200 else None)
         if status == 200:
@@ -85,7 +100,7 @@ class Answers:
         raise NotImplementedError
 
 
-def made(timeout, keyed, seen):
+def made(timeout, keyed, seen, deadline):
     """Return a stack of all layers, small enough to be full, and its listener."""
     slots, allowance, circuit = (
         lambda: Slots(3, max_waiting=4),
@@ -94,7 +109,7 @@ def made(timeout, keyed, seen):
     )
     return Stack(
         RequestIdLogger(log=False),
-        Deadline(40.0),
+        Deadline(deadline),
         Retry(uniform=lambda: 0.5, budget=RetryBudget(0.5)),
         ConcurrencyLimiter(Keyed(slots) if keyed else slots()),
         RateLimiter(Keyed(allowance) if keyed else allowance()),
@@ -106,6 +121,11 @@ def made(timeout, keyed, seen):
 
 
 ODD = ValueError("odd")
+
+
+class Interrupt(BaseException):
+    """What no layer takes for a failure."""
+
 
 OUTCOMES = st.sampled_from(
     [
@@ -121,7 +141,12 @@ OUTCOMES = st.sampled_from(
         (401, {}),
         ConnectionResetError(),
         ODD,
+        Interrupt(),
         "stream",
+        "broken stream",
+        "swallow",
+        "clean up",
+        "clean up, shielded",
     ]
 )
 
@@ -136,27 +161,32 @@ CALLS = st.lists(
         st.sampled_from([None, 0.0, 10, 400, 5_000]),  # tokens
         st.sampled_from([None, None, None, 0.0, 0.3, 4.0]),  # cancelled after
         st.sampled_from([None, "a", "b"]),
+        st.sampled_from([None, None, 1.9, 2.1, 2.5, 30.0]),  # a deadline of its own
     ),
     min_size=1,
     max_size=14,
 )
 
 
-async def scenario(timeout, keyed, calls):
+async def scenario(timeout, keyed, deadline, calls):
     """Make the calls; return all that can be seen of them from outside."""
     seen = Remember()
-    stack = made(timeout, keyed, seen)
+    stack = made(timeout, keyed, seen, deadline)
     send, results, states = stack.around(Answers()), [None] * len(calls), []
 
-    async def one(number, latency, outcomes, tokens, cancelled, partition):
+    async def one(number, latency, outcomes, tokens, cancelled, partition, deadline):
         latency += number * OUT_OF_STEP / 20
         with anyio.move_on_after(cancelled) if cancelled is not None else anyio.CancelScope():
             try:
                 found = await send(
-                    (latency, outcomes), tokens=tokens, partition=partition, request_id=f"r{number}"
+                    (latency, outcomes),
+                    tokens=tokens,
+                    partition=partition,
+                    request_id=f"r{number}",
+                    deadline=deadline,
                 )
                 results[number] = found if isinstance(found, str | dict) else type(found)
-            except Exception as error:
+            except (Exception, Interrupt) as error:
                 results[number] = type(error), str(error), getattr(error, "__notes__", None)
 
     async with anyio.create_task_group() as group:
@@ -174,11 +204,11 @@ async def scenario(timeout, keyed, calls):
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(max_examples=40)
-@given(calls=CALLS, keyed=st.booleans())
-def test_it_is_the_five_layers_one_by_one(backend, calls, keyed):
+@given(calls=CALLS, keyed=st.booleans(), deadline=st.sampled_from([40.0, 5.0, 1.7, None]))
+def test_it_is_the_layers_one_by_one(backend, calls, keyed, deadline):
     """Results, notes, events and what is left of every limit are the same, whatever happens."""
     at_once, one_by_one = (
-        run_virtually(partial(scenario, kind, keyed, calls), backend)
+        run_virtually(partial(scenario, kind, keyed, deadline, calls), backend)
         for kind in (AttemptTimeout, Timeout)
     )
     assert at_once == one_by_one
@@ -205,6 +235,10 @@ def test_only_the_five_next_to_each_other_are_taken_for_them():
     assert guards_at(layers(Timeout(2.0)), 0) is None
 
 
+class OwnDeadline(Deadline):
+    """Not taken for the one it is derived from."""
+
+
 class OwnRetry(Retry):
     """Not taken for the one it is derived from."""
 
@@ -220,6 +254,7 @@ def test_what_a_first_attempt_does_without():
     assert around_at((far, RequestIdLogger(), retry, *five), 3) == (None, retry)
     assert around_at((far, retry, RequestIdLogger(), *five), 3) is None
     assert around_at((far, OwnRetry(), *five), 2) is None
+    assert around_at((OwnDeadline(3.0), retry, *five), 2) == (None, retry)
     assert around_at((far, *five), 1) is None
     assert around_at(five, 0) is None
 
@@ -372,18 +407,34 @@ class Odd(Exception):
     """An error that can be watched."""
 
 
-@pytest.mark.parametrize("timeout", [None, Timeout(2.0)])
-def test_a_failed_call_leaves_no_garbage(run, timeout):
+WAYS = pytest.mark.parametrize("timeout", [None, Timeout(2.0)], ids=["at once", "one by one"])
+
+
+async def blocked_and_odd():
+    """Keep the loop busy until after the deadline, and fail."""
+    loop = asyncio.get_running_loop()
+    loop._virtual += 10.0
+    raise Odd
+
+
+async def odd():
+    """Fail."""
+    raise Odd
+
+
+@WAYS
+@pytest.mark.parametrize("fail", [odd, blocked_and_odd])
+def test_a_failed_call_leaves_no_garbage(timeout, fail):
     """No frame keeps what it raised, so memory does not wait for a collection to come back."""
 
     async def broken(payload):
         if payload == "broken":
-            raise Odd
+            await fail()
 
     async def main():
-        send = whole(timeout=timeout).around(broken)
+        send = whole(5.0, timeout).around(broken)
         await send("binds the policies to the loop")
-        with pytest.raises(Odd) as caught:
+        with pytest.raises(Odd) as caught:  # what came is kept, even if it came too late
             await send("broken")
         seen = weakref.ref(caught.value)
         del caught
@@ -391,9 +442,122 @@ def test_a_failed_call_leaves_no_garbage(run, timeout):
 
     gc.disable()
     try:
-        assert run(main)() is None
+        assert run_virtually(main)() is None
     finally:
         gc.enable()
+
+
+@WAYS
+def test_an_error_keeps_its_context(run, timeout):
+    """What it was raised from is still there when it was handed on between the layers."""
+
+    async def broken(_):
+        try:
+            raise OSError("the cause")
+        except OSError:
+            raise Odd  # noqa: B904
+
+    async def main():
+        send = whole(5.0, timeout).around(broken)
+        try:
+            raise KeyError("something else that is being handled")
+        except KeyError:
+            for _ in range(2):
+                with pytest.raises(Odd) as caught:
+                    await send("x")
+        return caught.value.__context__
+
+    assert str(run(main)) == "the cause"
+
+
+@WAYS
+def test_a_long_clean_up_is_cut_by_the_deadline(run, timeout):
+    """Its cancellation interrupts that of the attempt: none of the two is the caller's."""
+
+    async def slow(payload):
+        if payload == "slow":
+            try:
+                await anyio.sleep(100.0)
+            finally:
+                await anyio.sleep(100.0)
+
+    async def main():
+        send = whole(5.0, timeout, max_attempts=1).around(slow)
+        await send("binds the policies to the loop")
+        start = current().now()
+        with pytest.raises(errors.DeadlineExceeded if asyncio_runs() else errors.AttemptTimedOut):
+            await send("slow")
+        return current().now() - start
+
+    # Under trio whatever cleans up is cancelled at once, if it is not shielded.
+    assert run(main) in (pytest.approx(5.0, abs=0.1), pytest.approx(2.0))
+
+
+def asyncio_runs():
+    """Return whether it is asyncio that runs here."""
+    return isinstance(current(), AsyncioRuntime)
+
+
+@WAYS
+@pytest.mark.parametrize("bounded", [False, True])
+def test_who_is_told_of_the_first_send(run, timeout, bounded):
+    """It is told once, of the first attempt alone; a retry budget takes its place."""
+    seen = []
+
+    async def outer(call, call_next):
+        call.on_send = lambda: seen.append(call.payload)
+        return await call_next(call)
+
+    async def main():
+        budget = RetryBudget() if bounded else None
+        stack = Stack(outer, *whole(5.0, timeout, budget=budget).layers)
+        await stack.around(FakeServer())("binds the policies to the loop")
+        await stack.around(FakeServer(script=[503, 503]))("x")
+
+    run(main)
+    assert seen == ([] if bounded else ["binds the policies to the loop", "x"])
+
+
+def test_what_is_told_may_fail_and_is_told_again(run):
+    """Who calls on again after that failed is told anew."""
+    seen = []
+
+    async def outer(call, call_next):
+        def on_send():
+            seen.append(call.payload)
+            raise LookupError
+
+        call.on_send = on_send
+        with contextlib.suppress(LookupError):
+            await call_next(call)
+        return await call_next(call)
+
+    async def main():
+        plain = whole()
+        await plain.around(FakeServer())("binds the policies to the loop")
+        with pytest.raises(LookupError):
+            await Stack(outer, *plain.layers).around(FakeServer())("x")
+        return await settled(plain)
+
+    assert run(main) == (0, 0, 0)
+    assert seen == ["x", "x"]
+
+
+@pytest.mark.parametrize("timeout", [None, Timeout(2.0)])
+def test_a_scope_left_open_is_told_as_trio_tells_it(timeout):
+    """The timer's end fails then; it is not ended a second time."""
+
+    async def leaves_open(payload):
+        if payload == "open":
+            anyio.CancelScope().__enter__()
+
+    async def main():
+        send = whole(5.0, timeout).around(leaves_open)
+        await send("binds the policies to the loop")
+        await send("open")
+
+    with pytest.raises(RuntimeError, match=r"attempted to exit .* still within"):
+        run_virtually(main, "trio")
 
 
 def test_a_layer_between_transport_and_the_five_is_still_called(run):
