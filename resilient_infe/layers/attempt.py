@@ -257,12 +257,9 @@ class GuardedAttempt:
         def rest(call: Call[P]) -> Coroutine[Any, Any, Any]:
             return retry._go_on(call, again, outcome)
 
-        try:
-            if deadline is None or call.deadline is None or call.runtime.now() >= call.deadline:
-                return await rest(call)
-            return await deadline(call, rest)
-        finally:
-            outcome.take()
+        if deadline is None or call.deadline is None or call.runtime.now() >= call.deadline:
+            return await rest(call)
+        return await deadline(call, rest)
 
     def _find(self, partition: str | None) -> Policies:
         """Return the policies of a partition, or a stand-in for one that its layer has to find."""

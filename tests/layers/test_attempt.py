@@ -422,8 +422,13 @@ async def odd():
     raise Odd
 
 
+async def hangs():
+    """Take longer than any attempt may."""
+    await anyio.sleep(100.0)
+
+
 @WAYS
-@pytest.mark.parametrize("fail", [odd, blocked_and_odd])
+@pytest.mark.parametrize("fail", [odd, blocked_and_odd, hangs])
 def test_a_failed_call_leaves_no_garbage(timeout, fail):
     """No frame keeps what it raised, so memory does not wait for a collection to come back."""
 
@@ -432,9 +437,10 @@ def test_a_failed_call_leaves_no_garbage(timeout, fail):
             await fail()
 
     async def main():
-        send = whole(5.0, timeout).around(broken)
+        send = whole(5.0, timeout, max_attempts=1).around(broken)
         await send("binds the policies to the loop")
-        with pytest.raises(Odd) as caught:  # what came is kept, even if it came too late
+        # What came is kept, even if it came too late.
+        with pytest.raises((Odd, errors.AttemptTimedOut)) as caught:
             await send("broken")
         seen = weakref.ref(caught.value)
         del caught
@@ -445,6 +451,107 @@ def test_a_failed_call_leaves_no_garbage(timeout, fail):
         assert run_virtually(main)() is None
     finally:
         gc.enable()
+
+
+@WAYS
+def test_what_is_no_exception_passes_untouched(run, timeout):
+    """Nothing is tried again and nothing noted on what ends a program."""
+
+    async def broken(payload):
+        if payload == "broken":
+            raise Interrupt
+
+    async def main():
+        send = whole(5.0, timeout).around(broken)
+        await send("binds the policies to the loop")
+        with pytest.raises(Interrupt) as caught:
+            await send("broken")
+        return getattr(caught.value, "__notes__", None)
+
+    assert run(main) is None
+
+
+@WAYS
+def test_a_stream_that_breaks_before_it_is_handed_over_leaves_nothing_taken(run, timeout):
+    """What is raised ends the attempt, although the transport has put a hold on it."""
+
+    class Transport:
+        async def handle(self, call):
+            if call.payload == "broken":
+                call.hold = Hold()
+                raise Odd
+
+        async def __call__(self, payload):
+            raise NotImplementedError
+
+    async def main():
+        stack = whole(5.0, timeout)
+        send = stack.around(Transport())
+        await send("binds the policies to the loop")
+        with pytest.raises(Odd):
+            await send("broken")
+        return await settled(stack)
+
+    assert run(main) == (0, 0, 0)
+
+
+@WAYS
+def test_the_deadline_begins_before_the_count(timeout):
+    """What a slow estimate takes is the call's time too, and none is left after a very slow one."""
+    seen, server = [], FakeServer()
+
+    class Transport:
+        async def handle(self, call):
+            seen.append(call.deadline - call.started)
+            await server.handle(call)
+
+        async def __call__(self, payload):
+            raise NotImplementedError
+
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def slow(body):
+            loop._virtual += body
+            return 10.0
+
+        stack = whole(5.0, timeout)
+        rate = RateLimiter(tokens_per_minute=6_000, estimate=slow)
+        send = Stack(*stack.layers[:3], rate, *stack.layers[4:]).around(Transport())
+        for seconds in (0.0, 1.0):
+            await send(seconds)
+        with pytest.raises(errors.DeadlineExceeded):
+            await send(4.0, deadline=3.0)
+
+    run_virtually(main)
+    assert seen == [5.0, 5.0]
+
+
+@WAYS
+def test_what_outlasts_its_deadline_reads_alike(timeout):
+    """Trio's shield lets a clean-up outlast the deadline, which is then what ended the attempt."""
+    seen = Remember()
+
+    async def slow(payload):
+        if payload == "slow":
+            try:
+                await anyio.sleep(100.0)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(10.0)
+
+    async def main():
+        stack = whole(5.0, timeout)
+        send = Stack(*stack.layers, listeners=[seen]).around(slow)
+        await send("binds the policies to the loop")
+        with pytest.raises(errors.DeadlineExceeded, match="after 12 s"):
+            await send("slow")
+
+    run_virtually(main, "trio")
+    assert [(each.kind, each.error) for each in seen.named("attempt.finished")] == [
+        (Kind.OK, None),
+        (Kind.TIMEOUT, "Cancelled"),
+    ]
 
 
 @WAYS
@@ -673,9 +780,11 @@ def test_a_clean_up_that_fails_when_time_is_over_leaves_nothing_taken(run):
         for _ in range(5):
             with pytest.raises((ExceptionGroup, TimeoutError, ValueError)):
                 await send("x")
-        return await settled(stack)
+        assert sum(stack.statistics().outcomes.values()) == 5
+        failures = [each.failures for each in stack.statistics().circuits.values()]
+        return await settled(stack), failures
 
-    assert run(main) == (0, 0, 0)
+    assert run(main) == ((0, 0, 0), [5])
 
 
 @pytest.mark.parametrize("tokens", ["5", [1]])
