@@ -84,7 +84,9 @@ class Stack:
         self._draining = False
         self._warned = False
         self._drained: list[Waiter] = []
-        self._entered = self._attempts = 0
+        self._entered = self._attempts = self._plain = (
+            0  # calls, their attempts, one-attempt successes
+        )
         self._watch_at = 1
         self._outcomes = dict.fromkeys(Kind, 0)
 
@@ -136,9 +138,9 @@ class Stack:
         return StackStatistics(
             in_flight=self._in_flight(),
             waiting=waiting,
-            calls=sum(self._outcomes.values()),
-            attempts=self._attempts,
-            outcomes={kind: count for kind, count in self._outcomes.items() if count},
+            calls=self._entered - self._in_flight(),
+            attempts=self._attempts + self._plain,
+            outcomes={kind: count for kind, count in self._counts().items() if count},
             slots=slots,
             allowances=allowances,
             circuits=circuits,
@@ -173,7 +175,10 @@ class Stack:
         return self._in_flight()
 
     def _in_flight(self) -> int:
-        return self._entered - sum(self._outcomes.values())
+        return self._entered - self._plain - sum(self._outcomes.values())
+
+    def _counts(self) -> dict[Kind, int]:
+        return {**self._outcomes, SUCCESS: self._outcomes[SUCCESS] + self._plain}
 
     def _link(self, handler: Handler[Any, Any]) -> Handler[Any, Any]:
         for start in range(len(self.layers)):
@@ -220,16 +225,17 @@ class Stack:
             raise
         if call.hold is not None:
             call.hold.on_close(partial(self._end_stream, call))
-        elif self._draining:
+            return result
+        verdict = call.verdict
+        if (
+            call.sends == 1
+            and not self._draining
+            and verdict is not None
+            and verdict.kind is SUCCESS
+        ):
+            self._plain += 1  # as nearly all end
+        else:
             self._end(call, outcome_of(call, None))
-        else:  # what `_end` does, without a call, as this is where nearly all calls end
-            verdict = call.verdict
-            self._attempts += call.sends
-            kind = SUCCESS if verdict is None else verdict.kind
-            try:
-                self._outcomes[kind] += 1
-            except KeyError:  # a kind of the user's own
-                self._outcomes[kind] = 1
         return result
 
     async def _watched(

@@ -11,8 +11,8 @@ from ..verdict import Usage
 LARGEST_COUNT = 2**32 - 1
 """What a body counts beyond this it does not count."""
 
-_packed, _unpacked = struct.Struct("<3I").pack, struct.Struct("<3I").unpack
-"""Raise for what is no count, but `true`, which is 1: one look in C, for less than comparisons."""
+_counted = struct.Struct("<3I").pack
+"""Raises for what is no count (but not for `true`, which is 1): one look in C for all three."""
 
 _new = object.__new__
 
@@ -30,11 +30,14 @@ def usage_of(content: Any) -> Usage | None:
             return _unusual(content)
         try:  # the usual case: a chat completion that names all three
             prompt, completion = stated["prompt_tokens"], stated["completion_tokens"]
-            counts = _packed(prompt, completion, stated["total_tokens"])
+            total = stated["total_tokens"]
+            _counted(prompt, completion, total)
         except (KeyError, struct.error):
             return _unusual(content)
         usage: Usage = _new(Usage)  # to call the class costs as much again
-        usage.prompt_tokens, usage.completion_tokens, usage.total_tokens = _unpacked(counts)  # type: ignore[misc]
+        usage.prompt_tokens = prompt  # type: ignore[misc]
+        usage.completion_tokens = completion  # type: ignore[misc]
+        usage.total_tokens = total  # type: ignore[misc]
         return usage
     return _unusual(content)
 
