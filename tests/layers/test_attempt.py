@@ -110,7 +110,7 @@ def made(timeout, keyed, seen, deadline):
     return Stack(
         RequestIdLogger(log=False),
         Deadline(deadline),
-        Retry(uniform=lambda: 0.5, budget=RetryBudget(0.5)),
+        Retry(uniform=lambda: 0.47, budget=RetryBudget(0.5)),
         ConcurrencyLimiter(Keyed(slots) if keyed else slots()),
         RateLimiter(Keyed(allowance) if keyed else allowance()),
         CircuitBreaker(Keyed(circuit) if keyed else circuit()),
