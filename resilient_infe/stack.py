@@ -84,9 +84,8 @@ class Stack:
         self._draining = False
         self._warned = False
         self._drained: list[Waiter] = []
-        self._entered = self._attempts = self._plain = (
-            0  # calls, their attempts, one-attempt successes
-        )
+        self._entered = self._attempts = 0
+        self._plain = 0  # successes at the first attempt, which are counted nowhere else
         self._watch_at = 1
         self._outcomes = dict.fromkeys(Kind, 0)
 
