@@ -46,7 +46,7 @@ class AsyncioRuntime:
 
     def cut_off_after(self, seconds: float, now: float | None = None) -> Expiry:
         """Join the line of timers of this duration."""
-        # All of it in one call: two timers are started for every attempt.
+        # All of it in one call: a timer is started for every attempt.
         try:
             line = self._lines[seconds]
         except KeyError:

@@ -1,6 +1,6 @@
 """Timers under asyncio: one of the loop's for all of a duration, and cancellations told apart.
 
-Two timers run during every attempt, so this is written for speed: a timer is started and ended by
+A timer runs during every attempt, so this is written for speed: a timer is started and ended by
 one call each, and nothing is asked of the loop until one of them rings.
 """
 

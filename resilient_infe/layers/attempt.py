@@ -132,7 +132,7 @@ class GuardedAttempt:
         "_policies",
         "_retry",
         "_timeout",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,

@@ -774,17 +774,20 @@ def test_a_clean_up_that_fails_when_time_is_over_leaves_nothing_taken(run):
             group.start_soon(child)
             await anyio.sleep(100)
 
-    async def main():
-        stack = Stack(*layers())
+    async def main(timeout):
+        seen = Remember()
+        stack = Stack(*layers(timeout), listeners=[seen])
         send = stack.around(transport)
         for _ in range(5):
             with pytest.raises((ExceptionGroup, TimeoutError, ValueError)):
                 await send("x")
-        assert sum(stack.statistics().outcomes.values()) == 5
         failures = [each.failures for each in stack.statistics().circuits.values()]
-        return await settled(stack), failures
+        judged = [(each.kind, each.error) for each in seen.named("attempt.finished")]
+        return await settled(stack), failures, judged
 
-    assert run(main) == ((0, 0, 0), [5])
+    at_once = run(partial(main, None))
+    assert at_once[:2] == ((0, 0, 0), [5])
+    assert at_once == run(partial(main, Timeout(2.0)))
 
 
 @pytest.mark.parametrize("tokens", ["5", [1]])
