@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
-from . import imports, loopback, parts, report
+from . import fresh, imports, loopback, parts, report
 from .measure import Table, grown
 from .server import running
 from .targets import Results
@@ -23,24 +23,25 @@ TRIES = 4
 """Medians of which the best counts: a busy machine only ever adds."""
 
 
-async def _measure(rounds: int, calls: int) -> Results:
-    """Measure every part, the quiet ones first."""
+def _measure(rounds: int, calls: int, processes: int) -> Results:
+    """Measure every part in processes of its own, or all in this one if there are to be none."""
+    measured = partial(fresh.table, rounds=rounds, processes=processes)
     with running() as url:
         return Results(
-            million=await parts.million(calls),
-            calls=await parts.calls(rounds),
-            failures=await parts.failures(rounds),
-            slots=await parts.slots(rounds),
-            waiting=await parts.waiting(max(3, rounds // 3)),
-            loopback={n: await loopback.measure(url, n, rounds) for n in loopback.IN_FLIGHT},
+            million=fresh.alone(parts.million, calls),
+            calls=measured(parts.calls),
+            failures=measured(parts.failures),
+            slots=measured(parts.slots),
+            waiting=measured(parts.waiting),
+            loopback={n: measured(loopback.measure, url, n) for n in loopback.IN_FLIGHT},
             imports=imports.measure(rounds),
-            memory=await parts.memory(),
+            memory=fresh.alone(parts.memory),
         )
 
 
-def bench(rounds: int, calls: int, *, write: bool) -> int:
+def bench(rounds: int, calls: int, processes: int, *, write: bool) -> int:
     """Measure, print, and write the page, the figure and the ratios to be checked against."""
-    results = asyncio.run(_measure(rounds, calls))
+    results = _measure(rounds, calls, processes)
     print(report.page(results))
     if write:
         HERE.mkdir(exist_ok=True)
@@ -60,7 +61,7 @@ def check(rounds: int) -> int:
     committed: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     best: dict[str, float] = {}
     for _ in range(TRIES):
-        for name, ratio in _ratios(asyncio.run(parts.layers(rounds))).items():
+        for name, ratio in _ratios(fresh.alone(parts.layers, rounds)).items():
             best[name] = min(ratio, best.get(name, ratio))
         if not grown(best, committed, ALLOWED):
             break
@@ -86,10 +87,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="turns of each subject; 15")
     parser.add_argument("--calls", type=int, default=1_000_000, help="of the long run; 1,000,000")
     parser.add_argument("--no-write", action="store_true", help="only print")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=fresh.PROCESSES,
+        help="new ones that share a table's rounds; 0 measures all tables in one, one by one; 5",
+    )
     options = parser.parse_args()
     if options.check:
         return check(options.rounds)
-    return bench(options.rounds, options.calls, write=not options.no_write)
+    return bench(options.rounds, options.calls, options.processes, write=not options.no_write)
 
 
 if __name__ == "__main__":

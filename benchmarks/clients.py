@@ -4,16 +4,16 @@ The server is another process that answers every request with the same small com
 the CPU time of this process is the client's alone. Each client is driven in three ways at 1, 32 and
 500 calls in flight: bare; wrapped with a stack of no layers, which is the adapter's own cost; and
 wrapped with all eight layers (`presets.batch`, with limits that never bind). Rounds of the three
-alternate in random order, a ratio is formed within its round, and the median of the rounds is
-printed with its quartiles.
+alternate in random order, in new processes for each client; a ratio is formed within its round, and
+the median of the rounds is printed with its quartiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -23,6 +23,7 @@ import openai
 
 from resilient_infe import InfeTransport, Stack, presets, wrap
 
+from . import fresh
 from .measure import Spread, Table, at_once, take_turns
 from .server import BODY, running
 
@@ -55,7 +56,7 @@ def three(client: Any, in_flight: int, ask: Callable[[Any], Ask]) -> Three:
     return ask(client), none, whole
 
 
-def over_http(library: Any, url: str, in_flight: int, opened: AsyncExitStack) -> Three:
+async def over_http(library: Any, url: str, in_flight: int, opened: AsyncExitStack) -> Three:
     """Return how to ask with an httpx or httpx2 client."""
     limits = library.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     client = library.AsyncClient(limits=limits, timeout=60)
@@ -70,7 +71,7 @@ def over_http(library: Any, url: str, in_flight: int, opened: AsyncExitStack) ->
     return three(client, in_flight, ask)
 
 
-def over_sdk(url: str, in_flight: int, opened: AsyncExitStack) -> Three:
+async def over_sdk(url: str, in_flight: int, opened: AsyncExitStack) -> Three:
     """Return how to ask with the OpenAI SDK."""
     client = openai.AsyncOpenAI(api_key="sk-bench", base_url=url, max_retries=0)
     opened.push_async_callback(client.close)
@@ -106,36 +107,38 @@ async def over_infe(url: str, in_flight: int, opened: AsyncExitStack) -> Three:
     return (lambda: transport(BODY)), (lambda: none(BODY)), (lambda: whole(BODY))
 
 
-@asynccontextmanager
-async def subjects(url: str, in_flight: int) -> AsyncIterator[dict[str, Three]]:
-    """Open the clients and yield, by name, how to ask with each."""
+Open = Callable[[str, int, AsyncExitStack], Awaitable[Three]]
+"""Opens a client for a server and so many calls in flight, until the exit stack is closed."""
+
+CLIENTS: dict[str, Open] = {
+    "AsyncOpenAI": over_sdk,
+    "httpx2": partial(over_http, httpx2),
+    "httpx": partial(over_http, httpx),
+    "aiohttp": over_aiohttp,
+    "InfeTransport": over_infe,
+}
+"""By name, how to open each client."""
+
+
+async def measure(url: str, in_flight: int, name: str, rounds: int) -> Table:
+    """Drive a client in its three ways, in turns of random order."""
     async with AsyncExitStack() as opened:
-        yield {
-            "AsyncOpenAI": over_sdk(url, in_flight, opened),
-            "httpx2": over_http(httpx2, url, in_flight, opened),
-            "httpx": over_http(httpx, url, in_flight, opened),
-            "aiohttp": await over_aiohttp(url, in_flight, opened),
-            "InfeTransport": await over_infe(url, in_flight, opened),
-        }
+        ways = await CLIENTS[name](url, in_flight, opened)
+        runs = {way: at_once(ask, in_flight) for way, ask in zip(WAYS, ways, strict=True)}
+        table = Table(name, None, WAYS[0])
+        return await take_turns(table, runs, rounds=rounds, calls=IN_FLIGHT[in_flight])
 
 
-async def measure(url: str, in_flight: int, rounds: int, only: str | None) -> None:
-    """Drive each client in turns of random order and print its row."""
-    async with subjects(url, in_flight) as clients:
-        for name, ways in clients.items():
-            if only and only != name:
-                continue
-            runs = {way: at_once(ask, in_flight) for way, ask in zip(WAYS, ways, strict=True)}
-            table = Table(name, None, WAYS[0])
-            turns = rounds if in_flight < 500 else max(2, rounds // 5)  # which are long
-            await take_turns(table, runs, rounds=turns, calls=IN_FLIGHT[in_flight])
-            bare, (none, whole) = table.cpu(WAYS[0]), map(table.ratio, WAYS[1:])
-            target = MOST.get(name, 1.1) if in_flight == 32 else None
-            print(
-                f"| {name} | {in_flight} | {1e6 * bare.median:,.0f} us | {shown(none, target)} "
-                f"| {shown(whole, target)} |",
-                flush=True,
-            )
+def row(url: str, in_flight: int, name: str, rounds: int) -> str:
+    """Measure a client in new processes and return its row."""
+    turns = rounds if in_flight < 500 else rounds // 5  # which are long
+    table = fresh.table(measure, url, in_flight, name, rounds=turns)
+    bare, (none, whole) = table.cpu(WAYS[0]), map(table.ratio, WAYS[1:])
+    target = MOST.get(name, 1.1) if in_flight == 32 else None
+    return (
+        f"| {name} | {in_flight} | {1e6 * bare.median:,.0f} us | {shown(none, target)} "
+        f"| {shown(whole, target)} |"
+    )
 
 
 def shown(ratio: Spread, target: float | None) -> str:
@@ -149,13 +152,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--in-flight", type=int, choices=IN_FLIGHT, action="append")
-    parser.add_argument("--only", help="one client, by its name in the table")
+    parser.add_argument("--only", choices=CLIENTS, help="one client")
     options = parser.parse_args()
     with running() as url:
         print("| client | in flight | bare | no layers over bare | all layers over bare |")
         print("|---|---|---|---|---|")
         for in_flight in options.in_flight or IN_FLIGHT:
-            asyncio.run(measure(url, in_flight, options.rounds, options.only))
+            for name in [options.only] if options.only else CLIENTS:
+                print(row(url, in_flight, name, options.rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 Run = Callable[[int], Awaitable[None]]
 """Makes so many calls."""
@@ -87,6 +87,12 @@ class Table:
         return max(least, costs[name].cpu - (0.0 if base is None else costs[base].cpu))
 
 
+def joined(tables: Sequence[Table]) -> Table:
+    """Return the first of some tables of the same subjects, with the rounds of all."""
+    first = tables[0]
+    return replace(first, rounds=[each for table in tables for each in table.rounds])
+
+
 async def cost_of(run: Run, calls: int) -> Cost:
     """Return the cost of one call out of so many."""
     cpu, wall = time.process_time(), time.perf_counter()
@@ -97,9 +103,9 @@ async def cost_of(run: Run, calls: int) -> Cost:
 async def take_turns(
     table: Table, subjects: Mapping[str, Run], *, rounds: int, calls: int
 ) -> Table:
-    """Measure all subjects in so many rounds, each of so many calls."""
+    """Measure all subjects in so many rounds, each of so many calls, after one that warms up."""
     for run in subjects.values():
-        await run(max(1, calls // 10))
+        await run(calls)
     gc.collect()
     gc.freeze()  # what else lies in this process is not to be looked through again and again
     for _ in range(rounds):

@@ -70,8 +70,8 @@ def page(results: Results) -> str:
     lines = [
         f"# What it costs, on CPython {platform.python_version()}",
         "",
-        f"One run of `{COMMAND}`. Read the ratios: the subjects of a table took turns in one",
-        "process, and a ratio is formed within each turn. The microseconds are one machine's.",
+        f"One run of `{COMMAND}`. Read the ratios: the subjects of a table took turns in new",
+        "processes, and a ratio is formed within each turn. The microseconds are one machine's.",
         "",
         f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}.",
         "",

@@ -1,7 +1,10 @@
 """The benchmark's arithmetic: spreads, ratios within a round, and what has grown."""
 
+import asyncio
+
 import pytest
 
+from benchmarks import fresh
 from benchmarks.measure import Cost, Spread, Table, grown
 
 
@@ -46,3 +49,33 @@ def test_growth_is_told_from_what_is_new_or_within_bounds():
     """Only what was committed and costs too much more has grown."""
     committed = {"a": 2.0, "b": 2.0}
     assert grown({"a": 2.4, "b": 2.6, "new": 99.0}, committed, 1.25) == ["b"]
+
+
+async def _measured(url, rounds):
+    table = Table(url, None, "floor")
+    for number in range(rounds):
+        table.rounds.append({"floor": Cost(1.0 + number, 1.0)})
+    return table
+
+
+def test_the_rounds_of_several_processes_are_one_table(monkeypatch):
+    """Each process measures its share, rounded up, and the table has the rounds of all."""
+    shares = []
+
+    def alone(measure, *args):
+        shares.append(args)
+        return asyncio.run(measure(*args))
+
+    monkeypatch.setattr(fresh, "alone", alone)
+    table = fresh.table(_measured, "url", rounds=7, processes=3)
+    assert shares == [("url", 3)] * 3
+    assert [each["floor"].cpu for each in table.rounds] == [1.0, 2.0, 3.0] * 3
+    assert (table.title, table.reference) == ("url", "floor")
+
+
+def test_a_process_measures_twice_at_least_and_none_means_this_one(monkeypatch):
+    """A median needs two rounds of each process; with no others, all are measured here."""
+    monkeypatch.setattr(fresh, "alone", lambda measure, *args: asyncio.run(measure(*args)))
+    assert len(fresh.table(_measured, "url", rounds=3, processes=5).rounds) == 10
+    monkeypatch.setattr(fresh, "alone", None)
+    assert len(fresh.table(_measured, "url", rounds=3, processes=0).rounds) == 3
