@@ -19,6 +19,9 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ALLOWED = 1.25
 """A ratio to the floor may grow by this much before the check fails."""
 
+LEAST_CALLS = 10 * parts.BLOCK
+"""Calls of the long run, at least: a block for each tenth."""
+
 TRIES = 4
 """Medians of which the best counts: a busy machine only ever adds."""
 
@@ -94,6 +97,10 @@ def main() -> int:
         help="new ones that share a table's rounds; 0 measures all tables in one, one by one; 5",
     )
     options = parser.parse_args()
+    if options.rounds < fresh.LEAST or options.processes < 0 or options.calls < LEAST_CALLS:
+        parser.error(
+            f"--rounds is at least {fresh.LEAST}, --processes 0, and --calls {LEAST_CALLS}"
+        )
     if options.check:
         return check(options.rounds)
     return bench(options.rounds, options.calls, options.processes, write=not options.no_write)

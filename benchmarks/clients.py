@@ -154,6 +154,8 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, choices=IN_FLIGHT, action="append")
     parser.add_argument("--only", choices=CLIENTS, help="one client")
     options = parser.parse_args()
+    if options.rounds < fresh.LEAST:
+        parser.error(f"--rounds is at least {fresh.LEAST}")
     with running() as url:
         print("| client | in flight | bare | no layers over bare | all layers over bare |")
         print("|---|---|---|---|---|")

@@ -26,6 +26,9 @@ FULL = "all 8 layers, logging off"
 SEMAPHORE = "asyncio.Semaphore"
 LIMITER = "aiolimiter"
 
+BLOCK = 500
+"""Calls of the long run that go through one stack before the other takes its turn."""
+
 
 async def calls(rounds: int) -> Table:
     """Measure one call that succeeds at once, for us and for all rivals."""
@@ -198,16 +201,16 @@ async def million(total: int = 1_000_000) -> Million:
     In between, as many go through stacks that are new in each tenth, so that a slower machine is no
     slower stack.
     """
-    old, block = ours.full().around(floor.transport), 500
+    old = ours.full().around(floor.transport)
     resident, cost = [], []
     await one_by_one(old)(2_000)
     for _ in range(10):
         new = ours.full().around(floor.transport)
         await one_by_one(new)(2_000)
         times = []
-        for _ in range(total // 10 // block):
-            old_now = await cost_of(one_by_one(old), block)
-            new_now = await cost_of(one_by_one(new), block)
+        for _ in range(total // 10 // BLOCK):
+            old_now = await cost_of(one_by_one(old), BLOCK)
+            new_now = await cost_of(one_by_one(new), BLOCK)
             times.append(old_now.cpu / new_now.cpu)
         gc.collect()
         resident.append(_resident())
