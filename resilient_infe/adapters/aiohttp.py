@@ -28,6 +28,7 @@ from ..errors import (
 from ..policies import bounds
 from ..policies.body import decoded
 from ..policies.classify import classify_exception
+from ..policies.error_body import is_error
 from ..verdict import Kind
 from .credentials import ApiKey
 from .models import ModelList
@@ -231,7 +232,7 @@ class InfeTransport:
             raise error
         if not isinstance(content, dict):
             raise malformed(reply, "the response is not a JSON object")
-        if content.get("error") and "choices" not in content:
+        if is_error(content):
             raise error_of(reply, wall_time())
         if path.endswith("/chat/completions") and not isinstance(content.get("choices"), list):
             raise malformed(reply, "the response has no `choices`")

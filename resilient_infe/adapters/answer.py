@@ -10,7 +10,12 @@ import json
 from typing import Any
 
 from ..call import Call, Headers
+from ..policies.body import BLANKS
+from ..policies.classify import CODES
+from ..policies.error_body import error_fields, is_error
 from .request import RequestBody
+
+_first_value = json.JSONDecoder().raw_decode
 
 LONGEST_ERROR = 64 * 1024
 """Bytes of an error body that are read inside the attempt."""
@@ -37,15 +42,23 @@ def to_judge(call: Call[Any], status: int, raw: bytes) -> bytes | None:
     """Return what the classifier looks at of a whole body, or None where anything is an answer.
 
     Only who asks a model is promised an object. Other endpoints may well answer with a list, with
-    nothing, or with a word that they call an error.
+    lines of JSON, with nothing, or with something that they call an error: there it is one only
+    where it names a code that is known. What is cut off is no answer, whoever asked.
     """
     if status >= 400 or asks_model(call):
         return raw
     try:
-        found = json.loads(raw or b"null")
+        text = (raw or b"null").decode("utf-8-sig").strip(BLANKS)
+        found, end = _first_value(text)
     except (ValueError, RecursionError):
-        return raw  # cut off, whoever asked
-    return raw if isinstance(found, dict) and not isinstance(found.get("error"), str) else None
+        return raw
+    one_object = isinstance(found, dict) and end == len(text)
+    return raw if one_object and (not is_error(found) or _is_known(found)) else None
+
+
+def _is_known(content: dict[str, Any]) -> bool:
+    """Whether an error names a code or a type that the table has."""
+    return isinstance(content["error"], dict) and not CODES.keys().isdisjoint(error_fields(content))
 
 
 def is_redirect(status: int) -> bool:

@@ -17,7 +17,8 @@ from typing import Any
 from ..aio import is_cancellation
 from ..call import Call
 from ..errors import StreamBroken
-from ..policies.classify import classify_exception, classify_reply, error_fields
+from ..policies.classify import classify_exception, classify_reply
+from ..policies.error_body import error_fields
 from ..policies.usage import usage_of
 from ..verdict import Kind, Usage, Verdict
 from .sse import SSEDecoder

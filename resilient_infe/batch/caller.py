@@ -9,7 +9,7 @@ from typing import Any, Generic
 from .. import aio
 from ..call import Call, Reply
 from ..errors import BatchPaused, ConfigurationError, Draining
-from ..policies.classify import clean_id
+from ..policies.error_body import clean_id
 from ..send import Send
 from ..verdict import Kind
 from .plain import digest_of, one_line, to_json

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..aio import is_cancellation, wall_time
 from ..call import Call, Handler, Reply
-from ..policies.classify import classify_exception, classify_reply, error_fields
+from ..policies.classify import classify_exception, classify_reply
+from ..policies.error_body import error_fields
 from ..policies.foreign import reply_of_exception, reply_of_result
 from ..policies.usage import usage_of
 from ..verdict import OK, SUCCESS, Kind, Verdict, succeeded

@@ -18,7 +18,7 @@ from ..aio import is_cancellation
 from ..call import Call, Handler
 from ..emitter import Emitter, Listener
 from ..log import LogListener
-from ..policies.classify import clean_id
+from ..policies.error_body import clean_id
 from ..verdict import SUCCESS, Kind, Usage
 
 P = TypeVar("P")

@@ -10,12 +10,12 @@ Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..verdict import OK, Kind, Verdict, succeeded
 from .body import LONG_BODY, LONGEST_BODY, decoded, ending
+from .error_body import clean_id, error_fields, is_error
 from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
 from .stated_body import limits_in_body
 from .usage import count, usage_of
@@ -118,12 +118,6 @@ _CAPACITY = frozenset(
 
 _LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
 _BODILESS = frozenset((204, 205))
-_SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-
-
-def clean_id(value: object) -> str | None:
-    """Return an id from outside if it is safe to log as it is, else None."""
-    return value if isinstance(value, str) and _SAFE.fullmatch(value) else None
 
 
 def classify_reply(status: int, headers: Any, body: Any, wall: float | None = None) -> Verdict:
@@ -174,16 +168,6 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
         request_id=request_id,
         error=error_type,
     )
-
-
-def error_fields(content: Any) -> tuple[str | None, str | None]:
-    """Return the ``code`` and ``type`` of an error body, where they are safe to log."""
-    error = content.get("error") if isinstance(content, dict) else None
-    if isinstance(error, str):
-        return clean_id(error), None
-    if not isinstance(error, dict):
-        return None, None
-    return clean_id(error.get("code")), clean_id(error.get("type"))
 
 
 def classify_exception(error: BaseException) -> Verdict:
@@ -277,7 +261,7 @@ def _is_an_answer(status: int, body: Any, content: Any) -> bool:
     if body is None or status in _BODILESS:
         return True
     if isinstance(content, dict):
-        return not (content.get("error") and "choices" not in content)
+        return not is_error(content)
     # Bytes that do not decode, a list, a number; an SDK's own object is what the SDK made of it.
     return not isinstance(body, bytes | bytearray | str | list | int | float)
 

@@ -17,8 +17,8 @@ from resilient_infe.policies.classify import (
     RETRYABLE,
     classify_exception,
     classify_reply,
-    clean_id,
 )
+from resilient_infe.policies.error_body import clean_id
 from resilient_infe.policies.usage import usage_of
 from resilient_infe.verdict import OK, Kind, Limit, Usage, Verdict, succeeded
 

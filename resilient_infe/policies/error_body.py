@@ -1,0 +1,48 @@
+"""What an error looks like inside a body, and what only looks like one.
+
+An API tells of an error as ``{"error": {"message", "type", "code"}}``. But what it keeps for its
+users has a field of that name too, which says how a job or a response of theirs ended: that is an
+answer, and to take it for a failure would send the request again.
+
+Sources: the Infe API reference; OpenAI's objects ``fine_tuning.job``, ``response`` and ``video``,
+each with an ``error`` of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+NO_RESOURCES = frozenset(
+    ("error", "list", "chat.completion", "chat.completion.chunk", "text_completion")
+)
+"""What may stand in ``object`` beside an error: none of these has an error of its own."""
+
+_SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+
+
+def clean_id(value: object) -> str | None:
+    """Return an id from outside if it is safe to log as it is, else None."""
+    return value if isinstance(value, str) and _SAFE.fullmatch(value) else None
+
+
+def error_fields(content: Any) -> tuple[str | None, str | None]:
+    """Return the ``code`` and ``type`` of an error body, where they are safe to log."""
+    error = content.get("error") if isinstance(content, dict) else None
+    if isinstance(error, str):
+        return clean_id(error), None
+    if not isinstance(error, dict):
+        return None, None
+    return clean_id(error.get("code")), clean_id(error.get("type"))
+
+
+def is_error(content: dict[str, Any]) -> bool:
+    """Whether an object is an error in an answer's place, and no answer with a field `error`.
+
+    Args:
+        content: the decoded body of a success.
+    """
+    if not content.get("error") or "choices" in content:
+        return False
+    named = content.get("object")
+    return not isinstance(named, str) or named in NO_RESOURCES

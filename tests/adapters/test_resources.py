@@ -1,0 +1,135 @@
+"""What an API keeps for its users: a job that failed is an answer, and is asked for once."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+import httpx
+import httpx2
+import openai
+import pytest
+from askers import httpx_and_httpx2
+from loopback import ANSWER, ASK, COMPLETION, KEY, against, in_turn, quick, response
+
+from resilient_infe import InfeTransport, Kind, presets, wrap
+
+pytestmark = pytest.mark.network
+
+TOLD = {"code": "server_error", "message": "boom"}
+JOB = {"object": "fine_tuning.job", "id": "ftjob-1", "model": "m", "created_at": 1, "seed": 1,
+       "error": {"code": "invalid_training_file", "message": "bad file", "param": None},
+       "status": "failed", "hyperparameters": {}, "organization_id": "o", "result_files": [],
+       "training_file": "f"}  # fmt: skip
+RESPONSE = {"object": "response", "id": "resp_1", "created_at": 1, "status": "failed",
+            "error": TOLD, "model": "m", "output": [], "parallel_tool_calls": True,
+            "tool_choice": "auto", "tools": []}  # fmt: skip
+NO_ERROR = {"code": None, "message": None, "param": None}
+
+
+def test_a_job_that_failed_is_what_the_sdk_returns():
+    """A failed job or response comes back as without the stack, after one request, as a success."""
+    stack = presets.service()
+
+    async def test(url):
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+            wrapped = wrap(client, stack)
+            job = await wrapped.fine_tuning.jobs.retrieve("ftjob-1")
+            assert (job.status, job.error.code) == ("failed", "invalid_training_file")
+            made = await wrapped.fine_tuning.jobs.create(model="m", training_file="f")
+            assert made.status == "failed"
+            answer = await wrapped.responses.retrieve("resp_1")
+            assert (answer.status, answer.error.message) == ("failed", "boom")
+            asked = await wrapped.responses.create(model="m", input="hi")
+            assert asked.status == "failed"
+
+    jobs = response(200, JOB), response(200, JOB | {"error": NO_ERROR})
+    server = against(in_turn(*jobs, *[response(200, RESPONSE)] * 2), test)
+    assert len(server.asked) == 4
+    assert stack.statistics().outcomes == {Kind.OK: 4}
+
+
+REMOTE = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": "no"}}
+ANSWERS = [
+    RESPONSE,
+    REMOTE,
+    {"name": "operations/1", "done": True, "error": {"code": 5}},
+    {"error": {"code": "out_of_paper"}},
+    {"error": "rate_limit_exceeded"},
+    [1],
+]
+
+
+@httpx_and_httpx2
+@pytest.mark.parametrize("content", ANSWERS, ids=str)
+def test_an_error_of_the_endpoints_own_is_an_answer(library, content):
+    """Where no model is asked, an error without a code that is known is not sent again."""
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            answer = await wrap(client, quick()).post(f"{url}/rpc", json={"method": "print"})
+            assert answer.json() == content
+
+    assert len(against(response(200, content), test).asked) == 1
+
+
+@pytest.mark.parametrize("content", ANSWERS, ids=str)
+def test_an_error_of_the_endpoints_own_is_an_answer_to_a_session(content):
+    """The same through aiohttp."""
+
+    async def test(url):
+        async with aiohttp.ClientSession() as session:
+            async with wrap(session, quick()).post(f"{url}/rpc", json={"method": 1}) as answer:
+                assert await answer.json() == content
+
+    assert len(against(response(200, content), test).asked) == 1
+
+
+@pytest.mark.parametrize("content", [{"error": TOLD}, {"error": {"type": "api_error"}}], ids=str)
+def test_an_error_with_a_known_code_is_one(content):
+    """An error that stands in the answer's place and names a known code is tried again."""
+
+    async def test(url):
+        async with httpx.AsyncClient() as client:
+            answer = await wrap(client, quick()).get(f"{url}/models")
+            assert answer.json() == COMPLETION
+
+    assert len(against(in_turn(response(200, content), ANSWER), test).asked) == 2
+
+
+def test_lines_of_json_are_an_answer():
+    """A file of lines that is sent as JSON is read as without the stack; one that is cut is not."""
+    lines = b'{"custom_id": "1"}\n{"custom_id": "2"}\n'
+
+    async def test(url):
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+            content = await wrap(client, quick()).files.content("file-1")
+            assert content.text == lines.decode()
+
+    server = against(in_turn(response(200, lines[:10]), response(200, lines)), test)
+    assert len(server.asked) == 2
+
+
+def test_a_response_that_failed_is_an_answer_of_our_own_transport():
+    """`InfeTransport` returns what is kept, and raises for an error in an answer's place."""
+
+    async def test(url):
+        async with InfeTransport(KEY, base_url=url, path="/responses") as transport:
+            assert (await quick().around(transport)(ASK))["status"] == "failed"
+
+    server = against(in_turn(response(200, {"error": TOLD}), response(200, RESPONSE)), test)
+    assert len(server.asked) == 2
+
+
+def test_a_plain_function_may_return_it():
+    """A dict of a plain function is read alike."""
+
+    async def test(url):
+        async with httpx2.AsyncClient() as client:
+
+            async def retrieve(name):
+                return json.loads((await client.get(f"{url}/responses/{name}")).content)
+
+            assert (await wrap(retrieve, quick())("resp_1"))["error"] == TOLD
+
+    assert len(against(response(200, RESPONSE), test).asked) == 1
