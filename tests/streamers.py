@@ -67,8 +67,7 @@ async def stream_server(asked: Asked, writer: asyncio.StreamWriter) -> None:
     packer = zlib.compressobj(wbits=31) if "gzip" in plan else None
     coding = {"content_encoding": "gzip"} if packer else {}
     writer.write(head(200, transfer_encoding="chunked", **coding))
-    parts = [word(0), event(FAILURE), event("[DONE]")] if "error" in plan else WHOLE
-    for part in parts if "whole" in plan or "error" in plan else WHOLE[:3]:
+    for part in _parts(plan):
         if packer:
             part = packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH)  # noqa: PLW2901
         writer.write(b"%x\r\n%b\r\n" % (len(part), part))
@@ -81,9 +80,21 @@ async def stream_server(asked: Asked, writer: asyncio.StreamWriter) -> None:
     writer.write(b"0\r\n\r\n")
 
 
+def _parts(plan: list[str]) -> list[bytes]:
+    if "error" in plan:
+        return [word(0), event(FAILURE), event("[DONE]")]
+    if "half" in plan:  # one of two choices ends
+        return [*WHOLE[:3], word(None, "stop")]
+    if "blank" in plan:  # a finish reason in each chunk, and none at the end
+        return [word(number, "") for number in range(3)]
+    return WHOLE if "whole" in plan else WHOLE[:3]
+
+
 def asked_for(plan: str) -> dict[str, Any]:
     """Return the body of a request for a stream."""
-    extra = {"stream": True, "stream_options": {"include_usage": True}}
+    extra: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+    if "half" in plan:
+        extra["n"] = 2
     return ASK | {"messages": [{"role": "user", "content": plan}]} | extra
 
 

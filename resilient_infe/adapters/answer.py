@@ -14,6 +14,7 @@ from ..policies.body import BLANKS
 from ..policies.classify import CODES
 from ..policies.error_body import error_fields, is_error
 from .request import RequestBody
+from .watch import StreamWatch
 
 _first_value = json.JSONDecoder().raw_decode
 
@@ -71,6 +72,15 @@ def asks_model(call: Call[Any]) -> bool:
     return isinstance(call.body, RequestBody) and bool(call.body.model())
 
 
-def asks_stream(call: Call[Any]) -> bool:
-    """Whether the request's body asks for a stream."""
-    return isinstance(call.body, RequestBody) and call.body.asks_stream()
+def watch_of(call: Call[Any], kind: str, encoding: str = "identity") -> StreamWatch:
+    """Return what looks at a body that is handed over open, and knows what was asked for.
+
+    Args:
+        call: the call whose response it is.
+        kind: the response's content type.
+        encoding: its content encoding, where what comes by is still packed.
+    """
+    body = call.body
+    if not isinstance(body, RequestBody):
+        return StreamWatch(kind, encoding, expected=False)
+    return StreamWatch(kind, encoding, expected=body.asks_stream(), choices=body.choices())

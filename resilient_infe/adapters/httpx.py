@@ -21,10 +21,9 @@ from ..policies import bounds
 from ..policies.headers import Lowered
 from ..stack import Stack
 from ..verdict import OK, Kind
-from .answer import asks_stream, is_redirect, read_inside, to_judge
+from .answer import is_redirect, read_inside, to_judge, watch_of
 from .held import close, held_stream_class
 from .request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetries, describe
-from .watch import StreamWatch
 
 LONGEST_DECODED = 64 * 1024 * 1024
 """Bytes of a decoded body that are looked at."""
@@ -154,7 +153,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             return response
         call.reply = Reply(status, headers)
         kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
-        watch = StreamWatch(kind, encoding, expected=asks_stream(call))
+        watch = watch_of(call, kind, encoding)
         response.stream = held_stream_class(library)(library, inner, body, call, watch, parts)
         if most and call.hold is not None:  # another attempt gives this one's connection back
             call.hold.on_close(lambda _: call.runtime.spawn(functools.partial(close, body, inner)))

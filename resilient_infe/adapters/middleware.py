@@ -28,10 +28,9 @@ from ..layers.retry import Retry
 from ..policies import bounds
 from ..stack import Stack
 from ..verdict import OK, Kind, Usage, Verdict
-from .answer import asks_stream, is_redirect, read_inside, to_judge
+from .answer import is_redirect, read_inside, to_judge, watch_of
 from .content import EndedContent, HeldContent
 from .request import LONGEST_REQUEST, NestedRetries, describe
-from .watch import StreamWatch
 
 _TOTAL = (
     "if this is aiohttp's ClientTimeout(total=...), which counts the stack's waits: set total=None "
@@ -186,7 +185,7 @@ def _hand_over(call: Call[Exchange], response: aiohttp.ClientResponse, start: by
     _loosen(response)
     headers = response.headers
     call.reply = Reply(response.status, headers)
-    watch = StreamWatch(headers.get("content-type", ""), expected=asks_stream(call))
+    watch = watch_of(call, headers.get("content-type", ""))
     held = HeldContent(response.content, call, watch, start)
     response.content = cast("aiohttp.StreamReader", held)
     if start and call.hold is not None:  # another attempt gives this one's connection back

@@ -103,6 +103,10 @@ class RequestBody:
         body = self() if '"stream"' in self.text else None
         return isinstance(body, dict) and body.get("stream") is True
 
+    def choices(self) -> int:
+        """Return how many answers are asked for, from 1."""
+        return choices_of(self()) if '"n"' in self.text else 1
+
 
 def _is_outermost(content: str, start: int, end: int) -> bool:
     """Whether a field stands in the outermost object: the first one, or by what comes after it."""
@@ -137,6 +141,12 @@ def _key_in(headers: Headers) -> str:
         if key:
             return key
     return ""
+
+
+def choices_of(body: Any) -> int:
+    """Return how many choices a chat completion's body asks for, from 1."""
+    asked = body.get("n") if isinstance(body, dict) else None
+    return asked if isinstance(asked, int) and asked > 1 else 1
 
 
 def safe_model(asked: Any) -> str:

@@ -19,7 +19,9 @@ from ..call import Call, Hold
 from ..errors import DeadlineExceeded, ResilienceError, StreamBroken
 from ..policies.usage import usage_of
 from ..verdict import Kind, Usage, Verdict
+from .request import choices_of
 from .sse import SSEDecoder
+from .watch import finished
 
 DONE = "[DONE]"
 
@@ -68,6 +70,8 @@ class InfeStream:
         self._body = response.content
         self._decoder = SSEDecoder()
         self._ready: deque[str] = deque()
+        self._choices = choices_of(call.payload)
+        self._finished: set[int] = set()
         self._whole = False
         self._call = call
         self._runtime = aio.current()
@@ -124,8 +128,8 @@ class InfeStream:
         if not isinstance(chunk, dict) or chunk.get("error"):
             raise self._broken("the stream holds an error, or something that is no chunk")
         self.usage = usage_of(chunk) or self.usage
-        if any(isinstance(c, dict) and c.get("finish_reason") for c in chunk.get("choices") or ()):
-            self._whole = True
+        self._finished |= finished(chunk)
+        self._whole = len(self._finished) >= self._choices
         return chunk
 
     async def _fill(self) -> None:

@@ -31,9 +31,9 @@ _GZIP_OR_ZLIB = 47
 
 _BEGUN = re.compile(r'"choices"\s*:|"type"\s*:\s*"(message_start|response\.created)"')
 _ENDED = re.compile(
-    r'"finish_reason"\s*:\s*"'
-    r'|"type"\s*:\s*"(message_stop|response\.(completed|failed|incomplete))"'
+    r'"type"\s*:\s*"(message_stop|response\.(completed|failed|incomplete))"'
 )
+_FINISHED = re.compile(r'"finish_reason"\s*:\s*"[^"]')
 _USAGE = re.compile(r'"usage"\s*:\s*\{')
 _ERROR = re.compile(r'"error"\s*:\s*[{"]')
 
@@ -45,13 +45,21 @@ class StreamWatch:
         content_type: the response's; only ``text/event-stream`` is watched.
         encoding: its content encoding; gzip and deflate are seen through, others are not.
         expected: whether a stream was asked for, so that an empty one is none.
+        choices: how many choices of a chat completion were asked for; each has to finish.
 
     Attributes:
         usage: what the stream says that the call cost, or None.
         verdict: what an error inside the stream means, or None.
     """
 
-    def __init__(self, content_type: str, encoding: str = "identity", *, expected: bool) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        encoding: str = "identity",
+        *,
+        expected: bool,
+        choices: int = 1,
+    ) -> None:
         """Begin at the start of a body."""
         self.usage: Usage | None = None
         self.verdict: Verdict | None = None
@@ -62,6 +70,8 @@ class StreamWatch:
         self._unpack = zlib.decompressobj(_GZIP_OR_ZLIB) if packed else None
         self._begun = self._ended = False
         self._empty = expected
+        self._choices = choices
+        self._finished: set[int] = set()
 
     def feed(self, part: bytes) -> None:
         """Look at a part of the body; what cannot be read is not watched any further."""
@@ -96,6 +106,9 @@ class StreamWatch:
             self._ended = True
         elif not self._begun:
             self._begun = _BEGUN.search(data) is not None
+        if _FINISHED.search(data):
+            self._finished |= finished(_decoded(data))
+            self._ended = self._ended or len(self._finished) >= self._choices
         if _USAGE.search(data):
             self._note_usage(_decoded(data))
         if _ERROR.search(data):
@@ -109,6 +122,17 @@ class StreamWatch:
     def _note_error(self, content: Any) -> None:
         if any(error_fields(content)):  # also beside choices: SDKs raise for it all the same
             self.verdict = classify_reply(200, {}, {"error": content["error"]})
+
+
+def finished(chunk: Any) -> set[int]:
+    """Return the indices of the choices that a chunk of a chat completion ends."""
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    ended = [c for c in choices if _ends(c)] if isinstance(choices, list) else []
+    return {c["index"] if isinstance(c.get("index"), int) else 0 for c in ended}
+
+
+def _ends(choice: Any) -> bool:
+    return isinstance(choice, dict) and bool(choice.get("finish_reason"))
 
 
 def mark_broken(call: Call[Any], watch: StreamWatch, error: BaseException) -> None:

@@ -6,10 +6,17 @@ import asyncio
 
 import pytest
 from fakes import Remember
-from loopback import against, at_rest, collected
-from streamers import WORDS, every_streamer, sdk_aiohttp_streams, sdk_streams, stream_server
+from loopback import KEY, against, at_rest, collected
+from streamers import (
+    WORDS,
+    asked_for,
+    every_streamer,
+    sdk_aiohttp_streams,
+    sdk_streams,
+    stream_server,
+)
 
-from resilient_infe import Kind, call_options, presets
+from resilient_infe import InfeTransport, Kind, call_options, errors, presets
 
 pytestmark = pytest.mark.network
 
@@ -59,7 +66,7 @@ def test_a_stream_settles_its_usage(streamer, plan):
 
 
 @every_streamer
-@pytest.mark.parametrize("plan", ["cut", "reset", "cut gzip", "reset gzip"])
+@pytest.mark.parametrize("plan", ["cut", "reset", "cut gzip", "reset gzip", "half", "blank"])
 def test_a_break_is_an_error(streamer, plan):
     """A stream that ends before it is whole raises, though HTTP may see a clean end."""
     stack = service()
@@ -75,6 +82,19 @@ def test_a_break_is_an_error(streamer, plan):
 
     assert len(against(stream_server, test).asked) == 1
     assert stack.statistics().outcomes == {Kind.TRANSIENT: 1}
+
+
+@pytest.mark.parametrize("plan", ["half", "blank"])
+def test_a_stream_of_which_a_part_is_missing(plan):
+    """Where one of two choices never ended, or none did, the stream is not whole."""
+
+    async def test(url):
+        async with InfeTransport(KEY, base_url=url) as transport:
+            stream = await service().around(transport.stream)(asked_for(plan))
+            with pytest.raises(errors.StreamBroken, match="before it was whole"):
+                assert not [chunk async for chunk in stream if "choices" not in chunk]
+
+    against(stream_server, test)
 
 
 @every_streamer

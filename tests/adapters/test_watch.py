@@ -18,9 +18,9 @@ from resilient_infe.adapters.watch import StreamWatch
 SSE = "text/event-stream"
 
 
-def watched(parts, encoding="identity", *, kind=SSE, expected=True):
+def watched(parts, encoding="identity", *, kind=SSE, expected=True, choices=1):
     """Return a watch that was fed some parts."""
-    watch = StreamWatch(kind, encoding, expected=expected)
+    watch = StreamWatch(kind, encoding, expected=expected, choices=choices)
     for part in parts:
         watch.feed(part)
     return watch
@@ -104,6 +104,35 @@ def test_every_dialects_end_is_known(beginning, end):
     """OpenAI's chat and responses and Anthropic's messages: with their end whole, without not."""
     assert watched([beginning, end]).cut_short() is None
     assert watched([beginning]).cut_short() == "the stream ended before it was whole"
+
+
+def finish(index, reason="stop"):
+    """Return the event that ends a choice."""
+    return event({"choices": [{"index": index, "delta": {}, "finish_reason": reason}]})
+
+
+def test_an_empty_finish_reason_is_none():
+    """Some servers send an empty one with every chunk: the stream has not ended."""
+    assert watched([finish(0, "")] * 3).cut_short() is not None
+    assert watched([finish(0, ""), finish(0, "stop")]).cut_short() is None
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 4), max_size=12))
+def test_every_choice_has_to_finish(asked, ended):
+    """Of so many choices that were asked for, each ends for itself, in any order, even twice."""
+    watch = watched([word(0), *map(finish, ended)], choices=asked)
+    assert (watch.cut_short() is None) == (len(set(ended)) >= asked)
+    watch.feed(event("[DONE]"))
+    assert watch.cut_short() is None
+
+
+@pytest.mark.parametrize(
+    "choices", [None, {}, "stop", [None, "x", {}], [{"index": "0", "finish_reason": None}]]
+)
+def test_choices_of_an_odd_shape_end_nothing(choices):
+    """What is no list of choices, or says nothing, is not the end and raises nothing."""
+    odd = event({"choices": choices, "x": {"finish_reason": "stop"}})
+    assert watched([word(0), odd]).cut_short() is not None
 
 
 @pytest.mark.parametrize(
