@@ -18,6 +18,9 @@ from .watch import StreamWatch
 
 _first_value = json.JSONDecoder().raw_decode
 
+SWITCHING_PROTOCOLS = 101
+"""The status with which a websocket begins (RFC 9110 section 15.2.2): what follows is no body."""
+
 LONGEST_ERROR = 64 * 1024
 """Bytes of an error body that are read inside the attempt."""
 

@@ -10,7 +10,7 @@ from ..layers.rule import Classify
 from ..policies import bounds
 from ..stack import Stack
 from .function import wrap_function
-from .httpx import resilient_client
+from .httpx_client import resilient_client
 from .openai import resilient_openai
 
 T = TypeVar("T")

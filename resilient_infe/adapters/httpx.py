@@ -7,8 +7,8 @@ methods only; the library that a response belongs to is found from the response 
 
 from __future__ import annotations
 
-import copy
 import functools
+import inspect
 import sys
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -21,7 +21,7 @@ from ..policies import bounds
 from ..policies.headers import Lowered
 from ..stack import Stack
 from ..verdict import OK, Kind
-from .answer import is_redirect, read_inside, to_judge, watch_of
+from .answer import SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of
 from .held import close, held_stream_class
 from .request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetries, describe
 
@@ -56,10 +56,11 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             retried (and a deadline the library's own read timeout), for SDKs that would wrap or
             retry an exception they do not know, and a success without a usable body a 502; None
             for the requests that such SDKs mark.
-        owner: kept alive as long as this transport is.
+        owner: the client that `inner` belongs to, if to any: kept alive as long as this transport
+            is, and closed with it.
 
     Raises:
-        ConfigurationError: `stack` is no Stack.
+        ConfigurationError: `inner` is no async transport, or `stack` no Stack.
 
     State: the stack's; ``aclose`` closes `inner`.
     """
@@ -74,14 +75,21 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     ) -> None:
         """Link the layers once."""
         bounds.instance(stack, Stack, "ResilientTransport", "a Stack, like presets.batch()")
+        if inspect.isclass(inner) or not hasattr(inner, "handle_async_request"):
+            raise ConfigurationError(
+                f"ResilientTransport goes around an async transport, such as "
+                f"httpx.AsyncHTTPTransport(); got {inner!r}. A client goes into wrap(client, stack)"
+            )
         self.inner = inner
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
         self._nested = NestedRetries()
-        self._owner = owner
+        self._owner: Any = owner
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
+        if getattr(self._owner, "is_closed", False):
+            raise RuntimeError("Cannot send a request, as the client that was wrapped is closed.")
         call: Call[Any] = Call(request)
         headers, url = _telling(request.headers.raw), request.url
         content = _content_of(request)
@@ -101,8 +109,8 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         return response
 
     async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self.inner.aclose()
+        """Close the inner transport, and with it the client that it belongs to."""
+        await (self.inner if self._owner is None else self._owner).aclose()
 
     async def __aenter__(self) -> Self:
         """Open the inner transport."""
@@ -115,8 +123,10 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the inner transport."""
+        """Close the inner transport, and with it the client that it belongs to."""
         await self.inner.__aexit__(kind, error, traceback)
+        if self._owner is not None:
+            await self._owner.aclose()
 
     def _typed(self, headers: Lowered) -> bool:
         """Whether whoever asks knows its own errors only."""
@@ -126,6 +136,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     async def _send(self, call: Call[Any]) -> Any:
         response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
+        if status == SWITCHING_PROTOCOLS:  # what follows is no body, and the caller's to speak
+            call.verdict, call.reply = OK, Reply(status, headers)
+            return response
         answered = OK if is_redirect(status) else None
         if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
             judged = read_inside(call, status, headers) and call.payload.method != "HEAD"
@@ -158,41 +171,6 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         if most and call.hold is not None:  # another attempt gives this one's connection back
             call.hold.on_close(lambda _: call.runtime.spawn(functools.partial(close, body, inner)))
         return response
-
-
-def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
-    """Return a copy of an httpx client whose transports have the stack around them.
-
-    Cookies, hooks, headers, proxies and the connection pool are shared with the original, which is
-    kept alive; closing either closes the pool. httpx offers no public way to do this: these two
-    private names are used here and nowhere else.
-
-    Raises:
-        ConfigurationError: a version of the library has other names.
-    """
-    if not (hasattr(client, "_transport") and hasattr(client, "_mounts")):
-        raise ConfigurationError(
-            f"this version of {client.__class__.__module__.partition('.')[0]} is not known: build "
-            f"the client with AsyncClient(transport=ResilientTransport(inner, stack))"
-        )
-    wrapped = copy.copy(client)
-    wrapped.__class__ = _quiet_class(client.__class__)
-    wrapped._transport = ResilientTransport(client._transport, stack, owner=client, **options)  # noqa: SLF001
-    wrapped._mounts = {  # noqa: SLF001
-        pattern: None if each is None else ResilientTransport(each, stack, owner=client, **options)
-        for pattern, each in client._mounts.items()  # noqa: SLF001
-    }
-    return wrapped
-
-
-@functools.cache
-def _quiet_class(cls: Any) -> Any:
-    """Return the class of a copy: an SDK's client closes its pool when it is collected.
-
-    The pool is the original's to close.
-    """
-    closes = hasattr(cls, "__del__")
-    return type(cls.__name__, (cls,), {"__del__": lambda _: None}) if closes else cls
 
 
 _TELLING = frozenset(

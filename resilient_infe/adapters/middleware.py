@@ -28,7 +28,7 @@ from ..layers.retry import Retry
 from ..policies import bounds
 from ..stack import Stack
 from ..verdict import OK, Kind, Usage, Verdict
-from .answer import is_redirect, read_inside, to_judge, watch_of
+from .answer import SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of
 from .content import EndedContent, HeldContent
 from .request import LONGEST_REQUEST, NestedRetries, describe
 
@@ -36,9 +36,6 @@ _TOTAL = (
     "if this is aiohttp's ClientTimeout(total=...), which counts the stack's waits: set total=None "
     "and sock_read, and bound the call with Deadline"
 )
-
-WEBSOCKET = 101
-"""The status with which a websocket begins: what follows is no body."""
 
 _IN_MEMORY = (aiohttp.BytesPayload, bytes)
 """Bodies that can be sent as often as one likes."""
@@ -158,7 +155,7 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         response = await call.payload.handler(request)
         request.response = None  # it would keep a response alive that the caller has dropped
         content, start = response.content, b""
-        websocket = response.status == WEBSOCKET
+        websocket = response.status == SWITCHING_PROTOCOLS
         most = 0 if websocket else read_inside(call, response.status, response.headers)
         if most:
             start = await _read(content, most)

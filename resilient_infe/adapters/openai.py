@@ -11,7 +11,8 @@ from typing import Any
 
 from ..layers.note import PREFIX
 from ..stack import Stack
-from .httpx import NOTE, resilient_client
+from .httpx import NOTE
+from .httpx_client import resilient_client
 from .request import warn_of_nested_retries
 
 LONGEST_CHAIN = 16

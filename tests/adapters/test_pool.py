@@ -22,7 +22,7 @@ from loopback import (
     response,
 )
 
-from resilient_infe import presets, wrap
+from resilient_infe import Kind, presets, wrap
 
 pytestmark = pytest.mark.network
 
@@ -43,6 +43,72 @@ def test_closing_either_closes_the_pool(library):
         assert wrapped.is_closed
 
     against(ANSWER, test)
+
+
+@httpx_and_httpx2
+def test_an_open_client_can_be_wrapped(library):
+    """A client in its own block is wrapped and opened once more, and either block closes both."""
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            async with wrap(client, quick()) as wrapped:
+                assert (await wrapped.get(url)).status_code == 200
+            assert client.is_closed
+            assert client._transport._pool.connections == []
+
+    against(ANSWER, test)
+
+
+@httpx_and_httpx2
+def test_a_closed_client_sends_nothing_more(library):
+    """Once either is closed, both refuse, as a closed client does; nothing is opened again."""
+
+    async def test(url):
+        for closed_first in (0, 1):
+            client = library.AsyncClient()
+            both = client, wrap(client, quick())
+            await both[closed_first].aclose()
+            for each in both:
+                with pytest.raises(RuntimeError, match=r"Cannot send a request, as .* closed"):
+                    await each.get(url)
+        assert wrap(client, quick()).is_closed
+
+    assert against(ANSWER, test).asked == []
+
+
+def test_an_sdks_client_is_closed_with_the_wrapped_one():
+    """`close` of the wrapped SDK client closes the original too."""
+
+    async def test(url):
+        client = openai.AsyncOpenAI(api_key=KEY, base_url=url)
+        async with wrap(client, quick()) as wrapped:
+            await wrapped.chat.completions.create(**ASK)
+        assert client.is_closed()
+
+    assert len(against(ANSWER, test).asked) == 1
+
+
+@httpx_and_httpx2
+def test_an_upgraded_connection_is_the_callers(library):
+    """After a 101 the caller speaks over the connection as without the stack; it is a success."""
+    stack = quick()
+
+    async def upgrade(_, writer):
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n")
+        writer.write(b"hello")
+        await writer.drain()
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            upgrading = {"connection": "upgrade", "upgrade": "x"}
+            async with wrap(client, stack).stream("GET", url, headers=upgrading) as answer:
+                assert answer.status_code == 101
+                stream = answer.extensions["network_stream"]
+                assert await stream.read(5, timeout=5.0) == b"hello"
+
+    against(upgrade, test)
+    assert stack.statistics().outcomes == {Kind.OK: 1}
+    assert at_rest(stack)
 
 
 @httpx_and_httpx2
