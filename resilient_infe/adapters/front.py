@@ -69,19 +69,29 @@ def _client(found: Any, stack: Stack) -> Any:
 
 
 def _function(found: Any, stack: Stack, classify: Classify | None) -> Any:
-    if callable(found) and hasattr(found, "handle"):
+    if inspect.isclass(found):
+        raise ConfigurationError(
+            f"{found.__qualname__} is a class: make one first, wrap({found.__qualname__}(...), "
+            f"stack)"
+        )
+    if inspect.iscoroutinefunction(getattr(type(found), "handle", None)):
         raise ConfigurationError(
             f"{type(found).__qualname__} is a transport: use stack.around(transport)"
         )
-    inner = inspect.unwrap(found) if callable(found) else found  # SDKs decorate their methods
-    if inspect.isasyncgenfunction(inner):
+    if hasattr(type(found), "handle_async_request"):
+        raise ConfigurationError(
+            f"{type(found).__qualname__} is a transport of httpx: use "
+            f"ResilientTransport(transport, stack)"
+        )
+    calls = [found, getattr(type(found), "__call__", None)]  # noqa: B004  # an async __call__
+    inner = [inspect.unwrap(each) for each in calls if callable(each)]  # SDKs decorate methods
+    if any(map(inspect.isasyncgenfunction, inner)):
         raise ConfigurationError(
             "an async generator function cannot be wrapped: a retry would deliver items twice. "
-            "Wrap an async def that returns the whole result, or one that opens the stream."
+            "Wrap an async def that returns the whole result, or the client that opens the stream, "
+            "which holds its slot to the stream's end."
         )
-    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
-        getattr(found, "__call__", None)  # noqa: B004  # an object with an async __call__
-    ):
+    if any(map(inspect.iscoroutinefunction, inner)):
         return wrap_function(cast("Any", found), stack, classify)
     raise ConfigurationError(
         f"cannot wrap {type(found).__qualname__}{_hint(found)}: give {WRAPPABLE}; "
@@ -90,6 +100,8 @@ def _function(found: Any, stack: Stack, classify: Classify | None) -> Any:
 
 
 def _hint(found: Any) -> str:
-    """Say what is nearly right about a client that is synchronous."""
+    """Say what is nearly right about what is synchronous."""
     names = {cls.__name__ for cls in type(found).__mro__}
-    return ", which is synchronous" if names & {"SyncAPIClient", "Client", "Session"} else ""
+    if names & {"SyncAPIClient", "Client", "Session"}:
+        return ", which is synchronous"
+    return ", which is no async def" if inspect.isroutine(found) else ""

@@ -25,7 +25,8 @@ def wrap_function(
     """Return an async function with the same signature that sends its arguments through `stack`.
 
     The call's payload is ``(args, kwargs)``. Tokens are estimated from the arguments by name, and a
-    ``model`` among them is the partition; `call_options` may say both.
+    ``model`` among them, or in a dict among them, is the partition; `call_options` may say both.
+    The attempt ends where the function returns, so what it returns should have come whole.
 
     Args:
         function: the ``async def``, or a bound method, or an object with an async ``__call__``.
@@ -40,7 +41,7 @@ def wrap_function(
             "the wrapped method's client has retries of its own, so their attempts multiply: set "
             "max_retries=0 on it, or give the client itself to wrap(client, stack), which does so"
         )
-    names = _positional_names(function)
+    names, bound, usual = _parameters(function)
     rule = None if classify is None else Rule(classify)
 
     async def send(call: Call[Arguments]) -> R:
@@ -60,19 +61,32 @@ def wrap_function(
     @functools.wraps(function)
     async def resilient(*args: A.args, **kwargs: A.kwargs) -> R:
         call: Call[Arguments] = Call((args, kwargs))
-        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        arguments = {**bound, **dict(zip(names, args, strict=False)), **kwargs}
         call.body = lambda: arguments
-        name_partition(call, safe_model(arguments.get("model")))
+        name_partition(call, safe_model(_model_in(arguments) or usual))
         return await handler(call)
 
     return resilient
 
 
-def _positional_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of the parameters that may be given by position."""
+def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any], Any]:
+    """Return what may be given by position, what a partial has bound, and the usual `model`."""
+    if isinstance(function, functools.partial):
+        names, bound, usual = _parameters(function.func)
+        bound |= dict(zip(names, function.args, strict=False)) | function.keywords
+        return names[len(function.args) :], bound, usual
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # no signature can be found
-        return ()
+        return (), {}, None
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(each.name for each in parameters if each.kind in positional)
+    named = tuple(each.name for each in parameters.values() if each.kind in positional)
+    return named, {}, parameters["model"].default if "model" in parameters else None
+
+
+def _model_in(arguments: dict[str, Any]) -> Any:
+    """Return the model among the arguments, or in the first body among them that names one."""
+    if "model" in arguments:
+        return arguments["model"]
+    bodies = (each for each in arguments.values() if isinstance(each, dict))
+    return next((body["model"] for body in bodies if "model" in body), None)

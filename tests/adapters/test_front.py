@@ -7,6 +7,7 @@ import functools
 import subprocess
 import sys
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import aiohttp
 import httpx
@@ -40,6 +41,10 @@ class Generating:
         """Yield one."""
         yield 1
 
+    async def __call__(self):
+        """Yield two."""
+        yield 2
+
 
 @functools.wraps(generator)
 def decorated():
@@ -47,10 +52,10 @@ def decorated():
     return generator()
 
 
-@pytest.mark.parametrize("target", [generator, Generating().stream, decorated])
+@pytest.mark.parametrize("target", [generator, Generating().stream, Generating(), decorated])
 def test_an_async_generator_is_told_what_to_do(target):
     """An async generator function, a method or a decorated one too, gets an error that helps."""
-    with pytest.raises(errors.ConfigurationError, match="one that opens the stream"):
+    with pytest.raises(errors.ConfigurationError, match="the client that opens the stream"):
         wrap(target, presets.service())
 
 
@@ -73,18 +78,54 @@ def test_a_synchronous_client_is_told(target):
         wrap(target, presets.service())
 
 
+@pytest.mark.parametrize("target", [len, lambda: 1, openai.AsyncOpenAI(api_key=KEY).models.list])
+def test_a_synchronous_function_is_told(target):
+    """A plain function, or a method that returns an awaitable, is told what it is not."""
+    with pytest.raises(errors.ConfigurationError, match="which is no async def"):
+        wrap(target, presets.service())
+
+
 def test_a_transport_goes_elsewhere():
-    """A transport of ours belongs into `stack.around`."""
+    """A transport of ours belongs into `stack.around`, and one of httpx's into another."""
     for transport in (FakeServer(), InfeTransport(KEY)):
         with pytest.raises(errors.ConfigurationError, match=r"use stack\.around"):
             wrap(transport, presets.service())
+    for library in (httpx, httpx2):
+        with pytest.raises(errors.ConfigurationError, match=r"use ResilientTransport\("):
+            wrap(library.AsyncHTTPTransport(), presets.service())
 
 
-def test_a_class_is_no_client():
-    """A client's class instead of a client gets the list too."""
-    for target in (openai.AsyncOpenAI, httpx.AsyncClient, aiohttp.ClientSession):
-        with pytest.raises(errors.ConfigurationError, match="cannot wrap type"):
-            wrap(target, presets.service())
+INNERS = [None, 5, httpx.HTTPTransport(), httpx.AsyncClient(), httpx.AsyncHTTPTransport]
+
+
+@pytest.mark.parametrize("inner", INNERS)
+def test_what_is_no_async_transport_is_told(inner):
+    """Anything else in a transport's place is told when it is given."""
+    with pytest.raises(errors.ConfigurationError, match=r"around an async transport"):
+        ResilientTransport(inner, presets.service())
+
+
+class Answering:
+    """An object with an async call."""
+
+    async def __call__(self):
+        """Answer."""
+
+
+CLASSES = [openai.AsyncOpenAI, httpx.AsyncClient, aiohttp.ClientSession, Answering, InfeTransport]
+
+
+@pytest.mark.parametrize("target", CLASSES)
+def test_a_class_is_no_client(target):
+    """A class instead of what is made from it is told what to do."""
+    with pytest.raises(errors.ConfigurationError, match=rf"wrap\({target.__name__}\(\.\.\.\), st"):
+        wrap(target, presets.service())
+
+
+def test_a_test_double_is_wrapped(run):
+    """An `AsyncMock`, which has whatever it is asked for, is no transport."""
+    double = AsyncMock(return_value="ok")
+    assert run(wrap(double, quick())) == "ok"
 
 
 @pytest.mark.parametrize("stack", [None, "stack", Stack, presets.service])

@@ -139,6 +139,49 @@ def test_a_model_among_the_arguments_is_the_partition(args, kwargs, partition, r
     assert seen.events[0].partition == partition
 
 
+async def usual(prompt, model="infe-pulse"):
+    """Answer, from the usual model if no other is named."""
+    return "ok"
+
+
+async def post(body, timeout=None):
+    """Answer a body."""
+    return "ok"
+
+
+TITAN = {"model": "infe-titan"}
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "partition"),
+    [
+        (usual, ["hi"], "infe-pulse"),
+        (usual, ["hi", "infe-titan"], "infe-titan"),
+        (functools.partial(usual, **TITAN), ["hi"], "infe-titan"),
+        (functools.partial(usual, "hi", "infe-titan"), [], "infe-titan"),
+        (functools.partial(functools.partial(usual, "hi"), "infe-titan"), [], "infe-titan"),
+        (functools.partial(usual, "hi"), ["infe-titan"], "infe-titan"),
+        (post, [TITAN | {"messages": []}], "infe-titan"),
+        (functools.partial(post, timeout={}), [TITAN], "infe-titan"),
+        (post, [{"messages": []}], None),
+        (post, [[TITAN]], None),
+    ],
+)
+def test_a_model_by_default_bound_or_in_a_body(function, args, partition, run):
+    """A default, what a partial binds, and a body's own model name the partition too."""
+    seen = Remember()
+    run(lambda: wrap(function, quick(listeners=[seen]))(*args))
+    assert seen.events[0].partition == partition
+
+
+def test_what_a_partial_binds_is_counted(run):
+    """A prompt that a partial has bound costs tokens like one that is given."""
+    given = []
+    limiter = RateLimiter(tokens_per_minute=6e6, estimate=lambda all_: given.append(all_) or 5)
+    run(wrap(functools.partial(usual, "hi"), quick(limiter)))
+    assert given == [{"prompt": "hi"}]
+
+
 def test_tokens_are_estimated_from_arguments_by_name(run):
     """A counter of one's own is given the arguments by name, however they were given."""
     given = []
@@ -205,7 +248,7 @@ def test_a_kind_is_short_for_a_verdict(kind, tries, run):
 
 @pytest.mark.parametrize("answer", [None, "nonsense", 5, True, RuntimeError("a bug in the rule")])
 def test_no_verdict_is_the_usual_reading(answer, run, caplog):
-    """None, something else, or a rule that raises: the usual table applies."""
+    """None, something else, or a rule that raises: the usual table applies, and a bug is told."""
 
     def classify(result, error):
         if isinstance(answer, Exception):
@@ -216,7 +259,7 @@ def test_no_verdict_is_the_usual_reading(answer, run, caplog):
     with pytest.raises(KeyError):
         run(lambda: wrap(ask, quick(), classify=classify)())
     assert len(given) == 2
-    assert caplog.text.count("told once") == isinstance(answer, Exception)
+    assert caplog.text.count("told once") == (answer is not None)
 
 
 def test_the_rule_comes_before_the_stacks_own(run):

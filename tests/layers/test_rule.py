@@ -45,10 +45,50 @@ def test_the_rule_is_given_the_result_or_the_error():
     assert given == [(0, None), (None, error)]
 
 
-@pytest.mark.parametrize("answer", [None, True, 0, "ok", "overloaded", Kind, Verdict, object()])
-def test_anything_else_is_the_usual_reading(answer):
-    """What is no verdict and no kind says nothing; a kind's bare name is no kind."""
-    assert Rule(lambda *_: answer)("result", None) is None
+def test_who_says_when_says_that_it_is_to_be():
+    """A hint makes a verdict retryable where its kind is; without one it is as it says."""
+    hinted = Verdict(Kind.RATE_LIMITED, retry_after=3.0)
+    assert Rule(lambda *_: hinted)("result", None) == Verdict(
+        Kind.RATE_LIMITED, retryable=True, retry_after=3.0
+    )
+    for final in (Verdict(Kind.RATE_LIMITED), Verdict(Kind.AUTH, retry_after=3.0)):
+        assert Rule(lambda *_, final=final: final)("result", None) is final
+
+
+@pytest.mark.parametrize("hint", ["3", -5, 0, math.nan, math.inf, True, [3]])
+def test_a_hint_that_is_none_is_left_out(hint, caplog):
+    """A hint that is no number of seconds above 0 is told of once, and the kind still counts."""
+    rule = Rule(lambda *_: Verdict(Kind.OVERLOADED, retryable=True, retry_after=hint))
+    for _ in range(2):
+        assert rule("result", None) == Verdict(Kind.OVERLOADED, retryable=True)
+    [record] = caplog.records
+    assert "retry_after is a number above 0" in str(record.exc_info[1])
+
+
+def test_nothing_to_say():
+    """None is the usual reading."""
+    assert Rule(lambda *_: None)("result", None) is None
+
+
+NO_VERDICTS = [True, 0, "ok", "overloaded", Kind, Verdict, object(), Verdict("overloaded")]
+
+
+@pytest.mark.parametrize("answer", NO_VERDICTS)
+def test_anything_else_is_the_usual_reading(answer, caplog):
+    """What is no verdict and no kind says nothing, and is told of; a kind's name is no kind."""
+    rule = Rule(lambda *_: answer)
+    assert rule("result", None) is rule("result", None) is None
+    [record] = caplog.records
+    assert "Kind" in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("function", [lambda: None, lambda result: None, lambda *, error: None])
+def test_a_rule_of_another_signature_is_told(function):
+    """A rule that cannot take a result and an error is told when it is given."""
+    with pytest.raises(errors.ConfigurationError, match=r"\(result, error\); .* does not take"):
+        Rule(function)
+    with pytest.raises(errors.ConfigurationError, match="a function of the body; .* does not take"):
+        TokenCount(lambda: 5)
 
 
 def test_a_rule_that_raises_is_told_of_once(caplog):
