@@ -17,6 +17,7 @@ from aiohttp.base_protocol import BaseProtocol
 from ..aio import finalizer
 from ..call import Call, Hold
 from ..errors import DeadlineExceeded
+from ..layers.note import add_note
 from .watch import StreamWatch, mark_broken
 
 
@@ -124,6 +125,8 @@ class HeldContent:
             self._look(data, to_end=to_end)
         except BaseException as error:
             mark_broken(self._call, self._watch, error)
+            if isinstance(error, Exception):
+                add_note(error, self._call, None)
             self._hold.close(self._watch.usage)
             raise
         return data

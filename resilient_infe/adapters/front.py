@@ -38,7 +38,7 @@ def wrap(target: T, stack: Stack, *, classify: Classify | None = None) -> T:
         ConfigurationError: `target` is nothing that can be wrapped; the message lists what can.
 
     State: the stack's. A wrapped client shares its original's connection pool: closing either
-    closes it.
+    closes both.
     """
     bounds.instance(stack, Stack, "wrap", "a Stack as the second argument, like presets.batch()")
     found: Any = target

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..aio import finalizer
 from ..call import Call, Hold
-from ..layers.note import note
+from ..layers.note import add_note
 from .watch import StreamWatch, mark_broken
 
 
@@ -72,7 +72,7 @@ class HeldBody:
         except BaseException as error:
             mark_broken(self._call, self._watch, error)
             if isinstance(error, Exception):
-                error.add_note(note(self._call, None))
+                add_note(error, self._call, None)
             self._hold.close(self._watch.usage)  # not every httpx closes what broke
             raise
 

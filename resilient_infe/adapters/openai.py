@@ -11,7 +11,7 @@ from typing import Any
 
 from ..layers.note import PREFIX
 from ..stack import Stack
-from .httpx import NOTE
+from .httpx import NOTE, ResilientTransport
 from .httpx_client import resilient_client
 from .request import warn_of_nested_retries
 
@@ -23,43 +23,59 @@ def resilient_openai(client: Any, stack: Stack) -> Any:
     """Return a client like `client` whose requests go through `stack`, once each.
 
     The http client inside is copied with its hooks, headers, proxies and pool, so closing either
-    client closes the pool. What the stack refuses reaches the caller as the SDK's own errors: an
+    client closes both. What the stack refuses reaches the caller as the SDK's own errors: an
     ``APITimeoutError`` for a deadline, else an ``InternalServerError`` (503) with the reason. Every
     error of the SDK gets a note (PEP 678) of attempts, time and advice.
     """
     http = resilient_client(client._client, stack, refuse_with_response=True)  # noqa: SLF001
-    return _annotating(client.with_options(max_retries=0, http_client=http))
+    wrapped = client.with_options(max_retries=0, http_client=http)
+    strict = getattr(client, "_strict_response_validation", False)  # which with_options drops
+    wrapped._strict_response_validation = strict  # noqa: SLF001
+    return _annotating(wrapped, stack)
 
 
-def _annotating(client: Any) -> Any:
+def _annotating(client: Any, stack: Stack) -> Any:
     """Let a client, and those that are derived from it, put the note on the errors they raise.
 
     The SDK makes its errors above its http client and leaves no hook there, so its `request`, the
-    one method that all calls go through, is replaced on the instance.
+    one method that all calls go through, is replaced on the instance. What is derived with another
+    http client gets the stack too.
     """
     request, derive = client.request, client.copy
 
-    async def annotated(*args: Any, **kwargs: Any) -> Any:
-        if client.max_retries:  # turned on by with_options, or by a library that was handed it
-            client.max_retries = 0
+    async def annotated(cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        # Turned on by with_options, for one request, or by a library that was handed the client.
+        if any([_turned_off(client), _turned_off(options)]):
             warn_of_nested_retries(
                 "the SDK's retries were turned on above the stack and stay off, as attempts would "
                 "multiply: set max_retries=0, and Retry(max_attempts=...) in the stack"
             )
         try:
-            return await request(*args, **kwargs)
+            return await request(cast_to, options, *args, **kwargs)
         except Exception as error:
             told = _note_of(error)
             if told is not None and told not in getattr(error, "__notes__", ()):
                 error.add_note(told)
             raise
 
-    def derived(*args: Any, **kwargs: Any) -> Any:
-        return _annotating(derive(*args, **kwargs))
+    def derived(*, http_client: Any = None, **kwargs: Any) -> Any:
+        bare = not isinstance(getattr(http_client, "_transport", None), ResilientTransport)
+        if http_client is not None and bare:
+            http_client = resilient_client(http_client, stack, refuse_with_response=True)
+        return _annotating(derive(http_client=http_client, **kwargs), stack)
 
     client.request = annotated
     client.copy = client.with_options = derived
     return client
+
+
+def _turned_off(subject: Any) -> bool:
+    """Turn the retries of a client, or of a request's options, off; whether they were on."""
+    retries = getattr(subject, "max_retries", 0)
+    if not isinstance(retries, int | float) or retries <= 0:
+        return False
+    subject.max_retries = 0
+    return True
 
 
 def _note_of(error: BaseException) -> str | None:

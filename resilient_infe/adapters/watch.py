@@ -30,9 +30,7 @@ _GZIP_OR_ZLIB = 47
 """The window bits with which zlib finds the format out by itself."""
 
 _BEGUN = re.compile(r'"choices"\s*:|"type"\s*:\s*"(message_start|response\.created)"')
-_ENDED = re.compile(
-    r'"type"\s*:\s*"(message_stop|response\.(completed|failed|incomplete))"'
-)
+_ENDED = re.compile(r'"type"\s*:\s*"(message_stop|response\.(completed|failed|incomplete))"')
 _FINISHED = re.compile(r'"finish_reason"\s*:\s*"[^"]')
 _USAGE = re.compile(r'"usage"\s*:\s*\{')
 _ERROR = re.compile(r'"error"\s*:\s*[{"]')

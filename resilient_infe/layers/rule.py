@@ -49,7 +49,9 @@ class Rule:
             if isinstance(said, Kind):
                 name = None if error is None else type(error).__name__
                 return Verdict(said, retryable=said in RETRYABLE, error=name)
-            raise TypeError(f"classify returns a Verdict, a Kind or None; got {type(said).__name__}")
+            raise TypeError(
+                f"classify returns a Verdict, a Kind or None; got {type(said).__name__}"
+            )
         except Exception as failure:  # it must not turn an answer into a failure
             self._tell(failure)
             return None

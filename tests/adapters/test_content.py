@@ -181,6 +181,7 @@ async def held_over(body, cut, parts=1):
     reader = reader_of([body[start : start + size] for start in range(0, len(body), size)])
     call = Call(None)
     call.runtime = current()
+    call.started = call.runtime.now()
     watch = StreamWatch("application/octet-stream", expected=False)
     start = await reader.readexactly(min(cut, len(body)))
     return HeldContent(reader, call, watch, start), reader

@@ -157,6 +157,28 @@ def test_a_deadline_and_an_attempts_timeout_are_our_own_errors(session_of):
 
 
 @both
+def test_a_deadline_in_a_body_has_a_note_too(session_of):
+    """A body that is handed over open and stalls ends at the deadline, with the attempts told."""
+    stack = Stack(Deadline(0.05), ErrorClassifier())
+
+    async def stall(_, writer):
+        writer.write(head(200, content_length="5"))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async def test(session, url):
+        async with session.post(url, json=ASK) as answer:
+            with pytest.raises(errors.DeadlineExceeded, match="while its body was read") as caught:
+                await answer.read()
+            [note] = caught.value.__notes__
+            assert "1 attempt in" in note
+
+    with_either(session_of, stall, test, stack)
+    assert stack.statistics().outcomes == {Kind.TIMEOUT: 1}
+    assert at_rest(stack)
+
+
+@both
 def test_large_errors_do_not_stop_a_pool_of_one(session_of):
     """Three megabytes of error before each retry, one connection in the pool: no deadlock."""
 

@@ -85,6 +85,23 @@ def test_retries_that_are_switched_on_again_are_told_once():
 
 
 @pytest.mark.network
+@pytest.mark.usefixtures("no_sleep")
+def test_retries_that_one_request_asks_for_stay_off():
+    """`max_retries` among the options of a single request is told of, and is off too."""
+
+    async def test(url):
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+            wrapped = wrap(client, quick(max_attempts=1))
+            with (
+                pytest.warns(NestedRetriesWarning, match="stay off"),
+                pytest.raises(openai.InternalServerError),
+            ):
+                await wrapped.post("/x", cast_to=object, body={}, options={"max_retries": 2})
+
+    assert len(against(ERROR, test).asked) == 1
+
+
+@pytest.mark.network
 def test_retries_that_are_off_are_not_told_of():
     """A wrapped SDK, or one with max_retries=0 over a resilient transport, warns of nothing."""
 

@@ -11,7 +11,18 @@ import openai
 import pytest
 from drivers import REFUSAL, complete, with_sdk
 from fakes import Remember
-from loopback import ANSWER, ASK, COMPLETION, KEY, against, in_turn, over_http, quick, response
+from loopback import (
+    ANSWER,
+    ASK,
+    COMPLETION,
+    ERROR,
+    KEY,
+    against,
+    in_turn,
+    over_http,
+    quick,
+    response,
+)
 
 from resilient_infe import Kind, presets, wrap
 from resilient_infe.testing import Faults, InfeModel
@@ -81,6 +92,34 @@ def test_what_a_caller_adds_reaches_the_server():
     sent = {name: asked.headers[name] for name in ("x-mine", "x-all", "openai-organization")}
     assert sent == {"x-mine": "1", "x-all": "4", "openai-organization": "org"}
     assert (plain.method, plain.path) == ("GET", "/v1/thing")
+
+
+def test_a_client_derived_with_another_http_client_keeps_the_stack():
+    """`with_options(http_client=...)` of a wrapped client sends through the stack, once."""
+    stack = quick()
+
+    async def test(client):
+        async with httpx2.AsyncClient(headers={"x-mine": "1"}) as http:
+            derived = client.with_options(http_client=http)
+            assert (await complete(derived)).id == "c"
+            again = derived.with_options(http_client=derived._client, timeout=5)
+            assert (await complete(again)).id == "c"
+
+    server = with_sdk(test, in_turn(ERROR, ANSWER), stack)
+    assert [asked.headers["x-mine"] for asked in server.asked] == ["1"] * 3
+    assert stack.statistics().attempts == 3
+    assert stack.statistics().outcomes == {Kind.OK: 2}
+
+
+def test_strict_validation_is_kept():
+    """A client that checks what it is answered still does when it is wrapped."""
+    odd = response(200, COMPLETION | {"created": "yesterday"})
+
+    async def test(client):
+        with pytest.raises(openai.APIResponseValidationError):
+            await complete(client)
+
+    with_sdk(test, odd, _strict_response_validation=True)
 
 
 def test_the_callers_http_client_is_kept():

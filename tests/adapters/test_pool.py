@@ -94,7 +94,9 @@ def test_an_upgraded_connection_is_the_callers(library):
     stack = quick()
 
     async def upgrade(_, writer):
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+        )
         writer.write(b"hello")
         await writer.drain()
 

@@ -78,9 +78,11 @@ def test_an_error_of_the_endpoints_own_is_an_answer_to_a_session(content):
     """The same through aiohttp."""
 
     async def test(url):
-        async with aiohttp.ClientSession() as session:
-            async with wrap(session, quick()).post(f"{url}/rpc", json={"method": 1}) as answer:
-                assert await answer.json() == content
+        async with (
+            wrap(aiohttp.ClientSession(), quick()) as session,
+            session.post(f"{url}/rpc", json={"method": "print"}) as answer,
+        ):
+            assert await answer.json() == content
 
     assert len(against(response(200, content), test).asked) == 1
 

@@ -87,7 +87,7 @@ def test_a_rule_of_another_signature_is_told(function):
     """A rule that cannot take a result and an error is told when it is given."""
     with pytest.raises(errors.ConfigurationError, match=r"\(result, error\); .* does not take"):
         Rule(function)
-    with pytest.raises(errors.ConfigurationError, match="a function of the body; .* does not take"):
+    with pytest.raises(errors.ConfigurationError, match=r"of the body; .* does not take"):
         TokenCount(lambda: 5)
 
 

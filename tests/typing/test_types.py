@@ -7,6 +7,7 @@ from typing import Any, assert_type
 
 import aiohttp
 import httpx
+import httpx2
 import openai
 
 from resilient_infe import (
@@ -88,12 +89,18 @@ async def check_wrap_keeps_types() -> None:
 
 
 async def check_wrap_keeps_clients(
-    sdk: openai.AsyncOpenAI, client: httpx.AsyncClient, session: aiohttp.ClientSession
+    sdk: openai.AsyncOpenAI,
+    azure: openai.AsyncAzureOpenAI,
+    client: httpx.AsyncClient,
+    client2: httpx2.AsyncClient,
+    session: aiohttp.ClientSession,
 ) -> None:
     """A client comes back as what it was, and the parts fit where their clients take them."""
     stack = presets.service(estimate=lambda body: len(str(body)) / 3)
     assert_type(wrap(sdk, stack), openai.AsyncOpenAI)
+    assert_type(wrap(azure, stack), openai.AsyncAzureOpenAI)
     assert_type(wrap(client, stack), httpx.AsyncClient)
+    assert_type(wrap(client2, stack), httpx2.AsyncClient)
     assert_type(wrap(session, stack), aiohttp.ClientSession)
     aiohttp.ClientSession(middlewares=(stack_middleware(stack),))
     httpx.AsyncClient(transport=ResilientTransport(httpx.AsyncHTTPTransport(), stack))
