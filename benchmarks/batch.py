@@ -155,7 +155,7 @@ def main() -> None:
     """Measure and print, or take one turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=5_000)
-    parser.add_argument("--rounds", type=int, default=5, help="from 2; 5")
+    parser.add_argument("--rounds", type=int, default=7, help="from 2; 7")
     parser.add_argument("--turn", nargs=4, metavar=("WAY", "ROWS", "OUT", "URL"))
     options = parser.parse_args()
     if options.turn is not None:

@@ -37,7 +37,12 @@ async def measure(url: str, in_flight: int, rounds: int) -> Table:
             "all 8 layers": ours.full(slots=in_flight + 1).around(ask),
         }
         runs = {name: at_once(partial(send, BODY), in_flight) for name, send in subjects.items()}
-        table = Table(f"aiohttp over loopback, {in_flight:,} in flight", None, BARE)
+        note = (
+            "the transport is a plain `async def` that calls aiohttp; to wrap a session, or to use "
+            "`InfeTransport`, costs what `make bench-clients` tells"
+        )
+        title = f"aiohttp over loopback, {in_flight:,} in flight"
+        table = Table(title, None, BARE, notes=(note,))
         return await take_turns(
             table, runs, rounds=rounds * ROUNDS[in_flight], calls=IN_FLIGHT[in_flight]
         )

@@ -52,6 +52,8 @@ class Table:
         reference: the subject that the ratios are formed against.
         rounds: the costs of every subject, round by round.
         notes: what else there is to say.
+        bases: what is taken off a subject that has a base of its own.
+        ours: the subjects that are this library's, whose ratios may not grow.
     """
 
     title: str
@@ -60,6 +62,7 @@ class Table:
     rounds: list[Mapping[str, Cost]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     bases: Mapping[str, str] = field(default_factory=dict)
+    ours: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """Return the subjects, without the base."""
@@ -69,11 +72,11 @@ class Table:
         """Return the seconds of the processor per call, over the base."""
         return Spread.of([self._over(each, name) for each in self.rounds])
 
-    def wall(self, name: str) -> float:
-        """Return the median of the seconds on the wall per call, over the base."""
+    def wall(self, name: str) -> Spread:
+        """Return the seconds on the wall per call, over the base."""
         base = self.bases.get(name, self.base)
-        return statistics.median(
-            each[name].wall - (0.0 if base is None else each[base].wall) for each in self.rounds
+        return Spread.of(
+            [each[name].wall - (0.0 if base is None else each[base].wall) for each in self.rounds]
         )
 
     def ratio(self, name: str, to: str | None = None) -> Spread:
@@ -144,8 +147,3 @@ def at_once(send: Callable[[], Awaitable[object]], in_flight: int) -> Run:
         await asyncio.gather(*(worker() for _ in range(in_flight)))
 
     return run
-
-
-def grown(best: Mapping[str, float], committed: Mapping[str, float], allowed: float) -> list[str]:
-    """Return what has grown to more than so many times what was committed."""
-    return [name for name in best if best[name] > allowed * committed.get(name, best[name])]

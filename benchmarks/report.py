@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from . import parts, rivals
-from .measure import Table
-from .targets import MIB, Results, targets
+from .measure import Spread, Table
+from .parts import Million
+from .targets import MIB, Effort, Results, targets
 
 PACKAGES = (
     "resilient_infe", "aiohttp", "anyio", "structlog", "aiobreaker", "aiolimiter", "backoff", "hyx",
     "purgatory", "pyresilience", "redress", "stamina", "tenacity",
 )  # fmt: skip
-COMMAND = "make bench"
 
 FIGURE = (
     "floor by hand, no request object",
@@ -23,7 +23,7 @@ FIGURE = (
     parts.FULL,
     "all 8 layers, logging at WARNING",
     "hyx: retry, bulkhead, breaker",
-    "redress: retry, breaker",
+    "redress: retry, breaker, timeouts",
     "pyresilience: retry, breaker, bulkhead, rate",
     "backoff + aiobreaker + Semaphore + aiolimiter",
     rivals.PYRESILIENCE,
@@ -41,15 +41,36 @@ def table(measured: Table) -> Iterator[str]:
     for note in measured.notes:
         yield f"{note[0].upper()}{note[1:]}."
         yield ""
-    yield f"| | CPU, us{over} | quartiles | wall, us | ratio to {measured.reference} | quartiles |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    yield (
+        f"| | CPU, us{over} | quartiles | wall, us | quartiles | ratio to {measured.reference} "
+        f"| quartiles |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for name in measured.names():
-        cpu, ratio = measured.cpu(name), measured.ratio(name)
-        yield (
-            f"| {name} | {1e6 * cpu.median:.2f} | {1e6 * cpu.low:.2f} - {1e6 * cpu.high:.2f} "
-            f"| {1e6 * measured.wall(name):.2f} | {ratio.median:.2f} "
-            f"| {ratio.low:.2f} - {ratio.high:.2f} |"
-        )
+        own = f", over {measured.bases[name]}" if name in measured.bases else ""
+        cpu, wall = _figures(measured.cpu(name), 1e6), _figures(measured.wall(name), 1e6)
+        yield f"| {name}{own} | {cpu} | {wall} | {_figures(measured.ratio(name))} |"
+    yield ""
+
+
+def _figures(spread: Spread, times: float = 1.0) -> str:
+    """Return two cells: a median, and its quartiles."""
+    return f"{times * spread.median:.2f} | {times * spread.low:.2f} - {times * spread.high:.2f}"
+
+
+def setups(attempts: Mapping[str, list[float]]) -> Iterator[str]:
+    """Yield what each rival is set up for, as lines of Markdown."""
+    yield "### What each rival is set up for"
+    yield ""
+    yield "How often a call that always fails was tried in this run, and over what virtual time"
+    yield "(all wait longer each time, by chance); and what of the full stack's features is not"
+    yield "there. None of the rivals counts tokens, and hints are read by ours alone."
+    yield ""
+    yield "| | attempts | over, s | lacks |"
+    yield "|---|---:|---:|---|"
+    for name, tried in attempts.items():
+        lacks = rivals.RIVALS[name].lacks if name in rivals.RIVALS else ""
+        yield f"| {name} | {len(tried)} | {tried[-1]:.1f} | {lacks} |"
     yield ""
 
 
@@ -65,34 +86,57 @@ def verdicts(results: Results) -> Iterator[str]:
     yield ""
 
 
+def command(effort: Effort) -> str:
+    """Return what measures with so much effort."""
+    if effort == Effort():
+        return "make bench"
+    return (
+        f"python -m benchmarks --rounds {effort.rounds} --calls {effort.calls} "
+        f"--processes {effort.processes}"
+    )
+
+
 def page(results: Results) -> str:
     """Return the whole page."""
+    effort = results.effort
+    shared = f"in {effort.processes} new processes" if effort.processes else "in one process"
     lines = [
         f"# What it costs, on CPython {platform.python_version()}",
         "",
-        f"One run of `{COMMAND}`. Read the ratios: the subjects of a table took turns in new",
-        "processes, and a ratio is formed within each turn. The microseconds are one machine's.",
+        f"One run of `{command(effort)}`.",
+        "",
+        f"Read the ratios: the subjects of a table took turns, {effort.rounds} or more {shared},",
+        "and a ratio is formed within each turn. The microseconds are one machine's.",
         "",
         f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}.",
         "",
         *verdicts(results),
         *table(results.calls),
+        *setups(results.attempts),
         *table(results.failures),
         *table(results.slots),
         *table(results.waiting),
     ]
     for measured in results.loopback.values():
         lines += table(measured)
-    lines += table(results.imports)
+    lines += table(results.imports.table)
     lines += ["### Memory of a suspended call", "", "| | bytes |", "|---|---:|"]
     lines += [f"| {name} | {size:,.0f} |" for name, size in results.memory.items()]
-    lines += ["", "### 1,000,000 calls through the full stack", ""]
-    lines += ["| calls | MiB resident | cost over a new stack, median |", "|---:|---:|---:|"]
-    for number, (resident, cost) in enumerate(
-        zip(results.million.resident, results.million.cost, strict=True), 1
-    ):
-        lines.append(f"| {number}00,000 | {resident / MIB:.2f} | {cost:.2f} |")
-    return "\n".join([*lines, ""])
+    lines += ["", *_long_run(results.million)]
+    return "\n".join(lines)
+
+
+def _long_run(run: Million) -> Iterator[str]:
+    yield f"### {run.calls:,} calls through the full stack"
+    yield ""
+    yield "As many through the floor by hand took turns with them, so that a machine that slows"
+    yield "down is not taken for a stack that does."
+    yield ""
+    yield f"| calls | MiB resident | cost over {parts.FLOOR}, median |"
+    yield "|---:|---:|---:|"
+    for tenth, (resident, cost) in enumerate(zip(run.resident, run.cost, strict=True), 1):
+        yield f"| {tenth * run.calls // 10:,} | {resident / MIB:.2f} | {cost:.2f} |"
+    yield ""
 
 
 def figure(results: Results, path: Path) -> None:

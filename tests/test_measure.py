@@ -1,11 +1,11 @@
-"""The benchmark's arithmetic: spreads, ratios within a round, and what has grown."""
+"""The benchmark's arithmetic: spreads, ratios within a round, and rounds put together."""
 
 import asyncio
 
 import pytest
 
 from benchmarks import fresh
-from benchmarks.measure import Cost, Spread, Table, grown
+from benchmarks.measure import Cost, Spread, Table
 
 
 def _table(**options):
@@ -27,7 +27,7 @@ def test_a_ratio_is_formed_within_a_round():
     assert table.ratio("ours") == Spread(3.0, 3.0, 3.0)
     assert table.ratio("floor", "ours").median == pytest.approx(1 / 3)
     assert table.cpu("ours").median == 6.0
-    assert table.wall("ours") == 4.0
+    assert table.wall("ours") == Spread(4.0, 4.0, 4.0)
     assert table.names() == ["floor", "ours"]
 
 
@@ -43,12 +43,6 @@ def test_what_is_cheaper_than_nothing_divides_nothing_by_zero():
     for _ in range(2):
         table.rounds.append({"nothing": Cost(2.0, 0.0), "floor": Cost(1.0, 0.0)})
     assert table.ratio("floor").median == 1.0
-
-
-def test_growth_is_told_from_what_is_new_or_within_bounds():
-    """Only what was committed and costs too much more has grown."""
-    committed = {"a": 2.0, "b": 2.0}
-    assert grown({"a": 2.4, "b": 2.6, "new": 99.0}, committed, 1.25) == ["b"]
 
 
 async def _measured(url, rounds):

@@ -2,7 +2,7 @@
 
 A counter and a queue. A freed slot is *handed* to the next waiter, never thrown back into the open,
 so nobody overtakes and no wake-up is lost. `anyio.CapacityLimiter` is bound to tasks (it leaks from
-an abandoned async generator) and `asyncio.Semaphore` costs twice as much and cannot be resized.
+an abandoned async generator) and `asyncio.Semaphore` costs more and cannot be resized.
 """
 
 from __future__ import annotations
