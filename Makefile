@@ -27,7 +27,7 @@ $(CLIENT_TESTS): test-client-%: .venv-client-%-$(VERSION)/ready
 bench: $(BENCH)/ready  ## what a call costs, against a floor by hand and the rivals
 	$(BENCH)/bin/python -m benchmarks
 
-bench-check: $(BENCH)/ready  ## fails if our ratios to the floor grew by over a quarter
+bench-check: $(BENCH)/ready  ## fails if one of our ratios grew by over a quarter
 	$(BENCH)/bin/python -m benchmarks --check
 
 gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
