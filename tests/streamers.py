@@ -44,10 +44,10 @@ def event(content: Any) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
-def word(number: int | None, finish: str | None = None, **more: Any) -> bytes:
+def word(number: int | None, finish: str | None = None, *, index: int = 0, **more: Any) -> bytes:
     """Return the event of a numbered word."""
     delta = {} if number is None else {"content": f"w{number}"}
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    choice = {"index": index, "delta": delta, "finish_reason": finish}
     chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "infe-pulse"}
     return event(chunk | {"choices": [choice]} | more)
 
@@ -84,7 +84,7 @@ def _parts(plan: list[str]) -> list[bytes]:
     if "error" in plan:
         return [word(0), event(FAILURE), event("[DONE]")]
     if "half" in plan:  # one of two choices ends
-        return [*WHOLE[:3], word(None, "stop")]
+        return [word(None, index=1), *WHOLE[:3], word(None, "stop")]
     if "blank" in plan:  # a finish reason in each chunk, and none at the end
         return [word(number, "") for number in range(3)]
     return WHOLE if "whole" in plan else WHOLE[:3]

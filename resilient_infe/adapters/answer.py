@@ -56,13 +56,16 @@ def to_judge(call: Call[Any], status: int, raw: bytes) -> bytes | None:
         found, end = _first_value(text)
     except (ValueError, RecursionError):
         return raw
-    one_object = isinstance(found, dict) and end == len(text)
-    return raw if one_object and (not is_error(found) or _is_known(found)) else None
+    if not isinstance(found, dict) or end < len(text):
+        return None
+    own = is_error(found) and not (_is_known(found) or _may_ask_model(call))
+    return None if own else raw
 
 
 def _is_known(content: dict[str, Any]) -> bool:
     """Whether an error names a code or a type that the table has."""
-    return isinstance(content["error"], dict) and not CODES.keys().isdisjoint(error_fields(content))
+    named = error_fields(content) if isinstance(content["error"], dict) else ()
+    return any(each in CODES for each in named)
 
 
 def is_redirect(status: int) -> bool:
@@ -73,6 +76,11 @@ def is_redirect(status: int) -> bool:
 def asks_model(call: Call[Any]) -> bool:
     """Whether the request's body names a model."""
     return isinstance(call.body, RequestBody) and bool(call.body.model())
+
+
+def _may_ask_model(call: Call[Any]) -> bool:
+    """Whether the request asks a model as far as can be told, if its body does not name one."""
+    return not isinstance(call.body, RequestBody) or call.body.may_ask_model()
 
 
 def watch_of(call: Call[Any], kind: str, encoding: str = "identity") -> StreamWatch:
@@ -86,4 +94,4 @@ def watch_of(call: Call[Any], kind: str, encoding: str = "identity") -> StreamWa
     body = call.body
     if not isinstance(body, RequestBody):
         return StreamWatch(kind, encoding, expected=False)
-    return StreamWatch(kind, encoding, expected=body.asks_stream(), choices=body.choices())
+    return StreamWatch(kind, encoding, expected=body.asks_stream(), several=body.asks_several())

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..call import Call
 from ..layers.rule import Classify, Rule
+from ..policies.estimate import bodies_in
 from ..stack import Stack
 from .openai import sdk_retries
 from .request import name_partition, safe_model, warn_of_nested_retries
@@ -25,7 +26,7 @@ def wrap_function(
     """Return an async function with the same signature that sends its arguments through `stack`.
 
     The call's payload is ``(args, kwargs)``. Tokens are estimated from the arguments by name, and a
-    ``model`` among them, or in a dict among them, is the partition; `call_options` may say both.
+    ``model`` among them, or in a body among them, is the partition; `call_options` may say both.
     The attempt ends where the function returns, so what it returns should have come whole.
 
     Args:
@@ -63,14 +64,14 @@ def wrap_function(
         call: Call[Arguments] = Call((args, kwargs))
         arguments = {**bound, **dict(zip(names, args, strict=False)), **kwargs}
         call.body = lambda: arguments
-        name_partition(call, safe_model(_model_in(arguments) or usual))
+        name_partition(call, safe_model(_model_in(arguments)) or usual)
         return await handler(call)
 
     return resilient
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any], Any]:
-    """Return what may be given by position, what a partial has bound, and the usual `model`."""
+def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any], str]:
+    """Return what may be given by position, what a partial has bound, and the usual model."""
     if isinstance(function, functools.partial):
         names, bound, usual = _parameters(function.func)
         bound |= dict(zip(names, function.args, strict=False)) | function.keywords
@@ -78,15 +79,14 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # no signature can be found
-        return (), {}, None
+        return (), {}, ""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = tuple(each.name for each in parameters.values() if each.kind in positional)
-    return named, {}, parameters["model"].default if "model" in parameters else None
+    return named, {}, safe_model(parameters["model"].default) if "model" in parameters else ""
 
 
 def _model_in(arguments: dict[str, Any]) -> Any:
     """Return the model among the arguments, or in the first body among them that names one."""
     if "model" in arguments:
         return arguments["model"]
-    bodies = (each for each in arguments.values() if isinstance(each, dict))
-    return next((body["model"] for body in bodies if "model" in body), None)
+    return next((body["model"] for body in bodies_in(arguments) if "model" in body), None)

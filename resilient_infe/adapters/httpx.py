@@ -56,8 +56,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             retried (and a deadline the library's own read timeout), for SDKs that would wrap or
             retry an exception they do not know, and a success without a usable body a 502; None
             for the requests that such SDKs mark.
-        owner: the client that `inner` belongs to, if to any: kept alive as long as this transport
-            is, and closed with it.
+        owner: kept alive as long as this transport is.
 
     Raises:
         ConfigurationError: `inner` is no async transport, or `stack` no Stack.
@@ -84,12 +83,11 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
         self._nested = NestedRetries()
-        self._owner: Any = owner
+        self._owner = owner
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
-        if getattr(self._owner, "is_closed", False):
-            raise RuntimeError("Cannot send a request, as the client that was wrapped is closed.")
+        self._check_open()
         call: Call[Any] = Call(request)
         headers, url = _telling(request.headers.raw), request.url
         content = _content_of(request)
@@ -109,8 +107,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         return response
 
     async def aclose(self) -> None:
-        """Close the inner transport, and with it the client that it belongs to."""
-        await (self.inner if self._owner is None else self._owner).aclose()
+        """Close the inner transport."""
+        await self.inner.aclose()
+        self._note_closed()
 
     async def __aenter__(self) -> Self:
         """Open the inner transport."""
@@ -123,17 +122,23 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the inner transport, and with it the client that it belongs to."""
+        """Close the inner transport."""
         await self.inner.__aexit__(kind, error, traceback)
-        if self._owner is not None:
-            await self._owner.aclose()
+        self._note_closed()
 
     def _typed(self, headers: Lowered) -> bool:
         """Whether whoever asks knows its own errors only."""
         typed = self._refuse_with_response
         return SDK_HEADER in headers if typed is None else typed
 
+    def _check_open(self) -> None:
+        """Raise where nothing may be sent any more: for a transport that belongs to a client."""
+
+    def _note_closed(self) -> None:
+        """Tell the client that it belongs to, if any."""
+
     async def _send(self, call: Call[Any]) -> Any:
+        self._check_open()  # again, as the call may have waited long
         response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
         if status == SWITCHING_PROTOCOLS:  # what follows is no body, and the caller's to speak

@@ -239,6 +239,8 @@ async def _read(content: aiohttp.StreamReader, most: int) -> bytes:
 def _content_of(request: aiohttp.ClientRequest) -> Any:
     """Return the body's text where it is in memory and not too long to look at."""
     body: Any = request.body
+    if body == b"":
+        return ""  # there is none
     if not isinstance(body, aiohttp.BytesPayload) or (body.size or 0) > LONGEST_REQUEST:
         return None
     try:

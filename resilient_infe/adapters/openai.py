@@ -59,8 +59,8 @@ def _annotating(client: Any, stack: Stack) -> Any:
             raise
 
     def derived(*, http_client: Any = None, **kwargs: Any) -> Any:
-        bare = not isinstance(getattr(http_client, "_transport", None), ResilientTransport)
-        if http_client is not None and bare:
+        sends = getattr(http_client, "_transport", None)  # one that is synchronous is told there
+        if hasattr(sends, "handle_async_request") and not isinstance(sends, ResilientTransport):
             http_client = resilient_client(http_client, stack, refuse_with_response=True)
         return _annotating(derive(http_client=http_client, **kwargs), stack)
 

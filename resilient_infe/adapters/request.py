@@ -52,11 +52,19 @@ _ENDPOINT = re.compile(
 """Where there is no version, a path up to an endpoint; any other path says nothing of its base."""
 
 
+_ASKED = re.compile(
+    r"/(chat/completions|completions|embeddings|responses|messages|moderations|audio/\w+|images/\w+)"
+    r"/?(?=\?|$)"
+)
+"""A path that asks a model, also where the body does not name it, as Azure's do."""
+
+
 class RequestBody:
     """A request's body, decoded when it is asked for: most calls need to know the model only.
 
     Args:
         content: the body's bytes or text, or None where they cannot be looked at.
+        path: the path that it is sent to.
 
     Attributes:
         text: the body as it is sent; empty where it cannot be looked at.
@@ -64,14 +72,16 @@ class RequestBody:
     State: per request.
     """
 
-    __slots__ = ("_decoded", "_model", "text")
+    __slots__ = ("_decoded", "_model", "_path", "_unseen", "text")
 
-    def __init__(self, content: bytes | str | None) -> None:
+    def __init__(self, content: bytes | str | None, path: str = "") -> None:
         """Keep what is short enough to be looked at."""
         if isinstance(content, bytes):
             short = len(content) <= LONGEST_REQUEST
             content = content.decode("utf-8", "replace") if short else None
         self.text = content or ""
+        self._unseen = content is None
+        self._path = path
         self._decoded: Any = None
         self._model: str | None = None
 
@@ -88,6 +98,10 @@ class RequestBody:
             self._model = self._find_model()
         return self._model
 
+    def may_ask_model(self) -> bool:
+        """Whether a model may be asked: it is named, or cannot be seen, or the path is for that."""
+        return self._unseen or bool(self.model()) or _ASKED.search(self._path) is not None
+
     def _find_model(self) -> str:
         content = self.text
         if '"model"' not in content:
@@ -103,9 +117,14 @@ class RequestBody:
         body = self() if '"stream"' in self.text else None
         return isinstance(body, dict) and body.get("stream") is True
 
-    def choices(self) -> int:
-        """Return how many answers are asked for, from 1."""
-        return choices_of(self()) if '"n"' in self.text else 1
+    def asks_several(self) -> bool:
+        """Whether several choices are asked for: of one prompt, or one of each of several."""
+        body = self() if '"n"' in self.text or '"prompt"' in self.text else None
+        if not isinstance(body, dict):
+            return False
+        asked, prompt = body.get("n"), body.get("prompt")
+        each = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
+        return each or (isinstance(asked, int) and asked > 1)
 
 
 def _is_outermost(content: str, start: int, end: int) -> bool:
@@ -128,7 +147,7 @@ def describe(call: Call[Any], origin: str, path: str, headers: Headers, content:
         headers: the request's; their names are asked for in lower case.
         content: the body's bytes or text, or None where they cannot be looked at.
     """
-    body = call.body = RequestBody(content)
+    body = call.body = RequestBody(content, path)
     options = current_options()
     if options is None or options.partition is None:
         base, key = base_path(path), key_hash(_key_in(headers))
@@ -141,12 +160,6 @@ def _key_in(headers: Headers) -> str:
         if key:
             return key
     return ""
-
-
-def choices_of(body: Any) -> int:
-    """Return how many choices a chat completion's body asks for, from 1."""
-    asked = body.get("n") if isinstance(body, dict) else None
-    return asked if isinstance(asked, int) and asked > 1 else 1
 
 
 def safe_model(asked: Any) -> str:

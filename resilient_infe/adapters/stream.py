@@ -19,9 +19,8 @@ from ..call import Call, Hold
 from ..errors import DeadlineExceeded, ResilienceError, StreamBroken
 from ..policies.usage import usage_of
 from ..verdict import Kind, Usage, Verdict
-from .request import choices_of
 from .sse import SSEDecoder
-from .watch import finished
+from .watch import Choices
 
 DONE = "[DONE]"
 
@@ -70,9 +69,7 @@ class InfeStream:
         self._body = response.content
         self._decoder = SSEDecoder()
         self._ready: deque[str] = deque()
-        self._choices = choices_of(call.payload)
-        self._finished: set[int] = set()
-        self._whole = False
+        self._choices = Choices()
         self._call = call
         self._runtime = aio.current()
         hold = self._hold = call.hold = Hold()
@@ -128,8 +125,7 @@ class InfeStream:
         if not isinstance(chunk, dict) or chunk.get("error"):
             raise self._broken("the stream holds an error, or something that is no chunk")
         self.usage = usage_of(chunk) or self.usage
-        self._finished |= finished(chunk)
-        self._whole = len(self._finished) >= self._choices
+        self._choices.follow(chunk.get("choices"))
         return chunk
 
     async def _fill(self) -> None:
@@ -146,7 +142,7 @@ class InfeStream:
             self._fail(Kind.CANCELLED, error)
             raise
         if not block:
-            if not self._whole:
+            if not self._choices.whole:
                 raise self._broken("the stream ended before it was whole: no [DONE] came")
             self._close()
 

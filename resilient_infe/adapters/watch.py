@@ -43,7 +43,8 @@ class StreamWatch:
         content_type: the response's; only ``text/event-stream`` is watched.
         encoding: its content encoding; gzip and deflate are seen through, others are not.
         expected: whether a stream was asked for, so that an empty one is none.
-        choices: how many choices of a chat completion were asked for; each has to finish.
+        several: whether several choices of a completion were asked for: each that has begun has
+            to finish.
 
     Attributes:
         usage: what the stream says that the call cost, or None.
@@ -56,7 +57,7 @@ class StreamWatch:
         encoding: str = "identity",
         *,
         expected: bool,
-        choices: int = 1,
+        several: bool = False,
     ) -> None:
         """Begin at the start of a body."""
         self.usage: Usage | None = None
@@ -68,8 +69,8 @@ class StreamWatch:
         self._unpack = zlib.decompressobj(_GZIP_OR_ZLIB) if packed else None
         self._begun = self._ended = False
         self._empty = expected
-        self._choices = choices
-        self._finished: set[int] = set()
+        self._several = several
+        self._choices = Choices()
 
     def feed(self, part: bytes) -> None:
         """Look at a part of the body; what cannot be read is not watched any further."""
@@ -87,7 +88,7 @@ class StreamWatch:
 
     def cut_short(self) -> str | None:
         """Return what is missing at the end of the body, or None if it is whole or not judged."""
-        if self._events is None or self._ended or self.verdict is not None:
+        if self._events is None or self.whole or self.verdict is not None:
             return None
         if self._empty:
             return "the stream that was asked for ended before its first event"
@@ -96,7 +97,7 @@ class StreamWatch:
     @property
     def whole(self) -> bool:
         """Whether the end has come by: what breaks afterwards is no loss."""
-        return self._ended
+        return self._ended or self._choices.whole
 
     def _look(self, data: str) -> None:
         self._empty = False
@@ -104,13 +105,18 @@ class StreamWatch:
             self._ended = True
         elif not self._begun:
             self._begun = _BEGUN.search(data) is not None
-        if _FINISHED.search(data):
-            self._finished |= finished(_decoded(data))
-            self._ended = self._ended or len(self._finished) >= self._choices
+        if (self._several and '"choices"' in data) or _FINISHED.search(data):
+            self._follow(_decoded(data))
         if _USAGE.search(data):
             self._note_usage(_decoded(data))
         if _ERROR.search(data):
             self._note_error(_decoded(data))
+
+    def _follow(self, content: Any) -> None:
+        if isinstance(content, dict) and "choices" in content:
+            self._choices.follow(content["choices"])
+        elif not self._several:  # a completion of another shape, that has them further inside
+            self._ended = True
 
     def _note_usage(self, content: Any) -> None:
         if isinstance(content, dict):
@@ -122,15 +128,31 @@ class StreamWatch:
             self.verdict = classify_reply(200, {}, {"error": content["error"]})
 
 
-def finished(chunk: Any) -> set[int]:
-    """Return the indices of the choices that a chunk of a chat completion ends."""
-    choices = chunk.get("choices") if isinstance(chunk, dict) else None
-    ended = [c for c in choices if _ends(c)] if isinstance(choices, list) else []
-    return {c["index"] if isinstance(c.get("index"), int) else 0 for c in ended}
+class Choices:
+    """Follows the choices of a streamed completion: it is whole when each that began has ended.
 
+    State: per response.
+    """
 
-def _ends(choice: Any) -> bool:
-    return isinstance(choice, dict) and bool(choice.get("finish_reason"))
+    def __init__(self) -> None:
+        """Begin before the first chunk."""
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
+
+    @property
+    def whole(self) -> bool:
+        """Whether there were any, and none of them is open."""
+        return bool(self._ended) and self._begun <= self._ended
+
+    def follow(self, choices: Any) -> None:
+        """Note what a chunk's ``choices`` begin and end; anything may stand there."""
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                index = choice.get("index")
+                place = index if isinstance(index, int) else 0
+                self._begun.add(place)
+                if choice.get("finish_reason"):
+                    self._ended.add(place)
 
 
 def mark_broken(call: Call[Any], watch: StreamWatch, error: BaseException) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..policies import bounds
 from ..policies.classify import RETRYABLE
 from ..policies.estimate import estimate_tokens, honest_count
-from ..verdict import Kind, Verdict
+from ..verdict import Kind, Limit, Usage, Verdict
 
 Classify = Callable[[Any, BaseException | None], Verdict | Kind | None]
 """``classify(result, error)``: a verdict, or just a kind, or None for the usual reading."""
@@ -59,18 +60,18 @@ class Rule:
     def _checked(self, said: Verdict) -> Verdict:
         """Return a verdict that every layer can rely on; who says when says that it is to be."""
         bounds.instance(said.kind, Kind, "Verdict", "a Kind, like Kind.OVERLOADED")
-        hint = said.retry_after
-        if hint is None:
+        wrong = [name for name, (sound, _) in _SOUND.items() if not sound(getattr(said, name))]
+        if any(getattr(said, name) != 0 for name in wrong):  # a hint of 0 is none, as in a header
+            self._tell(ValueError(f"no verdict can have such a {', '.join(wrong)}: left out"))
+        changes = {name: _SOUND[name][1] for name in wrong}
+        if said.retry_after is not None and "retry_after" not in wrong:
+            changes["retryable"] = said.retryable or said.kind in RETRYABLE
+        if all(getattr(said, name) is value for name, value in changes.items()):
             return said
-        try:
-            bounds.positive(hint, "retry_after")
-        except ConfigurationError as failure:
-            self._tell(failure)
-            hint = None
-        again = said.retryable or said.kind in RETRYABLE
-        if (again, hint) == (said.retryable, said.retry_after):
-            return said
-        return replace(said, retryable=again, retry_after=hint)
+        verdict = copy.copy(said)
+        for name, value in changes.items():
+            object.__setattr__(verdict, name, value)  # a class of the user's may be frozen
+        return verdict
 
     def _tell(self, failure: Exception) -> None:
         if not self._reported:
@@ -78,6 +79,28 @@ class Rule:
             logging.getLogger("resilient_infe").error(
                 "the classify function failed (told once)", exc_info=failure
             )
+
+
+def _is_hint(said: object) -> bool:
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        return 0 < said < math.inf
+    return said is None
+
+
+def _is_usage(said: object) -> bool:
+    return said is None or isinstance(said, Usage)
+
+
+def _are_limits(said: object) -> bool:
+    return isinstance(said, tuple) and all(isinstance(each, Limit) for each in said)
+
+
+_SOUND: dict[str, tuple[Callable[[object], bool], Any]] = {
+    "retry_after": (_is_hint, None),
+    "usage": (_is_usage, None),
+    "limits": (_are_limits, ()),
+}
+"""What layers count with in a verdict: how it is known to be sound, and what stands for none."""
 
 
 class TokenCount:

@@ -13,10 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-NO_RESOURCES = frozenset(
-    ("error", "list", "chat.completion", "chat.completion.chunk", "text_completion")
-)
-"""What may stand in ``object`` beside an error: none of these has an error of its own."""
+NO_RESOURCES = frozenset(("embedding", "error", "list", "text_completion"))
+"""What may stand in ``object`` beside an error, as ``chat...`` may: none has one of its own."""
 
 _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
@@ -44,5 +42,7 @@ def is_error(content: dict[str, Any]) -> bool:
     """
     if not content.get("error") or "choices" in content:
         return False
-    named = content.get("object")
-    return not isinstance(named, str) or named in NO_RESOURCES
+    named, kept_as = content.get("object"), content.get("id")
+    if not (isinstance(named, str) and named and isinstance(kept_as, str) and kept_as):
+        return True
+    return named in NO_RESOURCES or named.startswith("chat.")

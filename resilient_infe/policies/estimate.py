@@ -55,7 +55,7 @@ def estimate_tokens(payload: Any) -> float:
         else:
             characters += _characters(payload[name])
     if not characters:
-        return max(map(estimate_tokens, _dicts_in(payload)), default=0.0)
+        return max(map(estimate_tokens, bodies_in(payload)), default=0.0)
     # A bare text as the input is embedded, which has no output; a conversation is answered.
     if not bound and not ("input" in payload and _is_embedding(payload)):
         bound = EXPECTED_OUTPUT
@@ -72,7 +72,7 @@ def honest_count(value: object) -> float | None:
     return float(value) if usable and 0 <= value < math.inf else None  # type: ignore[operator, arg-type]
 
 
-def _dicts_in(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+def bodies_in(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the bodies among the arguments of a function, one level down."""
     return [
         each

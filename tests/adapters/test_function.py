@@ -149,7 +149,13 @@ async def post(body, timeout=None):
     return "ok"
 
 
+async def answer(body, model="infe-pulse"):
+    """Answer a body, from the usual model if it names none."""
+    return "ok"
+
+
 TITAN = {"model": "infe-titan"}
+BODY = {"messages": []} | TITAN
 
 
 @pytest.mark.parametrize(
@@ -157,21 +163,38 @@ TITAN = {"model": "infe-titan"}
     [
         (usual, ["hi"], "infe-pulse"),
         (usual, ["hi", "infe-titan"], "infe-titan"),
+        (usual, ["hi", [1]], "infe-pulse"),
         (functools.partial(usual, **TITAN), ["hi"], "infe-titan"),
         (functools.partial(usual, "hi", "infe-titan"), [], "infe-titan"),
         (functools.partial(functools.partial(usual, "hi"), "infe-titan"), [], "infe-titan"),
         (functools.partial(usual, "hi"), ["infe-titan"], "infe-titan"),
-        (post, [TITAN | {"messages": []}], "infe-titan"),
-        (functools.partial(post, timeout={}), [TITAN], "infe-titan"),
+        (post, [BODY], "infe-titan"),
+        (functools.partial(post, timeout={}), [BODY], "infe-titan"),
         (post, [{"messages": []}], None),
+        (post, [{"make": "Ford", "model": "Transit"}], None),
         (post, [[TITAN]], None),
+        (answer, [BODY], "infe-titan"),
+        (answer, [BODY, "infe-nova"], "infe-nova"),
+        (answer, [{"messages": []}], "infe-pulse"),
     ],
 )
 def test_a_model_by_default_bound_or_in_a_body(function, args, partition, run):
-    """A default, what a partial binds, and a body's own model name the partition too."""
+    """The model that is given or bound, or the body's, or the usual one; not that of any dict."""
     seen = Remember()
     run(lambda: wrap(function, quick(listeners=[seen]))(*args))
     assert seen.events[0].partition == partition
+
+
+class Odd:
+    """Has no truth value, as an array has none."""
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+
+def test_a_model_that_is_no_text_is_none(run):
+    """An argument of that name may be anything."""
+    assert run(lambda: wrap(usual, quick())("hi", Odd())) == "ok"
 
 
 def test_what_a_partial_binds_is_counted(run):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 
+import anyio
 import openai
 import pytest
 from askers import httpx_and_httpx2
+from fakes import Remember
 from loopback import (
     ANSWER,
     ASK,
@@ -20,9 +23,18 @@ from loopback import (
     over_http,
     quick,
     response,
+    soon,
 )
 
-from resilient_infe import Kind, presets, wrap
+from resilient_infe import (
+    ErrorClassifier,
+    ExponentialBackoff,
+    Kind,
+    Retry,
+    Stack,
+    presets,
+    wrap,
+)
 
 pytestmark = pytest.mark.network
 
@@ -74,6 +86,87 @@ def test_a_closed_client_sends_nothing_more(library):
         assert wrap(client, quick()).is_closed
 
     assert against(ANSWER, test).asked == []
+
+
+@httpx_and_httpx2
+def test_a_call_that_waits_sends_nothing_after_the_closing(library):
+    """A retry that comes due when the client is closed is not sent; no connection is left."""
+    retry, seen = Retry(3, backoff=ExponentialBackoff(0.05, jitter="none")), Remember()
+    stack = Stack(retry, ErrorClassifier(), listeners=[seen])
+
+    async def test(url):
+        client = library.AsyncClient()
+        async with anyio.create_task_group() as tasks:
+
+            async def ask():
+                with pytest.raises(RuntimeError, match=r"Cannot send a request, as .* closed"):
+                    await wrap(client, stack).get(url)
+
+            tasks.start_soon(ask)
+            assert await soon(lambda: seen.named("retry.scheduled"))
+            await client.aclose()
+        assert client._transport._pool.connections == []
+
+    assert len(against(ERROR, test).asked) == 1
+
+
+class Counting:
+    """A transport that has to be entered before it is left, once each; tells what is asked."""
+
+    def __init__(self, library, told):
+        self._answer, self._told = library.Response(200, json={}), told
+
+    async def handle_async_request(self, request):
+        """Answer."""
+        return self._answer
+
+    async def __aenter__(self):
+        self._told.append("enter")
+        return self
+
+    async def __aexit__(self, *_):
+        self._told.append("exit")
+
+    async def aclose(self):
+        """Tell it."""
+        self._told.append("close")
+
+
+@httpx_and_httpx2
+def test_transports_of_ones_own_are_closed_once(library):
+    """Those of a wrapped client are entered and left, or closed, as without the stack."""
+    first, second, closed = [], [], []
+
+    async def main():
+        mounts = {"https://": Counting(library, second)}
+        client = library.AsyncClient(transport=Counting(library, first), mounts=mounts)
+        async with wrap(client, quick()) as wrapped:
+            await wrapped.get("http://x/")
+        assert client.is_closed
+        other = wrap(library.AsyncClient(transport=Counting(library, closed)), quick())
+        await other.aclose()
+
+    asyncio.run(main())
+    assert (first, second, closed) == (["enter", "exit"], ["enter", "exit"], ["close"])
+
+
+@httpx_and_httpx2
+def test_a_class_of_ones_own_closes_once(library):
+    """What a derived client does when it is closed happens once, on the wrapped one."""
+    told = []
+
+    class Mine(library.AsyncClient):
+        async def aclose(self):
+            told.append("mine")
+            await super().aclose()
+
+    async def main():
+        client = Mine()
+        await wrap(client, quick()).aclose()
+        assert client.is_closed
+
+    asyncio.run(main())
+    assert told == ["mine"]
 
 
 def test_an_sdks_client_is_closed_with_the_wrapped_one():

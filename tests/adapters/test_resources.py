@@ -99,6 +99,42 @@ def test_an_error_with_a_known_code_is_one(content):
     assert len(against(in_turn(response(200, content), ANSWER), test).asked) == 2
 
 
+UNKNOWN = response(200, {"error": {"message": "Provider returned error", "code": 502}})
+
+
+def test_an_error_is_one_where_a_model_is_asked_unseen():
+    """A model that is in the path, in a form or too far in is asked too: its errors are noticed."""
+    long = {"messages": [{"role": "user", "content": "x" * 5_000_000}], "model": "m"}
+    requests = [
+        ("openai/deployments/d/chat/completions", {"json": {"messages": []}}),
+        ("audio/transcriptions", {"data": {"model": "m"}, "files": {"file": b"RIFF"}}),
+        ("chat/completions", {"json": long}),
+    ]
+
+    async def test(url):
+        async with httpx.AsyncClient() as client:
+            for path, request in requests:
+                answer = await wrap(client, quick()).post(f"{url}/{path}", **request)
+                assert answer.json() == COMPLETION
+
+    assert len(against(in_turn(*[UNKNOWN, ANSWER] * len(requests)), test).asked) == 6
+
+
+def test_an_endpoint_that_is_asked_for_without_a_body():
+    """A request without a body asks no model, through any client."""
+
+    async def test(url):
+        async with httpx.AsyncClient() as client:
+            assert "error" in (await wrap(client, quick()).get(f"{url}/things")).json()
+        async with (
+            wrap(aiohttp.ClientSession(), quick()) as session,
+            session.get(f"{url}/things") as answer,
+        ):
+            assert "error" in await answer.json()
+
+    assert len(against(UNKNOWN, test).asked) == 2
+
+
 def test_lines_of_json_are_an_answer():
     """A file of lines that is sent as JSON is read as without the stack; one that is cut is not."""
     lines = b'{"custom_id": "1"}\n{"custom_id": "2"}\n'

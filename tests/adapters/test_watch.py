@@ -18,9 +18,9 @@ from resilient_infe.adapters.watch import StreamWatch
 SSE = "text/event-stream"
 
 
-def watched(parts, encoding="identity", *, kind=SSE, expected=True, choices=1):
+def watched(parts, encoding="identity", *, kind=SSE, expected=True, several=False):
     """Return a watch that was fed some parts."""
-    watch = StreamWatch(kind, encoding, expected=expected, choices=choices)
+    watch = StreamWatch(kind, encoding, expected=expected, several=several)
     for part in parts:
         watch.feed(part)
     return watch
@@ -106,24 +106,43 @@ def test_every_dialects_end_is_known(beginning, end):
     assert watched([beginning]).cut_short() == "the stream ended before it was whole"
 
 
-def finish(index, reason="stop"):
-    """Return the event that ends a choice."""
+def of_choice(index, reason=None):
+    """Return an event of a choice, which ends it where there is a reason."""
     return event({"choices": [{"index": index, "delta": {}, "finish_reason": reason}]})
 
 
 def test_an_empty_finish_reason_is_none():
     """Some servers send an empty one with every chunk: the stream has not ended."""
-    assert watched([finish(0, "")] * 3).cut_short() is not None
-    assert watched([finish(0, ""), finish(0, "stop")]).cut_short() is None
+    assert watched([of_choice(0, "")] * 3).cut_short() is not None
+    assert watched([of_choice(0, ""), of_choice(0, "stop")]).cut_short() is None
 
 
-@given(st.integers(1, 5), st.lists(st.integers(0, 4), max_size=12))
-def test_every_choice_has_to_finish(asked, ended):
-    """Of so many choices that were asked for, each ends for itself, in any order, even twice."""
-    watch = watched([word(0), *map(finish, ended)], choices=asked)
-    assert (watch.cut_short() is None) == (len(set(ended)) >= asked)
+EMPTY = event({"choices": []})
+STREAMS = {
+    "each ended": ([of_choice(0), of_choice(1), of_choice(1, "stop"), of_choice(0, "stop")], True),
+    "one is open": ([of_choice(0), of_choice(1), of_choice(0, "stop")], False),
+    "one after the other": ([of_choice(0), of_choice(0, "stop"), of_choice(1)], False),
+    "one spoke on": ([of_choice(0), of_choice(0, "stop"), of_choice(0), EMPTY], True),
+    "asked for, but never begun": ([of_choice(0), of_choice(0, "stop")], True),
+    "of no index": ([event({"choices": [{"finish_reason": "stop"}]})] * 2, True),
+    "none at all": ([EMPTY], False),
+}
+
+
+@pytest.mark.parametrize(("events", "whole"), STREAMS.values(), ids=STREAMS)
+def test_each_choice_that_began_has_to_end(events, whole):
+    """Where several were asked for, the stream is whole when none of them is open."""
+    watch = watched(events, several=True)
+    assert (watch.cut_short() is None) is watch.whole is whole
     watch.feed(event("[DONE]"))
     assert watch.cut_short() is None
+
+
+def test_choices_further_inside_end_where_one_does():
+    """In a completion of another shape the first finish reason is the end, as far as is known."""
+    inside = event({"output": {"choices": [{"finish_reason": "null"}]}})
+    assert watched([event({"output": {"choices": [{}]}})]).cut_short() is not None
+    assert watched([inside]).cut_short() is None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +151,8 @@ def test_every_choice_has_to_finish(asked, ended):
 def test_choices_of_an_odd_shape_end_nothing(choices):
     """What is no list of choices, or says nothing, is not the end and raises nothing."""
     odd = event({"choices": choices, "x": {"finish_reason": "stop"}})
-    assert watched([word(0), odd]).cut_short() is not None
+    for several in (False, True):
+        assert watched([word(0), odd], several=several).cut_short() is not None
 
 
 @pytest.mark.parametrize(

@@ -55,14 +55,57 @@ def test_who_says_when_says_that_it_is_to_be():
         assert Rule(lambda *_, final=final: final)("result", None) is final
 
 
-@pytest.mark.parametrize("hint", ["3", -5, 0, math.nan, math.inf, True, [3]])
-def test_a_hint_that_is_none_is_left_out(hint, caplog):
-    """A hint that is no number of seconds above 0 is told of once, and the kind still counts."""
-    rule = Rule(lambda *_: Verdict(Kind.OVERLOADED, retryable=True, retry_after=hint))
+@pytest.mark.parametrize("hint", ["3", -5, math.nan, math.inf, True, [3]])
+@pytest.mark.parametrize("retryable", [True, False])
+def test_a_hint_that_is_none_is_left_out(hint, retryable, caplog):
+    """A hint that is no number of seconds above 0 is told of once, and the rest still counts."""
+    said = Verdict(Kind.OVERLOADED, retryable=retryable, retry_after=hint)
+    rule = Rule(lambda *_: said)
     for _ in range(2):
-        assert rule("result", None) == Verdict(Kind.OVERLOADED, retryable=True)
+        assert rule("result", None) == Verdict(Kind.OVERLOADED, retryable=retryable)
     [record] = caplog.records
-    assert "retry_after is a number above 0" in str(record.exc_info[1])
+    assert "retry_after" in str(record.exc_info[1])
+    assert said.retry_after is hint  # the user's own is left alone
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_a_hint_of_nothing_is_no_hint(zero, caplog):
+    """Zero seconds are no hint, as in a header, and nothing to tell of."""
+    for retryable in (True, False):
+        said = Verdict(Kind.OVERLOADED, retryable=retryable, retry_after=zero)
+        assert Rule(lambda *_, said=said: said)("result", None) == Verdict(
+            Kind.OVERLOADED, retryable=retryable
+        )
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"usage": "5"}, {"usage": {"total_tokens": 5}}, {"limits": 5}, {"limits": (5,)}]
+)
+def test_what_a_layer_could_not_count_with_is_left_out(wrong, caplog):
+    """A usage or limits of another type would raise inside of a layer: told of, and left out."""
+    rule = Rule(lambda *_: Verdict(Kind.OK, advice="mine", **wrong))
+    assert rule("result", None) == Verdict(Kind.OK, advice="mine")
+    [record] = caplog.records
+    assert next(iter(wrong)) in str(record.exc_info[1])
+
+
+def test_a_verdict_of_a_class_of_ones_own():
+    """A class derived from `Verdict` stays what it is, also where something is mended."""
+
+    class Mine(Verdict):
+        def __init__(self, why, hint):
+            super().__init__(Kind.OVERLOADED, retry_after=hint)
+            self.why = why
+
+    [kept, mended] = [Rule(lambda *_, h=h: Mine("full", h))("result", None) for h in (3.0, -3.0)]
+    assert (type(kept), kept.why, kept.retryable, kept.retry_after) == (Mine, "full", True, 3.0)
+    assert (type(mended), mended.why, mended.retryable, mended.retry_after) == (
+        Mine,
+        "full",
+        False,
+        None,
+    )
 
 
 def test_nothing_to_say():

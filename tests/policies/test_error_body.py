@@ -23,10 +23,15 @@ TOLD = {"code": "server_error", "message": "boom"}
         ({"error": TOLD, "object": "error"}, True),
         ({"error": TOLD, "object": "list"}, True),
         ({"error": TOLD, "object": "chat.completion", "id": "c"}, True),
-        ({"error": TOLD, "object": None}, True),
-        ({"error": TOLD, "object": "response", "status": "failed"}, False),
-        ({"error": TOLD, "object": "fine_tuning.job"}, False),
-        ({"error": {"code": None, "message": None}, "object": "fine_tuning.job"}, False),
+        ({"error": TOLD, "object": None, "id": "x"}, True),
+        ({"error": TOLD, "object": "", "id": "", "data": None}, True),
+        ({"error": TOLD, "object": "chat.completions", "id": "c"}, True),
+        ({"error": TOLD, "object": "embedding", "id": "e"}, True),
+        ({"error": TOLD, "object": "response"}, True),
+        ({"error": TOLD, "object": "response", "id": 5}, True),
+        ({"error": TOLD, "object": "response", "id": "r", "status": "failed"}, False),
+        ({"error": TOLD, "object": "fine_tuning.job", "id": "j"}, False),
+        ({"error": {"code": None}, "object": "fine_tuning.job", "id": "j"}, False),
         ({"error": TOLD, "choices": []}, False),
         ({"error": None}, False),
         ({"error": {}}, False),
@@ -35,7 +40,7 @@ TOLD = {"code": "server_error", "message": "boom"}
     ],
 )
 def test_an_error_in_an_answers_place(content, wrong):
-    """An object that says what it is has an error of its own; one that is nothing else is one."""
+    """What is kept under an id, and says what it is, has an error of its own; all else is one."""
     assert is_error(content) is wrong
     verdict = classify_reply(200, {}, content)
     assert (verdict.kind is Kind.OK) is not wrong
@@ -43,12 +48,13 @@ def test_an_error_in_an_answers_place(content, wrong):
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 values = st.recursive(scalars, lambda each: st.lists(each) | st.dictionaries(st.text(), each))
-NAMES = st.sampled_from(["error", "object", "choices", "x"])
+NAMES = st.sampled_from(["error", "object", "choices", "id", "x"])
 
 
-@given(st.dictionaries(NAMES, values))
-def test_any_object_is_told_apart(content):
-    """Whatever an object holds: only one with an `error`, and without `choices`, can be one."""
-    wrong = is_error(content)
-    assert not wrong or (bool(content["error"]) and "choices" not in content)
+@given(st.dictionaries(NAMES, values), st.text(max_size=5), st.text(max_size=5))
+def test_any_object_is_told_apart(content, named, kept_as):
+    """Whatever an object holds, nothing raises; and what is kept under a name is no error."""
+    assert not (is_error(content) and "choices" in content)
     assert all(field is None or isinstance(field, str) for field in error_fields(content))
+    content |= {"object": f"my.{named}", "id": f"my-{kept_as}"}
+    assert not is_error(content)
