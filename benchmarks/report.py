@@ -23,12 +23,12 @@ FIGURE = (
     parts.FULL,
     "all 8 layers, logging at WARNING",
     "hyx: retry, bulkhead, breaker",
-    "redress: retry, breaker, timeouts",
     "pyresilience: retry, breaker, bulkhead, rate",
     "backoff + aiobreaker + Semaphore + aiolimiter",
-    rivals.PYRESILIENCE,
+    "redress: retry, breaker, timeouts",
     "stamina + hyx + Semaphore + aiolimiter",
     rivals.HAND_MADE,
+    rivals.PYRESILIENCE,
 )
 """What the figure shows, of all that was measured."""
 
