@@ -92,7 +92,8 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         headers, url = _telling(request.headers.raw), request.url
         content = _content_of(request)
         call.replayable = content is not None or _is_multipart(request.stream)
-        describe(call, url.netloc.decode("ascii"), url.raw_path.decode("ascii"), headers, content)
+        origin, path = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
+        describe(call, request.method, origin, path, headers, content)
         self._nested.look(headers)
         try:
             response = await self._handler(call)

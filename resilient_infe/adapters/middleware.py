@@ -74,8 +74,8 @@ class StackMiddleware:
     ) -> aiohttp.ClientResponse:
         """Send one request through the stack and return the real last response, readable."""
         call = Call(Exchange(request, handler))
-        url, headers = request.url, request.headers
-        describe(call, url.authority, url.raw_path, headers, _content_of(request))
+        url, headers, content = request.url, request.headers, _content_of(request)
+        describe(call, request.method, url.authority, url.raw_path, headers, content)
         self._nested.look(headers)
         if self._retries:
             _take_over_retries(request)
@@ -243,10 +243,7 @@ def _content_of(request: aiohttp.ClientRequest) -> Any:
         return ""  # there is none
     if not isinstance(body, aiohttp.BytesPayload) or (body.size or 0) > LONGEST_REQUEST:
         return None
-    try:
-        return body.decode()
-    except ValueError:  # not UTF-8
-        return None
+    return body.decode(errors="replace")
 
 
 def _replayable(body: Any) -> bool:

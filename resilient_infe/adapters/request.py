@@ -51,12 +51,15 @@ _ENDPOINT = re.compile(
 )
 """Where there is no version, a path up to an endpoint; any other path says nothing of its base."""
 
-
 _ASKED = re.compile(
-    r"/(chat/completions|completions|embeddings|responses|messages|moderations|audio/\w+|images/\w+)"
-    r"/?(?=\?|$)"
+    r"^[^?]*?/(chat/completions|(v[0-9][0-9a-z.]*|deployments/[^/?]+)/("
+    r"completions|embeddings|responses|moderations|audio/(speech|transcriptions|translations)"
+    r"|images/(generations|edits|variations)))/?(?=\?|$)"
 )
-"""A path that asks a model, also where the body does not name it, as Azure's do."""
+"""Where a model is asked, also if the body does not name it (Azure's) or cannot be looked at.
+
+``/v1/messages`` is not among them, as much else than Anthropic's has one, and its codes are known.
+"""
 
 
 class RequestBody:
@@ -64,6 +67,7 @@ class RequestBody:
 
     Args:
         content: the body's bytes or text, or None where they cannot be looked at.
+        method: the request's method, in upper case.
         path: the path that it is sent to.
 
     Attributes:
@@ -72,16 +76,15 @@ class RequestBody:
     State: per request.
     """
 
-    __slots__ = ("_decoded", "_model", "_path", "_unseen", "text")
+    __slots__ = ("_decoded", "_method", "_model", "_path", "text")
 
-    def __init__(self, content: bytes | str | None, path: str = "") -> None:
+    def __init__(self, content: bytes | str | None, method: str, path: str) -> None:
         """Keep what is short enough to be looked at."""
         if isinstance(content, bytes):
             short = len(content) <= LONGEST_REQUEST
             content = content.decode("utf-8", "replace") if short else None
         self.text = content or ""
-        self._unseen = content is None
-        self._path = path
+        self._method, self._path = method, path
         self._decoded: Any = None
         self._model: str | None = None
 
@@ -99,8 +102,9 @@ class RequestBody:
         return self._model
 
     def may_ask_model(self) -> bool:
-        """Whether a model may be asked: it is named, or cannot be seen, or the path is for that."""
-        return self._unseen or bool(self.model()) or _ASKED.search(self._path) is not None
+        """Whether a model may be asked: the body names it, or the endpoint is for that."""
+        asked = self._method == "POST" and _ASKED.match(self._path) is not None
+        return asked or bool(self.model())
 
     def _find_model(self) -> str:
         content = self.text
@@ -137,17 +141,20 @@ def _is_outermost(content: str, start: int, end: int) -> bool:
     return rest.count("}") - rest.count("{") == 1 and rest.count("[") == rest.count("]")
 
 
-def describe(call: Call[Any], origin: str, path: str, headers: Headers, content: Any) -> None:
+def describe(
+    call: Call[Any], method: str, origin: str, path: str, headers: Headers, content: Any
+) -> None:
     """Put the body on the call, and name its partition where `call_options` does not.
 
     Args:
         call: the call, not yet sent.
+        method: the request's, in upper case.
         origin: the server, as ``host`` or ``host:port``.
         path: the URL's path, with or without a query.
         headers: the request's; their names are asked for in lower case.
         content: the body's bytes or text, or None where they cannot be looked at.
     """
-    body = call.body = RequestBody(content, path)
+    body = call.body = RequestBody(content, method, path)
     options = current_options()
     if options is None or options.partition is None:
         base, key = base_path(path), key_hash(_key_in(headers))

@@ -120,6 +120,46 @@ def test_an_error_is_one_where_a_model_is_asked_unseen():
     assert len(against(in_turn(*[UNKNOWN, ANSWER] * len(requests)), test).asked) == 6
 
 
+NO_MODELS = [
+    ("POST", "/upload", {"files": {"f": b"abc"}}),
+    ("POST", "/v1/scans", {"content": b"\xff\xfe\x00"}),
+    ("GET", "/v1/messages?after=1", {}),
+    ("POST", "/v1/images/upload", {"json": {"x": 1}}),
+    ("POST", "/v1/messages", {"json": {"to": "bob"}}),
+    ("POST", "/v1/threads/1/messages", {"json": {"role": "user"}}),
+]
+
+
+@httpx_and_httpx2
+@pytest.mark.parametrize(("method", "path", "request_"), NO_MODELS, ids=str)
+def test_what_only_looks_like_asking_a_model(library, method, path, request_):
+    """Forms, bytes and paths that are not a model's endpoint leave errors to the endpoint."""
+    told = {"ok": False, "error": "not_authed"}
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            answer = await wrap(client, quick()).request(method, url[:-3] + path, **request_)
+            assert answer.json() == told
+
+    assert len(against(response(200, told), test).asked) == 1
+
+
+@pytest.mark.parametrize("form", [True, False], ids=["form", "bytes"])
+def test_what_only_looks_like_asking_a_model_to_a_session(form):
+    """The same through aiohttp."""
+    told = {"ok": False, "error": "not_authed"}
+
+    async def test(url):
+        body = aiohttp.FormData({"f": "abc"}, default_to_multipart=True) if form else b"\xff\xfe"
+        async with (
+            wrap(aiohttp.ClientSession(), quick()) as session,
+            session.post(f"{url}/upload", data=body) as answer,
+        ):
+            assert await answer.json() == told
+
+    assert len(against(response(200, told), test).asked) == 1
+
+
 def test_an_endpoint_that_is_asked_for_without_a_body():
     """A request without a body asks no model, through any client."""
 
