@@ -137,13 +137,18 @@ class RawServer:
 def against(answer: Answer, test: Callable[[str], Awaitable[None]]) -> RawServer:
     """Run an async test with a raw server's URL; returns the server."""
     server = RawServer(answer)
+    served_by(server, test)
+    return server
+
+
+def served_by(server: RawServer, test: Callable[[str], Awaitable[None]]) -> None:
+    """Run an async test with the URL of a server that it can change meanwhile."""
 
     async def main() -> None:
         async with server.running() as url:
             await test(url)
 
     asyncio.run(main())
-    return server
 
 
 def response(

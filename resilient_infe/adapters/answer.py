@@ -13,6 +13,7 @@ from ..call import Call, Headers
 from ..policies.body import BLANKS
 from ..policies.classify import CODES
 from ..policies.error_body import error_fields, is_error
+from ..verdict import Kind, Verdict
 from .request import RequestBody
 from .watch import StreamWatch
 
@@ -26,6 +27,11 @@ LONGEST_ERROR = 64 * 1024
 
 LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that are read inside the attempt; a larger one is handed over open."""
+
+CLIENT_CLOSED = Verdict(
+    Kind.CANCELLED, advice="the client was closed under this call: close it when its calls ended"
+)
+"""What a failure means once its client is closed: no fault of a server that others ask too."""
 
 
 def read_inside(call: Call[Any], status: int, headers: Headers) -> int:

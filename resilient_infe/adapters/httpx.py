@@ -87,7 +87,6 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
-        self._check_open()
         call: Call[Any] = Call(request)
         headers, url = _telling(request.headers.raw), request.url
         content = _content_of(request)
@@ -110,7 +109,6 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self.inner.aclose()
-        self._note_closed()
 
     async def __aenter__(self) -> Self:
         """Open the inner transport."""
@@ -125,21 +123,13 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     ) -> None:
         """Close the inner transport."""
         await self.inner.__aexit__(kind, error, traceback)
-        self._note_closed()
 
     def _typed(self, headers: Lowered) -> bool:
         """Whether whoever asks knows its own errors only."""
         typed = self._refuse_with_response
         return SDK_HEADER in headers if typed is None else typed
 
-    def _check_open(self) -> None:
-        """Raise where nothing may be sent any more: for a transport that belongs to a client."""
-
-    def _note_closed(self) -> None:
-        """Tell the client that it belongs to, if any."""
-
     async def _send(self, call: Call[Any]) -> Any:
-        self._check_open()  # again, as the call may have waited long
         response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
         if status == SWITCHING_PROTOCOLS:  # what follows is no body, and the caller's to speak

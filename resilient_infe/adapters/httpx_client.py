@@ -8,11 +8,41 @@ from __future__ import annotations
 import copy
 import enum
 import functools
+from types import TracebackType
 from typing import Any
 
+from ..call import Call
 from ..errors import ConfigurationError
 from ..stack import Stack
+from .answer import CLIENT_CLOSED
 from .httpx import ResilientTransport
+
+
+class Original:
+    """A client that was wrapped: whichever of it and a copy is closed first closes both, once.
+
+    Args:
+        client: the original, which is kept alive.
+
+    State: whether this copy of it was closed first.
+    """
+
+    def __init__(self, client: Any) -> None:
+        """Nothing was closed yet."""
+        self.client = client
+        self._closes = False
+
+    def check_open(self) -> None:
+        """Raise where nothing may be sent any more."""
+        if self.client.is_closed:
+            raise RuntimeError("Cannot send a request, as the client that was wrapped is closed.")
+
+    def close(self) -> bool:
+        """Note that the copy is closed; whether its transports still have to be."""
+        if not self.client.is_closed:
+            self._closes = True
+            _set_state(self.client, "CLOSED")
+        return self._closes
 
 
 class SharedTransport(ResilientTransport):
@@ -21,23 +51,45 @@ class SharedTransport(ResilientTransport):
     Args:
         inner: the original's own transport.
         stack: the layers.
-        client: the original, which is kept alive.
+        original: whose it is, the same for all transports of one copy.
         options: as for `ResilientTransport`.
 
     State: the stack's, and the original's.
     """
 
-    def __init__(self, inner: Any, stack: Stack, client: Any, **options: Any) -> None:
+    def __init__(self, inner: Any, stack: Stack, original: Original, **options: Any) -> None:
         """Remember whose transport it is."""
-        super().__init__(inner, stack, owner=client, **options)
-        self._client = client
+        super().__init__(inner, stack, owner=original.client, **options)
+        self._original = original
 
-    def _check_open(self) -> None:
-        if self._client.is_closed:
-            raise RuntimeError("Cannot send a request, as the client that was wrapped is closed.")
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send one request through the stack, while the original is open."""
+        self._original.check_open()
+        return await super().handle_async_request(request)
 
-    def _note_closed(self) -> None:
-        _set_state(self._client, "CLOSED")
+    async def aclose(self) -> None:
+        """Close the inner transport, unless the original is closed."""
+        if self._original.close():
+            await super().aclose()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the inner transport, unless the original is closed."""
+        if self._original.close():
+            await super().__aexit__(kind, error, traceback)
+
+    async def _send(self, call: Call[Any]) -> Any:
+        try:
+            self._original.check_open()  # again, as the call may have waited long
+            return await super()._send(call)
+        except Exception:
+            if self._original.client.is_closed:
+                call.verdict = CLIENT_CLOSED
+            raise
 
 
 def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
@@ -57,9 +109,10 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
         )
     wrapped = copy.copy(client)
     wrapped.__class__ = _quiet_class(client.__class__)
-    wrapped._transport = SharedTransport(client._transport, stack, client, **options)  # noqa: SLF001
+    around = functools.partial(SharedTransport, stack=stack, original=Original(client), **options)
+    wrapped._transport = around(inner=client._transport)  # noqa: SLF001
     wrapped._mounts = {  # noqa: SLF001
-        pattern: None if each is None else SharedTransport(each, stack, client, **options)
+        pattern: None if each is None else around(inner=each)
         for pattern, each in client._mounts.items()  # noqa: SLF001
     }
     if not client.is_closed:

@@ -28,7 +28,7 @@ from ..layers.retry import Retry
 from ..policies import bounds
 from ..stack import Stack
 from ..verdict import OK, Kind, Usage, Verdict
-from .answer import SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of
+from .answer import CLIENT_CLOSED, SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of
 from .content import EndedContent, HeldContent
 from .request import LONGEST_REQUEST, NestedRetries, describe
 
@@ -149,6 +149,11 @@ def _take_over_retries(request: aiohttp.ClientRequest) -> None:
         session._retry_connection = False  # type: ignore[union-attr]  # noqa: SLF001
 
 
+def _is_closed(request: aiohttp.ClientRequest) -> bool:
+    """Whether the session that a request belongs to is closed; a private name, guarded."""
+    return bool(getattr(getattr(request, "_session", None), "closed", False))
+
+
 async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
     request, response = call.payload.request, None
     try:
@@ -164,6 +169,8 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
             response.close()
         if type(error) is TimeoutError:  # aiohttp's other timeouts have classes of their own
             call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL)
+        elif isinstance(error, Exception) and _is_closed(request):
+            call.verdict = CLIENT_CLOSED
         raise
     finally:
         call.replayable = _replayable(request.body)

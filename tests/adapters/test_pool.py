@@ -16,17 +16,23 @@ from loopback import (
     ERROR,
     KEY,
     MESSAGES,
+    RawServer,
     against,
     at_rest,
     collected,
+    hang,
     in_turn,
     over_http,
     quick,
     response,
+    served_by,
     soon,
 )
 
 from resilient_infe import (
+    Circuit,
+    CircuitBreaker,
+    ConcurrencyLimiter,
     ErrorClassifier,
     ExponentialBackoff,
     Kind,
@@ -148,6 +154,53 @@ def test_transports_of_ones_own_are_closed_once(library):
 
     asyncio.run(main())
     assert (first, second, closed) == (["enter", "exit"], ["enter", "exit"], ["close"])
+
+
+@httpx_and_httpx2
+def test_closing_again_closes_nothing_again(library):
+    """Closed twice, by the original and by copies of it, a transport is closed once, as bare."""
+    order = []
+
+    async def main():
+        for names in (("client", "one"), ("one", "client"), ("one", "two"), ("one", "one")):
+            told = []
+            mounts = {"https://": Counting(library, told)}
+            client = library.AsyncClient(transport=Counting(library, told), mounts=mounts)
+            each = {"client": client, "one": wrap(client, quick()), "two": wrap(client, quick())}
+            for name in names:
+                await each[name].aclose()
+            order.append(told)
+
+    asyncio.run(main())
+    assert order == [["close"] * 2] * 4
+
+
+@httpx_and_httpx2
+def test_who_closes_a_client_is_no_fault_of_the_server(library):
+    """Calls that a closing cuts short are cancelled: no circuit opens for the stack's others."""
+    breaker, slots = CircuitBreaker(Circuit(minimum_calls=2)), ConcurrencyLimiter(2)
+    stack = Stack(Retry(3), slots, breaker, ErrorClassifier())
+    server, raised = RawServer(hang), []
+
+    async def test(url):
+        client = library.AsyncClient()
+        async with library.AsyncClient() as other, anyio.create_task_group() as tasks:
+
+            async def ask():
+                with pytest.raises(Exception) as caught:  # noqa: PT011  # the library's own
+                    await wrap(client, stack).get(url)
+                raised.append(caught.value)
+
+            for _ in range(8):
+                tasks.start_soon(ask)
+            assert await soon(lambda: len(server.asked) == 2)
+            await client.aclose()
+            server.answer = ANSWER
+            assert (await wrap(other, stack).get(url)).status_code == 200
+
+    served_by(server, test)
+    assert (len(raised), len(server.asked)) == (8, 3)
+    assert stack.statistics().outcomes == {Kind.CANCELLED: 8, Kind.OK: 1}
 
 
 @httpx_and_httpx2

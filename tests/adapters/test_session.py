@@ -7,6 +7,7 @@ import gc
 import warnings
 
 import aiohttp
+import anyio
 import pytest
 from drivers import with_session
 from fakes import Remember
@@ -16,15 +17,29 @@ from loopback import (
     COMPLETION,
     ERROR,
     KEY,
+    RawServer,
     against,
     at_rest,
     collected,
+    hang,
     in_turn,
     quick,
     response,
+    served_by,
+    soon,
 )
 
-from resilient_infe import presets, wrap
+from resilient_infe import (
+    Circuit,
+    CircuitBreaker,
+    ConcurrencyLimiter,
+    ErrorClassifier,
+    Kind,
+    Retry,
+    Stack,
+    presets,
+    wrap,
+)
 
 pytestmark = pytest.mark.network
 
@@ -165,6 +180,35 @@ def test_closing_either_closes_the_pool():
         assert wrapped.closed
 
     asyncio.run(main())
+
+
+def test_who_closes_a_session_is_no_fault_of_the_server():
+    """Calls that a closing cuts short are cancelled: no circuit opens for the stack's others."""
+    breaker, slots = CircuitBreaker(Circuit(minimum_calls=2)), ConcurrencyLimiter(2)
+    stack = Stack(Retry(3), slots, breaker, ErrorClassifier())
+    server, raised = RawServer(hang), []
+
+    async def test(url):
+        session = aiohttp.ClientSession()
+        wrapped = wrap(session, stack)
+
+        async def ask():
+            with pytest.raises(aiohttp.ClientError) as caught:
+                await wrapped.post(url, json=ASK)
+            raised.append(caught.value)
+
+        async with aiohttp.ClientSession() as other, anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(ask)
+            assert await soon(lambda: len(server.asked) == 2)
+            await session.close()
+            server.answer = ANSWER
+            async with wrap(other, stack).get(url) as answer:
+                assert answer.status == 200
+
+    served_by(server, test)
+    assert (len(raised), len(server.asked)) == (8, 3)
+    assert stack.statistics().outcomes == {Kind.CANCELLED: 8, Kind.OK: 1}
 
 
 def test_dropping_the_copy_is_silent():
