@@ -64,7 +64,7 @@ def wrap_function(
         call: Call[Arguments] = Call((args, kwargs))
         arguments = {**bound, **dict(zip(names, args, strict=False)), **kwargs}
         call.body = lambda: arguments
-        name_partition(call, safe_model(_model_in(arguments)) or usual)
+        name_partition(call, _model_in(arguments, usual))
         return await handler(call)
 
     return resilient
@@ -85,8 +85,11 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str
     return named, {}, safe_model(parameters["model"].default) if "model" in parameters else ""
 
 
-def _model_in(arguments: dict[str, Any]) -> Any:
-    """Return the model among the arguments, or in the first body among them that names one."""
-    if "model" in arguments:
-        return arguments["model"]
-    return next((body["model"] for body in bodies_in(arguments) if "model" in body), None)
+def _model_in(arguments: dict[str, Any], usual: str) -> str:
+    """Return the model that is given or in a body; the usual one where neither is said."""
+    given = arguments.get("model")
+    if given is None:
+        asked = (body.get("model") for body in bodies_in(arguments))
+        named = (model for model in asked if model is not None)
+        given = next(named, None if "model" in arguments else usual)
+    return safe_model(given)

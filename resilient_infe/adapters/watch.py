@@ -106,16 +106,17 @@ class StreamWatch:
         elif not self._begun:
             self._begun = _BEGUN.search(data) is not None
         if (self._several and '"choices"' in data) or _FINISHED.search(data):
-            self._follow(_decoded(data))
+            self._follow(data)
         if _USAGE.search(data):
             self._note_usage(_decoded(data))
         if _ERROR.search(data):
             self._note_error(_decoded(data))
 
-    def _follow(self, content: Any) -> None:
+    def _follow(self, data: str) -> None:
+        content = _decoded(data)
         if isinstance(content, dict) and "choices" in content:
             self._choices.follow(content["choices"])
-        elif not self._several:  # a completion of another shape, that has them further inside
+        elif _FINISHED.search(data):  # a completion of another shape, that has them further inside
             self._ended = True
 
     def _note_usage(self, content: Any) -> None:

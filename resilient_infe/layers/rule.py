@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-import math
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import ConfigurationError
 from ..policies import bounds
 from ..policies.classify import RETRYABLE
 from ..policies.estimate import estimate_tokens, honest_count
-from ..verdict import Kind, Limit, Usage, Verdict
+from ..verdict import Dimension, Kind, Limit, Usage, Verdict
 
 Classify = Callable[[Any, BaseException | None], Verdict | Kind | None]
 """``classify(result, error)``: a verdict, or just a kind, or None for the usual reading."""
@@ -81,26 +81,53 @@ class Rule:
             )
 
 
+def _is_number(said: object) -> bool:
+    """Whether a layer can count with it; a whole number may be too large for a float."""
+    number = isinstance(said, int | float) and not isinstance(said, bool)
+    return number and 0 <= said <= sys.float_info.max  # type: ignore[operator]
+
+
 def _is_hint(said: object) -> bool:
-    if isinstance(said, int | float) and not isinstance(said, bool):
-        return 0 < said < math.inf
-    return said is None
+    return said is None or (_is_number(said) and said != 0)
 
 
 def _is_usage(said: object) -> bool:
-    return said is None or isinstance(said, Usage)
+    if not isinstance(said, Usage):
+        return said is None
+    return all(map(_is_number, (said.prompt_tokens, said.completion_tokens, said.total_tokens)))
+
+
+def _is_limit(said: object) -> bool:
+    if not isinstance(said, Limit) or said.dimension not in get_args(Dimension):
+        return False
+    stated = (said.limit, said.remaining, said.reset, said.window)
+    return all(each is None or _is_number(each) for each in stated)
 
 
 def _are_limits(said: object) -> bool:
-    return isinstance(said, tuple) and all(isinstance(each, Limit) for each in said)
+    return isinstance(said, tuple) and all(map(_is_limit, said))
+
+
+def _is_text(said: object) -> bool:
+    return said is None or isinstance(said, str)
+
+
+def _is_status(said: object) -> bool:
+    return said is None or isinstance(said, int)
 
 
 _SOUND: dict[str, tuple[Callable[[object], bool], Any]] = {
     "retry_after": (_is_hint, None),
     "usage": (_is_usage, None),
     "limits": (_are_limits, ()),
+    "status": (_is_status, None),
+    "code": (_is_text, None),
+    "advice": (_is_text, None),
+    "request_id": (_is_text, None),
+    "error": (_is_text, None),
 }
-"""What layers count with in a verdict: how it is known to be sound, and what stands for none."""
+"""What is counted with or told of in a verdict: how it is known to be sound, what stands for none.
+"""
 
 
 class TokenCount:

@@ -163,7 +163,8 @@ BODY = {"messages": []} | TITAN
     [
         (usual, ["hi"], "infe-pulse"),
         (usual, ["hi", "infe-titan"], "infe-titan"),
-        (usual, ["hi", [1]], "infe-pulse"),
+        (usual, ["hi", [1]], None),
+        (usual, ["hi", None], None),
         (functools.partial(usual, **TITAN), ["hi"], "infe-titan"),
         (functools.partial(usual, "hi", "infe-titan"), [], "infe-titan"),
         (functools.partial(functools.partial(usual, "hi"), "infe-titan"), [], "infe-titan"),
@@ -175,7 +176,9 @@ BODY = {"messages": []} | TITAN
         (post, [[TITAN]], None),
         (answer, [BODY], "infe-titan"),
         (answer, [BODY, "infe-nova"], "infe-nova"),
+        (answer, [BODY, None], "infe-titan"),
         (answer, [{"messages": []}], "infe-pulse"),
+        (answer, [{"messages": [], "model": None}], "infe-pulse"),
     ],
 )
 def test_a_model_by_default_bound_or_in_a_body(function, args, partition, run):

@@ -141,8 +141,10 @@ def test_each_choice_that_began_has_to_end(events, whole):
 def test_choices_further_inside_end_where_one_does():
     """In a completion of another shape the first finish reason is the end, as far as is known."""
     inside = event({"output": {"choices": [{"finish_reason": "null"}]}})
-    assert watched([event({"output": {"choices": [{}]}})]).cut_short() is not None
-    assert watched([inside]).cut_short() is None
+    for several in (False, True):
+        open_one = watched([event({"output": {"choices": [{}]}})], several=several)
+        assert open_one.cut_short() is not None
+        assert watched([inside], several=several).cut_short() is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from resilient_infe import Kind, Verdict, errors
+from resilient_infe import Kind, Limit, Usage, Verdict, errors, presets, wrap
 from resilient_infe.layers.rule import Rule, TokenCount
 from resilient_infe.policies.classify import RETRYABLE
 from resilient_infe.policies.estimate import estimate_tokens
@@ -55,7 +55,7 @@ def test_who_says_when_says_that_it_is_to_be():
         assert Rule(lambda *_, final=final: final)("result", None) is final
 
 
-@pytest.mark.parametrize("hint", ["3", -5, math.nan, math.inf, True, [3]])
+@pytest.mark.parametrize("hint", ["3", -5, math.nan, math.inf, True, [3], 10**400])
 @pytest.mark.parametrize("retryable", [True, False])
 def test_a_hint_that_is_none_is_left_out(hint, retryable, caplog):
     """A hint that is no number of seconds above 0 is told of once, and the rest still counts."""
@@ -79,15 +79,48 @@ def test_a_hint_of_nothing_is_no_hint(zero, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"usage": "5"}, {"usage": {"total_tokens": 5}}, {"limits": 5}, {"limits": (5,)}]
-)
+HUGE = 10**400
+WRONG = [
+    {"usage": "5"},
+    {"usage": {"total_tokens": 5}},
+    {"usage": Usage("a", "b", "c")},
+    {"usage": Usage(1, 2, HUGE)},
+    {"usage": Usage(-1, 2, 1)},
+    {"limits": 5},
+    {"limits": (5,)},
+    {"limits": (Limit("requests", 5), Limit("tokens", "5"))},
+    {"limits": (Limit("requests", 5, HUGE),)},
+    {"limits": (Limit("requests", 5, 5, -1.0),)},
+    {"limits": (Limit("requests", 5, 5, 1.0, math.nan),)},
+    {"limits": (Limit("images", 5),)},
+    {"limits": (Limit([], 5),)},
+    {"code": ["x"]},
+    {"status": "500"},
+    {"request_id": 5},
+    {"error": b"x"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_what_a_layer_could_not_count_with_is_left_out(wrong, caplog):
-    """A usage or limits of another type would raise inside of a layer: told of, and left out."""
+    """What would raise inside of a layer is told of, and left out."""
     rule = Rule(lambda *_: Verdict(Kind.OK, advice="mine", **wrong))
     assert rule("result", None) == Verdict(Kind.OK, advice="mine")
     [record] = caplog.records
     assert next(iter(wrong)) in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, {"retry_after": HUGE}, {"advice": 5}], ids=str)
+@pytest.mark.parametrize("kind", [Kind.OK, Kind.RATE_LIMITED])
+def test_no_layer_raises_for_what_a_rule_says(kind, wrong, run):
+    """Through every layer, a rule that says anything leaves the answer an answer."""
+    stack = presets.batch(requests_per_minute=600, tokens_per_minute=100_000)
+
+    async def ask(prompt):
+        return prompt
+
+    resilient = wrap(ask, stack, classify=lambda *_: Verdict(kind, **wrong))
+    assert run(lambda: resilient("hi")) == "hi"
 
 
 def test_a_verdict_of_a_class_of_ones_own():
