@@ -10,10 +10,12 @@ from .layers.deadline import Deadline
 from .layers.rate import RateLimiter
 from .layers.retry import Retry
 from .layers.timeout import AttemptTimeout
-from .policies.allowed import AllowanceStatistics
-from .policies.budget import RetryBudgetStatistics
-from .policies.circuit import CircuitStatistics
-from .policies.slots import SlotsStatistics
+from .policies.snapshots import (
+    AllowanceStatistics,
+    CircuitStatistics,
+    RetryBudgetStatistics,
+    SlotsStatistics,
+)
 from .verdict import Kind
 
 

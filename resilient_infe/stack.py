@@ -12,12 +12,11 @@ import itertools
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import aio
 from .aio import task_on, this_thread
 from .call import Call, Handler, Layer
-from .describe import StackStatistics, describe
 from .emitter import Emitter, Listener
 from .errors import ConfigurationError, Draining, NestedStackWarning
 from .layers.attempt import GuardedAttempt, Guards, around_at, guards_at
@@ -30,13 +29,18 @@ from .layers.retry import Retry
 from .link import apart, chain, link
 from .options import SURROUNDINGS, Surroundings, surroundings
 from .order import check_order
-from .policies.allowed import AllowanceStatistics
-from .policies.budget import RetryBudgetStatistics
-from .policies.circuit import CircuitStatistics
 from .policies.queue import Waiter
-from .policies.slots import SlotsStatistics
 from .send import Send
 from .verdict import SUCCESS, Kind, Usage
+
+if TYPE_CHECKING:
+    from .describe import StackStatistics
+    from .policies.snapshots import (
+        AllowanceStatistics,
+        CircuitStatistics,
+        RetryBudgetStatistics,
+        SlotsStatistics,
+    )
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -116,6 +120,8 @@ class Stack:
 
     def statistics(self) -> StackStatistics:
         """Return a frozen snapshot of what is going on."""
+        from .describe import StackStatistics
+
         now = self._runtime.now() if self._runtime is not None else 0.0
         slots: dict[str | None, SlotsStatistics] = {}
         allowances: dict[str | None, AllowanceStatistics] = {}
@@ -294,6 +300,8 @@ class Stack:
 
     def __str__(self) -> str:
         """Return the layers in words, the worst case, and what fits the deadline."""
+        from .describe import describe
+
         return describe(self.layers)
 
     def __repr__(self) -> str:

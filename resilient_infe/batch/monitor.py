@@ -18,7 +18,7 @@ from ..events import (
     RetryStopped,
     SlotsNarrowed,
 )
-from ..policies.circuit import CircuitStatistics
+from ..policies.snapshots import CircuitStatistics
 from ..verdict import Kind
 
 NEVER_SENT = "NeverSentError"

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..call import Call, Handler
 from ..errors import CircuitOpen
-from ..policies.circuit import Circuit, CircuitStatistics, Permit, State
+from ..policies.circuit import Circuit, Permit, State
 from ..policies.keyed import Keyed
 from ..verdict import SUCCESS, Kind
 from .partitioned import Partitioned
 
 if TYPE_CHECKING:
     from ..events import CircuitChanged
+    from ..policies.snapshots import CircuitStatistics
 
 P = TypeVar("P")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ for later.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..aio import wake
 from ..call import Call, Handler
@@ -16,9 +16,12 @@ from ..errors import QueueFull
 from ..policies.keyed import Keyed
 from ..policies.queue import Waiter
 from ..policies.rejection import REJECTED, is_crowded
-from ..policies.slots import Slots, SlotsStatistics
+from ..policies.slots import Slots
 from ..verdict import Usage
 from .partitioned import Partitioned
+
+if TYPE_CHECKING:
+    from ..policies.snapshots import SlotsStatistics
 
 P = TypeVar("P")
 R = TypeVar("R")

@@ -15,7 +15,6 @@ from ..call import Call, Handler
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
 from ..policies import bounds
 from ..policies.allowance import Allowance
-from ..policies.allowed import AllowanceStatistics
 from ..policies.change import Change
 from ..policies.estimate import estimate_tokens
 from ..policies.gate import GateClosed
@@ -28,6 +27,7 @@ from .rule import TokenCount
 
 if TYPE_CHECKING:
     from ..events import Event
+    from ..policies.snapshots import AllowanceStatistics
 
 P = TypeVar("P")
 R = TypeVar("R")

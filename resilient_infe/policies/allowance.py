@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, QueueFull
 from ..verdict import Dimension, Limit
 from . import bounds
-from .allowed import AllowanceStatistics, snapshot
 from .bucket import LARGEST_COST, sane_cost
 from .change import Change
 from .gate import Gate, GateClosed
@@ -25,6 +24,9 @@ from .queue import WaitQueue
 from .rates import Rates
 from .reservation import Grant, Reservation
 from .stated import follow
+
+if TYPE_CHECKING:
+    from .snapshots import AllowanceStatistics
 
 _FOREVER = math.inf
 
@@ -190,8 +192,7 @@ class Allowance:
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
         """Return when one more call will be granted if every estimate is right, the queue first."""
-        queue = self.queue.live
-        behind = self._rates.ready_behind(queue, self._queued_tokens, tokens, now)
+        behind = self._rates.ready_behind(self.queue.live, self._queued_tokens, tokens, now)
         return max(now, self._gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
@@ -318,10 +319,10 @@ class Allowance:
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot."""
-        outstanding = self._granted - self._ended
-        return snapshot(
-            self._rates, self._gate, now, waiting=self.queue.live, outstanding=outstanding
-        )
+        from .snapshots import snapshot
+
+        waiting, outstanding = self.queue.live, self._granted - self._ended
+        return snapshot(self._rates, self._gate, now, waiting=waiting, outstanding=outstanding)
 
     def waits_for(self, now: float) -> str:
         """Say in a few words why a call would wait now."""

@@ -7,19 +7,12 @@ See the Finagle ``RetryBudget`` and Google's SRE book, chapter "Handling Overloa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import bounds
 
-
-@dataclass(frozen=True, slots=True)
-class RetryBudgetStatistics:
-    """A snapshot: the retries that may be made now, those made and those denied so far."""
-
-    balance: float
-    withdrawn: int
-    denied: int
+if TYPE_CHECKING:
+    from .snapshots import RetryBudgetStatistics
 
 
 class RetryBudget:
@@ -91,6 +84,8 @@ class RetryBudget:
 
     def statistics(self) -> RetryBudgetStatistics:
         """Return a frozen snapshot, as of the last deposit or withdrawal."""
+        from .snapshots import RetryBudgetStatistics
+
         return RetryBudgetStatistics(self._balance, self._withdrawn, self._denied)
 
     def _refill(self, now: float) -> None:

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import bounds
 from .window import Window
+
+if TYPE_CHECKING:
+    from .snapshots import CircuitStatistics
 
 
 class State(StrEnum):
@@ -75,22 +78,6 @@ class Permit:
         """Keep both."""
         self.epoch = epoch
         self.expires = expires
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitStatistics:
-    """A snapshot: the state, the window's counts, and the results that came too late to count.
-
-    `rest` is how many seconds it stays open, if the instant was told.
-    """
-
-    state: State
-    successes: int
-    failures: int
-    probes_out: int
-    late: int
-    opened: int
-    rest: float = 0.0
 
 
 class Circuit:
@@ -246,6 +233,8 @@ class Circuit:
 
     def statistics(self, now: float | None = None) -> CircuitStatistics:
         """Return a frozen snapshot, of this instant if it is told."""
+        from .snapshots import CircuitStatistics
+
         resting = now is not None and self._state is State.OPEN
         return CircuitStatistics(
             self._state,

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..verdict import Dimension, Limit
 from . import bounds
 from .bucket import Bucket
 from .change import MINUTE, Change
-from .learner import Learner, Ticket
 from .metered import Metered
 from .reservation import Reservation
+
+if TYPE_CHECKING:
+    from .learner import Learner, Ticket
 
 LEAST: dict[Dimension, float] = {"requests": 1.0, "tokens": 100.0}
 """A server that states less per window is not believed."""
@@ -66,12 +68,14 @@ class Rates:
         belief: Mapping[str, Any] | None = None,
     ) -> None:
         """Start full."""
+        from .learner import Learner  # a dozen modules, loaded when first needed
+
         self.burst = burst
         self.share = share
         self.requests: Bucket | None = None
         self.tokens: Metered | None = None
         self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
-        self.learner = Learner()
+        self.learner: Learner = Learner()
         self.declare("requests", requests_per_minute, 0.0)
         self.declare("tokens", tokens_per_minute, 0.0)
         if belief is not None:

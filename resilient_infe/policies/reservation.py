@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from .learner import Ticket
 from .queue import Waiter
 
-Grant: TypeAlias = tuple[float, float, int, float, Ticket | None]
+if TYPE_CHECKING:
+    from .learner import Ticket
+
+Grant: TypeAlias = "tuple[float, float, int, float, Ticket | None]"
 """What was granted: a plain tuple, since nearly every attempt is granted at once and settled once,
 and an object costs as much as all the rest of that.
 

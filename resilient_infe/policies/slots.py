@@ -7,24 +7,17 @@ an abandoned async generator) and `asyncio.Semaphore` costs more and cannot be r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import QueueFull
 from . import bounds
 from .queue import Waiter, WaitQueue
 
+if TYPE_CHECKING:
+    from .snapshots import SlotsStatistics
+
 WIDEN_EVERY = 60.0
 """Seconds between two tries of more slots: each may cost 429s."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlotsStatistics:
-    """A snapshot: slots in all, those held, and the calls that wait for one."""
-
-    limit: int
-    held: int
-    waiting: int
 
 
 class Slots:
@@ -194,6 +187,8 @@ class Slots:
 
     def statistics(self) -> SlotsStatistics:
         """Return a frozen snapshot."""
+        from .snapshots import SlotsStatistics
+
         return SlotsStatistics(self._limit, self._held, self._queue.live)
 
     def __repr__(self) -> str:

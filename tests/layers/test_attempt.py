@@ -807,16 +807,17 @@ def test_tokens_that_are_no_number_leave_nothing_taken(run, tokens):
 
 
 def test_usage_that_is_no_number_leaves_nothing_taken(run):
-    """Nor does a verdict of the user's own making that cannot be settled to."""
+    """Nor does a transport's own verdict that cannot be settled to."""
 
-    def classify(result, error):
-        return Verdict(Kind.OK, usage=Usage(1, 2, "3"))
+    async def answer(call):
+        call.verdict = Verdict(Kind.OK, usage=Usage(1, 2, "3"))
+        return "x"
 
     async def main():
-        stack = Stack(*layers()[:3], ErrorClassifier(classify), AttemptTimeout(2.0))
+        stack = Stack(*layers())
         for _ in range(5):
             with pytest.raises(TypeError):
-                await stack.around(FakeServer())("x")
+                await stack.handler(answer)(Call("x"))
         return (await settled(stack))[::2]
 
     assert run(main) == (0, 0)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from resilient_infe.errors import ConfigurationError, QueueFull
-from resilient_infe.policies.slots import Slots, SlotsStatistics
+from resilient_infe.policies.slots import Slots
+from resilient_infe.policies.snapshots import SlotsStatistics
 
 
 class _SlotsMachine(RuleBasedStateMachine):
