@@ -18,7 +18,7 @@ HERE = Path(__file__).parent / "results"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 LEAST_CALLS = 10 * parts.BLOCK
-"""Calls of the long run, at least: a block for each tenth."""
+"""Calls of the long run come in so many: a block for each tenth."""
 
 
 def _measure(effort: Effort) -> Results:
@@ -37,7 +37,7 @@ def _measure(effort: Effort) -> Results:
             loopback={n: measured(loopback.measure, url, n) for n in loopback.IN_FLIGHT},
             imports=imports.measure(effort.rounds),
             memory=fresh.alone(parts.memory),
-            attempts={name: rivals.attempts(make) for name, make in makers.items()},
+            tries={name: rivals.tries(make) for name, make in makers.items()},
         )
 
 
@@ -94,9 +94,11 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what}; {default:,}")
     options = parser.parse_args()
     effort = Effort(options.rounds, options.calls, options.processes)
-    if effort.rounds < fresh.LEAST or effort.processes < 0 or effort.calls < LEAST_CALLS:
+    whole = effort.calls >= LEAST_CALLS and not effort.calls % LEAST_CALLS
+    if effort.rounds < fresh.LEAST or effort.processes < 0 or not whole:
         parser.error(
-            f"--rounds is at least {fresh.LEAST}, --processes 0, and --calls {LEAST_CALLS}"
+            f"--rounds is at least {fresh.LEAST}, --processes at least 0, and --calls a multiple "
+            f"of {LEAST_CALLS}"
         )
     if options.check:
         if effort != usual or options.no_write:

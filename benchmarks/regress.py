@@ -7,6 +7,7 @@ measured in the same way as the committed ones.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -36,11 +37,11 @@ def check(path: Path, measure: Callable[[], Ratios]) -> tuple[list[str], bool]:
         What to tell, line by line, and whether all is well.
     """
     try:
-        committed: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        committed = _ratios_in(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return [f"no ratios are committed as {path.name}: run `make bench` with this Python"], False
     except ValueError:
-        return [f"{path.name} is no JSON: run `make bench` with this Python"], False
+        return [f"{path.name} holds no ratios: run `make bench` with this Python"], False
     best = dict(measure())
     if strangers := sorted(best.keys() ^ committed.keys()):
         names = ", ".join(strangers)
@@ -56,6 +57,17 @@ def check(path: Path, measure: Callable[[], Ratios]) -> tuple[list[str], bool]:
         f"GROWN: {name} costs {best[name] / committed[name]:.2f}x what it did" for name in worse
     ]
     return lines, not worse
+
+
+def _ratios_in(text: str) -> Ratios:
+    """Return the ratios that were written; a `ValueError` where there is anything else."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or not found:
+        raise ValueError("no ratios")
+    for ratio in found.values():
+        if not (type(ratio) in (int, float) and 0 < ratio < math.inf):
+            raise ValueError("no ratio")
+    return found
 
 
 def grown(best: Ratios, committed: Ratios) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import parts, rivals
 from .measure import Spread, Table
 from .parts import Million
+from .rivals import Tries
 from .targets import MIB, Effort, Results, targets
 
 PACKAGES = (
@@ -58,19 +59,20 @@ def _figures(spread: Spread, times: float = 1.0) -> str:
     return f"{times * spread.median:.2f} | {times * spread.low:.2f} - {times * spread.high:.2f}"
 
 
-def setups(attempts: Mapping[str, list[float]]) -> Iterator[str]:
+def setups(tries: Mapping[str, Tries]) -> Iterator[str]:
     """Yield what each rival is set up for, as lines of Markdown."""
     yield "### What each rival is set up for"
     yield ""
-    yield "How often a call that always fails was tried in this run, and over what virtual time"
-    yield "(all wait longer each time, by chance); and what of the full stack's features is not"
-    yield "there. None of the rivals counts tokens, and hints are read by ours alone."
+    yield "How often a call that always fails was tried in this run, and over what virtual time, as"
+    yield f"the median of {rivals.DRAWS} such calls: all wait by chance, each by its own formula"
+    yield "from 1 s to 60 s. And what of the full stack's features is not there. None of the rivals"
+    yield "counts tokens, and hints are read by ours alone."
     yield ""
     yield "| | attempts | over, s | lacks |"
     yield "|---|---:|---:|---|"
-    for name, tried in attempts.items():
+    for name, tried in tries.items():
         lacks = rivals.RIVALS[name].lacks if name in rivals.RIVALS else ""
-        yield f"| {name} | {len(tried)} | {tried[-1]:.1f} | {lacks} |"
+        yield f"| {name} | {tried.attempts} | {tried.seconds:.0f} | {lacks} |"
     yield ""
 
 
@@ -112,7 +114,7 @@ def page(results: Results) -> str:
         "",
         *verdicts(results),
         *table(results.calls),
-        *setups(results.attempts),
+        *setups(results.tries),
         *table(results.failures),
         *table(results.slots),
         *table(results.waiting),

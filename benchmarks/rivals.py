@@ -1,6 +1,6 @@
 """What users would pick instead, each configured for what our stack does, as far as it goes.
 
-Six attempts, exponential backoff from 1 s to 60 s, 64 at once, a rate that never binds, a circuit
+Six attempts, a backoff with jitter from 1 s to 60 s, 64 at once, a rate that never binds, a circuit
 that opens after 20 failures in a row and rests for 10 s. What a rival lacks is said with it; it is
 spared that. None counts tokens, shares a gate, or tells a late result from one that counts. Hints
 are read by ours alone: pyresilience and redress can be given a function that does so, which is left
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -117,11 +118,12 @@ def hyx_made(inner: Send = transport) -> Send:
 
 
 def redress_made(inner: Send = transport) -> Send:
-    """Return redress's retry, with its bound on an attempt, and circuit breaker."""
+    """Return redress's retry, with its bounds and its budget, and circuit breaker."""
     policy = redress.AsyncPolicy(
         retry=redress.AsyncRetry(
             classifier=redress.default_classifier,
-            strategy=redress.decorrelated_jitter(max_s=60.0),
+            strategy=redress.decorrelated_jitter(base_s=1.0, max_s=60.0),
+            budget=redress.Budget(max_retries=100, window_s=10.0),
             deadline_s=120.0,
             attempt_timeout_s=60.0,
             max_attempts=6,
@@ -222,9 +224,28 @@ def combinations() -> dict[str, Send]:
     return {name: rival.make(transport) for name, rival in RIVALS.items()}
 
 
-def attempts(make: Callable[[Send], Send]) -> list[float]:
-    """Return the instants at which a call that always fails is tried, in virtual seconds."""
+DRAWS = 51
+"""Calls that always fail, of which the median is told: the waits are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often a call that always fails is tried, and the virtual seconds from first to last."""
+
+    attempts: int
+    seconds: float
+
+
+def tries(make: Callable[[Send], Send]) -> Tries:
+    """Return the median of so many calls that always fail, each through a rival of its own."""
     stamina.instrumentation.set_on_retry_hooks([])  # it would log each
+    found = [_instants(make) for _ in range(DRAWS)]
+    attempts = statistics.median_low(len(each) for each in found)
+    return Tries(attempts, statistics.median(each[-1] for each in found))
+
+
+def _instants(make: Callable[[Send], Send]) -> list[float]:
+    """Return the instants at which a call that always fails is tried, in virtual seconds."""
     tried: list[float] = []
 
     async def main() -> None:

@@ -67,9 +67,13 @@ def test_what_was_not_measured_on_both_sides_fails(committed, today):
     assert "make bench" in line
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "garbage"])
+NO_RATIO = ("null", "0", "-1", "NaN", "true", '"2"', "[2]")
+NO_RATIOS = [f'{{"layer": {each}, "whole": 3.0}}' for each in NO_RATIO]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "garbage", "[]", "null", "{}", *NO_RATIOS])
 def test_without_committed_ratios_it_says_what_to_do(tmp_path, content):
-    """No file, or one that is no JSON, is told in one line; nothing is measured for it."""
+    """No file, or one without ratios, is told in one line; nothing is measured for it."""
     path = tmp_path / "bench-3.99.json"
     if content is not None:
         path.write_text(content)
