@@ -26,7 +26,7 @@ FIGURE = (
     "hyx: retry, bulkhead, breaker",
     "pyresilience: retry, breaker, bulkhead, rate",
     "backoff + aiobreaker + Semaphore + aiolimiter",
-    "redress: retry, breaker, timeouts",
+    "redress: retry, breaker, timeouts, budget",
     "stamina + hyx + Semaphore + aiolimiter",
     rivals.HAND_MADE,
     rivals.PYRESILIENCE,

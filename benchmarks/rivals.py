@@ -205,7 +205,7 @@ class Rival:
 
 RIVALS = {
     "hyx: retry, bulkhead, breaker": Rival(hyx_made, "rate, timeouts, budget"),
-    "redress: retry, breaker, timeouts": Rival(redress_made, "slots, rate"),
+    "redress: retry, breaker, timeouts, budget": Rival(redress_made, "slots, rate"),
     "pyresilience: retry, breaker, bulkhead, rate": Rival(pyresilience_basic, "timeouts, budget"),
     "backoff + aiobreaker + Semaphore + aiolimiter": Rival(backoff_made, "timeouts, budget"),
     PYRESILIENCE: Rival(pyresilience_whole, "a deadline of the whole call"),

@@ -11,7 +11,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from resilient_infe import ErrorClassifier, Retry, Stack
+from resilient_infe import (
+    Circuit,
+    CircuitBreaker,
+    ConcurrencyLimiter,
+    ErrorClassifier,
+    RateLimiter,
+    Retry,
+    Stack,
+)
 from resilient_infe.testing import InfeModel
 from resilient_infe.testing.server import InfeServer
 
@@ -35,6 +43,13 @@ def quick(**options: Any) -> Stack:
     listeners = options.pop("listeners", ())
     retry = Retry(**({"max_attempts": 3, "uniform": lambda: 0.0} | options))
     return Stack(retry, ErrorClassifier(), listeners=listeners)
+
+
+def for_two(*inner: Any) -> Stack:
+    """Return a stack of two slots, with 30 requests at once, whose circuit opens at once."""
+    guards = CircuitBreaker(Circuit(minimum_calls=2)), ErrorClassifier(), *inner
+    rate = RateLimiter(requests_per_minute=60, burst=30.0)
+    return Stack(Retry(3), ConcurrencyLimiter(2), rate, *guards)
 
 
 def at_rest(stack: Stack) -> bool:

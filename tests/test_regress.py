@@ -67,11 +67,12 @@ def test_what_was_not_measured_on_both_sides_fails(committed, today):
     assert "make bench" in line
 
 
-NO_RATIO = ("null", "0", "-1", "NaN", "true", '"2"', "[2]")
+NOTHING = ["", "{", "garbage", "[]", "null", "{}", "[" * 99_999]
+NO_RATIO = ("null", "0", "-1", "NaN", "Infinity", "1" * 400, "true", '"2"', "[2]")
 NO_RATIOS = [f'{{"layer": {each}, "whole": 3.0}}' for each in NO_RATIO]
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "garbage", "[]", "null", "{}", *NO_RATIOS])
+@pytest.mark.parametrize("content", [None, *NOTHING, *NO_RATIOS])
 def test_without_committed_ratios_it_says_what_to_do(tmp_path, content):
     """No file, or one without ratios, is told in one line; nothing is measured for it."""
     path = tmp_path / "bench-3.99.json"

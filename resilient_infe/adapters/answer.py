@@ -28,11 +28,6 @@ LONGEST_ERROR = 64 * 1024
 LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that are read inside the attempt; a larger one is handed over open."""
 
-CLIENT_CLOSED = Verdict(
-    Kind.CANCELLED, advice="the client was closed under this call: close it when its calls ended"
-)
-"""What a failure means once its client is closed: no fault of a server that others ask too."""
-
 
 def read_inside(call: Call[Any], status: int, headers: Headers) -> int:
     """Return how many bytes of a body to read inside the attempt; 0 to hand it over open."""
@@ -72,6 +67,21 @@ def _is_known(content: dict[str, Any]) -> bool:
     """Whether an error names a code or a type that the table has."""
     named = error_fields(content) if isinstance(content["error"], dict) else ()
     return any(each in CODES for each in named)
+
+
+def of_closed_client(error: BaseException, *, sent: bool) -> Verdict:
+    """Return what a failure means once its client is closed: no fault of a server's.
+
+    Args:
+        error: the failure.
+        sent: whether the request may have left; one that did not costs the shared limits nothing.
+    """
+    return Verdict(
+        Kind.CANCELLED,
+        advice="the client was closed under this call: close it when its calls ended",
+        error=type(error).__name__,
+        sent=sent,
+    )
 
 
 def is_redirect(status: int) -> bool:

@@ -86,10 +86,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str
 
 
 def _model_in(arguments: dict[str, Any], usual: str) -> str:
-    """Return the model that is given or in a body; the usual one where neither is said."""
-    given = arguments.get("model")
-    if given is None:
-        asked = (body.get("model") for body in bodies_in(arguments))
-        named = (model for model in asked if model is not None)
-        given = next(named, None if "model" in arguments else usual)
-    return safe_model(given)
+    """Return the model that is given, or else in a body; the usual one where none was given."""
+    asked = (arguments.get("model"), *(body.get("model") for body in bodies_in(arguments)))
+    named = filter(None, map(safe_model, asked))
+    return next(named, "" if "model" in arguments else usual)

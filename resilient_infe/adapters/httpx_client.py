@@ -14,7 +14,7 @@ from typing import Any
 from ..call import Call
 from ..errors import ConfigurationError
 from ..stack import Stack
-from .answer import CLIENT_CLOSED
+from .answer import of_closed_client
 from .httpx import ResilientTransport
 
 
@@ -78,17 +78,19 @@ class SharedTransport(ResilientTransport):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the inner transport, unless the original is closed."""
-        if self._original.close():
-            await super().__aexit__(kind, error, traceback)
+        """Leave the inner transport, once for each time that it was entered."""
+        self._original.close()
+        await super().__aexit__(kind, error, traceback)
 
     async def _send(self, call: Call[Any]) -> Any:
+        sent = False
         try:
             self._original.check_open()  # again, as the call may have waited long
+            sent = True
             return await super()._send(call)
-        except Exception:
+        except BaseException as error:
             if self._original.client.is_closed:
-                call.verdict = CLIENT_CLOSED
+                call.verdict = of_closed_client(error, sent=sent)
             raise
 
 

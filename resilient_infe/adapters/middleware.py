@@ -28,7 +28,14 @@ from ..layers.retry import Retry
 from ..policies import bounds
 from ..stack import Stack
 from ..verdict import OK, Kind, Usage, Verdict
-from .answer import CLIENT_CLOSED, SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of
+from .answer import (
+    SWITCHING_PROTOCOLS,
+    is_redirect,
+    of_closed_client,
+    read_inside,
+    to_judge,
+    watch_of,
+)
 from .content import EndedContent, HeldContent
 from .request import LONGEST_REQUEST, NestedRetries, describe
 
@@ -156,6 +163,10 @@ def _is_closed(request: aiohttp.ClientRequest) -> bool:
 
 async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
     request, response = call.payload.request, None
+    if _is_closed(request):  # while the call waited
+        error = RuntimeError("Session is closed")  # what aiohttp says
+        call.verdict = of_closed_client(error, sent=False)
+        raise error
     try:
         response = await call.payload.handler(request)
         request.response = None  # it would keep a response alive that the caller has dropped
@@ -169,8 +180,8 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
             response.close()
         if type(error) is TimeoutError:  # aiohttp's other timeouts have classes of their own
             call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL)
-        elif isinstance(error, Exception) and _is_closed(request):
-            call.verdict = CLIENT_CLOSED
+        elif _is_closed(request):
+            call.verdict = of_closed_client(error, sent=True)
         raise
     finally:
         call.replayable = _replayable(request.body)
@@ -250,7 +261,10 @@ def _content_of(request: aiohttp.ClientRequest) -> Any:
         return ""  # there is none
     if not isinstance(body, aiohttp.BytesPayload) or (body.size or 0) > LONGEST_REQUEST:
         return None
-    return body.decode(errors="replace")
+    try:
+        return body.decode(errors="replace")
+    except AttributeError:  # a memoryview has no such method
+        return None
 
 
 def _replayable(body: Any) -> bool:

@@ -52,13 +52,15 @@ _ENDPOINT = re.compile(
 """Where there is no version, a path up to an endpoint; any other path says nothing of its base."""
 
 _ASKED = re.compile(
-    r"^[^?]*?/(chat/completions|(v[0-9][0-9a-z.]*|deployments/[^/?]+)/("
-    r"completions|embeddings|responses|moderations|audio/(speech|transcriptions|translations)"
-    r"|images/(generations|edits|variations)))/?(?=\?|$)"
+    r"^[^?]*/(chat/completions|(deployments|engines)/[^/?]+/(completions|embeddings|responses)"
+    r"|audio/(speech|transcriptions|translations)|images/(generations|edits|variations))/?(\?|$)"
 )
-"""Where a model is asked, also if the body does not name it (Azure's) or cannot be looked at.
+"""Where a model is asked, whatever the body says: Azure's and others name it in the path."""
 
-``/v1/messages`` is not among them, as much else than Anthropic's has one, and its codes are known.
+_ASKED_UNSEEN = re.compile(r"^[^?]*/(completions|embeddings|responses|moderations)/?(\?|$)")
+"""Where one is asked by a body that is too long to look at; others have such paths, too.
+
+``/messages`` is not among them, as much else than Anthropic's has one, and its codes are known.
 """
 
 
@@ -76,7 +78,7 @@ class RequestBody:
     State: per request.
     """
 
-    __slots__ = ("_decoded", "_method", "_model", "_path", "text")
+    __slots__ = ("_decoded", "_method", "_model", "_path", "_unseen", "text")
 
     def __init__(self, content: bytes | str | None, method: str, path: str) -> None:
         """Keep what is short enough to be looked at."""
@@ -84,6 +86,7 @@ class RequestBody:
             short = len(content) <= LONGEST_REQUEST
             content = content.decode("utf-8", "replace") if short else None
         self.text = content or ""
+        self._unseen = content is None
         self._method, self._path = method, path
         self._decoded: Any = None
         self._model: str | None = None
@@ -103,8 +106,12 @@ class RequestBody:
 
     def may_ask_model(self) -> bool:
         """Whether a model may be asked: the body names it, or the endpoint is for that."""
-        asked = self._method == "POST" and _ASKED.match(self._path) is not None
-        return asked or bool(self.model())
+        if self.model():
+            return True
+        if self._method != "POST":
+            return False
+        unseen = self._unseen and _ASKED_UNSEEN.match(self._path) is not None
+        return unseen or _ASKED.match(self._path) is not None
 
     def _find_model(self) -> str:
         content = self.text

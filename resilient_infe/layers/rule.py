@@ -12,6 +12,7 @@ from typing import Any, get_args
 from ..errors import ConfigurationError
 from ..policies import bounds
 from ..policies.classify import RETRYABLE
+from ..policies.error_body import clean_id
 from ..policies.estimate import estimate_tokens, honest_count
 from ..verdict import Dimension, Kind, Limit, Usage, Verdict
 
@@ -61,11 +62,13 @@ class Rule:
         """Return a verdict that every layer can rely on; who says when says that it is to be."""
         bounds.instance(said.kind, Kind, "Verdict", "a Kind, like Kind.OVERLOADED")
         wrong = [name for name, (sound, _) in _SOUND.items() if not sound(getattr(said, name))]
-        if any(getattr(said, name) != 0 for name in wrong):  # a hint of 0 is none, as in a header
+        nothing = wrong == ["retry_after"] and said.retry_after == 0  # as in a header
+        if wrong and not nothing:
             self._tell(ValueError(f"no verdict can have such a {', '.join(wrong)}: left out"))
         changes = {name: _SOUND[name][1] for name in wrong}
         if said.retry_after is not None and "retry_after" not in wrong:
-            changes["retryable"] = said.retryable or said.kind in RETRYABLE
+            retryable = changes.get("retryable", said.retryable)
+            changes["retryable"] = retryable or said.kind in RETRYABLE
         if all(getattr(said, name) is value for name, value in changes.items()):
             return said
         verdict = copy.copy(said)
@@ -108,8 +111,16 @@ def _are_limits(said: object) -> bool:
     return isinstance(said, tuple) and all(map(_is_limit, said))
 
 
+def _is_flag(said: object) -> bool:
+    return isinstance(said, bool)
+
+
 def _is_text(said: object) -> bool:
     return said is None or isinstance(said, str)
+
+
+def _is_id(said: object) -> bool:
+    return said is None or clean_id(said) is not None
 
 
 def _is_status(said: object) -> bool:
@@ -117,13 +128,15 @@ def _is_status(said: object) -> bool:
 
 
 _SOUND: dict[str, tuple[Callable[[object], bool], Any]] = {
+    "retryable": (_is_flag, False),
+    "sent": (_is_flag, True),
     "retry_after": (_is_hint, None),
     "usage": (_is_usage, None),
     "limits": (_are_limits, ()),
     "status": (_is_status, None),
     "code": (_is_text, None),
     "advice": (_is_text, None),
-    "request_id": (_is_text, None),
+    "request_id": (_is_id, None),
     "error": (_is_text, None),
 }
 """What is counted with or told of in a verdict: how it is known to be sound, what stands for none.

@@ -102,8 +102,8 @@ class Intervals:
         self._pairs.append((requests, tokens))
         if len(self._pairs) < ENOUGH_INTERVALS:
             return False
-        spreads = [_spread([pair[n] for pair in self._pairs]) for n in (0, 1)]
-        costs = _spread([pair[1] / pair[0] for pair in self._pairs])
+        spreads = [spread([pair[n] for pair in self._pairs]) for n in (0, 1)]
+        costs = spread([pair[1] / pair[0] for pair in self._pairs])
         return costs > UNSTEADY and spreads[1 - mine] < STEADIER * spreads[mine]
 
     def mean(self, dimension: int) -> float:
@@ -116,7 +116,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _spread(values: Sequence[float]) -> float:
-    """Return the standard deviation, as a share of the mean."""
+def spread(values: Sequence[float]) -> float:
+    """Return the standard deviation of positive numbers, as a share of their mean."""
     mean = _mean(values)
     return math.sqrt(_mean([(value - mean) ** 2 for value in values])) / mean

@@ -20,6 +20,7 @@ from loopback import (
     against,
     at_rest,
     collected,
+    for_two,
     hang,
     in_turn,
     over_http,
@@ -30,9 +31,6 @@ from loopback import (
 )
 
 from resilient_infe import (
-    Circuit,
-    CircuitBreaker,
-    ConcurrencyLimiter,
     ErrorClassifier,
     ExponentialBackoff,
     Kind,
@@ -80,18 +78,20 @@ def test_an_open_client_can_be_wrapped(library):
 @httpx_and_httpx2
 def test_a_closed_client_sends_nothing_more(library):
     """Once either is closed, both refuse, as a closed client does; nothing is opened again."""
+    stack = quick()
 
     async def test(url):
         for closed_first in (0, 1):
             client = library.AsyncClient()
-            both = client, wrap(client, quick())
+            both = client, wrap(client, stack)
             await both[closed_first].aclose()
             for each in both:
                 with pytest.raises(RuntimeError, match=r"Cannot send a request, as .* closed"):
                     await each.get(url)
-        assert wrap(client, quick()).is_closed
+        assert wrap(client, stack).is_closed
 
     assert against(ANSWER, test).asked == []
+    assert stack.statistics().calls == 0
 
 
 @httpx_and_httpx2
@@ -176,31 +176,54 @@ def test_closing_again_closes_nothing_again(library):
 
 
 @httpx_and_httpx2
-def test_who_closes_a_client_is_no_fault_of_the_server(library):
-    """Calls that a closing cuts short are cancelled: no circuit opens for the stack's others."""
-    breaker, slots = CircuitBreaker(Circuit(minimum_calls=2)), ConcurrencyLimiter(2)
-    stack = Stack(Retry(3), slots, breaker, ErrorClassifier())
+def test_a_transport_is_left_as_often_as_it_was_entered(library):
+    """Who closes inside of the block, as without the stack, takes nothing from the block's end."""
+    told, original = [], []
+
+    async def main():
+        client = library.AsyncClient(transport=Counting(library, original))
+        async with client:
+            await client.aclose()
+        client = library.AsyncClient(transport=Counting(library, told))
+        async with wrap(client, quick()):
+            await client.aclose()
+
+    asyncio.run(main())
+    assert told == original == ["enter", "close", "exit"]
+
+
+@httpx_and_httpx2
+@pytest.mark.parametrize("closer", [0, 1, 2], ids=["original", "copy", "other copy"])
+def test_who_closes_a_client_is_no_fault_of_the_server(library, closer):
+    """Calls that a closing cuts short are cancelled: no circuit opens for the stack's others.
+
+    Nor do those that were not sent spend the limits.
+    """
+    stack = for_two()
     server, raised = RawServer(hang), []
 
     async def test(url):
         client = library.AsyncClient()
+        each = client, wrap(client, stack), wrap(client, stack)
         async with library.AsyncClient() as other, anyio.create_task_group() as tasks:
 
             async def ask():
                 with pytest.raises(Exception) as caught:  # noqa: PT011  # the library's own
-                    await wrap(client, stack).get(url)
+                    await each[1].get(url)
                 raised.append(caught.value)
 
             for _ in range(8):
                 tasks.start_soon(ask)
             assert await soon(lambda: len(server.asked) == 2)
-            await client.aclose()
+            await each[closer].aclose()
             server.answer = ANSWER
             assert (await wrap(other, stack).get(url)).status_code == 200
 
     served_by(server, test)
     assert (len(raised), len(server.asked)) == (8, 3)
-    assert stack.statistics().outcomes == {Kind.CANCELLED: 8, Kind.OK: 1}
+    told = stack.statistics()
+    assert told.outcomes == {Kind.CANCELLED: 8, Kind.OK: 1}
+    assert told.allowances[None].requests_left >= 27
 
 
 @httpx_and_httpx2

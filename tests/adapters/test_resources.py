@@ -105,25 +105,36 @@ UNKNOWN = response(200, {"error": {"message": "Provider returned error", "code":
 def test_an_error_is_one_where_a_model_is_asked_unseen():
     """A model that is in the path, in a form or too far in is asked too: its errors are noticed."""
     long = {"messages": [{"role": "user", "content": "x" * 5_000_000}], "model": "m"}
+    form = {"data": {"model": "m"}, "files": {"file": b"RIFF"}}
     requests = [
-        ("openai/deployments/d/chat/completions", {"json": {"messages": []}}),
-        ("audio/transcriptions", {"data": {"model": "m"}, "files": {"file": b"RIFF"}}),
-        ("chat/completions", {"json": long}),
+        ("openai/deployments/d/chat/completions?api-version=1", {"json": {"messages": []}}),
+        ("openai/deployments/d/embeddings", {"json": {"input": "x"}}),
+        ("v1/engines/e/completions", {"json": {"prompt": "x"}}),
+        ("v1/audio/transcriptions", form),
+        ("gateway/of/mine/audio/translations", form),
+        ("v1/images/edits/", form),
+        ("v1/chat/completions", {"json": long}),
+        ("embeddings", {"json": long}),
+        ("v1/responses", {"json": long}),
     ]
 
     async def test(url):
         async with httpx.AsyncClient() as client:
             for path, request in requests:
-                answer = await wrap(client, quick()).post(f"{url}/{path}", **request)
-                assert answer.json() == COMPLETION
+                answer = await wrap(client, quick()).post(f"{url[:-2]}{path}", **request)
+                assert answer.json() == COMPLETION, path
 
-    assert len(against(in_turn(*[UNKNOWN, ANSWER] * len(requests)), test).asked) == 6
+    asked = against(in_turn(*[UNKNOWN, ANSWER] * len(requests)), test).asked
+    assert len(asked) == 2 * len(requests)
 
 
 NO_MODELS = [
     ("POST", "/upload", {"files": {"f": b"abc"}}),
     ("POST", "/v1/scans", {"content": b"\xff\xfe\x00"}),
-    ("GET", "/v1/messages?after=1", {}),
+    ("GET", "/v1/chat/completions", {}),
+    ("POST", "/v1/things?next=/chat/completions", {"json": {}}),
+    ("POST", "/v1/responses", {"json": {"answer": "yes"}}),
+    ("POST", "/apis/deployments/web/restart", {"json": {}}),
     ("POST", "/v1/images/upload", {"json": {"x": 1}}),
     ("POST", "/v1/messages", {"json": {"to": "bob"}}),
     ("POST", "/v1/threads/1/messages", {"json": {"role": "user"}}),

@@ -21,6 +21,7 @@ from loopback import (
     against,
     at_rest,
     collected,
+    for_two,
     hang,
     in_turn,
     quick,
@@ -29,17 +30,8 @@ from loopback import (
     soon,
 )
 
-from resilient_infe import (
-    Circuit,
-    CircuitBreaker,
-    ConcurrencyLimiter,
-    ErrorClassifier,
-    Kind,
-    Retry,
-    Stack,
-    presets,
-    wrap,
-)
+from resilient_infe import AttemptTimeout, Kind, presets, wrap
+from resilient_infe.errors import AttemptTimedOut
 
 pytestmark = pytest.mark.network
 
@@ -182,33 +174,78 @@ def test_closing_either_closes_the_pool():
     asyncio.run(main())
 
 
-def test_who_closes_a_session_is_no_fault_of_the_server():
-    """Calls that a closing cuts short are cancelled: no circuit opens for the stack's others."""
-    breaker, slots = CircuitBreaker(Circuit(minimum_calls=2)), ConcurrencyLimiter(2)
-    stack = Stack(Retry(3), slots, breaker, ErrorClassifier())
+@pytest.mark.parametrize("closer", [0, 1, 2], ids=["original", "copy", "other copy"])
+def test_who_closes_a_session_is_no_fault_of_the_server(closer):
+    """Calls that a closing cuts short are cancelled: no circuit opens for the stack's others.
+
+    Nor do those that were not sent spend the limits.
+    """
+    stack = for_two()
     server, raised = RawServer(hang), []
 
     async def test(url):
         session = aiohttp.ClientSession()
-        wrapped = wrap(session, stack)
+        each = session, wrap(session, stack), wrap(session, stack)
 
         async def ask():
-            with pytest.raises(aiohttp.ClientError) as caught:
-                await wrapped.post(url, json=ASK)
+            with pytest.raises((aiohttp.ClientError, RuntimeError)) as caught:
+                await each[1].post(url, json=ASK)
             raised.append(caught.value)
 
         async with aiohttp.ClientSession() as other, anyio.create_task_group() as tasks:
             for _ in range(8):
                 tasks.start_soon(ask)
             assert await soon(lambda: len(server.asked) == 2)
-            await session.close()
+            await each[closer].close()
             server.answer = ANSWER
             async with wrap(other, stack).get(url) as answer:
                 assert answer.status == 200
 
     served_by(server, test)
     assert (len(raised), len(server.asked)) == (8, 3)
-    assert stack.statistics().outcomes == {Kind.CANCELLED: 8, Kind.OK: 1}
+    told = stack.statistics()
+    assert told.outcomes == {Kind.CANCELLED: 8, Kind.OK: 1}
+    assert told.allowances[None].requests_left >= 27
+
+
+def test_a_session_closed_while_an_answer_is_read():
+    """Its reader is left hanging; the attempt's own bound ends it, which counts as cancelled."""
+    stack = for_two(AttemptTimeout(0.1))
+
+    async def test(url):
+        session = aiohttp.ClientSession()
+
+        async def ask():
+            with pytest.raises(AttemptTimedOut):
+                await wrap(session, stack).post(url, json=ASK)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(ask)
+            assert await soon(lambda: len(server.asked) == 2)
+            await session.close()
+        async with aiohttp.ClientSession() as other:
+            server.answer = ANSWER
+            async with wrap(other, stack).get(url) as answer:
+                assert answer.status == 200
+
+    server = RawServer(response(200, b"{", length=99))
+    served_by(server, test)
+    assert stack.statistics().outcomes == {Kind.CANCELLED: 2, Kind.OK: 1}
+
+
+def test_a_body_that_is_a_view_of_memory_is_sent():
+    """It cannot be looked at, and is sent as without the stack."""
+
+    async def test(url):
+        async with (
+            wrap(aiohttp.ClientSession(), quick()) as session,
+            session.post(url, data=memoryview(b"abc")) as answer,
+        ):
+            assert answer.status == 200
+
+    [asked] = against(ANSWER, test).asked
+    assert asked.body == b"abc"
 
 
 def test_dropping_the_copy_is_silent():

@@ -1,10 +1,13 @@
 """The sizes of what is rejected tell what a limit counts."""
 
 import random
+import statistics
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from resilient_infe.policies.costs import Costs, Intervals
+from resilient_infe.policies.costs import Costs, Intervals, spread
 
 
 def told(weigh, count=1_500):
@@ -63,3 +66,10 @@ def test_the_dimension_that_stays_the_same_is_the_limit():
     assert not varying.add(10.0, 0.0, mine=0)
     varying.clear()
     assert not varying.add(10.0, 1_000.0, mine=0)
+
+
+@given(st.lists(st.floats(0.001, 1e9), min_size=1, max_size=8))
+def test_the_spread_is_the_standard_deviation_over_the_mean(values):
+    """By the standard library's measure, which takes too long to import."""
+    expected = statistics.pstdev(values) / statistics.fmean(values)
+    assert spread(values) == pytest.approx(expected, rel=1e-6, abs=1e-7)
