@@ -13,9 +13,8 @@ import functools
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import aiohttp
 from aiohttp.client import DEFAULT_TIMEOUT
@@ -44,14 +43,10 @@ _TOTAL = (
     "and sock_read, and bound the call with Deadline"
 )
 
-_IN_MEMORY = (aiohttp.BytesPayload, bytes)
-"""Bodies that can be sent as often as one likes."""
-
 ClientHandler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One request, and what sends it: the payload of a call."""
 
     request: aiohttp.ClientRequest
@@ -158,7 +153,11 @@ def _take_over_retries(request: aiohttp.ClientRequest) -> None:
 
 def _is_closed(request: aiohttp.ClientRequest) -> bool:
     """Whether the session that a request belongs to is closed; a private name, guarded."""
-    return bool(getattr(getattr(request, "_session", None), "closed", False))
+    try:
+        closed: bool = request._session.closed  # noqa: SLF001
+    except AttributeError:
+        return False
+    return closed
 
 
 async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
@@ -254,12 +253,18 @@ async def _read(content: aiohttp.StreamReader, most: int) -> bytes:
     return b"".join(parts)
 
 
+@functools.cache
+def _is_bytes_payload(cls: type) -> bool:
+    """Whether bodies of a class are in memory; a payload is an abstract class, and slow to ask."""
+    return issubclass(cls, aiohttp.BytesPayload)
+
+
 def _content_of(request: aiohttp.ClientRequest) -> Any:
     """Return the body's text where it is in memory and not too long to look at."""
     body: Any = request.body
     if body == b"":
         return ""  # there is none
-    if not isinstance(body, aiohttp.BytesPayload) or (body.size or 0) > LONGEST_REQUEST:
+    if not _is_bytes_payload(body.__class__) or (body.size or 0) > LONGEST_REQUEST:
         return None
     try:
         return body.decode(errors="replace")
@@ -269,6 +274,6 @@ def _content_of(request: aiohttp.ClientRequest) -> Any:
 
 def _replayable(body: Any) -> bool:
     """Whether a body can be sent again: bytes can, and files that aiohttp could rewind."""
-    if isinstance(body, _IN_MEMORY):
+    if _is_bytes_payload(body.__class__) or isinstance(body, bytes):
         return True
     return not isinstance(body, AsyncIterablePayload) and getattr(body, "consumed", True) is False
