@@ -1,11 +1,12 @@
 """What wrapping costs each client: CPU per call, wrapped over bare, in one run.
 
 The server is another process that answers every request with the same small completion, so that
-the CPU time of this process is the client's alone. Each client is driven in three ways at 1, 32 and
-500 calls in flight: bare; wrapped with a stack of no layers, which is the adapter's own cost; and
-wrapped with all eight layers (`presets.batch`, with limits that never bind). Rounds of the three
-alternate in random order, in new processes for each client; a ratio is formed within its round, and
-the median of the rounds is printed with its quartiles.
+the CPU time of this process is the client's alone. Each client is driven in four ways at 1, 32 and
+500 calls in flight: bare; wrapped with a stack of no layers, which is the adapter's own cost; with
+the least that tells failures and tries again; and with all eight layers (`presets.batch`, with
+limits that never bind). Rounds of the four alternate in random order, in new processes for each
+client; a ratio is formed within its round, and the median of the rounds is printed with its
+quartiles.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import httpx
 import httpx2
 import openai
 
-from resilient_infe import InfeTransport, Stack, presets, wrap
+from resilient_infe import ErrorClassifier, InfeTransport, Retry, Stack, presets, wrap
 
 from . import fresh
 from .measure import Spread, Table, at_once, take_turns
@@ -33,30 +34,29 @@ IN_FLIGHT = {1: 40, 32: 128, 500: 500}
 Ask = Callable[[], Awaitable[Any]]
 
 
-def stacks(in_flight: int) -> tuple[Stack, Stack]:
-    """Return a stack of no layers, and one of all eight with limits that never bind."""
+def stacks(in_flight: int) -> tuple[Stack, Stack, Stack]:
+    """Return a stack of no layers, one that retries, and one of all with limits that never bind."""
     whole = presets.batch(
         requests_per_minute=6e8, tokens_per_minute=6e12, concurrency=in_flight + 1
     )
-    return Stack(strict=False), whole
+    return Stack(strict=False), Stack(Retry(), ErrorClassifier()), whole
 
 
-Three = tuple[Ask, Ask, Ask]
+Ways = tuple[Ask, ...]
 """How to ask with a client, in the ways of `WAYS`."""
 
-WAYS = ("bare", "no layers", "all layers")
+WAYS = ("bare", "no layers", "Retry and ErrorClassifier", "all layers")
 
 MOST = {"aiohttp": 1.2, "InfeTransport": 1.2}
 """What wrapping may cost at most at 32 in flight, over bare; 1.1 for all others."""
 
 
-def three(client: Any, in_flight: int, ask: Callable[[Any], Ask]) -> Three:
-    """Return how to ask with a client, in the three ways."""
-    none, whole = (ask(wrap(client, stack)) for stack in stacks(in_flight))
-    return ask(client), none, whole
+def ways(client: Any, in_flight: int, ask: Callable[[Any], Ask]) -> Ways:
+    """Return how to ask with a client, bare and wrapped."""
+    return ask(client), *(ask(wrap(client, stack)) for stack in stacks(in_flight))
 
 
-async def over_http(library: Any, url: str, in_flight: int, opened: AsyncExitStack) -> Three:
+async def over_http(library: Any, url: str, in_flight: int, opened: AsyncExitStack) -> Ways:
     """Return how to ask with an httpx or httpx2 client."""
     limits = library.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     client = library.AsyncClient(limits=limits, timeout=60)
@@ -68,10 +68,10 @@ async def over_http(library: Any, url: str, in_flight: int, opened: AsyncExitSta
 
         return send
 
-    return three(client, in_flight, ask)
+    return ways(client, in_flight, ask)
 
 
-async def over_sdk(url: str, in_flight: int, opened: AsyncExitStack) -> Three:
+async def over_sdk(url: str, in_flight: int, opened: AsyncExitStack) -> Ways:
     """Return how to ask with the OpenAI SDK."""
     client = openai.AsyncOpenAI(api_key="sk-bench", base_url=url, max_retries=0)
     opened.push_async_callback(client.close)
@@ -82,10 +82,10 @@ async def over_sdk(url: str, in_flight: int, opened: AsyncExitStack) -> Three:
 
         return send
 
-    return three(client, in_flight, ask)
+    return ways(client, in_flight, ask)
 
 
-async def over_aiohttp(url: str, in_flight: int, opened: AsyncExitStack) -> Three:
+async def over_aiohttp(url: str, in_flight: int, opened: AsyncExitStack) -> Ways:
     """Return how to ask with an aiohttp session."""
     connector = aiohttp.TCPConnector(limit=in_flight)
     session = await opened.enter_async_context(aiohttp.ClientSession(connector=connector))
@@ -97,17 +97,17 @@ async def over_aiohttp(url: str, in_flight: int, opened: AsyncExitStack) -> Thre
 
         return send
 
-    return three(session, in_flight, ask)
+    return ways(session, in_flight, ask)
 
 
-async def over_infe(url: str, in_flight: int, opened: AsyncExitStack) -> Three:
+async def over_infe(url: str, in_flight: int, opened: AsyncExitStack) -> Ways:
     """Return how to ask with the transport of our own."""
     transport = await opened.enter_async_context(InfeTransport("sk-bench", base_url=url))
-    none, whole = (stack.around(transport) for stack in stacks(in_flight))
-    return (lambda: transport(BODY)), (lambda: none(BODY)), (lambda: whole(BODY))
+    wrapped = (stack.around(transport) for stack in stacks(in_flight))
+    return tuple(partial(send, BODY) for send in (transport, *wrapped))
 
 
-Open = Callable[[str, int, AsyncExitStack], Awaitable[Three]]
+Open = Callable[[str, int, AsyncExitStack], Awaitable[Ways]]
 """Opens a client for a server and so many calls in flight, until the exit stack is closed."""
 
 CLIENTS: dict[str, Open] = {
@@ -121,10 +121,10 @@ CLIENTS: dict[str, Open] = {
 
 
 async def measure(url: str, in_flight: int, name: str, rounds: int) -> Table:
-    """Drive a client in its three ways, in turns of random order."""
+    """Drive a client in its ways, in turns of random order."""
     async with AsyncExitStack() as opened:
-        ways = await CLIENTS[name](url, in_flight, opened)
-        runs = {way: at_once(ask, in_flight) for way, ask in zip(WAYS, ways, strict=True)}
+        asks = await CLIENTS[name](url, in_flight, opened)
+        runs = {way: at_once(ask, in_flight) for way, ask in zip(WAYS, asks, strict=True)}
         table = Table(name, None, WAYS[0])
         return await take_turns(table, runs, rounds=rounds, calls=IN_FLIGHT[in_flight])
 
@@ -133,12 +133,9 @@ def row(url: str, in_flight: int, name: str, rounds: int) -> str:
     """Measure a client in new processes and return its row."""
     turns = rounds if in_flight < 500 else rounds // 5  # which are long
     table = fresh.table(measure, url, in_flight, name, rounds=turns)
-    bare, (none, whole) = table.cpu(WAYS[0]), map(table.ratio, WAYS[1:])
     target = MOST.get(name, 1.1) if in_flight == 32 else None
-    return (
-        f"| {name} | {in_flight} | {1e6 * bare.median:,.0f} us | {shown(none, target)} "
-        f"| {shown(whole, target)} |"
-    )
+    ratios = " | ".join(shown(table.ratio(way), target) for way in WAYS[1:])
+    return f"| {name} | {in_flight} | {1e6 * table.cpu(WAYS[0]).median:,.0f} us | {ratios} |"
 
 
 def shown(ratio: Spread, target: float | None) -> str:
@@ -157,8 +154,8 @@ def main() -> None:
     if options.rounds < fresh.LEAST:
         parser.error(f"--rounds is at least {fresh.LEAST}")
     with running() as url:
-        print("| client | in flight | bare | no layers over bare | all layers over bare |")
-        print("|---|---|---|---|---|")
+        print(f"| client | in flight | {' | '.join(WAYS)} |")
+        print("|---|---|---|---|---|---|")
         for in_flight in options.in_flight or IN_FLIGHT:
             for name in [options.only] if options.only else CLIENTS:
                 print(row(url, in_flight, name, options.rounds), flush=True)

@@ -95,7 +95,7 @@ def asks_model(call: Call[Any]) -> bool:
 
 
 def _may_ask_model(call: Call[Any]) -> bool:
-    """Whether the request asks a model as far as can be told, if its body does not name one."""
+    """Whether the request asks a model, as far as can be told."""
     return not isinstance(call.body, RequestBody) or call.body.may_ask_model()
 
 

@@ -56,7 +56,6 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             retried (and a deadline the library's own read timeout), for SDKs that would wrap or
             retry an exception they do not know, and a success without a usable body a 502; None
             for the requests that such SDKs mark.
-        owner: kept alive as long as this transport is.
 
     Raises:
         ConfigurationError: `inner` is no async transport, or `stack` no Stack.
@@ -70,7 +69,6 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         stack: Stack,
         *,
         refuse_with_response: bool | None = None,
-        owner: object = None,
     ) -> None:
         """Link the layers once."""
         bounds.instance(stack, Stack, "ResilientTransport", "a Stack, like presets.batch()")
@@ -83,7 +81,6 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
         self._nested = NestedRetries()
-        self._owner = owner
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import enum
 import functools
-from types import TracebackType
 from typing import Any
 
 from ..call import Call
@@ -59,7 +58,7 @@ class SharedTransport(ResilientTransport):
 
     def __init__(self, inner: Any, stack: Stack, original: Original, **options: Any) -> None:
         """Remember whose transport it is."""
-        super().__init__(inner, stack, owner=original.client, **options)
+        super().__init__(inner, stack, **options)
         self._original = original
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -72,15 +71,10 @@ class SharedTransport(ResilientTransport):
         if self._original.close():
             await super().aclose()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: Any) -> None:  # noqa: PYI036  # as they came
         """Leave the inner transport, once for each time that it was entered."""
         self._original.close()
-        await super().__aexit__(kind, error, traceback)
+        await super().__aexit__(*raised)
 
     async def _send(self, call: Call[Any]) -> Any:
         sent = False

@@ -177,10 +177,10 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
     except BaseException as error:
         if response is not None:
             response.close()
-        if type(error) is TimeoutError:  # aiohttp's other timeouts have classes of their own
-            call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL)
-        elif _is_closed(request):
+        if _is_closed(request):
             call.verdict = of_closed_client(error, sent=True)
+        elif type(error) is TimeoutError:  # aiohttp's other timeouts have classes of their own
+            call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL)
         raise
     finally:
         call.replayable = _replayable(request.body)

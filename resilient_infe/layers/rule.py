@@ -139,8 +139,7 @@ _SOUND: dict[str, tuple[Callable[[object], bool], Any]] = {
     "request_id": (_is_id, None),
     "error": (_is_text, None),
 }
-"""What is counted with or told of in a verdict: how it is known to be sound, what stands for none.
-"""
+"""What layers use of a verdict: how it is known to be sound, and what stands for none."""
 
 
 class TokenCount:
