@@ -23,6 +23,7 @@ from ..stack import Stack
 from ..verdict import OK, Kind
 from .answer import SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of
 from .held import close, held_stream_class
+from .packed import unpacked
 from .request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetries, describe
 
 LONGEST_DECODED = 64 * 1024 * 1024
@@ -152,8 +153,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             raw = b"".join(parts)
             response.stream = library.ByteStream(raw)
             if call.payload.method != "HEAD":
-                raw = await _decoded(library, response, headers, raw)
-                call.reply = Reply(status, headers, to_judge(call, status, raw))
+                call.reply = Reply(status, headers, _judged(call, status, headers, raw))
             else:
                 call.reply = Reply(status, headers)
             return response
@@ -226,22 +226,10 @@ async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bo
     return False
 
 
-async def _decoded(library: Any, response: Any, headers: Lowered, raw: bytes) -> bytes:
-    """Return a whole body decoded, bounded: a bomb is for the caller to set off, or not."""
-    if headers.get("content-encoding", "identity") == "identity":
-        return raw  # the usual case
-    copied = library.Response(
-        response.status_code, headers=response.headers, stream=library.ByteStream(raw)
-    )
-    body = bytearray()
-    try:
-        async for part in copied.aiter_bytes(64 * 1024):
-            body += part
-            if len(body) > LONGEST_DECODED:
-                return b""
-    except Exception:  # an encoding that is not what the header says
-        return b""
-    return bytes(body)
+def _judged(call: Call[Any], status: int, headers: Lowered, raw: bytes) -> bytes | None:
+    """Return what the classifier looks at of a whole body; a bomb is the caller's to set off."""
+    body = unpacked(raw, headers.get("content-encoding", "identity"), LONGEST_DECODED)
+    return None if body is None else to_judge(call, status, body)
 
 
 def _annotate(response: Any, call: Call[Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
+import zlib
 
 import pytest
 from askers import httpx_and_httpx2
@@ -188,6 +190,25 @@ def test_an_encoded_answer_is_judged_decoded(library):
 
     answers = (response(200, each, content_encoding="gzip") for each in (packed, whole))
     assert len(against(in_turn(*answers), test).asked) == 2
+
+
+def test_a_bomb_is_not_unpacked_to_be_judged(library, monkeypatch):
+    """A body that is handed over unread takes no more memory than the bound on what is judged."""
+    monkeypatch.setattr("resilient_infe.adapters.httpx.LONGEST_DECODED", 1024 * 1024)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = (packer.compress(bytes(1024 * 1024)) + packer.flush(zlib.Z_FULL_FLUSH)) * 128
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            wrapped = wrap(client, quick())
+            tracemalloc.start()
+            try:
+                async with wrapped.stream("GET", f"{url}/x"):
+                    assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+            finally:
+                tracemalloc.stop()
+
+    against(response(200, bomb, content_encoding="deflate"), test)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "x-unknown", "gzip, gzip"])
