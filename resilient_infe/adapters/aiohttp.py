@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiohttp
 from multidict import CIMultiDict
@@ -133,7 +133,7 @@ class InfeTransport:
             async with self._post(call, body, path) as response:
                 raw = await _read(response, LONGEST_RESPONSE)
         except _BROKEN as error:
-            failure = _transport_error(error)
+            failure = self._transport_error(error)
         else:
             return await self._result(call, response, raw, payload.get("model"), path)
         # Outside of the handler: aiohttp's exceptions hold the request's headers, the key among
@@ -153,7 +153,7 @@ class InfeTransport:
             async with response:
                 raw = await _read(response, LONGEST_ERROR)
         except _BROKEN as error:
-            failure = _transport_error(error)
+            failure = self._transport_error(error)
         else:
             await self._result(call, response, raw, call.payload.get("model"), self._path)
             failure = malformed(
@@ -221,29 +221,33 @@ class InfeTransport:
     async def _result(
         self, call: Call[Any], response: aiohttp.ClientResponse, raw: bytes, model: Any, path: str
     ) -> dict[str, Any]:
-        if response.status >= 300:
-            raw = self._key.masked(raw)
         content = decoded(raw, LONGEST_RESPONSE)
-        reply = call.reply = Reply(response.status, response.headers, content, raw)
-        if not 200 <= response.status < 300:
-            error = error_of(reply, wall_time())
-            if isinstance(error, ModelNotFoundError):
-                await self._models.explain(error, model)
-            raise error
-        if not isinstance(content, dict):
-            raise malformed(reply, "the response is not a JSON object")
-        if is_error(content):
-            raise error_of(reply, wall_time())
-        if path.endswith("/chat/completions") and not isinstance(content.get("choices"), list):
-            raise malformed(reply, "the response has no `choices`")
-        return content
+        if _is_answer(response.status, content, path):
+            call.reply = Reply(response.status, response.headers, content, raw)
+            return cast("dict[str, Any]", content)
+        headers = self._key.masked_headers(response.headers)
+        reply = call.reply = Reply(response.status, headers, self._key.masked_json(content))
+        error = _error_of(reply)
+        if isinstance(error, ModelNotFoundError):
+            await self._models.explain(error, model)
+        raise error
+
+    def _transport_error(self, error: Exception) -> InfeError:
+        verdict = classify_exception(error)
+        name = type(error).__name__
+        message = f"{name}: {printable(self._key.masked(str(error)))}"
+        if verdict.kind is Kind.INVALID:
+            return InvalidRequestError(message, type=name, advice=verdict.advice)
+        cls = TransportError if verdict.sent else NeverSentError
+        return cls(message, type=name, advice=verdict.advice)
 
     async def _list_models(self) -> Any:
         headers = {"Authorization": self._key.header()}
         async with self._open().get(
             f"{self.base_url}/models", headers=headers, allow_redirects=False
         ) as response:
-            return decoded(await _read(response, LONGEST_ERROR), LONGEST_ERROR)
+            content = decoded(await _read(response, LONGEST_ERROR), LONGEST_ERROR)
+        return self._key.masked_json(content)  # an id of it may go into an error's advice
 
 
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
@@ -260,6 +264,23 @@ def _encoded(payload: Mapping[str, Any]) -> bytes:
         return _encode(plain).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the payload cannot be written as JSON: {error}") from None
+
+
+def _is_answer(status: int, content: Any, path: str) -> bool:
+    """Whether a response holds what its endpoint promises."""
+    if not (200 <= status < 300 and isinstance(content, dict)) or is_error(content):
+        return False
+    return not path.endswith("/chat/completions") or isinstance(content.get("choices"), list)
+
+
+def _error_of(reply: Reply) -> InfeError:
+    """Return the typed error for a response that is not an answer."""
+    if 200 <= reply.status < 300:
+        if not isinstance(reply.body, dict):
+            return malformed(reply, "the response is not a JSON object")
+        if not is_error(reply.body):
+            return malformed(reply, "the response has no `choices`")
+    return error_of(reply, wall_time())
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -280,13 +301,3 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 _BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
 """What aiohttp raises when there is no whole response."""
-
-
-def _transport_error(error: Exception) -> InfeError:
-    verdict = classify_exception(error)
-    name = type(error).__name__
-    message = f"{name}: {printable(str(error))}"
-    if verdict.kind is Kind.INVALID:
-        return InvalidRequestError(message, type=name, advice=verdict.advice)
-    cls = TransportError if verdict.sent else NeverSentError
-    return cls(message, type=name, advice=verdict.advice)

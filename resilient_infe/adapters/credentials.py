@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import ConfigurationError
+from ..policies.headers import Lowered
 
 VARIABLE = "INFE_API_KEY"
+
+MASK = "***"
+"""What stands in the key's place."""
 
 SHORTEST_MASKED = 8
 """Letters of a key; a shorter one is a stand-in's, and may be a word of the message."""
@@ -36,10 +43,29 @@ class ApiKey:
         """Return the value of the Authorization header."""
         return self._header
 
-    def masked(self, raw: bytes) -> bytes:
-        """Return bytes from a server without the key, which some quote in their errors."""
+    def masked(self, text: str) -> str:
+        """Return a text from outside without the key, which some servers quote in their errors."""
         key = self._header.removeprefix("Bearer ")
-        return raw.replace(key.encode(), b"***") if len(key) >= SHORTEST_MASKED else raw
+        if len(key) < SHORTEST_MASKED:
+            return text
+        return text.replace(key, MASK).replace(json.dumps(key)[1:-1], MASK)
+
+    def masked_json(self, content: Any) -> Any:
+        """Return a value decoded from JSON without the key, or None where it is nested too deep.
+
+        JSON may write any letter as an escape. So the key is looked for in the decoded value, which
+        is written anew for that: each letter then has one form.
+        """
+        try:
+            written = json.dumps(content)
+            masked = self.masked(written)
+            return content if masked == written else json.loads(masked)
+        except (RecursionError, ValueError):
+            return None
+
+    def masked_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return a response's headers without the key."""
+        return Lowered.of((name, self.masked(value)) for name, value in headers.items())
 
     def __repr__(self) -> str:
         """Show nothing."""

@@ -8,9 +8,11 @@ import gc
 import gzip
 import json
 import pickle
+import re
 
 import pytest
 from aiohttp import web
+from fakes import Remember
 
 from resilient_infe import (
     ErrorClassifier,
@@ -44,7 +46,7 @@ def over_http(test, **model):
     return infe
 
 
-def against(handler, test):
+def against(handler, test, key=KEY):
     """Run an async test with a transport to a server that answers with `handler`."""
 
     async def main():
@@ -55,7 +57,7 @@ def against(handler, test):
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         try:
             url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-            async with InfeTransport(KEY, base_url=url) as transport:
+            async with InfeTransport(key, base_url=url) as transport:
                 await test(transport)
         finally:
             await runner.cleanup()
@@ -344,21 +346,51 @@ def test_every_encoding_of_json_is_one_line_of_a_batch(encoding, tmp_path):
     against(handler, test)
 
 
-def test_a_key_that_the_server_quotes_goes_no_further(tmp_path):
-    """Where a server quotes the key, neither the error, nor its body, nor a journal has it."""
+QUOTED = ["infe_live_CANARY-0123456789", 'infe_live_CANARY/abc+def"ghi']
+"""Keys: one that is safe in an id, and one with letters that JSON escapes, or may escape."""
+
+
+def _all_letters(text):
+    return re.sub("CANARY", lambda found: "".join(f"\\u{ord(c):04x}" for c in found[0]), text)
+
+
+ESCAPES = [str, lambda text: text.replace("/", "\\/"), _all_letters]
+"""Ways in which JSON may write a key."""
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 404, 429, 502])
+@pytest.mark.parametrize("escaped", ESCAPES, ids=["plain", "solidus", "letters"])
+@pytest.mark.parametrize("key", QUOTED, ids=["safe", "odd"])
+def test_a_key_that_the_server_quotes_goes_no_further(tmp_path, caplog, key, escaped, status):
+    """Where a server quotes the key, no text of the error, no event and no journal has it."""
+    bodies = [
+        {"error": {"message": f"bad key {key}", "type": key, "code": "model_not_found"}},
+        {"error": {"message": [key], "code": key, "headers": {key: key}}},
+        {"error": f"bad key {key}"},
+        [key],
+        key,
+        {"message": key},
+    ]
+    waiting, seen, texts = iter(bodies), Remember(), []
 
     async def handler(request):
-        quoted = {"message": f"bad key {KEY}", "headers": dict(request.headers)}
-        return web.json_response({"error": quoted}, status=400)
+        body = {"data": [{"id": f"m{key}"}]} if request.method == "GET" else next(waiting)
+        told = {"text": escaped(json.dumps(body)), "content_type": "application/json"}
+        return web.Response(status=status, headers={"x-request-id": key}, **told)
 
     async def test(transport):
-        send = Stack(ErrorClassifier()).around(transport)
-        async for result in run_batch([ASK], send, journal=tmp_path / "j"):
-            assert not result.ok
-            assert KEY not in repr(result.failure) + str(result.exception)
+        send = Stack(ErrorClassifier(), listeners=[seen]).around(transport)
+        rows = [{"model": "m", "row": number} for number in range(len(bodies))]
+        async for result in run_batch(rows, send, journal=tmp_path / "j"):
+            error = result.exception
+            assert isinstance(error, errors.InfeError)
+            texts.extend([repr(result.failure), str(error), repr(vars(error)), repr(error)])
 
-    against(handler, test)
-    assert KEY not in (tmp_path / "j").read_text()
+    caplog.set_level("DEBUG")
+    against(handler, test, key)
+    assert len(texts) >= 4
+    assert "CANARY" not in "".join(texts) + repr(seen.events) + caplog.text
+    assert "CANARY" not in (tmp_path / "j").read_text()
 
 
 @pytest.mark.parametrize("url", ["", "api.infe.io/v1", "ftp://x", "https://user:pw@host/v1"])
