@@ -284,3 +284,30 @@ def test_a_false_alarm_below_a_declared_limit_is_forgotten():
         assert now < 120
         learner.sent(now)
     assert (learner.limit, learner.pace) == (None, None)
+
+
+class Late(Ours):
+    """A sender of five calls at once, whose endless work comes some seconds later."""
+
+    def __init__(self, work_at):
+        super().__init__()
+        self.calls, self.work_at = 0, work_at
+
+    def ready_at(self, now, cost):
+        """Have nothing to send between the first calls and the work."""
+        if self.calls == 5 and now < self.work_at:
+            return self.work_at
+        return super().ready_at(now, cost)
+
+    def sent(self, now, cost):
+        """Count a call."""
+        self.calls += 1
+        return super().sent(now, cost)
+
+
+@pytest.mark.parametrize("work_at", [2.0, 3.0, 5.0, 9.0])
+def test_a_wait_that_the_server_asked_for_is_no_growth(work_at):
+    """Nothing is tried in a stop of a minute, so the pace does not grow by that minute."""
+    [books] = World(scene(FIXED, hint="exact").server(), [Late(work_at)]).run(300).books
+    assert max(books.rejected) <= 40
+    assert sum(books.rejected) <= 80

@@ -116,7 +116,7 @@ def test_a_track_dips_rises_and_looks():
     paces = []
     for _ in range(45):
         paces.append(track.pace())
-        track.advance(1.0, 0.0, trail)
+        track.advance(1.0, 1.0, 0.0, trail)
     assert paces == sorted(paces)
     assert 9.0 < paces[0] < 9.9
     assert paces[30] == pytest.approx(10.0, rel=0.01)
@@ -132,7 +132,7 @@ def test_the_dip_never_fills_more_than_the_bucket_holds():
         trail, saved = Trail(), 0.0
         for _ in range(int(period)):
             saved += 10.0 - track.pace()
-            track.advance(1.0, 0.0, trail)
+            track.advance(1.0, 1.0, 0.0, trail)
         assert saved < 10.0
 
 
@@ -225,7 +225,7 @@ def test_a_search_that_nothing_stops_ends_its_growth():
     for _ in range(3_000):
         now = max(now + 0.2, finder.ready_at(1.0))
         finder._last = now - 50.0  # as if it had all been used
-        finder.stage.advance(50.0, now, finder.trail)
+        finder.stage.advance(50.0, 50.0, now, finder.trail)
     assert finder.pace() < math.inf
     assert len(finder.stage._growth) <= 600
 
@@ -254,7 +254,7 @@ def test_what_is_shared_grows_evenly_and_gives_way_in_part():
     trail = Trail()
     for stage in (small, large):
         for _ in range(60):
-            stage.advance(1.0, 0.0, trail)
+            stage.advance(1.0, 1.0, 0.0, trail)
     assert small.pace() / 1.0 > large.pace() / 4.0 > 1.0
     sent = trail.add(60.0, 1.0, 4.0, looking=False, quiet=False)
     trail.take_off(sent, 60.1)

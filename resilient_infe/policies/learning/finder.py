@@ -20,6 +20,10 @@ LONGEST_WAIT = 30.0
 """Seconds between two requests, at most: however much is rejected, and however large one is, the
 next goes through."""
 
+LONGEST_STEP, STEP_SENDS = 1.0, 3.0
+"""Seconds, and requests at the pace, whichever is longer: no longer gap between two sends counts
+in full. In a wait that the server asked for nothing was tried, so the pace must not grow by it."""
+
 CONTENT = 30.0
 """Seconds at the ceiling that must meet nothing: then there is nothing to learn."""
 
@@ -124,13 +128,14 @@ class Finder:
 
     def _pass_time(self, now: float, cost: float) -> None:
         if self._last is not None:
-            late = now - self.ready_at(cost)
+            late, gap = now - self.ready_at(cost), now - self._last
+            step = min(gap, max(LONGEST_STEP, STEP_SENDS * self.trail.unit / self.pace()))
             # Time in which the pace was not used tells nothing of what it would meet.
             if late <= BUSY and self.stage.pace() > self._ceiling:
-                self._content += now - self._last
+                self._content += step
             elif late <= BUSY:
-                self.stage.advance(now - self._last, now, self.trail)
-            elif min(late, now - self._last) > IDLE:
+                self.stage.advance(step, gap, now, self.trail)
+            elif min(late, gap) > IDLE:
                 self.trail.idle(now)
         self._last = now
 

@@ -95,7 +95,7 @@ class Search(Stage):
         """All of it is a look upwards."""
         return True
 
-    def advance(self, seconds: float, now: float, trail: Trail) -> None:
+    def advance(self, seconds: float, gap: float, now: float, trail: Trail) -> None:
         """Grow, unless a rejection waits to be confirmed."""
         if not self._suspicion.pending(trail.number):
             self._grown += seconds
@@ -192,7 +192,7 @@ class Climb(Stage):
         """All of it is a look upwards."""
         return True
 
-    def advance(self, seconds: float, now: float, trail: Trail) -> None:
+    def advance(self, seconds: float, gap: float, now: float, trail: Trail) -> None:
         """Grow, unless a rejection waits to be confirmed."""
         if not self._suspicion.pending(trail.number):
             self._rounds += seconds / max(ROUND, ROUND_SENDS * trail.unit / self.pace())

@@ -59,7 +59,7 @@ class Shared(Stage):
         """Whether the server has shown that it is no window."""
         return True
 
-    def advance(self, seconds: float, now: float, trail: Trail) -> None:
+    def advance(self, seconds: float, gap: float, now: float, trail: Trail) -> None:
         """Grow."""
         self._for += seconds
         usual = USUAL * trail.unit

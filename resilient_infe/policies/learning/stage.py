@@ -43,8 +43,15 @@ class Stage:
         """Return the units per second to send now."""
         raise NotImplementedError
 
-    def advance(self, seconds: float, now: float, trail: Trail) -> None:
-        """Take note of time that passed while there was work."""
+    def advance(self, seconds: float, gap: float, now: float, trail: Trail) -> None:
+        """Take note of time that passed while there was work.
+
+        Args:
+            seconds: by which the pace may grow.
+            gap: seconds since the last send, the wait that the server asked for included.
+            now: the instant.
+            trail: the sends so far.
+        """
 
     def ready_at(self, paced: float, cost: float, trail: Trail) -> float:
         """Return the instant from which `cost` may be sent; `paced` is the one by the pace."""

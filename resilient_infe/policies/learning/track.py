@@ -154,7 +154,7 @@ class Track(Stage):
         """Whether the pace is far below the limit, as it is after a doubt."""
         return self.pace() < self.limit * QUIET
 
-    def advance(self, seconds: float, now: float, trail: Trail) -> None:
+    def advance(self, seconds: float, gap: float, now: float, trail: Trail) -> None:
         """Go on, and see whether the limit has risen."""
         self._for += seconds
         self._unit = trail.unit

@@ -119,9 +119,11 @@ class Windowed(Stage):
         over = math.exp2(min(doublings, MOST_DOUBLINGS))
         return max(paced, trail.ledger.room_at(cost, self._units * over))
 
-    def advance(self, seconds: float, now: float, trail: Trail) -> None:
+    def advance(self, seconds: float, gap: float, now: float, trail: Trail) -> None:
         """Go on, and see whether the limit has risen."""
-        self._for += seconds
+        # The period runs by the window's own clock. A look begins where it ends, and not beyond.
+        grown = self._for + seconds
+        self._for = grown if self.looking else min(self._for + gap, max(grown, self._period))
         if self.looking and self._risen_at is None and now - self._checked > CHECK_EVERY:
             self._checked = now
             most = self._units * RISEN + RISEN_SENDS * trail.unit
