@@ -18,7 +18,7 @@ from . import aio
 from .aio import task_on, this_thread
 from .call import Call, Handler, Layer
 from .emitter import Emitter, Listener
-from .errors import ConfigurationError, Draining, NestedStackWarning
+from .errors import ConfigurationError, Draining, NestedStackWarning, Refused
 from .layers.attempt import GuardedAttempt, Guards, around_at, guards_at
 from .layers.breaker import CircuitBreaker
 from .layers.concurrency import ConcurrencyLimiter
@@ -217,7 +217,10 @@ class Stack:
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         around = surroundings()
-        if around is not None or deadline is not None or self._draining:
+        if self._draining:
+            await runtime.checkpoint()
+            raise Draining("the stack is draining and takes no new calls").on(call)
+        if around is not None or deadline is not None:
             self._set_options(call, around, deadline)
         entered = self._entered = self._entered + 1
         try:
@@ -227,6 +230,8 @@ class Stack:
                 result = await self._watched(handler, call, around)
         except BaseException as error:
             self._end(call, outcome_of(call, error))
+            if isinstance(error, Refused):
+                await runtime.checkpoint()  # or a loop that asks until it is let in stops the rest
             raise
         if call.hold is not None:
             call.hold.on_close(partial(self._end_stream, call))
@@ -234,7 +239,7 @@ class Stack:
         verdict = call.verdict
         if (
             call.sends == 1
-            and not self._draining
+            and not self._drained
             and verdict is not None
             and verdict.kind is SUCCESS
         ):
@@ -260,8 +265,6 @@ class Stack:
     def _set_options(
         self, call: Call[Any], around: Surroundings | None, deadline: float | None
     ) -> None:
-        if self._draining:
-            raise Draining("the stack is draining and takes no new calls").on(call)
         if around is not None and around.stack is not None:
             self._check_nested(around.stack, stacklevel=4)
         if around is not None and around.options is not None:

@@ -35,6 +35,10 @@ class AsyncioRuntime:
         waiter.wake = MethodType(_finish, future)  # a partial makes a tuple and a dict besides
         return future
 
+    async def checkpoint(self) -> None:
+        """Yield to the loop."""
+        await asyncio.sleep(0)
+
     async def sleep_until(self, when: float) -> None:
         """Sleep on a future of our own, so that a far or odd instant is clamped in one place."""
         future: asyncio.Future[None] = self.loop.create_future()

@@ -102,6 +102,10 @@ class Runtime(Protocol):
         """Return what to await until ``waiter.wake()`` is called."""
         ...
 
+    async def checkpoint(self) -> None:
+        """Let every other task that is ready run once; the caller may be cancelled here."""
+        ...
+
     async def sleep_until(self, when: float) -> None:
         """Sleep until an instant; an instant in the past still lets others run."""
         ...

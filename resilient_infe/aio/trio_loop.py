@@ -65,6 +65,10 @@ class TrioRuntime:
         waiter.wake = resume
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    async def checkpoint(self) -> None:
+        """Yield to trio."""
+        await trio.lowlevel.checkpoint()
+
     async def sleep_until(self, when: float) -> None:
         """Sleep by trio's own deadline."""
         await trio.sleep_until(clamp(when, self.now()))

@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeServer, FakeStreams, Remember, all_at_once
 
 from resilient_infe import (
+    Allowance,
     AttemptTimeout,
     Call,
     Circuit,
@@ -18,6 +19,7 @@ from resilient_infe import (
     ConcurrencyLimiter,
     Deadline,
     ErrorClassifier,
+    Keyed,
     Kind,
     RateLimiter,
     Reply,
@@ -149,6 +151,54 @@ def test_4_the_budget_is_filled_when_a_first_attempt_is_sent(run):
     run(lambda: all_at_once(stack.around(server), range(20)))
     assert len(server.sent) == 1
     assert budget.statistics().balance == pytest.approx(1.0)
+
+
+REFUSING = {
+    "open circuit": lambda: CircuitBreaker(Circuit(consecutive_failures=1, open_for=3600.0)),
+    "slots": lambda: ConcurrencyLimiter(Slots(1, max_waiting=0)),
+    "rate": lambda: RateLimiter(Allowance(1, max_waiting=0)),
+    "partitions": lambda: CircuitBreaker(Keyed(Circuit, max_keys=1)),
+    "deadline": lambda: Deadline(),
+    "draining": lambda: Deadline(),
+}
+"""Layers of which one refuses every call after the first."""
+
+
+@pytest.mark.parametrize("why", REFUSING)
+def test_4_a_refusal_lets_the_others_run(run, why):
+    """A loop that asks until it is let in stops no other task, whatever refuses it."""
+    stack = Stack(REFUSING[why](), ErrorClassifier())
+    server = FakeServer([502], latency=lambda _: 1e6 if why == "slots" else 0.0)
+    send = stack.around(server)
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async def ask(number):
+        if why == "deadline":  # of a call that somebody else has kept too long
+            call = Call(number)
+            call.deadline = -1.0
+            await send.run(call)
+        await send(number, partition=str(number))
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(all_at_once, send, ["first"])
+            await anyio.sleep(1)
+            if why == "draining":
+                await stack.drain(0)
+            group.start_soon(other)
+            for number in range(100):
+                with pytest.raises(errors.Refused):
+                    await ask(number)
+            group.cancel_scope.cancel()
+
+    run(main)
+    assert turns >= 99  # it may begin with the second refusal
 
 
 @pytest.mark.parametrize("u", [0.0, 0.5, 0.999])
