@@ -682,6 +682,61 @@ def test_a_layer_between_transport_and_the_five_is_still_called(run):
     assert sorted(seen) == list(range(10))
 
 
+def counting_tokens(timeout):
+    """Return the five, with room for 100 tokens at once."""
+    limiter, _, *others = layers(timeout)
+    return Stack(limiter, RateLimiter(tokens_per_minute=6_000), *others)
+
+
+@WAYS
+@pytest.mark.parametrize("outcome", [USAGE, 401], ids=["used less", "failed"])
+def test_tokens_that_come_back_go_to_who_waits_at_once(run, timeout, outcome):
+    """What an attempt did not use serves the next call in the instant in which it ends."""
+    server = FakeServer([{}, outcome], latency=0.1)
+    send = counting_tokens(timeout).around(server)
+
+    async def first():
+        with contextlib.suppress(errors.InfeError):
+            await send("first", tokens=100)
+
+    async def main():
+        await send("binds the policies to the loop")
+        await anyio.sleep(10.0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(first)
+            await anyio.sleep(0.01)
+            group.start_soon(partial(send, "waits", tokens=50))
+
+    run(main)
+    assert server.payloads[1:] == ["first", "waits"]
+    assert server.sent[2] - server.sent[1] == pytest.approx(0.1)
+
+
+@WAYS
+@pytest.mark.parametrize("headers", [{}, LIMITS], ids=["states nothing", "states limits"])
+def test_a_success_is_settled_to_its_usage(run, timeout, headers):
+    """The real tokens are charged, and not the estimate, whatever else the reply tells."""
+
+    class Transport:
+        async def handle(self, call):
+            call.reply = Reply(200, headers, {"choices": [], **USAGE})
+
+        async def __call__(self, payload):
+            raise NotImplementedError
+
+    async def main():
+        stack = counting_tokens(timeout)
+        send = stack.around(Transport())
+        await send("binds the policies to the loop")
+        await anyio.sleep(10.0)
+        await send("x", tokens=80)
+        return stack.statistics().allowances[None]
+
+    after = run(main)
+    assert after.tokens_left == pytest.approx(100 - 50)
+    assert after.outstanding == 0
+
+
 def test_only_what_cannot_be_had_at_once_goes_through_the_layers(run):
     """That is the first call, whose policies are bound to the loop, and those that must wait."""
     server, ways = FakeServer(latency=1.0), []

@@ -18,6 +18,7 @@ from resilient_infe import (
     Keyed,
     Kind,
     RateLimiter,
+    Reply,
     Retry,
     Stack,
     Usage,
@@ -36,6 +37,24 @@ def limited(*inside, listeners=(), **options):
     """Return a stack with a rate limiter alone."""
     limiter = RateLimiter(**options)
     return Stack(limiter, *inside, ErrorClassifier(), listeners=listeners), limiter
+
+
+class Stating:
+    """A transport that answers with a body, and states a limit of 60 requests."""
+
+    def __init__(self, body):
+        """Keep the body."""
+        self.body = body
+
+    async def handle(self, call):
+        """Answer."""
+        headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59"}
+        call.reply = Reply(200, headers, self.body)
+        return self.body
+
+    async def __call__(self, payload):
+        """Be callable, as a transport is; the stack uses `handle`."""
+        raise AssertionError(payload)
 
 
 def test_sends_stay_below_the_limit(run):
@@ -217,6 +236,21 @@ def test_settlement_of_tokens(outcome, tokens_left, run):
     assert run(main) == pytest.approx(tokens_left)
 
 
+@pytest.mark.parametrize(("usage", "cost"), [({"total_tokens": 30}, 30), (None, 100)])
+def test_a_success_that_states_limits_is_settled_to_its_usage(usage, cost, run):
+    """Its usage is charged, or the estimate where it tells none."""
+    stack, _ = limited(tokens_per_minute=10_000)
+    send = stack.around(Stating({"choices": [], "usage": usage}))
+
+    async def main():
+        await send(None, tokens=100)
+        return stack.statistics().allowances[None]
+
+    after = run(main)
+    assert after.tokens_left == pytest.approx(10_000 / 60 - cost)
+    assert (after.requests_per_minute, after.outstanding) == (60, 0)
+
+
 def test_a_refusal_inside_gives_everything_back(run):
     """An open circuit was never sent: request and tokens come back at once."""
     from resilient_infe import Circuit
@@ -383,6 +417,30 @@ def test_a_stream_settles_when_it_is_closed(run):
     during, after = run(main)
     assert (during.outstanding, during.tokens_left) == (1, pytest.approx(500))
     assert (after.outstanding, after.tokens_left) == (0, pytest.approx(980))
+
+
+def test_what_a_stream_gives_back_goes_to_who_waits_at_once(run):
+    """Tokens that a closed stream did not use serve the next call in that instant."""
+    streams = FakeStreams()
+    stack, _ = limited(tokens_per_minute=6_000)
+    send = stack.around(streams)
+
+    opened = []
+
+    async def waits():
+        await send(None, tokens=50)
+        opened.append(current().now())
+
+    async def main():
+        await send(None, tokens=100)
+        async with anyio.create_task_group() as group:
+            group.start_soon(waits)
+            await anyio.sleep(0.1)
+            assert len(streams.holds) == 1
+            streams.holds[0].close(Usage(5, 5, 10))
+            return current().now()
+
+    assert [run(main)] == opened
 
 
 def test_waiting_is_told(run):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import anyio
 import pytest
 from fakes import FakeServer, Remember
 
 from resilient_infe import (
+    Allowance,
+    ConcurrencyLimiter,
+    Deadline,
     ErrorClassifier,
     ExponentialBackoff,
     Kind,
     KindRule,
+    RateLimiter,
     Retry,
     RetryBudget,
+    Slots,
     Stack,
     errors,
 )
@@ -187,6 +195,53 @@ def test_a_cancelled_call_is_not_tried_again(run):
 
     run(main)
     assert len(server.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "limiter",
+    [
+        lambda: ConcurrencyLimiter(Slots(1, max_waiting=1)),
+        lambda: RateLimiter(Allowance(requests_per_minute=60, max_waiting=1)),
+    ],
+    ids=["slots", "allowance"],
+)
+def test_a_full_queue_takes_a_retry(limiter, run):
+    """A call that was let in before is not refused by a full queue, and goes first."""
+    server = FakeServer([502], latency=1.0)
+    backoff = ExponentialBackoff(0.5, 1.0, 0.5, "none")
+    send = Stack(Retry(backoff=backoff), limiter(), ErrorClassifier()).around(server)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, "fails at first")
+            await anyio.sleep(0.9)
+            group.start_soon(send, "second")
+            await anyio.sleep(0.3)
+            group.start_soon(send, "fills the queue")
+
+    run(main)
+    assert server.payloads == ["fails at first", "second", "fails at first", "fills the queue"]
+
+
+def test_a_retry_is_not_refused_for_those_who_wait_behind_it(run):
+    """A retry goes ahead of the younger calls, so their number says nothing of its deadline."""
+    server = FakeServer([502], latency=1.0)
+    backoff = ExponentialBackoff(0.5, 1.0, 0.5, "none")
+    stack = Stack(
+        Deadline(), Retry(backoff=backoff), RateLimiter(requests_per_minute=60), ErrorClassifier()
+    )
+    send = stack.around(server)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(send, "fails at first", deadline=5.0))
+            await anyio.sleep(0.9)
+            for _ in range(10):
+                group.start_soon(send, "younger")
+
+    run(main)
+    assert server.payloads[:3] == ["fails at first", "younger", "fails at first"]
+    assert len(server.sent) == 12
 
 
 def test_events_tell_of_each_retry(run):

@@ -443,6 +443,25 @@ def test_remaining_tokens_count_what_was_granted_afterwards():
     assert allowance.statistics(0.0).tokens_left == pytest.approx(300)
 
 
+@pytest.mark.parametrize(("really", "left"), [(None, 300), (50.0, 450), (350.0, 150)])
+def test_remaining_tokens_count_what_it_really_cost(really, left):
+    """A later request that is over is taken off at its real cost, and not at its estimate."""
+    allowance = Allowance(tokens_per_minute=60_000)
+    first = allowance.reserve(0.0, 100.0)
+    allowance.settle(allowance.reserve(0.0, 200.0), 0.0, really)
+    allowance.observe([Limit("tokens", 60_000, remaining=500)], first, 0.0)
+    assert allowance.statistics(0.0).tokens_left == pytest.approx(left)
+
+
+def test_remaining_tokens_do_not_count_what_was_given_back():
+    """A later request whose tokens came back takes nothing off what remained."""
+    allowance = Allowance(tokens_per_minute=60_000)
+    first = allowance.reserve(0.0, 100.0)
+    allowance.refund(allowance.reserve(0.0, 200.0), 0.0, request=False)
+    allowance.observe([Limit("tokens", 60_000, remaining=500)], first, 0.0)
+    assert allowance.statistics(0.0).tokens_left == pytest.approx(500)
+
+
 def test_remaining_tokens_count_what_was_granted_after_a_wait():
     """One that had to wait knows, as any other, how many tokens had been granted before it."""
     allowance = Allowance(None, 6_000, burst=1.0)
@@ -582,6 +601,23 @@ def test_earliest_is_when_one_more_call_is_granted(requests, per_minute, queued,
     assert foretold <= last.granted_at + 1e-6
     if gate == 0.0:
         assert foretold == pytest.approx(last.granted_at, abs=0.05)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_earliest_counts_only_who_still_waits(served):
+    """Tokens of those who were granted, or who gave up, do not delay what is foretold."""
+    allowance, now = Allowance(tokens_per_minute=6_000), 0.0
+    allowance.reserve(now, 100.0)
+    waiting = [allowance.reserve(now, cost) for cost in (60.0, 80.0)]
+    if served:
+        now = _drain(allowance, now)[-1][0]
+    else:
+        for each in waiting:
+            allowance.cancel(each, now)
+    foretold = allowance.earliest(now, 50.0)
+    last = allowance.reserve(now, 50.0)
+    _drain(allowance, now)
+    assert now < foretold == pytest.approx(last.granted_at)
 
 
 @given(

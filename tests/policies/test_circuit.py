@@ -328,6 +328,17 @@ def test_a_lost_probe_is_given_up_when_its_lease_ends():
     assert circuit.state is State.CLOSED
 
 
+def test_a_probe_of_an_earlier_round_holds_no_place():
+    """A probe that is out when another one fails takes no place among the next probes."""
+    circuit = _opened(probes=2, open_for=10.0, probe_lease=120.0)
+    failed, slow = circuit.admit(10.0), circuit.admit(10.0)
+    circuit.record(failed, 11.0, success=False)
+    assert circuit.statistics().probes_out == 0
+    assert [circuit.admit(21.0) is not None for _ in range(3)] == [True, True, False]
+    circuit.record(slow, 22.0, success=True)
+    assert circuit.statistics().probes_out == 2
+
+
 @pytest.mark.parametrize("success", [True, False])
 def test_a_result_from_before_it_opened_decides_nothing(success):
     """A call admitted before the circuit opened neither closes nor extends nor opens it."""

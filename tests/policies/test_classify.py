@@ -160,6 +160,26 @@ def test_a_200_with_an_error_inside_is_an_error(code, kind):
         assert verdict.advice
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("insufficient_quota", 402),
+        ("rate_limit_exceeded", 429),
+        ("invalid_api_key", 401),
+        ("forbidden", 403),
+        ("model_not_found", 404),
+        ("invalid_request_error", 400),
+        ("overloaded_error", 503),
+        ("server_error", 500),
+        ("timeout_error", 408),
+    ],
+)
+def test_the_advice_of_an_error_inside_a_200_is_that_of_its_kind(code, status):
+    """The user is told the same as when the status itself names the error."""
+    inside = classify_reply(200, {}, _body(code))
+    assert inside.advice == classify_reply(status, {}, _body(code)).advice
+
+
 @pytest.mark.parametrize("error", ["broken", ["a"], 5, {"code": 7}, {"code": None}])
 def test_an_error_of_any_shape_in_a_200_is_no_success(error):
     """A string, a list, a number or an odd object as `error` is an error all the same."""

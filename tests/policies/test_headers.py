@@ -377,6 +377,17 @@ def test_the_longest_reset_of_an_empty_limit_binds():
     assert longest_reset(stated[:1]) is None
 
 
+@pytest.mark.parametrize(
+    ("remaining", "reset"), [("0", 360.0), ("0.9", 360.0), ("1", None), (None, None)]
+)
+def test_a_limit_with_a_unit_left_does_not_bind(remaining, reset):
+    """A limit that still allows a request, or does not say how many, is not waited for."""
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "6m0s"}
+    if remaining is not None:
+        headers["x-ratelimit-remaining-requests"] = remaining
+    assert longest_reset(limits(headers)) == reset
+
+
 @settings(max_examples=100)
 @given(values, values, st.one_of(st.none(), st.floats(0, 1e11)))
 @example("Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,3 +72,50 @@ def test_it_forgets_what_has_left():
     assert ledger.spent(600.0) == 0.0
     ledger.rebase(100.0)
     assert ledger.total == 0.0
+
+
+def test_a_cost_counts_until_its_slice_has_left_the_window():
+    """A cost counts up to the last instant of its slice, a window later, and then no more."""
+    ledger = Ledger(60.0)
+    ledger.add(100.0, 10.0)
+    ledger.add(1.0, 30.0)
+    assert [ledger.spent(now) for now in (70.0, 70.2, 70.25)] == [101.0, 101.0, 1.0]
+
+
+def test_what_is_left_of_odd_costs_is_nothing():
+    """The sum of an empty window is exactly 0, although the sum of floats is not exact."""
+    ledger = Ledger(60.0)
+    for second, cost in enumerate((0.1, 0.2, 0.3)):
+        ledger.add(cost, float(second))
+    assert ledger.spent(100.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "spent"),
+    [
+        (0.0, 60.0, 140.0),
+        (10.0, 10.25, 100.0),
+        (10.0, 10.125, 50.0),
+        (10.125, 10.25, 50.0),
+        (10.0625, 10.125, 25.0),
+        (10.125, 10.625, 70.0),
+        (10.25, 10.5, 0.0),
+        (10.6, 10.6, 0.0),
+        (20.0, 30.0, 0.0),
+    ],
+)
+def test_what_was_spent_between_two_instants(start, end, spent):
+    """A slice that lies in part between the two instants counts in proportion."""
+    ledger = Ledger(60.0)
+    ledger.add(100.0, 10.0)
+    ledger.add(40.0, 10.5)
+    assert ledger.within(start, end) == spent
+
+
+def test_rebase_moves_what_was_spent_to_another_clock():
+    """A cost leaves the window as long after a change of clock as it would have without one."""
+    ledger = Ledger(60.0)
+    ledger.add(400.0, 1_000.0)
+    ledger.rebase(-1_000.0)
+    ledger.add(500.0, 30.0)
+    assert [ledger.spent(now) for now in (60.0, 60.25, 90.0, 90.25)] == [900.0, 500.0, 500.0, 0.0]

@@ -1,5 +1,7 @@
 """The queue that slots and allowances share: strictly by age, nobody lost."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +73,38 @@ def test_abandoned_waiters_are_swept_out():
     assert queue.live == 2
     assert len(queue._line) + len(queue._late) <= SWEEP_FLOOR + 3
     assert _drained(queue) == [499, 1_499]
+
+
+class _Watched(Waiter):
+    """A waiter that counts how often it is asked whether it has left."""
+
+    def __init__(self, place):
+        self.asked = 0
+        super().__init__(place)
+
+    @property
+    def gone(self):
+        self.asked += 1
+        return self._gone
+
+    @gone.setter
+    def gone(self, value):
+        self._gone = value
+
+
+@pytest.mark.parametrize("youngest", [0, 1_000], ids=["in line", "rejoined"])
+def test_waiters_that_were_skipped_cause_no_sweep(youngest):
+    """A waiter that left and was skipped is forgotten, so the others are never gone through."""
+    queue, waiters = WaitQueue(), [_Watched(place) for place in range(1, 4 * SWEEP_FLOOR)]
+    queue.push(Waiter(youngest))
+    for waiter in waiters:
+        queue.push(waiter)
+    if not youngest:
+        queue.pop()
+    for leaving, following in pairwise(waiters[: 3 * SWEEP_FLOOR]):
+        queue.remove(leaving)
+        assert queue.head() is following
+    assert waiters[-1].asked == 0
 
 
 @given(st.permutations(range(24)), st.lists(st.integers(0, 2), max_size=80))

@@ -196,6 +196,17 @@ def test_only_the_reset_of_an_empty_window_is_waited_for(remaining, reset, expec
     assert rates.window_reset(Limit("requests", 600, remaining, reset)) == expected
 
 
+@pytest.mark.parametrize(
+    ("reset", "opens"), [(20.0, 21.0), (30.0, 31.0), (60.0, -math.inf), (120.0, 121.0)]
+)
+def test_a_share_does_not_hide_that_a_bucket_refills(reset, opens):
+    """The server refills at its whole rate, so the share changes no reset that is waited for."""
+    allowance = Allowance(600, share=0.5)
+    stated = Limit("requests", 600, remaining=0, reset=reset)
+    allowance.observe([stated], allowance.reserve(0.0), 1.0)
+    assert allowance.gate_until == opens
+
+
 def test_rebase_moves_buckets():
     """After a change of clock, the shortage is what it was."""
     rates = _rates(600, 6_000)

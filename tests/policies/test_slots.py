@@ -293,3 +293,19 @@ def test_narrowed_slots_are_tried_again_once_a_minute():
     slots.widen(70.0)
     slots.resize(8)
     assert not slots.narrowed
+
+
+@pytest.mark.parametrize(
+    ("configured", "tried"), [(22, [11, 13, 16, 20, 22, 22]), (4, [2, 3, 4, 4])]
+)
+def test_a_quarter_more_is_tried_each_minute(configured, tried):
+    """Each try adds a quarter, and at least one; none goes above what was configured."""
+    slots = Slots(configured)
+    assert slots.take()
+    slots.narrow(0.0)
+    limits = [slots.limit]
+    for minute in range(1, len(tried)):
+        assert slots.narrowed is (slots.limit < configured)
+        slots.widen(60.0 * minute)
+        limits.append(slots.limit)
+    assert limits == tried
