@@ -91,6 +91,10 @@ class StreamBroken(ResilienceError):
     """A stream ended before it was whole; what was delivered stays valid, nothing is re-sent."""
 
 
+class StreamSilent(StreamBroken, TimeoutError):
+    """The server kept a stream open and sent nothing more; what was delivered stays valid."""
+
+
 class BatchError(ResilienceError):
     """The base of what ends a batch, or keeps it from starting; what was done is safe."""
 

@@ -16,13 +16,16 @@ import aiohttp
 
 from .. import aio
 from ..call import Call, Hold
-from ..errors import DeadlineExceeded, ResilienceError, StreamBroken
+from ..errors import DeadlineExceeded, ResilienceError, StreamBroken, StreamSilent
 from ..policies.usage import usage_of
 from ..verdict import Kind, Usage, Verdict
 from .sse import SSEDecoder
 from .watch import Choices
 
 DONE = "[DONE]"
+
+LONGEST_SILENCE = 60.0
+"""Seconds between two parts of a stream: a server that says nothing for longer has hung."""
 
 LINGER = 0.5
 """Seconds to wait for the end of a body whose last event has come."""
@@ -89,6 +92,7 @@ class InfeStream:
 
         Raises:
             StreamBroken: the connection ended or sent nonsense before the stream was whole.
+            StreamSilent: the server sent nothing for a minute.
             DeadlineExceeded: the call's deadline passed.
         """
         while not self._hold.closed:
@@ -132,8 +136,8 @@ class InfeStream:
         try:
             block = await self._read()
             self._ready.extend(self._decoder.feed(block))
-        except ResilienceError as error:  # its deadline, or a line without an end
-            late = isinstance(error, DeadlineExceeded)
+        except ResilienceError as error:  # its deadline, a silence, or a line without an end
+            late = isinstance(error, TimeoutError)
             self._fail(Kind.TIMEOUT if late else Kind.TRANSIENT, error)
             raise
         except (aiohttp.ClientError, OSError) as error:
@@ -158,12 +162,19 @@ class InfeStream:
             self._close()
 
     async def _read(self) -> bytes:
-        if self._call.deadline is None:
+        """Read a part, for as long as the call's deadline and the bound on silence allow."""
+        now, deadline = self._runtime.now(), self._call.deadline
+        if deadline is not None and deadline < now + LONGEST_SILENCE:
+            if deadline > now:
+                with self._runtime.cut_off_at(deadline):
+                    return await self._body.readany()
+            raise DeadlineExceeded("the call's deadline passed while its stream was read")
+        with self._runtime.cut_off_after(LONGEST_SILENCE, now):
             return await self._body.readany()
-        if self._call.deadline > self._runtime.now():
-            with self._runtime.cut_off_at(self._call.deadline):
-                return await self._body.readany()
-        raise DeadlineExceeded("the call's deadline passed while its stream was read")
+        raise StreamSilent(
+            f"the server sent nothing for {LONGEST_SILENCE:g} s and kept the stream open; what "
+            f"came before is whole, nothing is sent again"
+        )
 
     def _broken(self, what: str) -> StreamBroken:
         error = StreamBroken(f"{what}; what came before it is whole, nothing is sent again")

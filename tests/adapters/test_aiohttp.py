@@ -15,6 +15,8 @@ from aiohttp import web
 from fakes import Remember
 
 from resilient_infe import (
+    ConcurrencyLimiter,
+    Deadline,
     ErrorClassifier,
     InfeTransport,
     Kind,
@@ -524,6 +526,43 @@ def test_a_stream_ends_at_the_deadline():
         assert stack.statistics().in_flight == 0
 
     over_http(test, output_tokens=50, seconds_per_token=0.1)
+
+
+@pytest.mark.parametrize("chunks", [0, 1])
+@pytest.mark.parametrize("deadline", [None, 60.0])
+def test_a_stream_that_falls_silent_ends(monkeypatch, chunks, deadline):
+    """A server that keeps a stream open and sends nothing holds its caller for a bounded time."""
+    monkeypatch.setattr("resilient_infe.adapters.stream.LONGEST_SILENCE", 0.05)
+    chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
+    asked = []
+
+    async def handler(request):
+        asked.append(request)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(chunk * chunks)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return response
+
+    async def test(transport):
+        stack = Stack(Deadline(deadline), Retry(), ConcurrencyLimiter(1), ErrorClassifier())
+        stream = await stack.around(transport.stream)(ASK)
+        came = 0
+
+        async def read():
+            nonlocal came
+            async for _ in stream:
+                came += 1
+
+        with pytest.raises(errors.StreamSilent, match=r"sent nothing for 0\.05 s"):
+            await read()
+        told = stack.statistics()
+        assert (came, told.slots[None].held, told.in_flight) == (chunks, 0, 0)
+        assert told.outcomes == {Kind.TIMEOUT: 1}
+
+    against(handler, test)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
