@@ -19,7 +19,6 @@ from .layers.rate import RateLimiter
 from .layers.request_id import RequestIdLogger
 from .layers.retry import Retry
 from .layers.timeout import AttemptTimeout
-from .options import call_options
 from .policies.allowance import Allowance
 from .policies.backoff import ExponentialBackoff
 from .policies.budget import RetryBudget
@@ -27,8 +26,9 @@ from .policies.circuit import Circuit
 from .policies.keyed import Keyed
 from .policies.schedule import KindRule
 from .policies.slots import Slots
-from .send import Send
 from .stack import Stack
+from .stack.options import call_options
+from .stack.send import Send
 from .verdict import Kind, Limit, Usage, Verdict
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..call import Call, Headers
 from ..errors import NestedRetriesWarning
-from ..options import current_options
 from ..policies.body import decoded
+from ..stack.options import current_options
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes of a request that are looked at for a model and a cost."""

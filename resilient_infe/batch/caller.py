@@ -10,7 +10,7 @@ from .. import aio
 from ..call import Call, Reply
 from ..errors import BatchPaused, ConfigurationError, Draining
 from ..policies.error_body import clean_id
-from ..send import Send
+from ..stack.send import Send
 from ..verdict import Kind
 from .plain import digest_of, one_line, to_json
 from .result import ACCOUNT, Failure, Result, Row, Value, failure_of, hook_failure

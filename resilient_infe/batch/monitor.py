@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import aio
-from ..describe import StackStatistics
 from ..events import (
     CircuitChanged,
     CircuitOpened,
@@ -19,6 +18,7 @@ from ..events import (
     SlotsNarrowed,
 )
 from ..policies.snapshots import CircuitStatistics
+from ..stack.describe import StackStatistics
 from ..verdict import Kind
 
 NEVER_SENT = "NeverSentError"

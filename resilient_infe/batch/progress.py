@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adapters.replies import printable
-from ..describe import StackStatistics
+from ..stack.describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
 from .sample import Tally
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..describe import StackStatistics
+from ..stack.describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
 from .result import Result
 

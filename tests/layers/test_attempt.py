@@ -41,7 +41,7 @@ from resilient_infe import (
 from resilient_infe.adapters.replies import error_of
 from resilient_infe.aio import AsyncioRuntime, current
 from resilient_infe.layers.attempt import GuardedAttempt, around_at, guards_at
-from resilient_infe.link import chain
+from resilient_infe.stack.link import chain
 from resilient_infe.testing.virtual import run_virtually
 
 LIMITS = {"x-ratelimit-limit-requests": "90", "x-ratelimit-remaining-requests": "7"}

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .layers.deadline import Deadline
-from .layers.rate import RateLimiter
-from .layers.retry import Retry
-from .layers.timeout import AttemptTimeout
-from .policies.snapshots import (
+from ..layers.deadline import Deadline
+from ..layers.rate import RateLimiter
+from ..layers.retry import Retry
+from ..layers.timeout import AttemptTimeout
+from ..policies.snapshots import (
     AllowanceStatistics,
     CircuitStatistics,
     RetryBudgetStatistics,
     SlotsStatistics,
 )
-from .verdict import Kind
+from ..verdict import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from resilient_infe import (
     errors,
     presets,
 )
-from resilient_infe.options import current_options
-from resilient_infe.order import ORDER, OUTSIDE
-from resilient_infe.stack import WATCHED
+from resilient_infe.stack.options import current_options
+from resilient_infe.stack.order import ORDER, OUTSIDE
+from resilient_infe.stack.stack import WATCHED
 
 
 def full(**options):

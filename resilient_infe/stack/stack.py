@@ -14,33 +14,33 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import aio
-from .aio import task_on, this_thread
-from .call import Call, Handler, Layer
-from .emitter import Emitter, Listener
-from .errors import ConfigurationError, Draining, NestedStackWarning, Refused
-from .layers.attempt import GuardedAttempt, Guards, around_at, guards_at
-from .layers.breaker import CircuitBreaker
-from .layers.concurrency import ConcurrencyLimiter
-from .layers.deadline import Deadline
-from .layers.rate import RateLimiter
-from .layers.request_id import RequestIdLogger, outcome_of
-from .layers.retry import Retry
+from .. import aio
+from ..aio import task_on, this_thread
+from ..call import Call, Handler, Layer
+from ..emitter import Emitter, Listener
+from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
+from ..layers.attempt import GuardedAttempt, Guards, around_at, guards_at
+from ..layers.breaker import CircuitBreaker
+from ..layers.concurrency import ConcurrencyLimiter
+from ..layers.deadline import Deadline
+from ..layers.rate import RateLimiter
+from ..layers.request_id import RequestIdLogger, outcome_of
+from ..layers.retry import Retry
+from ..policies.queue import Waiter
+from ..verdict import SUCCESS, Kind, Usage
 from .link import apart, chain, link
 from .options import SURROUNDINGS, Surroundings, surroundings
 from .order import check_order
-from .policies.queue import Waiter
 from .send import Send
-from .verdict import SUCCESS, Kind, Usage
 
 if TYPE_CHECKING:
-    from .describe import StackStatistics
-    from .policies.snapshots import (
+    from ..policies.snapshots import (
         AllowanceStatistics,
         CircuitStatistics,
         RetryBudgetStatistics,
         SlotsStatistics,
     )
+    from .describe import StackStatistics
 
 P = TypeVar("P")
 R = TypeVar("R")

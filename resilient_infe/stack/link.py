@@ -16,7 +16,7 @@ from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import FunctionType, MethodType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from .call import Call, Handler, Layer
+from ..call import Call, Handler, Layer
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import LayerOrderError
-from .layers.breaker import CircuitBreaker
-from .layers.classifier import ErrorClassifier
-from .layers.concurrency import ConcurrencyLimiter
-from .layers.deadline import Deadline
-from .layers.rate import RateLimiter
-from .layers.request_id import RequestIdLogger
-from .layers.retry import Retry
-from .layers.timeout import AttemptTimeout
+from ..errors import LayerOrderError
+from ..layers.breaker import CircuitBreaker
+from ..layers.classifier import ErrorClassifier
+from ..layers.concurrency import ConcurrencyLimiter
+from ..layers.deadline import Deadline
+from ..layers.rate import RateLimiter
+from ..layers.request_id import RequestIdLogger
+from ..layers.retry import Retry
+from ..layers.timeout import AttemptTimeout
 
 ORDER: tuple[type, ...] = (
     RequestIdLogger,

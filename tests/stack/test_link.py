@@ -6,7 +6,7 @@ import pytest
 
 from resilient_infe import Stack
 from resilient_infe.call import Call
-from resilient_infe.link import link
+from resilient_infe.stack.link import link
 
 
 async def _end(call):
