@@ -16,8 +16,8 @@ PACKAGE = Path(resilient_infe.__file__).parent
 FLOORS = {
     "verdict": 0, "call": 0, "errors": 0, "emitter": 0, "events": 0,
     "policies": 1, "aio": 1, "log": 1,
-    "layers": 2,
-    "options": 3, "order": 3, "describe": 3, "link": 3, "send": 3, "stack": 3, "presets": 3,
+    "guard": 1, "layers": 2,
+    "stack": 3, "presets": 3,
     "adapters": 4, "telemetry": 4,
     "batch": 5,
     "cli": 6, "demo": 6, "__main__": 6,

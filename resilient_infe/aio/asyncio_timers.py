@@ -11,7 +11,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from .runtime import LONGEST_SLEEP, clamp
+from .runtime import LONGEST_SLEEP
 
 LOOK_AGAIN = 0.01
 """Seconds after which a timer that found its task being cancelled by another looks again."""
@@ -41,18 +41,14 @@ class Expiry:
         task: what it cancels; None once it has ended after it left the line.
         at_fire: the task's cancel requests when it rang; not there until then.
         when: the instant at which it rings.
-        last: the instant of the deadline around it, if that has no timer; see `Timer`. May lack.
-        beyond: the timer of that, which starts when this one has rung; not there until then.
     """
 
-    __slots__ = ("at_fire", "beyond", "entries", "last", "task", "when")
+    __slots__ = ("at_fire", "entries", "task", "when")
 
     entries: dict[Expiry, None]
     task: asyncio.Task[Any] | None
     at_fire: int
     when: float
-    last: float | None
-    beyond: Expiry
 
     def stop(self) -> None:
         """End it; a ring that came too late is taken back."""
@@ -61,8 +57,6 @@ class Expiry:
         except KeyError:  # it has left the line, to ring
             if self.task is not None and hasattr(self, "at_fire"):
                 self.task.uncancel()
-                if hasattr(self, "beyond"):
-                    self.beyond.stop()
             self.task = None
 
     def made(self, error: BaseException) -> bool:
@@ -92,13 +86,6 @@ class Expiry:
             return
         self.at_fire = requests
         task.cancel(msg=self)
-        last = getattr(self, "last", None)
-        if last is not None:
-            self.beyond = _single_for(task, clamp(last, task.get_loop().time()))
-
-    def passed(self, error: BaseException) -> bool:
-        """End the timer at `last`, and tell whether `error` is the cancellation that it made."""
-        return hasattr(self, "beyond") and self.beyond.made(error)
 
     def __enter__(self) -> Self:
         """Return itself, running already."""
@@ -188,15 +175,11 @@ def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
     task = current_task(loop)
     if task is None:
         raise RuntimeError("a timer runs only inside an asyncio task")
-    return _single_for(task, when)
-
-
-def _single_for(task: asyncio.Task[Any], when: float) -> Expiry:
     expiry = _Single()
     expiry.task = task
     expiry.when = when
     expiry.entries = {expiry: None}
-    expiry.handle = task.get_loop().call_at(when, expiry.expire)
+    expiry.handle = loop.call_at(when, expiry.expire)
     return expiry
 
 

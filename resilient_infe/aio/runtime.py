@@ -30,15 +30,7 @@ class Timer(Protocol):
     It swallows the cancellation that it made, and no other. As a ``with`` block it then ends as if
     it had run through: what follows the block is what to do when the time is over. Where a block
     would cost too much, end it by hand with `stop`, or with `made` for an exception.
-
-    Attributes:
-        last: the instant of a deadline around it that has no timer of its own, being further away.
-            To be set right after the start, and `passed` is to be asked then. It counts once the
-            timer has rung: who swallows its cancellation, or cleans up for long, must not outlast
-            the deadline.
     """
-
-    last: float | None
 
     @property
     def when(self) -> float:
@@ -51,10 +43,6 @@ class Timer(Protocol):
 
     def made(self, error: BaseException) -> bool:
         """End it, and tell whether `error` is the cancellation that it made."""
-        ...
-
-    def passed(self, error: BaseException, /) -> bool:
-        """Tell, after `made`, whether `error` is the cancellation made at `last`, and end that."""
         ...
 
     def __enter__(self) -> Self:

@@ -140,12 +140,11 @@ def _spawn(run: Callable[[], Awaitable[None]]) -> None:
 class _Scope:
     """A timer made of trio's own scope."""
 
-    __slots__ = ("_ended", "_outlasted", "_scope", "last", "when")
+    __slots__ = ("_ended", "_scope", "when")
 
     def __init__(self, deadline: float) -> None:
-        self.last: float | None = None
         self.when = deadline
-        self._ended = self._outlasted = False
+        self._ended = False
         self._scope = trio.CancelScope(deadline=deadline)
         self._scope.__enter__()
 
@@ -157,13 +156,7 @@ class _Scope:
         if self._ended:  # by a `stop` that failed
             return False
         self._ended = True
-        caught = bool(self._scope.__exit__(type(error), error, error.__traceback__))
-        # A scope around this one would have taken the cancellation for its own by now.
-        self._outlasted = caught and self.last is not None and trio.current_time() >= self.last
-        return caught and not self._outlasted
-
-    def passed(self, _: BaseException) -> bool:
-        return self._outlasted
+        return bool(self._scope.__exit__(type(error), error, error.__traceback__))
 
     def __enter__(self) -> Self:
         return self

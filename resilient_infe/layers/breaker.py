@@ -7,21 +7,19 @@ server died: with the breaker outermost 2,744 were still sent, here 1.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from ..call import Call, Handler
+from ..call import Call
 from ..errors import CircuitOpen
+from ..guard import Guard
 from ..policies.circuit import Circuit, Permit, State
 from ..policies.keyed import Keyed
-from ..verdict import SUCCESS, Kind
+from ..verdict import Kind
 from .partitioned import Partitioned
 
 if TYPE_CHECKING:
     from ..events import CircuitChanged
     from ..policies.snapshots import CircuitStatistics
-
-P = TypeVar("P")
-R = TypeVar("R")
 
 FAILURES = frozenset(
     (Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT, Kind.UNKNOWN)
@@ -32,7 +30,7 @@ ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FO
 """What counts for it: a refusal is an answer. All else (429, cancelled, refused) says nothing."""
 
 
-class CircuitBreaker:
+class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
     """Refuses to send while its circuit is open, and probes when it has rested.
 
     Args:
@@ -53,60 +51,29 @@ class CircuitBreaker:
             "CircuitBreaker",
             "Circuit(...) or Keyed(Circuit)",
         )
-        self._one: Circuit | None = self.circuits.one
-        self._known = self.circuits.known
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
-        """Ask the circuit, call on, tell it what came of it."""
-        circuit = self._one
-        if circuit is None:
-            known = self._known  # apart from its call, since it is no method
-            circuit = known(call.partition)
-        if circuit is None or circuit.home is not call.runtime:
-            circuit = self.circuits.of(call)
-        permit = circuit.admit_closed()
-        if permit is None:
-            permit = self._admit(call, circuit)
-        try:
-            result = await call_next(call)
-        except BaseException:
-            self._end(call, circuit, permit)
-            raise
-        self._end(call, circuit, permit)
-        return result
+    def enter(self, call: Call[Any]) -> tuple[Circuit, Permit]:
+        """Ask the circuit.
 
-    def statistics(self, now: float) -> dict[str | None, CircuitStatistics]:
-        """Return a snapshot per partition."""
-        return {partition: circuit.statistics(now) for partition, circuit in self.circuits.items()}
-
-    def describe(self) -> str:
-        """Say when it opens."""
-        return f"{self.circuits.sample()}{self.circuits.describe()}"
-
-    def _admit(self, call: Call[Any], circuit: Circuit) -> Permit:
-        now = call.runtime.now()
+        Raises:
+            CircuitOpen: it is open, or half-open with all its probes under way.
+        """
+        circuit, now = self.circuits.of(call), call.runtime.now()
         before = circuit.last_transition
         permit = circuit.admit(now)
         if circuit.last_transition is not before:
             self._tell(call, circuit)
-        if permit is not None:
-            call.probe = permit.expires is not None and circuit.answered
-            return permit
-        wait = circuit.retry_after(now)
-        where = f" of partition {call.partition!r}" if call.partition else ""
-        raise CircuitOpen(
-            f"the circuit{where} is {circuit.state}: the server failed too often lately; ask again "
-            f"in {wait:.3g} s",
-            retry_after=wait,
-        ).on(call)
+        if permit is None:
+            raise self._refusal(call, circuit, now)
+        call.probe = permit.expires is not None and circuit.answered
+        return circuit, permit
 
-    def _end(self, call: Call[Any], circuit: Circuit, permit: Permit) -> None:
-        verdict = call.verdict
-        if verdict is not None and verdict.kind is SUCCESS:
-            clock = call.runtime.now
-            if circuit.succeed(permit, clock()):
-                return
-        before = circuit.last_transition
+    def leave(
+        self, call: Call[Any], held: tuple[Circuit, Permit], _: Any, __: BaseException | None
+    ) -> None:
+        """Report to the circuit what the verdict says of the server."""
+        circuit, permit = held
+        verdict, before = call.verdict, circuit.last_transition
         if verdict is None:
             circuit.drop(permit)
         elif verdict.kind in ANSWERS and verdict.sent:
@@ -117,6 +84,23 @@ class CircuitBreaker:
             circuit.drop(permit)
         if circuit.last_transition is not before:
             self._tell(call, circuit)
+
+    def statistics(self, now: float) -> dict[str | None, CircuitStatistics]:
+        """Return a snapshot per partition."""
+        return {partition: circuit.statistics(now) for partition, circuit in self.circuits.items()}
+
+    def describe(self) -> str:
+        """Say when it opens."""
+        return f"{self.circuits.sample()}{self.circuits.describe()}"
+
+    def _refusal(self, call: Call[Any], circuit: Circuit, now: float) -> CircuitOpen:
+        wait = circuit.retry_after(now)
+        where = f" of partition {call.partition!r}" if call.partition else ""
+        return CircuitOpen(
+            f"the circuit{where} is {circuit.state}: the server failed too often lately; ask again "
+            f"in {wait:.3g} s",
+            retry_after=wait,
+        ).on(call)
 
     def _tell(self, call: Call[Any], circuit: Circuit) -> None:
         transition = circuit.last_transition

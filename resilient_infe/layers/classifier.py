@@ -7,10 +7,11 @@ limit all react to the one verdict that this layer leaves on the call.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..aio import is_cancellation, wall_time
-from ..call import Call, Handler, Reply
+from ..call import Call, Reply
+from ..guard import Guard
 from ..policies.classify import classify_exception, classify_reply
 from ..policies.error_body import error_fields
 from ..policies.foreign import reply_of_exception, reply_of_result
@@ -21,14 +22,11 @@ from .rule import Classify, Rule
 if TYPE_CHECKING:
     from ..events import AttemptFinished
 
-P = TypeVar("P")
-R = TypeVar("R")
-
 _PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
 """Results in which there is nothing to see."""
 
 
-class ErrorClassifier:
+class ErrorClassifier(Guard[float]):
     """Sets ``call.verdict`` from the reply, the result or the exception.
 
     Args:
@@ -43,43 +41,39 @@ class ErrorClassifier:
         """Remember the user's rule."""
         self._rule = None if classify is None else Rule(classify)
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
-        """Send, and judge what came back."""
+    def enter(self, call: Call[Any]) -> float:
+        """Count the attempt as sent, and return when that was, while somebody listens."""
         call.sends += 1
         if call.on_send is not None:
             call.on_send()
             call.on_send = None
-        started = 0.0 if call.emit is None else call.runtime.now()
-        try:
-            result = await call_next(call)
-        except BaseException as error:
-            self._judge_error(call, error, started)
-            raise
-        self._judge(call, result, started)
-        return result
+        return 0.0 if call.emit is None else call.runtime.now()
 
-    def describe(self) -> str:
-        """Say whose rules apply."""
-        return "the Infe API's table" + (", after your own rule" if self._rule else "")
-
-    def _judge(self, call: Call[Any], result: Any, started: float) -> Verdict:
+    def leave(self, call: Call[Any], held: float, result: Any, error: BaseException | None) -> None:
+        """Judge what came, unless an adapter has judged it."""
         verdict = call.verdict
         if verdict is None:
-            if self._rule is not None:
+            if error is not None:
+                verdict = self._of_exception(call, error)
+            elif self._rule is not None:
                 verdict = self._by_rule(call, result)
             elif call.reply is not None:
                 verdict = _of_reply(call.reply)
             else:
                 verdict = _of_result(result)
             call.verdict = verdict
-        if call.emit is not None or verdict.request_id is not None:
-            self._note(call, started)
-        return verdict
+        if verdict.request_id is not None:
+            call.server_request_ids += (verdict.request_id,)
+        emit = call.emit
+        if emit is not None:
+            sent_for = call.runtime.now() - held
+            call.sent_for += sent_for
+            if emit.routine:
+                emit(_attempt_finished(call, verdict, sent_for))
 
-    def _judge_error(self, call: Call[Any], error: BaseException, started: float) -> None:
-        if call.verdict is None:
-            call.verdict = self._of_exception(call, error)
-        self._note(call, started)
+    def describe(self) -> str:
+        """Say whose rules apply."""
+        return "the Infe API's table" + (", after your own rule" if self._rule else "")
 
     def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
         if is_cancellation(error):
@@ -110,20 +104,10 @@ class ErrorClassifier:
             return own
         return _of_result(result) if call.reply is None else _of_reply(call.reply)
 
-    def _note(self, call: Call[Any], started: float) -> None:
-        verdict = call.verdict
-        assert verdict is not None
-        if verdict.request_id is not None:
-            call.server_request_ids += (verdict.request_id,)
-        if call.emit is None:
-            return
-        sent_for = call.runtime.now() - started
-        call.sent_for += sent_for
-        if call.emit.routine:
-            call.emit(_attempt_finished(call, verdict, sent_for))
-
 
 def _of_reply(reply: Reply) -> Verdict:
+    if reply.verdict is not None:
+        return reply.verdict
     return classify_reply(reply.status, reply.headers, reply.body, wall_time())
 
 

@@ -8,26 +8,24 @@ for later.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..aio import wake
-from ..call import Call, Handler
+from ..call import Call
 from ..errors import QueueFull
+from ..guard import Guard
 from ..policies.keyed import Keyed
 from ..policies.queue import Waiter
 from ..policies.rejection import REJECTED, is_crowded
 from ..policies.slots import Slots
-from ..verdict import Usage
+from ..verdict import Usage, Verdict
 from .partitioned import Partitioned
 
 if TYPE_CHECKING:
     from ..policies.snapshots import SlotsStatistics
 
-P = TypeVar("P")
-R = TypeVar("R")
 
-
-class ConcurrencyLimiter:
+class ConcurrencyLimiter(Guard[Slots]):
     """Lets at most so many attempts run at once; the others wait, oldest call first.
 
     Args:
@@ -50,40 +48,35 @@ class ConcurrencyLimiter:
             "ConcurrencyLimiter",
             "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
-        self._one: Slots | None = self.slots.one
-        self._known = self.slots.known
 
-    async def __call__(  # a frame more per call would cost more than all the rest
-        self, call: Call[P], call_next: Handler[P, R]
-    ) -> R:
-        """Wait for a slot, call on, give the slot to the next."""
-        slots = self._one
-        if slots is None:
-            known = self._known  # apart from its call, since it is no method
-            slots = known(call.partition)
-        if slots is None or slots.home is not call.runtime:
-            slots = self.slots.of(call)
-        if not slots.take():
-            waiter = self._join(call, slots)
-            try:
-                if not waiter.granted:
-                    await call.runtime.park(waiter)
-            except BaseException:
-                wake(slots.cancel(waiter))
-                raise
+    def enter(self, call: Call[Any]) -> Slots | None:
+        """Take a slot if one is free."""
+        slots = self.slots.of(call)
+        return slots if slots.take() else None
+
+    async def wait(self, call: Call[Any]) -> Slots:
+        """Wait for a slot; one that is handed over while the caller leaves goes to the next."""
+        slots = self.slots.of(call)
+        waiter = self._join(call, slots)
         try:
-            result = await call_next(call)
+            if not waiter.granted:
+                await call.runtime.park(waiter)
         except BaseException:
-            self._fail(call, slots)
+            wake(slots.cancel(waiter))
             raise
+        return slots
+
+    def leave(self, call: Call[Any], held: Slots, _: Any, error: BaseException | None) -> None:
+        """Give the slot to the next, now or when the stream that came is closed."""
         verdict = call.verdict
-        if call.hold is not None or (verdict is not None and verdict.kind is REJECTED):
-            self._end(call, slots)
-            return result
-        freed = slots.release()
-        if freed is not None and freed.wake is not None:
-            freed.wake()
-        return result
+        if verdict is not None and verdict.kind is REJECTED:
+            self._narrow(call, held, verdict)
+        if call.hold is None or error is not None:
+            freed = held.release()
+            if freed is not None:
+                wake(freed)
+        else:
+            call.hold.on_close(partial(_release, held))
 
     def resize(self, limit: int, partition: str | None = None) -> None:
         """Change the limit of a partition's slots (of the shared ones by default) while in use.
@@ -106,23 +99,10 @@ class ConcurrencyLimiter:
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
 
-    def _end(self, call: Call[Any], slots: Slots) -> None:
-        self._see(call, slots)
-        if call.hold is None:
-            wake(slots.release())
-        else:
-            call.hold.on_close(partial(_release, slots))
-
-    def _fail(self, call: Call[Any], slots: Slots) -> None:
-        self._see(call, slots)
-        wake(slots.release())
-
-    def _see(self, call: Call[Any], slots: Slots) -> None:
+    def _narrow(self, call: Call[Any], slots: Slots, verdict: Verdict) -> None:
         """Hold fewer where the server said that too many are in progress."""
-        verdict, before = call.verdict, slots.limit
-        if verdict is None or not is_crowded(verdict):
-            return
-        if slots.narrow(call.runtime.now()) and call.emit is not None:
+        before = slots.limit
+        if is_crowded(verdict) and slots.narrow(call.runtime.now()) and call.emit is not None:
             from ..events import SlotsNarrowed
 
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))

@@ -6,18 +6,17 @@ comes on top. A caller who waits for an answer cares for the sum.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
-from ..call import Call, Handler
+from ..aio import Timer
+from ..call import Call
 from ..errors import DeadlineExceeded
+from ..guard import Guard
 from ..policies import bounds
 from .note import add_note
 
-P = TypeVar("P")
-R = TypeVar("R")
 
-
-class Deadline:
+class Deadline(Guard[Timer | None]):
     """Cancels whatever a call is doing when its time is over.
 
     Args:
@@ -38,27 +37,29 @@ class Deadline:
             bounds.positive(seconds, "a deadline, in seconds,")
         self.seconds = seconds
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
-        """Call on under the timer."""
+    def enter(self, call: Call[Any]) -> Timer | None:
+        """Start the timer; a call without a bound has none."""
         runtime = call.runtime
         if call.deadline is None:
             if self.seconds is None:
-                return await call_next(call)
+                return None
             timer = runtime.cut_off_after(self.seconds)
             call.deadline = timer.when
-        elif call.deadline > runtime.now():
-            timer = runtime.cut_off_at(call.deadline)
-        else:
+            return timer
+        if call.deadline <= runtime.now():
             raise self._error(call)
-        try:
-            result = await call_next(call)
-        except BaseException as error:
-            if not timer.made(error):
-                raise
-        else:
-            timer.stop()
-            return result
-        raise self._error(call)
+        return runtime.cut_off_at(call.deadline)
+
+    def leave(
+        self, call: Call[Any], held: Timer | None, _: Any, error: BaseException | None
+    ) -> None:
+        """End the timer; say so if it ended the call."""
+        if held is None:
+            return
+        if error is None:
+            held.stop()
+        elif held.made(error):
+            raise self._error(call) from None
 
     def _error(self, call: Call[Any]) -> DeadlineExceeded:
         advice = None if call.verdict is None else call.verdict.advice

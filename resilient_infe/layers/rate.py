@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..call import Call, Handler
+from ..call import Call
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
+from ..guard import Guard
 from ..policies import bounds
 from ..policies.allowance import Allowance
 from ..policies.change import Change
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from ..events import Event
     from ..policies.snapshots import AllowanceStatistics
 
-P = TypeVar("P")
-R = TypeVar("R")
+Held: TypeAlias = tuple[Allowance, Reservation, int]
+"""An attempt's reservation, whose it is, and how many attempts had been sent before."""
 
 
-class RateLimiter:
+class RateLimiter(Guard[Held]):
     """Sends no more than the limit, and nothing at all while the server asked to wait.
 
     Args:
@@ -87,42 +88,54 @@ class RateLimiter:
         )
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._beliefs = _checked(beliefs)
-        self._one = self.allowances.one
-        if self._one is not None:
-            self._remember("", self._one)
-        # As long as there are beliefs to remember, each call comes by `_bound`.
-        self._known = _unknown if self._beliefs else self.allowances.known
+        if self.allowances.one is not None:
+            self._remember("", self.allowances.one)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
-        """Reserve, call on, settle."""
-        allowance = self._one
-        if allowance is None:
-            known = self._known  # apart from its call, since it is no method
-            allowance = known(call.partition)
-        if allowance is None or allowance.home is not call.runtime:
-            allowance = self._bound(call)
-        tokens, deadline = call.tokens, call.deadline
-        if tokens is None and allowance.counts_tokens:
-            tokens = self._count(call)
-        clock = call.runtime.now
-        now = clock()
-        if deadline is not None and now >= deadline:
-            grant = None
-        else:
-            grant = allowance.take(now, tokens or 0.0)
-        if grant is None:
-            reservation = await self._wait(call, allowance, now)
-        else:
-            reservation = Reservation.of(grant)
-        sends = call.sends
+    def enter(self, call: Call[Any]) -> Held | None:
+        """Reserve, if that is possible at once."""
+        allowance = self.allowances.of(call)
+        if self._beliefs:
+            self._remember(call.partition or "", allowance)
+        if call.tokens is None and allowance.counts_tokens:
+            call.tokens = self._estimate(call.payload if call.body is None else call.body())
+        now = call.runtime.now()
+        if call.deadline is not None and now >= call.deadline:
+            return None
+        reservation = allowance.take(now, call.tokens or 0.0)
+        return None if reservation is None else (allowance, reservation, call.sends)
+
+    async def wait(self, call: Call[Any]) -> Held:
+        """Wait for a reservation; the place of a caller that leaves comes back."""
+        allowance = self.allowances.of(call)
+        reservation = self._join(call, allowance, call.runtime.now())
         try:
-            result = await call_next(call)
+            if call.emit is not None and call.emit.routine:
+                self._tell_waiting(call, allowance)
+            allowance.keeper.pump()
+            if not reservation.granted:
+                await call.runtime.park(reservation)
         except BaseException:
-            self._settle(call, allowance, reservation, unsent=call.sends == sends)
+            allowance.cancel(reservation, call.runtime.now())
+            allowance.keeper.pump()
             raise
-        self._end(call, allowance, reservation)
-        return result
+        return allowance, reservation, call.sends
+
+    def leave(self, call: Call[Any], held: Held, _: Any, error: BaseException | None) -> None:
+        """Settle, now or when the stream that came is closed, and learn from what was said."""
+        allowance, reservation, sends = held
+        verdict, now = call.verdict, call.runtime.now()
+        if call.hold is None or error is not None:
+            unsent = error is not None and call.sends == sends
+            settle(allowance, reservation, verdict, now, unsent=unsent)
+        else:
+            call.hold.on_close(partial(self._settle_stream, allowance, reservation))
+        if verdict is not None and (verdict.kind is not SUCCESS or verdict.limits):
+            for news in learn(allowance, reservation, verdict, now, self._max_hint):
+                if call.emit is not None:
+                    call.emit(_event(call, news))
+        if allowance.queue.live:
+            allowance.keeper.pump()
 
     def resize(
         self,
@@ -162,36 +175,10 @@ class RateLimiter:
         """Say the limits."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
 
-    def _count(self, call: Call[Any]) -> float:
-        estimate = self._estimate  # apart from its call, since it is no method
-        tokens = call.tokens = estimate(call.payload if call.body is None else call.body())
-        return tokens
-
-    def _end(self, call: Call[Any], allowance: Allowance, reservation: Reservation) -> None:
-        verdict = call.verdict
-        if call.hold is not None:
-            self._learn(call, allowance, reservation)
-            call.hold.on_close(partial(self._settle_stream, allowance, reservation))
-        elif verdict is None or verdict.kind is not SUCCESS or verdict.limits:
-            self._settle(call, allowance, reservation, unsent=False)
-        else:  # what the table says of a success that tells nothing of limits
-            usage, clock = verdict.usage, call.runtime.now
-            allowance.settle(reservation, clock(), None if usage is None else usage.total_tokens)
-            if allowance.queue.live:
-                allowance.keeper.pump()
-
-    def _bound(self, call: Call[Any]) -> Allowance:
-        allowance = self.allowances.of(call)
-        if self._one is None:
-            self._remember(call.partition or "", allowance)
-        return allowance
-
     def _remember(self, name: str, allowance: Allowance) -> None:
         belief = self._beliefs.pop(name, None)
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
-        if not self._beliefs:
-            self._known = self.allowances.known
 
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
@@ -214,20 +201,6 @@ class RateLimiter:
                 retry_after=(earliest - now) or None,
             ).on(call)
 
-    async def _wait(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
-        reservation = self._join(call, allowance, now)
-        try:
-            if call.emit is not None and call.emit.routine:
-                self._tell_waiting(call, allowance)
-            allowance.keeper.pump()
-            if not reservation.granted:
-                await call.runtime.park(reservation)
-        except BaseException:
-            allowance.cancel(reservation, call.runtime.now())
-            allowance.keeper.pump()
-            raise
-        return reservation
-
     def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
         from ..events import RateWaiting
 
@@ -237,32 +210,12 @@ class RateLimiter:
         reason = allowance.waits_for(now)
         call.emit(RateWaiting(call.request_id, call.partition, delay, reason, allowance.waiting))
 
-    def _settle(
-        self, call: Call[Any], allowance: Allowance, reservation: Reservation, *, unsent: bool
-    ) -> None:
-        settle(allowance, reservation, call.verdict, call.runtime.now(), unsent=unsent)
-        self._learn(call, allowance, reservation)
-
     def _settle_stream(
         self, allowance: Allowance, reservation: Reservation, usage: Usage | None
     ) -> None:
         tokens = None if usage is None else usage.total_tokens
         allowance.settle(reservation, allowance.keeper.runtime.now(), tokens)
         allowance.keeper.pump()
-
-    def _learn(self, call: Call[Any], allowance: Allowance, reservation: Reservation) -> None:
-        verdict = call.verdict
-        if verdict is not None and (verdict.kind is not SUCCESS or verdict.limits):
-            now = call.runtime.now()
-            for news in learn(allowance, reservation, verdict, now, self._max_hint):
-                if call.emit is not None:
-                    call.emit(_event(call, news))
-        if allowance.queue.live:
-            allowance.keeper.pump()
-
-
-def _unknown(_: str | None) -> None:
-    return None
 
 
 def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:

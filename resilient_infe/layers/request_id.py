@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Coroutine
 from functools import partial
 from logging import DEBUG
-from typing import Any, TypeVar
+from typing import Any
 
 from ..aio import is_cancellation
-from ..call import Call, Handler
+from ..call import Call
 from ..emitter import Emitter, Listener
+from ..guard import Guard
 from ..log import LogListener
 from ..policies.error_body import clean_id
 from ..verdict import SUCCESS, Kind, Usage
-
-P = TypeVar("P")
-R = TypeVar("R")
 
 _counter = itertools.count(1)
 _process = os.urandom(4).hex() + "-"
@@ -42,7 +39,7 @@ def make_id() -> str:
     return f"{_process}{next(_counter)}"
 
 
-class RequestIdLogger:
+class RequestIdLogger(Guard[None]):
     """Makes or checks the request id, and reports the call's start, attempts and end.
 
     Args:
@@ -60,44 +57,41 @@ class RequestIdLogger:
         self._log = LogListener(logger) if log else None
         self._base: Emitter | None = None
         if self._log is not None:
-            self._quiet, self._loud = _emitters(None, self._log)
+            self._join(None, self._log)
 
-    def __call__(self, call: Call[P], call_next: Handler[P, R]) -> Coroutine[Any, Any, R]:
-        """Name the call and call on; report, if somebody listens."""
+    def enter(self, call: Call[Any]) -> None:
+        """Name the call; report its start, if somebody listens."""
         if call.request_id is None or clean_id(call.request_id) is None:
             call.request_id = f"{_process}{next(_counter)}"
+        log = self._log
+        if log is not None:
+            if call.emit is not self._base:
+                self._join(call.emit, log)
+            call.emit = self._loud if log.enabled(DEBUG) else self._quiet
         emit = call.emit
-        if self._log is not None:
-            emit = call.emit = self._emitter(emit, self._log)
-        return call_next(call) if emit is None else self._report(call, call_next, emit)
-
-    async def _report(self, call: Call[P], call_next: Handler[P, R], emit: Emitter) -> R:
-        if emit.routine:
+        if emit is not None and emit.routine:
             from ..events import CallStarted
 
             emit(CallStarted(call.request_id, call.partition, call.tags))
-        try:
-            result = await call_next(call)
-        except BaseException as error:
-            self._finish(call, emit, error)
-            raise
-        if call.hold is None:
-            verdict = call.verdict
-            if emit.routine or (verdict is not None and verdict.kind is not SUCCESS):
-                self._finish(call, emit, None)
-        else:
+
+    def leave(self, call: Call[Any], _: None, __: Any, error: BaseException | None) -> None:
+        """Report the end, now or when the stream that came is closed."""
+        emit, verdict = call.emit, call.verdict
+        if emit is None:
+            return
+        if call.hold is not None and error is None:
             call.hold.on_close(partial(self._finish_stream, call, emit, call.runtime.now()))
-        return result
+        elif emit.routine or error is not None or (verdict and verdict.kind is not SUCCESS):
+            self._finish(call, emit, error)
 
     def describe(self) -> str:
         """Say where it logs to."""
         return "an id per call" + ("; logs through structlog" if self._log else "; does not log")
 
-    def _emitter(self, base: Emitter | None, log: LogListener) -> Emitter:
-        if base is not self._base:
-            self._base = base
-            self._quiet, self._loud = _emitters(base, log)
-        return self._loud if log.enabled(DEBUG) else self._quiet
+    def _join(self, base: Emitter | None, log: LogListener) -> None:
+        """Add the log to the listeners of the stack that calls come through."""
+        self._base = base
+        self._quiet, self._loud = _emitters(base, log)
 
     def _finish_stream(
         self, call: Call[Any], emit: Emitter, handed_over: float, usage: Usage | None

@@ -6,13 +6,16 @@ budget and not only ``max_attempts``? See `policies.budget`. No slot is held whi
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from functools import partial
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any
 
 from ..aio import keep
-from ..call import Call, Handler
+from ..call import Call
+from ..guard import Repeater
 from ..policies import bounds
 from ..policies.backoff import ExponentialBackoff
 from ..policies.budget import RetryBudget
@@ -20,42 +23,26 @@ from ..policies.schedule import KindRule, Progress, RetrySchedule, Stop
 from ..verdict import SUCCESS, Kind, Verdict
 from .note import add_note
 
-P = TypeVar("P")
-R = TypeVar("R")
+trying_again: ContextVar[bool] = ContextVar("resilient_infe_retry", default=False)
+"""Whether the code that runs is inside a further attempt of a `Retry`: a second one multiplies."""
 
 
-class Outcome:
-    """What an attempt came to that was no success: what it raised, or else what it returned.
+class Tries:
+    """What one call has been through in a `Retry`. State: per call.
 
-    It is handed on once and then empty: a frame that keeps what it raises is garbage that only a
-    collection finds. State: per attempt.
+    Attributes:
+        progress: what the schedule counts; None before the first failure.
+        token: undoes `trying_again`; None until the second attempt.
     """
 
-    __slots__ = ("_error", "_result")
+    __slots__ = ("progress", "token")
 
-    def __init__(self, error: Exception | None = None, result: object = None) -> None:
-        """Keep both."""
-        self._error = error
-        self._result = result
-
-    def take(self) -> tuple[Exception | None, object]:
-        """Hand both over."""
-        both = self._error, self._result
-        self._error = self._result = None
-        return both
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.token: Token[bool] | None = None
 
 
-def _raise_again(error: Exception) -> NoReturn:
-    """Raise what was raised before, with the context that it had then."""
-    context = error.__context__
-    try:
-        raise error
-    finally:
-        error.__context__ = context
-        del error, context
-
-
-class Retry:
+class Retry(Repeater[Tries]):
     """Makes up to so many attempts, as the API's reference asks for each kind of error.
 
     Args:
@@ -100,22 +87,28 @@ class Retry:
         self.budget = budget
         self._uniform = uniform
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
-        """Attempt until the outcome is final."""
+    def enter(self, call: Call[Any]) -> Tries:
+        """Begin with nothing tried."""
         if self.budget is not None:
             call.on_send = partial(self._deposit, call)
         if call.verdict is not None:
             _forget(call)
-        try:
-            result = await call_next(call)
-        except Exception as error:
-            outcome = Outcome(error)
-        else:
-            verdict = call.verdict
-            if verdict is None or verdict.kind is SUCCESS:
-                return result
-            outcome = Outcome(result=result)
-        return await self._go_on(call, call_next, outcome)
+        return Tries()
+
+    def leave(self, _: Call[Any], held: Tries, __: Any, ___: BaseException | None) -> None:
+        """Let what comes after this call be no further attempt."""
+        token, held.token = held.token, None
+        if token is not None:
+            with contextlib.suppress(ValueError):  # of another context, which has ended
+                trying_again.reset(token)
+
+    async def pause(self, call: Call[Any], held: Tries, until: float) -> None:
+        """Sleep, and forget the last attempt."""
+        await call.runtime.sleep_until(until)
+        call.again = True
+        _forget(call)
+        if held.token is None:
+            held.token = trying_again.set(True)
 
     def describe(self) -> str:
         """Say the bounds."""
@@ -125,43 +118,23 @@ class Retry:
             f"up to {self.schedule.max_attempts} attempts, {self.schedule.backoff}{budget}{waits}"
         )
 
-    async def _go_on(self, call: Call[P], call_next: Handler[P, R], outcome: Outcome) -> R:
-        """Go on from an attempt that was no success: `call_next` makes the further ones."""
-        error, result = outcome.take()
-        progress = Progress()
-        try:
-            while await self._again(call, progress, error):
-                _forget(call)
-                try:
-                    error, result = None, await call_next(call)
-                except Exception as raised:
-                    error = raised
-                else:
-                    if call.verdict is None or call.verdict.kind is SUCCESS:
-                        break
-            if error is not None:
-                _raise_again(error)
-            return cast("R", result)
-        finally:
-            del error
-
-    async def _again(
-        self, call: Call[Any], progress: Progress, error: BaseException | None
-    ) -> bool:
-        """Sleep until the next attempt and return True, or return False where there is none."""
+    def again(self, call: Call[Any], held: Tries, error: Exception | None) -> float | None:
+        """Return the instant of the next attempt, or None where there is none."""
         verdict = call.verdict
-        if verdict is None:
-            return False
+        if verdict is None or (error is None and verdict.kind is SUCCESS):
+            return None
+        if held.progress is None:
+            held.progress = Progress()
         now = call.runtime.now()
         probe, call.probe = call.probe, False
         decision = self.schedule.decide(
-            verdict, progress, now, call.deadline, self._uniform(), probe=probe
+            verdict, held.progress, now, call.deadline, self._uniform(), probe=probe
         )
         if not isinstance(decision, Stop):
             decision = self._veto(call, verdict, now) or decision
         if isinstance(decision, Stop):
             self._give_up(call, verdict, error, decision.reason)
-            return False
+            return None
         if call.hold is not None:
             call.hold.close()
         if call.emit is not None:
@@ -177,9 +150,7 @@ class Retry:
                     verdict.retry_after,
                 )
             )
-        await call.runtime.sleep_until(now + decision.delay)
-        call.again = True
-        return True
+        return now + decision.delay
 
     def _veto(self, call: Call[Any], verdict: Verdict, now: float) -> Stop | None:
         if verdict.kind is Kind.REFUSED:

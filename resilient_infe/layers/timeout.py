@@ -6,17 +6,16 @@ other way round all 200 attempts at a hung server read "cancelled", and the circ
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
-from ..call import Call, Handler
+from ..aio import Timer
+from ..call import Call
 from ..errors import AttemptTimedOut
+from ..guard import Guard
 from ..policies import bounds
 
-P = TypeVar("P")
-R = TypeVar("R")
 
-
-class AttemptTimeout:
+class AttemptTimeout(Guard[Timer]):
     """Cancels an attempt that takes too long.
 
     Args:
@@ -35,23 +34,18 @@ class AttemptTimeout:
         """Check the range."""
         self.seconds = bounds.positive(seconds, "an attempt's timeout, in seconds,")
 
-    async def __call__(self, call: Call[P], call_next: Handler[P, R]) -> R:
-        """Call on under the timer."""
-        timer = call.runtime.cut_off_after(self.seconds)
-        try:
-            result = await call_next(call)
-        except BaseException as error:
-            if not timer.made(error):
-                raise
-        else:
-            timer.stop()
-            return result
-        raise self._error(call)
+    def enter(self, call: Call[Any]) -> Timer:
+        """Start the timer."""
+        return call.runtime.cut_off_after(self.seconds)
 
-    def _error(self, call: Call[Any]) -> AttemptTimedOut:
-        return AttemptTimedOut(
-            f"attempt {call.attempt} took longer than {self.seconds:g} s (AttemptTimeout)"
-        )
+    def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:
+        """End the timer; say so if it ended the attempt."""
+        if error is None:
+            held.stop()
+        elif held.made(error):
+            raise AttemptTimedOut(
+                f"attempt {call.attempt} took longer than {self.seconds:g} s (AttemptTimeout)"
+            ) from None
 
     def describe(self) -> str:
         """Say the bound."""

@@ -22,7 +22,7 @@ from .change import Change
 from .gate import Gate, GateClosed
 from .queue import WaitQueue
 from .rates import Rates
-from .reservation import Grant, Reservation
+from .reservation import Reservation
 from .stated import follow
 
 if TYPE_CHECKING:
@@ -122,27 +122,18 @@ class Allowance:
         """Whether it is as good as new, so that `Keyed` may drop it."""
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
-    def take(self, now: float, tokens: float = 0.0) -> Grant | None:
-        """Reserve, as `reserve` does, if that is possible at once; None takes nothing."""
+    def take(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation | None:
+        """Reserve if that is possible at once; None takes nothing. All else as by `reserve`."""
         rates = self._rates
-        learner = rates.learner
         if self.queue.live or now < self._gate.until:
             return None
         if not 0.0 <= tokens <= LARGEST_COST:
             tokens = sane_cost(tokens)
-        if learner.active and now < learner.ready_at(tokens):
+        if not rates.take(tokens, now):
             return None
-        requests, spent = rates.requests, rates.tokens
-        if requests is not None and not requests.take_one(now):
-            return None
-        if spent is not None and not spent.take_if_fits(tokens, now):
-            if requests is not None:
-                requests.put_one_back()
-            return None
-        ticket = learner.sent(now, tokens) if learner.active else None
-        self._granted = ordinal = self._granted + 1
-        self._granted_tokens = total = self._granted_tokens + tokens
-        return tokens, now, ordinal, total, ticket
+        reservation = Reservation(self.queue.youngest if place is None else place, tokens)
+        self._grant(reservation, now)
+        return reservation
 
     def reserve(
         self, now: float, tokens: float = 0.0, place: int | None = None, *, again: bool = False
@@ -161,15 +152,12 @@ class Allowance:
         Raises:
             QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
         """
-        grant = self.take(now, tokens)
-        if grant is None:
-            return self.join(tokens, place, again=again)
-        return Reservation.of(grant, self.queue.youngest if place is None else place)
+        return self.take(now, tokens, place) or self.join(tokens, place, again=again)
 
     def join(
         self, tokens: float = 0.0, place: int | None = None, *, again: bool = False
     ) -> Reservation:
-        """Join the queue, for who could not `take` at once; all else as by `reserve`."""
+        """Queue a reservation that `take` could not grant at once. Arguments as for `reserve`."""
         queue = self.queue
         if not 0.0 <= tokens <= LARGEST_COST:
             tokens = sane_cost(tokens)
@@ -197,7 +185,9 @@ class Allowance:
 
     def poll(self, now: float) -> Iterator[Reservation]:
         """Grant all whose turn has come, oldest first, and yield them."""
-        while (head := self.queue.head()) is not None and now >= self._ready_at(head.tokens):
+        while (head := self.queue.head()) is not None and now >= self._gate.until:
+            if not self._rates.take(head.tokens, now):
+                break
             self.queue.pop()
             self._queued_tokens -= head.tokens
             self._grant(head, now)
@@ -219,24 +209,18 @@ class Allowance:
             now: the instant.
             tokens: what it really cost, or None to leave it at the estimate.
         """
-        if reservation.open:
-            reservation.open = False
-            self.settle_grant(reservation.grant, now, tokens)
-
-    def settle_grant(self, grant: Grant, now: float, tokens: float | None = None) -> None:
-        """End, once, what `take` granted; all else as by `settle`."""
-        estimate, granted_at, _, _, ticket = grant
+        if not reservation.open:
+            return
+        reservation.open = False
         self._ended += 1
-        rates = self._rates
-        if ticket is not None:
-            rates.learner.accepted(now, ticket, tokens)
+        if reservation.ticket is not None:
+            self._rates.learner.accepted(now, reservation.ticket, tokens)
         if tokens is None or not 0.0 <= tokens < _FOREVER:
             return
-        extra = tokens - estimate
+        extra = tokens - reservation.tokens
         self._granted_tokens += extra
-        metered = rates.tokens
-        if metered is not None:
-            metered.correct(extra, granted_at, now)
+        if self._rates.tokens is not None:
+            self._rates.tokens.correct(extra, reservation.granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and give its tokens back.
@@ -335,10 +319,11 @@ class Allowance:
 
     def _grant(self, reservation: Reservation, now: float) -> None:
         tokens = reservation.tokens
-        ticket = self._rates.take(tokens, now)
-        self._granted += 1
-        self._granted_tokens += tokens
-        reservation.grant = tokens, now, self._granted, self._granted_tokens, ticket
+        learner = self._rates.learner
+        reservation.ticket = learner.sent(now, tokens) if learner.active else None
+        reservation.granted_at = now
+        self._granted = reservation.ordinal = self._granted + 1
+        self._granted_tokens = reservation.total_tokens = self._granted_tokens + tokens
         reservation.granted = reservation.open = True
 
     def __repr__(self) -> str:

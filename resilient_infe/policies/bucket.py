@@ -49,7 +49,6 @@ class Bucket:
     """
 
     __slots__ = (
-        "_interval",
         "_last_full",
         "_refill",
         "burst",
@@ -79,30 +78,18 @@ class Bucket:
         missing = queued + max(0.0, min(cost, self.burst) - self.credit) - self.burst
         return max(self.full_at, now) + missing / self._refill
 
-    def take_one(self, now: float) -> bool:
-        """Take one unit if it fits now, out of a bucket that has no credit."""
-        full_at = self.full_at
-        if full_at <= now:
-            full_at = self._last_full = now
-        elif now < self.ready_at(1.0):
-            return False
-        self.full_at = full_at + self._interval
-        return True
-
     def take(self, cost: float, now: float) -> None:
         """Take `cost` out, of the credit first, and into debt if need be."""
         if self.full_at <= now:
             self.full_at = self._last_full = now
-        if self.credit or cost > LARGEST_COST:
-            cost = min(cost, LARGEST_COST)
-            used = min(self.credit, cost)
-            self.credit -= used
+        if cost > LARGEST_COST:
+            cost = LARGEST_COST
+        credit = self.credit
+        if credit > 0.0:
+            used = cost if cost < credit else credit
+            self.credit = credit - used
             cost -= used
         self.full_at += cost / self._refill
-
-    def put_one_back(self) -> None:
-        """Undo a `take_one` of this very instant."""
-        self.full_at -= self._interval
 
     def untouched(self, now: float) -> bool:
         """Whether it is full."""
@@ -157,7 +144,6 @@ class Bucket:
         by_jitter = (math.floor(limit) + 1 - self.burst) / (period + JITTER_MARGIN)
         # Counts are whole: with a burst of 1, a spacing of period / limit and a bit is enough.
         self._refill = max(by_rule, by_jitter) if self.burst <= 1 else by_rule
-        self._interval = 1.0 / self._refill
 
 
 def sane_cost(cost: float) -> float:

@@ -166,17 +166,11 @@ class Circuit:
         self._window.forget(now)
         return self._window.empty
 
-    def admit_closed(self) -> Permit | None:
-        """Ask to send one attempt now, whenever that is: a permit if the circuit is closed."""
-        if self._state is not _CLOSED:
-            return None
-        self._in_flight += 1
-        return self._permit
-
     def admit(self, now: float) -> Permit | None:
         """Ask to send one attempt now: a permit, or None when it is refused."""
-        if (permit := self.admit_closed()) is not None:
-            return permit
+        if self._state is _CLOSED:
+            self._in_flight += 1
+            return self._permit
         if self._state is _OPEN:
             if now < self._opened_at + self.open_for:
                 return None
@@ -189,33 +183,29 @@ class Circuit:
             return max(1e-3, self._opened_at + self.open_for - now)
         return self.open_for / PROBE_POLLS
 
-    def succeed(self, permit: Permit | None, now: float) -> bool:
-        """End a permit with a success if that cannot change the state; False does nothing."""
-        if permit is not self._permit:
-            return False
-        self._in_flight -= 1
-        self._consecutive = 0
-        self.answered = True
-        window = self._window
-        if now >= window.end:
-            window.move(now)
-        window.newest.successes += 1
-        return True
-
     def record(self, permit: Permit, now: float, *, success: bool) -> None:
         """End a permit with a result."""
         self._in_flight -= 1
         if success:
             self.answered = True
-        if permit.epoch != self._epoch:
-            self._late += 1
-        elif self._state is _CLOSED:
-            self._count(now, success=success)
+        if permit is self._permit:
+            window = self._window
+            if now >= window.end:
+                window.move(now)
+            if success:
+                window.newest.successes += 1
+                self._consecutive = 0
+            else:
+                window.newest.failures += 1
+                self._consecutive += 1
+                self._trip_if_due(now)
         elif permit in self._leases:
             self._leases.remove(permit)
             self._record_probe(now, success=success)
         else:
-            self._late += 1  # its lease had ended, and its place is another's
+            self._late += (
+                1  # of an earlier epoch, or its lease had ended and its place is another's
+            )
 
     def drop(self, permit: Permit) -> None:
         """End a permit without a result (cancelled, refused): a probe's place comes back."""
@@ -262,16 +252,6 @@ class Circuit:
         self._probed += 1
         if self._probed >= self.probes:
             self._move(Trigger.PROBES_SUCCEEDED, now)
-
-    def _count(self, now: float, *, success: bool) -> None:
-        self._window.move(now)
-        if success:
-            self._window.newest.successes += 1
-            self._consecutive = 0
-            return
-        self._window.newest.failures += 1
-        self._consecutive += 1
-        self._trip_if_due(now)
 
     def _trip_if_due(self, now: float) -> None:
         if self.consecutive_failures and self._consecutive >= self.consecutive_failures:

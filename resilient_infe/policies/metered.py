@@ -35,36 +35,20 @@ class Metered(Bucket):
         room = self.ledger.room_at(min(cost, self.burst), self.limit)
         return max(super().ready_at(cost), room)
 
-    def take_if_fits(self, cost: float, now: float) -> bool:
-        """Take `cost`, up to `LARGEST_COST`, if it fits now: the usual case first."""
-        ledger = self.ledger
-        total = ledger.total + cost
-        if now < self.full_at or total > self.limit:
-            if now < self.ready_at(cost):
-                return False
-            self.take(cost, now)
-            return True
-        # The bucket is full, and there is room in the window for all that the cost may be.
-        if now >= ledger.end:
-            ledger.move(now)
-            total = ledger.total + cost
-        ledger.newest[1] += cost
-        ledger.total = total
-        credit = self.credit
-        if credit >= cost:
-            self.credit = credit - cost
-            self.full_at = now
-            return True
-        if credit:
-            self.credit = 0.0
-            cost -= credit
-        self.full_at = now + cost / self._refill
-        return True
+    def fits(self, cost: float, now: float) -> bool:
+        """Whether `cost` can be taken now: whether its `ready_at` has come."""
+        # A full bucket, and room for all that was spent lately: then nothing need be worked out.
+        free = now >= self.full_at and self.ledger.total + cost <= self.limit
+        return free or now >= self.ready_at(cost)
 
     def take(self, cost: float, now: float) -> None:
         """Take `cost` out, of the credit first, and into debt if need be."""
-        super().take(cost, now)
-        self.ledger.add(cost, now)
+        Bucket.take(self, cost, now)  # by name: `super()` costs as much as the rest, on each send
+        ledger = self.ledger
+        if now >= ledger.end:
+            ledger.move(now)
+        ledger.newest[1] += cost
+        ledger.total += cost
 
     def correct(self, extra: float, taken_at: float, now: float) -> None:
         """Charge `extra` more than was taken at an instant, or put back a negative one.

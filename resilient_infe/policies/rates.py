@@ -18,7 +18,7 @@ from .metered import Metered
 from .reservation import Reservation
 
 if TYPE_CHECKING:
-    from .learner import Learner, Ticket
+    from .learner import Learner
 
 LEAST: dict[Dimension, float] = {"requests": 1.0, "tokens": 100.0}
 """A server that states less per window is not believed."""
@@ -112,13 +112,21 @@ class Rates:
         """Whether a call's tokens matter."""
         return self.tokens is not None or self.learner.active
 
-    def take(self, tokens: float, now: float) -> Ticket | None:
-        """Take one request of `tokens`; returns what the learner wants back."""
-        if self.requests is not None:
-            self.requests.take(1.0, now)
-        if self.tokens is not None:
-            self.tokens.take(tokens, now)
-        return self.learner.sent(now, tokens) if self.learner.active else None
+    def take(self, tokens: float, now: float) -> bool:
+        """Take one request of `tokens` if its `ready_at` has come; False takes nothing."""
+        requests, spent, learner = self.requests, self.tokens, self.learner
+        # A full bucket has room for any cost, so nothing need be worked out then.
+        if requests is not None and now < requests.full_at and now < requests.ready_at(1.0):
+            return False
+        if spent is not None and not spent.fits(tokens, now):
+            return False
+        if learner.active and now < learner.ready_at(tokens):
+            return False
+        if requests is not None:
+            requests.take(1.0, now)
+        if spent is not None:
+            spent.take(tokens, now)
+        return True
 
     def give_request_back(self, taken: Reservation, now: float) -> None:
         """Give back a request that was never sent.

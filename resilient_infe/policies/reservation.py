@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from .queue import Waiter
 
 if TYPE_CHECKING:
     from .learner import Ticket
-
-Grant: TypeAlias = "tuple[float, float, int, float, Ticket | None]"
-"""What was granted: a plain tuple, since nearly every attempt is granted at once and settled once,
-and an object costs as much as all the rest of that.
-
-The estimated tokens; the instant; how many requests and how many tokens had been granted by then,
-its own included; and the learner's ticket."""
 
 
 class Reservation(Waiter):
@@ -22,44 +15,22 @@ class Reservation(Waiter):
 
     Attributes:
         tokens: the estimated cost that is charged.
-        grant: what was granted; there once it is.
         open: True from its grant until it is settled or refunded.
+        granted_at: when it was granted, which is when its request is sent, as far as a limit cares.
+        ordinal: how many requests had been granted by then, this one included.
+        total_tokens: how many tokens had been granted by then, its own included.
+        ticket: what the learner knows the request by; None while the learner rests.
     """
 
-    __slots__ = ("grant", "open", "tokens")
+    __slots__ = ("granted_at", "open", "ordinal", "ticket", "tokens", "total_tokens")
 
-    grant: Grant
+    granted_at: float
+    ordinal: int
+    total_tokens: float
+    ticket: Ticket | None
 
     def __init__(self, place: int, tokens: float) -> None:
         """Start ungranted."""
-        super().__init__(place)
+        Waiter.__init__(self, place)  # by name: `super()` costs as much again, on each send
         self.open = False
         self.tokens = tokens
-
-    @classmethod
-    def of(cls, grant: Grant, place: int = 0) -> Reservation:
-        """Return the reservation of what was granted at once."""
-        reservation = cls(place, grant[0])
-        reservation.grant = grant
-        reservation.granted = reservation.open = True
-        return reservation
-
-    @property
-    def granted_at(self) -> float:
-        """When it was granted: the moment of sending, as far as a limit cares."""
-        return self.grant[1]
-
-    @property
-    def ordinal(self) -> int:
-        """How many requests had been granted by then, this one included."""
-        return self.grant[2]
-
-    @property
-    def total_tokens(self) -> float:
-        """How many tokens had been granted by then, its own included."""
-        return self.grant[3]
-
-    @property
-    def ticket(self) -> Ticket | None:
-        """What the learner knows it by; None where it rested."""
-        return self.grant[4]

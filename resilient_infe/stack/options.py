@@ -46,31 +46,10 @@ class CallOptions:
             call.tags = {**self.tags, **call.tags}
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a call is made inside of: in one value, since every call asks for it.
+_OPTIONS: ContextVar[CallOptions | None] = ContextVar("resilient_infe", default=None)
 
-    Attributes:
-        options: of the enclosing `call_options` blocks, or None outside of any.
-        stack: the stack whose call this one is made by, where that stack looks; or None.
-    """
-
-    options: CallOptions | None = None
-    stack: Any = None
-
-
-SURROUNDINGS: ContextVar[Surroundings | None] = ContextVar("resilient_infe", default=None)
-"""What surrounds the code that runs; None in most programs."""
-
-
-surroundings = SURROUNDINGS.get
-"""Returns what surrounds the code that runs."""
-
-
-def current_options() -> CallOptions | None:
-    """Return the options of the enclosing `call_options` blocks, or None outside of any."""
-    around = surroundings()
-    return None if around is None else around.options
+current_options = _OPTIONS.get
+"""Returns the options of the enclosing `call_options` blocks, or None outside of any."""
 
 
 @contextmanager
@@ -95,8 +74,7 @@ def call_options(
         ConfigurationError: a value is out of its range.
     """
     given = CallOptions(tokens, partition, request_id, deadline, tags)
-    around = surroundings() or Surroundings()
-    outer = around.options or CallOptions()
+    outer = current_options() or CallOptions()
     merged = CallOptions(
         outer.tokens if given.tokens is None else given.tokens,
         outer.partition if given.partition is None else given.partition,
@@ -104,8 +82,8 @@ def call_options(
         outer.deadline if given.deadline is None else given.deadline,
         {**(outer.tags or {}), **(given.tags or {})},
     )
-    token = SURROUNDINGS.set(Surroundings(merged, around.stack))
+    token = _OPTIONS.set(merged)
     try:
         yield
     finally:
-        SURROUNDINGS.reset(token)
+        _OPTIONS.reset(token)

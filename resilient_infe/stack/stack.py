@@ -19,17 +19,16 @@ from ..aio import task_on, this_thread
 from ..call import Call, Handler, Layer
 from ..emitter import Emitter, Listener
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
-from ..layers.attempt import GuardedAttempt, Guards, around_at, guards_at
 from ..layers.breaker import CircuitBreaker
 from ..layers.concurrency import ConcurrencyLimiter
 from ..layers.deadline import Deadline
 from ..layers.rate import RateLimiter
 from ..layers.request_id import RequestIdLogger, outcome_of
-from ..layers.retry import Retry
+from ..layers.retry import Retry, trying_again
 from ..policies.queue import Waiter
-from ..verdict import SUCCESS, Kind, Usage
-from .link import apart, chain, link
-from .options import SURROUNDINGS, Surroundings, surroundings
+from ..verdict import Kind, Usage
+from .compiled import compiled
+from .options import current_options
 from .order import check_order
 from .send import Send
 
@@ -47,11 +46,6 @@ R = TypeVar("R")
 
 _ages = itertools.count(1)
 """Ages of calls: one count for all loops, since a policy may serve one loop after another."""
-
-WATCHED = 61
-"""Calls from the first that tell who is called inside of them, and then one call in so many: to say
-so costs as much as a layer, and who nests stacks does so in every call. A prime, so that of calls
-that take turns each kind is seen."""
 
 
 class Stack:
@@ -83,14 +77,12 @@ class Stack:
             check_order(layers)
         self._emitter = Emitter(self.listeners) if self.listeners else None
         self._takes_deadlines = any(isinstance(layer, Deadline) for layer in layers)
-        self._retries = any(isinstance(layer, Retry) for layer in layers)
+        self.retries = any(isinstance(layer, Retry) for layer in layers)
         self._runtime: aio.Runtime | None = None
         self._draining = False
-        self._warned = False
+        self.told_of_nesting = False
         self._drained: list[Waiter] = []
         self._entered = self._attempts = 0
-        self._plain = 0  # successes at the first attempt, which are counted nowhere else
-        self._watch_at = 1
         self._outcomes = dict.fromkeys(Kind, 0)
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
@@ -103,20 +95,22 @@ class Stack:
         Raises:
             ConfigurationError: the transport cannot be called.
         """
-        if isinstance(transport, Send):
-            self._check_nested(transport.stack, stacklevel=3)
+        if isinstance(transport, Send) and self.retries and transport.stack.retries:
+            self._warn_of_nesting()
+            transport.stack.told_of_nesting = True
         handle = getattr(transport, "handle", None)
         if handle is not None:
-            return Send(self, self._link(handle), apart(self._enter))
+            return Send(self, compiled(self.layers, handle), self._enter)
         if not callable(transport):
             raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
 
         awaited = transport if inspect.iscoroutinefunction(transport) else _awaiting(transport)
-        return Send(self, self._link(lambda call: awaited(call.payload)), apart(self._enter))
+        inner = compiled(self.layers, lambda call: awaited(call.payload))
+        return Send(self, inner, self._enter)
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
         """Return `inner`, which takes the `Call` itself, with the layers around it."""
-        return partial(apart(self._enter), self._link(inner))
+        return partial(self._enter, compiled(self.layers, inner))
 
     def statistics(self) -> StackStatistics:
         """Return a frozen snapshot of what is going on."""
@@ -144,8 +138,8 @@ class Stack:
             in_flight=self._in_flight(),
             waiting=waiting,
             calls=self._entered - self._in_flight(),
-            attempts=self._attempts + self._plain,
-            outcomes={kind: count for kind, count in self._counts().items() if count},
+            attempts=self._attempts,
+            outcomes={kind: count for kind, count in self._outcomes.items() if count},
             slots=slots,
             allowances=allowances,
             circuits=circuits,
@@ -180,29 +174,7 @@ class Stack:
         return self._in_flight()
 
     def _in_flight(self) -> int:
-        return self._entered - self._plain - sum(self._outcomes.values())
-
-    def _counts(self) -> dict[Kind, int]:
-        return {**self._outcomes, SUCCESS: self._outcomes[SUCCESS] + self._plain}
-
-    def _link(self, handler: Handler[Any, Any]) -> Handler[Any, Any]:
-        for start in range(len(self.layers)):
-            guards = guards_at(self.layers, start)
-            if guards is not None:
-                handler = chain(self.layers[start + len(guards) :], handler)
-                attempt = GuardedAttempt(guards, chain(guards, handler))
-                return self._link_around(start, guards, link(attempt, handler), handler)
-        return chain(self.layers, handler)
-
-    def _link_around(
-        self, start: int, guards: Guards, attempt: Handler[Any, Any], handler: Handler[Any, Any]
-    ) -> Handler[Any, Any]:
-        around = around_at(self.layers, start)
-        if around is None:
-            return chain(self.layers[:start], attempt)
-        replaced = [layer for layer in around if layer is not None]
-        first = GuardedAttempt(guards, chain(replaced, attempt), around, attempt)
-        return chain((*self.layers[: start - len(replaced)], first), handler)
+        return self._entered - sum(self._outcomes.values())
 
     async def _enter(
         self, handler: Handler[P, R], call: Call[P], deadline: float | None = None
@@ -211,76 +183,47 @@ class Stack:
         if runtime is None or runtime.thread != this_thread() or task_on(runtime.loop) is None:
             runtime = self._runtime = aio.current()
         call.runtime = runtime
-        clock = runtime.now
-        call.started = clock()
+        call.started = runtime.now()
         call.place = next(_ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
-        around = surroundings()
         if self._draining:
             await runtime.checkpoint()
             raise Draining("the stack is draining and takes no new calls").on(call)
-        if around is not None or deadline is not None:
-            self._set_options(call, around, deadline)
-        entered = self._entered = self._entered + 1
+        if self.retries and trying_again.get():
+            self._warn_of_nesting()
+        options = current_options()
+        if options is not None:
+            options.fill(call)
+            deadline = options.deadline if deadline is None else deadline
+        if deadline is not None:
+            self._set_deadline(call, deadline)
+        self._entered += 1
         try:
-            if entered < self._watch_at:
-                result = await handler(call)
-            else:
-                result = await self._watched(handler, call, around)
+            result = await handler(call)
         except BaseException as error:
-            self._end(call, outcome_of(call, error))
+            self._end(call, error)
             if isinstance(error, Refused):
                 await runtime.checkpoint()  # or a loop that asks until it is let in stops the rest
             raise
-        if call.hold is not None:
-            call.hold.on_close(partial(self._end_stream, call))
-            return result
-        verdict = call.verdict
-        if (
-            call.sends == 1
-            and not self._drained
-            and verdict is not None
-            and verdict.kind is SUCCESS
-        ):
-            self._plain += 1  # as nearly all end
+        if call.hold is None:
+            self._end(call, None)
         else:
-            self._end(call, outcome_of(call, None))
+            call.hold.on_close(partial(self._end_stream, call))
         return result
 
-    async def _watched(
-        self, handler: Handler[P, R], call: Call[P], around: Surroundings | None
-    ) -> R:
-        options = None if around is None else around.options
-        token = SURROUNDINGS.set(Surroundings(options, self))
-        self._watch_at = self._entered + (1 if self._entered < WATCHED else WATCHED)
-        try:
-            return await handler(call)
-        finally:
-            with contextlib.suppress(
-                ValueError
-            ):  # of another context: dropped, and collected there
-                SURROUNDINGS.reset(token)
-
-    def _set_options(
-        self, call: Call[Any], around: Surroundings | None, deadline: float | None
-    ) -> None:
-        if around is not None and around.stack is not None:
-            self._check_nested(around.stack, stacklevel=4)
-        if around is not None and around.options is not None:
-            around.options.fill(call)
-            deadline = around.options.deadline if deadline is None else deadline
-        if deadline is None:
-            return
+    def _set_deadline(self, call: Call[Any], seconds: float) -> None:
         if not self._takes_deadlines:
             raise ConfigurationError(
                 "this stack has no Deadline layer to keep a call's deadline: add Deadline(), which "
                 "bounds only the calls that bring one"
             )
-        call.deadline = call.started + deadline
+        call.deadline = call.started + seconds
 
-    def _end(self, call: Call[Any], kind: Kind) -> None:
+    def _end(self, call: Call[Any], error: BaseException | None) -> None:
         self._attempts += call.sends
+        verdict = call.verdict
+        kind = outcome_of(call, error) if error or verdict is None else verdict.kind
         self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
         if self._drained and not self._in_flight():
             waiters, self._drained = self._drained, []
@@ -288,17 +231,17 @@ class Stack:
                 aio.wake(waiter)
 
     def _end_stream(self, call: Call[Any], _: Usage | None) -> None:
-        self._end(call, outcome_of(call, None))
+        self._end(call, None)
 
-    def _check_nested(self, other: Stack, stacklevel: int) -> None:
-        if self._warned or not (self._retries and other._retries):
+    def _warn_of_nesting(self) -> None:
+        if self.told_of_nesting:
             return
-        self._warned = other._warned = True
+        self.told_of_nesting = True
         warnings.warn(
             "a stack with Retry runs inside another one with Retry: their attempts multiply. "
             "Give only one of them a Retry layer.",
             NestedStackWarning,
-            stacklevel=stacklevel,
+            stacklevel=3,  # the line that calls `around`, or that awaits the call
         )
 
     def __str__(self) -> str:

@@ -12,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from resilient_infe.errors import ConfigurationError, QueueFull
 from resilient_infe.policies.allowance import Allowance
 from resilient_infe.policies.change import Change
-from resilient_infe.policies.reservation import Reservation
 from resilient_infe.verdict import Limit
 
 
@@ -474,42 +473,11 @@ def test_remaining_tokens_count_what_was_granted_after_a_wait():
     assert (waited.ordinal, waited.total_tokens, waited.granted_at) == (2, 160, now)
 
 
-@given(
-    numbers=st.sampled_from([(), (600, 60_000), (None, 60_000), (600, None)]),
-    requests=st.lists(
-        st.tuples(
-            st.floats(0.05, 2.0),  # after the one before
-            st.floats(0.0, 900.0),  # estimated
-            st.none() | st.floats(-1.0, 2_000.0) | st.just(math.inf),  # really
-        ),
-        max_size=40,
-    ),
-)
-def test_a_grant_is_settled_as_its_reservation_is(numbers, requests):
-    """What was taken at once ends as what was reserved, to the last bit of what is learned."""
-    one, other, now = Allowance(*numbers), Allowance(*numbers), 0.0
-    for gap, estimated, really in requests:
-        now += gap
-        grant, reservation = one.take(now, estimated), other.reserve(now, estimated)
-        assert (grant is not None) == reservation.granted
-        if grant is None:
-            other.cancel(reservation, now)
-        else:
-            assert Reservation.of(grant).grant[:4] == reservation.grant[:4]
-            one.settle_grant(grant, now + 0.01, really)
-            other.settle(reservation, now + 0.01, really)
-        assert one.statistics(now) == other.statistics(now)
-
-
-@pytest.mark.parametrize("reserved", [False, True])
-def test_what_a_request_really_cost_is_learned_from(reserved):
+def test_what_a_request_really_cost_is_learned_from():
     """A limit that is followed in estimates is told in real tokens."""
     kept = {"dimension": "tokens", "per_minute": 60_000, "windowed": False, "measured_by": 40.0}
     allowance = Allowance(belief=kept)
-    if reserved:
-        allowance.settle(allowance.reserve(1.0, 100.0), 1.1, 200)
-    else:
-        allowance.settle_grant(allowance.take(1.0, 100.0), 1.1, 200)
+    allowance.settle(allowance.reserve(1.0, 100.0), 1.1, 200)
     assert allowance.statistics(1.2).learned > 60_000
 
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -160,40 +160,6 @@ STEPS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.4, 1.0, 6.0, 30.0]), st.booleans(), st.booleans()),
     max_size=60,
 )
-
-
-@given(STEPS)
-def test_the_quick_way_of_a_success_is_the_long_way(steps):
-    """`succeed`, and `record` where it declines, leave what `record` alone leaves."""
-    quick, long = (Circuit(0.5, 4, 10.0, 3, 5.0, 2, 20.0) for _ in range(2))
-    now, out = 100.0, []
-    for wait, success, ends in steps:
-        now += wait
-        pair = quick.admit(now), long.admit(now)
-        assert (pair[0] is None) is (pair[1] is None)
-        if pair[0] is not None:
-            out.append(pair)
-        if ends and out:
-            first, second = out.pop(0)
-            if not (success and quick.succeed(first, now)):
-                quick.record(first, now, success=success)
-            long.record(second, now, success=success)
-        assert quick.statistics() == long.statistics()
-        assert (quick.answered, quick.idle(now)) == (long.answered, long.idle(now))
-
-
-def test_succeed_declines_what_may_move_the_circuit():
-    """A probe and a late result are not its business: nothing is counted, nothing ended."""
-    circuit = Circuit(consecutive_failures=1, probes=1)
-    late = circuit.admit(0.0)
-    _fail(circuit, 0.0)
-    before = circuit.statistics()
-    assert not circuit.succeed(late, 1.0)
-    probe = circuit.admit(10.0)
-    assert not circuit.succeed(probe, 11.0)
-    assert circuit.statistics().successes == before.successes
-    circuit.record(probe, 11.0, success=True)
-    assert circuit.state is State.CLOSED
 
 
 def test_a_new_circuit_admits_everything():

@@ -1,4 +1,4 @@
-"""Metered: the quick way of taking grants what the long way would, and takes as much."""
+"""Metered: what fits, what is taken, and where it is corrected."""
 
 import math
 
@@ -19,19 +19,16 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_the_quick_way_is_the_long_way(steps):
-    """Taking at once and asking first, then taking, agree after any history."""
-    quick, long, now = Metered(6_000, 60.0), Metered(6_000, 60.0), 50.0
+def test_what_fits_is_what_is_ready(steps):
+    """`fits` looks at no more than it must, and agrees with `ready_at` after any history."""
+    bucket, now = Metered(6_000, 60.0), 50.0
     for wait, cost, share in steps:
         now += wait
-        fits = now >= long.ready_at(cost)
-        assert quick.take_if_fits(cost, now) is fits
+        fits = bucket.fits(cost, now)
+        assert fits is (now >= bucket.ready_at(cost))
         if fits:
-            long.take(cost, now)
-            for each in (quick, long):
-                each.correct(cost * share - cost, now, now)
-        assert math.isclose(quick.level(now), long.level(now), rel_tol=1e-9, abs_tol=1e-6)
-        assert math.isclose(quick.ledger.spent(now), long.ledger.spent(now), abs_tol=1e-6)
+            bucket.take(cost, now)
+            bucket.correct(cost * share - cost, now, now)
 
 
 LATE = st.lists(
@@ -55,7 +52,8 @@ def test_what_is_corrected_late_is_corrected_where_it_was_taken(steps):
         now += wait
         if looked:
             bucket.ledger.spent(now)
-        if bucket.take_if_fits(cost, now):
+        if bucket.fits(cost, now):
+            bucket.take(cost, now)
             alone.add(cost, now)
             under_way.append((cost * share - cost, now))
         while settled and under_way:
@@ -68,7 +66,7 @@ def test_what_is_corrected_late_is_corrected_where_it_was_taken(steps):
 def test_what_comes_back_when_its_window_is_over_is_not_given_twice():
     """Nothing is left to take it off, so that the next window holds no more than its limit."""
     bucket = Metered(60_000, 60.0)
-    bucket.take_if_fits(900.0, 0.0)
+    bucket.take(900.0, 0.0)
     assert bucket.ledger.spent(200.0) == 0.0
     bucket.correct(-800.0, 0.0, 200.0)
     assert bucket.ledger.total == 0.0
@@ -85,19 +83,10 @@ def test_credit_is_only_what_was_over_estimated():
     assert bucket.level(100.0) == pytest.approx(bucket.burst)
 
 
-def test_what_cannot_be_taken_changes_nothing():
-    """A refusal leaves level and ledger as they were."""
-    bucket = Metered(6_000, 60.0)
-    assert bucket.take_if_fits(100.0, 0.0)
-    before = bucket.level(0.0), bucket.ledger.spent(0.0)
-    assert not bucket.take_if_fits(50.0, 0.0)
-    assert (bucket.level(0.0), bucket.ledger.spent(0.0)) == before
-
-
 def test_a_full_window_refuses_although_the_bucket_is_full():
     """The ledger alone can say no: what was given back is still spent in its window."""
     bucket = Metered(100, 60.0)
     bucket.ledger.add(100.0, 0.0)
     assert bucket.level(1.0) == bucket.burst
-    assert not bucket.take_if_fits(1.0, 1.0)
-    assert bucket.take_if_fits(1.0, bucket.ready_at(1.0))
+    assert not bucket.fits(1.0, 1.0)
+    assert bucket.fits(1.0, bucket.ready_at(1.0))

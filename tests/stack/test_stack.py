@@ -30,7 +30,6 @@ from resilient_infe import (
 )
 from resilient_infe.stack.options import current_options
 from resilient_infe.stack.order import ORDER, OUTSIDE
-from resilient_infe.stack.stack import WATCHED
 
 
 def full(**options):
@@ -258,6 +257,20 @@ def test_drain_with_nothing_under_way(run):
     assert run(lambda: full().drain(5)) == 0
 
 
+def fails_once(transport):
+    """Return a transport whose first attempt fails, so that Retry makes another."""
+    calls = 0
+
+    async def failing(payload):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ConnectionResetError
+        return await transport(payload)
+
+    return failing
+
+
 def test_a_stack_around_a_stack_is_noticed(run):
     """Two Retry layers around each other warn once, at build or at run time."""
     inner = full().around(FakeServer())
@@ -266,6 +279,7 @@ def test_a_stack_around_a_stack_is_noticed(run):
 
     another = full().around(FakeServer())
 
+    @fails_once
     async def transport(payload):
         return await another(payload)
 
@@ -285,6 +299,7 @@ def test_a_nested_stack_is_told_at_the_line_that_calls_it(run):
     """The warning points into the transport that calls another stack, not into the library."""
     inner = full().around(FakeServer())
 
+    @fails_once
     async def transport(payload):
         return await inner(payload)
 
@@ -348,6 +363,7 @@ def test_options_given_inside_of_a_call_hide_no_stack(run):
 
     inner = Stack(look, Retry(), ErrorClassifier()).around(FakeServer())
 
+    @fails_once
     async def transport(payload):
         with call_options(partition="inner"):
             return await inner(payload)
@@ -423,21 +439,31 @@ def test_the_same_stack_in_one_run_after_another():
     assert stack.statistics().calls == 75
 
 
-def test_a_nesting_that_begins_late_is_noticed_too(run):
-    """Stacks that have made many calls by themselves are still looked at now and then."""
+def test_a_nesting_is_noticed_when_it_multiplies(run):
+    """While the outer stack's first attempts succeed nothing is multiplied, and nothing is said."""
     inner = Stack(Retry(), ErrorClassifier()).around(FakeServer())
-    nested = False
+    outer = Stack(Retry(uniform=lambda: 0.0), ErrorClassifier())
 
-    async def transport(payload):
-        return await inner(payload) if nested else payload
+    async def main():
+        for number in range(5):
+            await outer.around(lambda payload: inner(payload))(number)
+        with pytest.warns(errors.NestedStackWarning):
+            await outer.around(fails_once(inner))("x")
+        await outer.around(fails_once(inner))("it is said once")
 
-    outer = Stack(Retry(), ErrorClassifier()).around(transport)
+    run(main)
 
-    async def many(calls):
-        for _ in range(calls):
-            await outer("x")
 
-    run(lambda: many(WATCHED + 1))
-    nested = True
-    with pytest.warns(errors.NestedStackWarning):
-        run(lambda: many(2 * WATCHED))
+def test_a_call_after_a_retry_is_not_nested(run):
+    """What was set for a further attempt is gone when its call has ended, well or not."""
+    stack = Stack(Retry(2, uniform=lambda: 0.0), ErrorClassifier())
+    server = FakeServer([502, "ok", 502, 502, "ok"])
+
+    async def main():
+        send = stack.around(server)
+        assert await send("x") == "ok"
+        with pytest.raises(errors.UpstreamError):
+            await send("x")
+        return await send("x")
+
+    assert run(main) == "ok"

@@ -1,10 +1,14 @@
-"""GuardedAttempt: the layers at once do what they do one by one."""
+"""Guards in one coroutine do what they do one by one, whatever happens to a call."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
+import inspect
+import re
+import textwrap
+import traceback
 import weakref
 from functools import partial
 
@@ -40,16 +44,29 @@ from resilient_infe import (
 )
 from resilient_infe.adapters.replies import error_of
 from resilient_infe.aio import AsyncioRuntime, current
-from resilient_infe.layers.attempt import GuardedAttempt, around_at, guards_at
-from resilient_infe.stack.link import chain
+from resilient_infe.guard import Guard, Shape, source
 from resilient_infe.testing.virtual import run_virtually
 
 LIMITS = {"x-ratelimit-limit-requests": "90", "x-ratelimit-remaining-requests": "7"}
 USAGE = {"usage": {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50}}
 
 
-class Timeout(AttemptTimeout):
-    """Not taken for the one it is derived from, so that its layers run one by one."""
+def together(*layers):
+    """Return the layers as they are: guards next to each other share a coroutine."""
+    return layers
+
+
+async def passes(call, call_next):
+    """Call on, and nothing else: it keeps the guards around it apart."""
+    return await call_next(call)
+
+
+def apart(*layers):
+    """Return the layers with one of the user's between any two, so that each runs alone."""
+    spread = []
+    for layer in layers:
+        spread += [layer, passes]
+    return tuple(spread)
 
 
 class Answers:
@@ -100,14 +117,14 @@ class Answers:
         raise NotImplementedError
 
 
-def made(timeout, keyed, seen, deadline):
+def made(way, keyed, seen, deadline):
     """Return a stack of all layers, small enough to be full, and its listener."""
     slots, allowance, circuit = (
         lambda: Slots(3, max_waiting=4),
         lambda: Allowance(120, 12_000),
         lambda: Circuit(minimum_calls=4, open_for=5.0, probes=1),
     )
-    return Stack(
+    layers = way(
         RequestIdLogger(log=False),
         Deadline(deadline),
         Retry(uniform=lambda: 0.47, budget=RetryBudget(0.5)),
@@ -115,9 +132,9 @@ def made(timeout, keyed, seen, deadline):
         RateLimiter(Keyed(allowance) if keyed else allowance()),
         CircuitBreaker(Keyed(circuit) if keyed else circuit()),
         ErrorClassifier(lambda result, error: Kind.INVALID if error is ODD else None),
-        timeout(2.0),
-        listeners=[seen],
+        AttemptTimeout(2.0),
     )
+    return Stack(*layers, listeners=[seen])
 
 
 ODD = ValueError("odd")
@@ -168,10 +185,16 @@ CALLS = st.lists(
 )
 
 
-async def scenario(timeout, keyed, deadline, calls):
+def policies_of(stack):
+    """Return the slots, the allowances and the circuits of a stack."""
+    of = {type(layer): layer for layer in stack.layers}
+    return of[ConcurrencyLimiter].slots, of[RateLimiter].allowances, of[CircuitBreaker].circuits
+
+
+async def scenario(way, keyed, deadline, calls):
     """Make the calls; return all that can be seen of them from outside."""
     seen = Remember()
-    stack = made(timeout, keyed, seen, deadline)
+    stack = made(way, keyed, seen, deadline)
     send, results, states = stack.around(Answers()), [None] * len(calls), []
 
     async def one(number, latency, outcomes, tokens, cancelled, partition, deadline):
@@ -195,8 +218,7 @@ async def scenario(timeout, keyed, deadline, calls):
             states.append(stack.statistics())
             group.start_soon(one, number, *call)
     await anyio.sleep(10.0)
-    layers = (stack.layers[3].slots, stack.layers[4].allowances, stack.layers[5].circuits)
-    policies = [policy for layer in layers for _, policy in layer.items()]
+    policies = [policy for found in policies_of(stack) for _, policy in found.items()]
     assert not any(policy.busy for policy in policies)
     unused = [policy.idle(current().now() + 3_600.0) for policy in policies]
     return results, states, stack.statistics(), seen.events, unused
@@ -207,98 +229,161 @@ async def scenario(timeout, keyed, deadline, calls):
 @given(calls=CALLS, keyed=st.booleans(), deadline=st.sampled_from([40.0, 5.0, 1.7, None]))
 def test_it_is_the_layers_one_by_one(backend, calls, keyed, deadline):
     """Results, notes, events and what is left of every limit are the same, whatever happens."""
-    at_once, one_by_one = (
-        run_virtually(partial(scenario, kind, keyed, deadline, calls), backend)
-        for kind in (AttemptTimeout, Timeout)
+    in_one, one_by_one = (
+        run_virtually(partial(scenario, way, keyed, deadline, calls), backend)
+        for way in (together, apart)
     )
-    assert at_once == one_by_one
+    assert in_one == one_by_one
 
 
-def layers(timeout=None):
-    """Return the five, with plenty of everything."""
+def five():
+    """Return the guards of an attempt, with plenty of everything."""
     return (
         ConcurrencyLimiter(4),
         RateLimiter(requests_per_minute=6_000),
         CircuitBreaker(),
         ErrorClassifier(),
-        AttemptTimeout(2.0) if timeout is None else timeout,
+        AttemptTimeout(2.0),
     )
 
 
-def test_only_the_five_next_to_each_other_are_taken_for_them():
-    """What stands in between, lacks, or is derived from one, leaves the layers as they are."""
-    five = layers()
-    assert guards_at(five, 0) == five
-    assert guards_at((Retry(), *five), 1) == five
-    assert guards_at((Retry(), *five), 0) is None
-    assert guards_at(five[1:], 0) is None
-    assert guards_at(layers(Timeout(2.0)), 0) is None
+class Noted(Guard):
+    """A guard that notes what it is asked."""
+
+    def __init__(self, name, seen, *, full=False, error=None):
+        self.name, self.seen, self.full, self.error = name, seen, full, error
+
+    def enter(self, call):
+        """Let the call in, unless it is full."""
+        self.seen.append(("enter", self.name))
+        return None if self.full else self.name
+
+    async def wait(self, call):
+        """Wait a second."""
+        await anyio.sleep(1.0)
+        self.seen.append(("wait", self.name))
+        return self.name
+
+    def leave(self, call, held, result, error):
+        """Note what came, and raise something else in its place, if asked to."""
+        self.seen.append(("leave", self.name, held, result, type(error).__name__))
+        if self.error is not None:
+            raise self.error
 
 
-class OwnDeadline(Deadline):
-    """Not taken for the one it is derived from."""
+def around(*layers, transport=FakeServer):
+    """Return a transport with the layers around it, and no others."""
+    return Stack(*layers, strict=False).around(transport())
 
 
-class OwnRetry(Retry):
-    """Not taken for the one it is derived from."""
+def test_the_generated_text_is_as_documented():
+    """The docstring shows the text for a guard that may wait, to the letter, and what repeats."""
+    one, repeated = re.findall(
+        r"::\n\n(.*?)(?=\n\n(?:And|Args))", inspect.getdoc(source), re.DOTALL
+    )
+    assert source([Shape.WAITING]) == textwrap.dedent(one)
+    assert textwrap.indent(textwrap.dedent(repeated), " " * 12) in source([Shape.REPEATING])
 
 
-def test_what_a_first_attempt_does_without():
-    """Retry, or Deadline and Retry, right outside of the five, unless the deadline is near."""
-    five, retry, far, near = layers(), Retry(), Deadline(3.0), Deadline(2.0)
-    only_given = Deadline()
-    assert around_at((far, retry, *five), 2) == (far, retry)
-    assert around_at((only_given, retry, *five), 2) == (only_given, retry)
-    assert around_at((near, retry, *five), 2) == (None, retry)
-    assert around_at((retry, *five), 1) == (None, retry)
-    assert around_at((far, RequestIdLogger(), retry, *five), 3) == (None, retry)
-    assert around_at((far, retry, RequestIdLogger(), *five), 3) is None
-    assert around_at((far, OwnRetry(), *five), 2) is None
-    assert around_at((OwnDeadline(3.0), retry, *five), 2) == (None, retry)
-    assert around_at((far, *five), 1) is None
-    assert around_at(five, 0) is None
+def test_guards_enter_outermost_first_and_leave_in_reverse(run):
+    """One that is full is waited for before the next is asked; all see what came from inside."""
+    seen = []
+    send = around(Noted("a", seen), Noted("b", seen, full=True), Noted("c", seen))
+    assert run(lambda: send("x")) == "ok"
+    assert seen == [
+        *[("enter", "a"), ("enter", "b"), ("wait", "b"), ("enter", "c")],
+        *[("leave", name, name, "ok", "NoneType") for name in "cba"],
+    ]
+
+
+def test_a_guard_may_raise_another_error(run):
+    """Guards outside of it see the new error, guards inside the old one, and the caller the new."""
+    seen = []
+    odd = Noted("b", seen, error=KeyError())
+    send = around(Noted("a", seen), odd, Noted("c", seen), transport=lambda: FakeServer([502]))
+    with pytest.raises(KeyError):
+        run(lambda: send("x"))
+    assert [each[-1] for each in seen if each[0] == "leave"] == [
+        *["UpstreamError", "UpstreamError", "KeyError"]
+    ]
+
+
+def test_a_guard_that_refuses_holds_nothing(run):
+    """It does not leave, nor is anything inside of it asked; those outside of it leave."""
+    seen = []
+
+    class Refuses(Noted):
+        def enter(self, call):
+            raise errors.Refused("no").on(call)
+
+    send = around(Noted("a", seen), Refuses("b", seen), Noted("c", seen))
+    with pytest.raises(errors.Refused):
+        run(lambda: send("x"))
+    assert seen == [("enter", "a"), ("leave", "a", "a", None, "Refused")]
+
+
+def test_a_guard_without_a_wait_may_hold_nothing(run):
+    """None is what it holds then."""
+    seen = []
+
+    class Free(Noted):
+        wait = Guard.wait
+
+    send = around(Free("a", seen, full=True))
+    assert run(lambda: send("x")) == "ok"
+    assert seen == [("enter", "a"), ("leave", "a", None, "ok", "NoneType")]
+
+
+def test_a_guard_can_be_called_as_any_layer(run):
+    """A layer of the user's may call one on its own, and it does the same."""
+    seen = []
+
+    async def mine(call, call_next):
+        return await Noted("a", seen, full=True)(call, call_next)
+
+    assert run(lambda: around(mine)("x")) == "ok"
+    assert [each[0] for each in seen] == ["enter", "wait", "leave"]
+
+
+def test_what_is_derived_from_a_guard_may_call_on_by_itself(run):
+    """A class with a `__call__` of its own is called, and its neighbours are guarded without it."""
+    seen = []
+
+    class Own(Noted):
+        async def __call__(self, call, call_next):
+            seen.append("mine")
+            return await call_next(call)
+
+    assert run(lambda: around(Noted("a", seen), Own("b", seen), Noted("c", seen))("x")) == "ok"
+    assert [each if each == "mine" else each[:2] for each in seen] == [
+        *[("enter", "a"), "mine", ("enter", "c"), ("leave", "c"), ("leave", "a")]
+    ]
 
 
 @pytest.mark.parametrize("make", [presets.service, presets.batch])
-def test_the_presets_are_guarded_in_one(make):
-    """Both presets have the five in a row, and around them what a first attempt does without."""
-    found = make(requests_per_minute=60).layers
-    around = around_at(found, len(found) - 5)
-    assert guards_at(found, len(found) - 5)
-    assert around == found[-7:-5]
+def test_a_failing_call_is_told_in_few_frames(make):
+    """The traceback shows at most eight frames of ours, with the generated lines readable."""
+
+    async def transport(_):
+        raise Odd
+
+    with pytest.raises(Odd) as caught:
+        run_virtually(lambda: make(requests_per_minute=600).around(transport)("x"))
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    ours = [each for each in frames if "resilient_infe" in each.filename]
+    ours = [each for each in ours if "/testing/" not in each.filename]
+    assert len(ours) <= 8
+    assert any(each.line == "result = await call_next(call)" for each in ours)
 
 
-def whole(deadline=40.0, timeout=None, **options):
-    """Return a stack whose calls make their first attempt at once, from the second call on."""
-    return Stack(Deadline(deadline), Retry(uniform=lambda: 0.0, **options), *layers(timeout))
+def whole(deadline=40.0, way=together, **options):
+    """Return a stack of all but the logger."""
+    return Stack(*way(Deadline(deadline), Retry(uniform=lambda: 0.0, **options), *five()))
 
 
 def hangs_later(now):
     """Answer at once at first, and then never."""
     return 0.0 if now < 1.0 else 100.0
-
-
-def test_a_far_deadline_needs_no_timer():
-    """While the first attempt runs its own timer is the only one; the call knows its deadline."""
-    seen = []
-
-    class Transport:
-        async def handle(self, call):
-            running = sum(len(line.entries) for line in current()._lines.values())
-            seen.append((running, call.deadline - current().now()))
-
-        async def __call__(self, payload):
-            raise NotImplementedError
-
-    async def main():
-        send = whole().around(Transport())
-        await send("binds the policies to the loop")
-        await send("x")
-        await send("y", deadline=30.0)
-        await send("z", deadline=1.0)
-
-    run_virtually(main)
-    assert seen == [(2, 40.0), (1, 40.0), (1, 30.0), (1, 1.0)]  # the last has a timer of its own
 
 
 def test_the_deadline_bounds_all_attempts(run):
@@ -335,8 +420,8 @@ def test_a_deadline_nearer_than_the_timeout_cuts_the_attempt(run):
     assert run(main) == pytest.approx(1.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("timeout", [AttemptTimeout(2.0), Timeout(2.0)])
-def test_a_swallowed_cancellation_does_not_save_a_call(timeout):
+@pytest.mark.parametrize("way", [together, apart])
+def test_a_swallowed_cancellation_does_not_save_a_call(way):
     """Who swallows the end of an attempt is cut at the deadline, as where it has a timer."""
 
     async def stubborn(payload):
@@ -346,7 +431,7 @@ def test_a_swallowed_cancellation_does_not_save_a_call(timeout):
             await anyio.sleep(100.0)
 
     async def main():
-        send = whole(5.0, timeout).around(stubborn)
+        send = whole(5.0, way).around(stubborn)
         await send("binds the policies to the loop")
         start = current().now()
         with pytest.raises(errors.DeadlineExceeded):
@@ -407,7 +492,7 @@ class Odd(Exception):
     """An error that can be watched."""
 
 
-WAYS = pytest.mark.parametrize("timeout", [None, Timeout(2.0)], ids=["at once", "one by one"])
+WAYS = pytest.mark.parametrize("way", [together, apart])
 
 
 async def blocked_and_odd():
@@ -429,7 +514,7 @@ async def hangs():
 
 @WAYS
 @pytest.mark.parametrize("fail", [odd, blocked_and_odd, hangs])
-def test_a_failed_call_leaves_no_garbage(timeout, fail):
+def test_a_failed_call_leaves_no_garbage(way, fail):
     """No frame keeps what it raised, so memory does not wait for a collection to come back."""
 
     async def broken(payload):
@@ -437,7 +522,7 @@ def test_a_failed_call_leaves_no_garbage(timeout, fail):
             await fail()
 
     async def main():
-        send = whole(5.0, timeout, max_attempts=1).around(broken)
+        send = whole(5.0, way, max_attempts=1).around(broken)
         await send("binds the policies to the loop")
         # What came is kept, even if it came too late.
         with pytest.raises((Odd, errors.AttemptTimedOut)) as caught:
@@ -454,7 +539,7 @@ def test_a_failed_call_leaves_no_garbage(timeout, fail):
 
 
 @WAYS
-def test_what_is_no_exception_passes_untouched(run, timeout):
+def test_what_is_no_exception_passes_untouched(run, way):
     """Nothing is tried again and nothing noted on what ends a program."""
 
     async def broken(payload):
@@ -462,7 +547,7 @@ def test_what_is_no_exception_passes_untouched(run, timeout):
             raise Interrupt
 
     async def main():
-        send = whole(5.0, timeout).around(broken)
+        send = whole(5.0, way).around(broken)
         await send("binds the policies to the loop")
         with pytest.raises(Interrupt) as caught:
             await send("broken")
@@ -472,7 +557,7 @@ def test_what_is_no_exception_passes_untouched(run, timeout):
 
 
 @WAYS
-def test_a_stream_that_breaks_before_it_is_handed_over_leaves_nothing_taken(run, timeout):
+def test_a_stream_that_breaks_before_it_is_handed_over_leaves_nothing_taken(run, way):
     """What is raised ends the attempt, although the transport has put a hold on it."""
 
     class Transport:
@@ -485,7 +570,7 @@ def test_a_stream_that_breaks_before_it_is_handed_over_leaves_nothing_taken(run,
             raise NotImplementedError
 
     async def main():
-        stack = whole(5.0, timeout)
+        stack = whole(5.0, way)
         send = stack.around(Transport())
         await send("binds the policies to the loop")
         with pytest.raises(Odd):
@@ -496,7 +581,7 @@ def test_a_stream_that_breaks_before_it_is_handed_over_leaves_nothing_taken(run,
 
 
 @WAYS
-def test_the_deadline_begins_before_the_count(timeout):
+def test_the_deadline_begins_before_the_count(way):
     """What a slow estimate takes is the call's time too, and none is left after a very slow one."""
     seen, server = [], FakeServer()
 
@@ -515,9 +600,10 @@ def test_the_deadline_begins_before_the_count(timeout):
             loop._virtual += body
             return 10.0
 
-        stack = whole(5.0, timeout)
+        stack = whole(5.0, way)
         rate = RateLimiter(tokens_per_minute=6_000, estimate=slow)
-        send = Stack(*stack.layers[:3], rate, *stack.layers[4:]).around(Transport())
+        layers = [rate if isinstance(each, RateLimiter) else each for each in stack.layers]
+        send = Stack(*layers).around(Transport())
         for seconds in (0.0, 1.0):
             await send(seconds)
         with pytest.raises(errors.DeadlineExceeded):
@@ -528,7 +614,7 @@ def test_the_deadline_begins_before_the_count(timeout):
 
 
 @WAYS
-def test_what_outlasts_its_deadline_reads_alike(timeout):
+def test_what_outlasts_its_deadline_reads_alike(way):
     """Trio's shield lets a clean-up outlast the deadline, which is then what ended the attempt."""
     seen = Remember()
 
@@ -541,7 +627,7 @@ def test_what_outlasts_its_deadline_reads_alike(timeout):
                     await anyio.sleep(10.0)
 
     async def main():
-        stack = whole(5.0, timeout)
+        stack = whole(5.0, way)
         send = Stack(*stack.layers, listeners=[seen]).around(slow)
         await send("binds the policies to the loop")
         with pytest.raises(errors.DeadlineExceeded, match="after 12 s"):
@@ -555,7 +641,7 @@ def test_what_outlasts_its_deadline_reads_alike(timeout):
 
 
 @WAYS
-def test_an_error_keeps_its_context(run, timeout):
+def test_an_error_keeps_its_context(run, way):
     """What it was raised from is still there when it was handed on between the layers."""
 
     async def broken(_):
@@ -565,7 +651,7 @@ def test_an_error_keeps_its_context(run, timeout):
             raise Odd  # noqa: B904
 
     async def main():
-        send = whole(5.0, timeout).around(broken)
+        send = whole(5.0, way).around(broken)
         try:
             raise KeyError("something else that is being handled")
         except KeyError:
@@ -578,7 +664,7 @@ def test_an_error_keeps_its_context(run, timeout):
 
 
 @WAYS
-def test_a_long_clean_up_is_cut_by_the_deadline(run, timeout):
+def test_a_long_clean_up_is_cut_by_the_deadline(run, way):
     """Its cancellation interrupts that of the attempt: none of the two is the caller's."""
 
     async def slow(payload):
@@ -589,7 +675,7 @@ def test_a_long_clean_up_is_cut_by_the_deadline(run, timeout):
                 await anyio.sleep(100.0)
 
     async def main():
-        send = whole(5.0, timeout, max_attempts=1).around(slow)
+        send = whole(5.0, way, max_attempts=1).around(slow)
         await send("binds the policies to the loop")
         start = current().now()
         with pytest.raises(errors.DeadlineExceeded if asyncio_runs() else errors.AttemptTimedOut):
@@ -607,7 +693,7 @@ def asyncio_runs():
 
 @WAYS
 @pytest.mark.parametrize("bounded", [False, True])
-def test_who_is_told_of_the_first_send(run, timeout, bounded):
+def test_who_is_told_of_the_first_send(run, way, bounded):
     """It is told once, of the first attempt alone; a retry budget takes its place."""
     seen = []
 
@@ -617,7 +703,7 @@ def test_who_is_told_of_the_first_send(run, timeout, bounded):
 
     async def main():
         budget = RetryBudget() if bounded else None
-        stack = Stack(outer, *whole(5.0, timeout, budget=budget).layers)
+        stack = Stack(outer, *whole(5.0, way, budget=budget).layers)
         await stack.around(FakeServer())("binds the policies to the loop")
         await stack.around(FakeServer(script=[503, 503]))("x")
 
@@ -650,8 +736,8 @@ def test_what_is_told_may_fail_and_is_told_again(run):
     assert seen == ["x", "x"]
 
 
-@pytest.mark.parametrize("timeout", [None, Timeout(2.0)])
-def test_a_scope_left_open_is_told_as_trio_tells_it(timeout):
+@WAYS
+def test_a_scope_left_open_is_told_as_trio_tells_it(way):
     """The timer's end fails then; it is not ended a second time."""
 
     async def leaves_open(payload):
@@ -659,7 +745,7 @@ def test_a_scope_left_open_is_told_as_trio_tells_it(timeout):
             anyio.CancelScope().__enter__()
 
     async def main():
-        send = whole(5.0, timeout).around(leaves_open)
+        send = whole(5.0, way).around(leaves_open)
         await send("binds the policies to the loop")
         await send("open")
 
@@ -676,24 +762,24 @@ def test_a_layer_between_transport_and_the_five_is_still_called(run):
         return await call_next(call)
 
     server = FakeServer(latency=1.0)
-    stack = Stack(*layers(), inner)
+    stack = Stack(*five(), inner)
     run(lambda: all_at_once(stack.around(server), range(10)))  # six of them wait for a slot
     assert seen == server.payloads
     assert sorted(seen) == list(range(10))
 
 
-def counting_tokens(timeout):
-    """Return the five, with room for 100 tokens at once."""
-    limiter, _, *others = layers(timeout)
-    return Stack(limiter, RateLimiter(tokens_per_minute=6_000), *others)
+def counting_tokens(way):
+    """Return the guards of an attempt, with room for 100 tokens at once."""
+    limiter, _, *others = five()
+    return Stack(*way(limiter, RateLimiter(tokens_per_minute=6_000), *others))
 
 
 @WAYS
 @pytest.mark.parametrize("outcome", [USAGE, 401], ids=["used less", "failed"])
-def test_tokens_that_come_back_go_to_who_waits_at_once(run, timeout, outcome):
+def test_tokens_that_come_back_go_to_who_waits_at_once(run, way, outcome):
     """What an attempt did not use serves the next call in the instant in which it ends."""
     server = FakeServer([{}, outcome], latency=0.1)
-    send = counting_tokens(timeout).around(server)
+    send = counting_tokens(way).around(server)
 
     async def first():
         with contextlib.suppress(errors.InfeError):
@@ -714,7 +800,7 @@ def test_tokens_that_come_back_go_to_who_waits_at_once(run, timeout, outcome):
 
 @WAYS
 @pytest.mark.parametrize("headers", [{}, LIMITS], ids=["states nothing", "states limits"])
-def test_a_success_is_settled_to_its_usage(run, timeout, headers):
+def test_a_success_is_settled_to_its_usage(run, way, headers):
     """The real tokens are charged, and not the estimate, whatever else the reply tells."""
 
     class Transport:
@@ -725,7 +811,7 @@ def test_a_success_is_settled_to_its_usage(run, timeout, headers):
             raise NotImplementedError
 
     async def main():
-        stack = counting_tokens(timeout)
+        stack = counting_tokens(way)
         send = stack.around(Transport())
         await send("binds the policies to the loop")
         await anyio.sleep(10.0)
@@ -735,27 +821,6 @@ def test_a_success_is_settled_to_its_usage(run, timeout, headers):
     after = run(main)
     assert after.tokens_left == pytest.approx(100 - 50)
     assert after.outstanding == 0
-
-
-def test_only_what_cannot_be_had_at_once_goes_through_the_layers(run):
-    """That is the first call, whose policies are bound to the loop, and those that must wait."""
-    server, ways = FakeServer(latency=1.0), []
-    five = guards_at(layers(), 0)
-    one_by_one = chain(five, server.handle)
-
-    async def apart(call):
-        ways.append(call.payload)
-        return await one_by_one(call)
-
-    async def main():
-        send = Stack(GuardedAttempt(five, apart), strict=False).around(server)
-        for payload in ("first", "second", "third"):
-            await send(payload)
-        assert await all_at_once(send, range(6)) == ["ok"] * 6
-
-    run(main)
-    assert ways == ["first", 4, 5]
-    assert len(server.sent) == 9
 
 
 def test_a_failing_deposit_leaves_nothing_taken(run):
@@ -769,7 +834,7 @@ def test_a_failing_deposit_leaves_nothing_taken(run):
         return await call_next(call)
 
     async def main():
-        stack = Stack(broken, *layers())
+        stack = Stack(broken, *five())
         plain = Stack(*stack.layers[1:]).around(FakeServer())
         await plain("binds the policies to the loop")
         with pytest.raises(LookupError):
@@ -792,7 +857,7 @@ def test_nothing_is_sent_after_the_deadline(run):
         return await call_next(call)
 
     async def main():
-        stack = Stack(Deadline(), *layers())
+        stack = Stack(Deadline(), *five())
         await stack.around(server)("binds the policies to the loop")
         late = Stack(Deadline(), slow, *stack.layers[1:])
         with pytest.raises(errors.DeadlineExceeded):
@@ -807,7 +872,7 @@ def test_nothing_is_sent_after_the_deadline(run):
 async def settled(stack):
     """Return what a stack still holds: slots, reservations and permits."""
     now = stack.statistics()
-    circuits = [circuit for _, circuit in stack.layers[-3].circuits.items()]
+    circuits = [circuit for _, circuit in policies_of(stack)[2].items()]
     return (
         sum(each.held for each in now.slots.values()),
         sum(each.outstanding for each in now.allowances.values()),
@@ -829,9 +894,9 @@ def test_a_clean_up_that_fails_when_time_is_over_leaves_nothing_taken(run):
             group.start_soon(child)
             await anyio.sleep(100)
 
-    async def main(timeout):
+    async def main(way):
         seen = Remember()
-        stack = Stack(*layers(timeout), listeners=[seen])
+        stack = Stack(*way(*five()), listeners=[seen])
         send = stack.around(transport)
         for _ in range(5):
             with pytest.raises((ExceptionGroup, TimeoutError, ValueError)):
@@ -840,9 +905,9 @@ def test_a_clean_up_that_fails_when_time_is_over_leaves_nothing_taken(run):
         judged = [(each.kind, each.error) for each in seen.named("attempt.finished")]
         return await settled(stack), failures, judged
 
-    at_once = run(partial(main, None))
-    assert at_once[:2] == ((0, 0, 0), [5])
-    assert at_once == run(partial(main, Timeout(2.0)))
+    in_one = run(partial(main, together))
+    assert in_one[:2] == ((0, 0, 0), [5])
+    assert in_one == run(partial(main, apart))
 
 
 @pytest.mark.parametrize("tokens", ["5", [1]])
@@ -850,7 +915,7 @@ def test_tokens_that_are_no_number_leave_nothing_taken(run, tokens):
     """A `Call` of one's own making is not checked; what then fails gives back what it had."""
 
     async def main():
-        stack = Stack(*layers())
+        stack = Stack(*five())
         send = stack.around(FakeServer())
         await send("binds the policies to the loop")
         for _ in range(5):
@@ -869,7 +934,7 @@ def test_usage_that_is_no_number_leaves_nothing_taken(run):
         return "x"
 
     async def main():
-        stack = Stack(*layers())
+        stack = Stack(*five())
         for _ in range(5):
             with pytest.raises(TypeError):
                 await stack.handler(answer)(Call("x"))
@@ -901,7 +966,7 @@ def test_the_clock_is_read_after_the_count(run):
             remember,
             ConcurrencyLimiter(4),
             RateLimiter(tokens_per_minute=6_000, estimate=slow),
-            *layers()[2:],
+            *five()[2:],
         )
         send = stack.around(server)
         await send("binds the policies to the loop")
