@@ -37,12 +37,15 @@ class Reply:
         body: the error body, already read (at most 64 KiB) as bytes or text, or any body already
             decoded from JSON; None when there is nothing to look at.
         raw: the bytes that `body` was decoded from, where an adapter has them whole.
+        verdict: what it means, where an adapter has judged it to raise the error that it stands
+            for; None leaves that to the classifier. A reply is judged once.
     """
 
     status: int
     headers: Headers | Mapping[str, str]
     body: Any = None
     raw: bytes | None = None
+    verdict: Verdict | None = None
 
     def __repr__(self) -> str:
         """Show the status alone: headers and bodies may hold secrets."""

@@ -6,6 +6,7 @@ Shared by the transports that are ours: the one on aiohttp and the in-process st
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from ..call import Reply
@@ -46,20 +47,29 @@ _KEY_LIKE = re.compile(r"(?i)\b(bearer\s+|sk-|key[-_])[A-Za-z0-9._~+/*-]{4,}")
 
 
 def error_of(reply: Reply, wall: float | None = None) -> InfeError:
-    """Return the typed error that an unsuccessful reply stands for."""
-    verdict = classify_reply(reply.status, reply.headers, reply.body, wall)
+    """Return the typed error that an unsuccessful reply stands for; its verdict stays on the reply.
+
+    Args:
+        reply: as the adapter saw it.
+        wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
+    """
+    verdict = reply.verdict = classify_reply(reply.status, reply.headers, reply.body, wall)
     message = _message(reply) or f"the server answered with status {reply.status}"
     return _typed(CLASSES.get(verdict.kind, InfeError), message, verdict)
 
 
-def malformed(reply: Reply, what: str) -> MalformedResponseError:
+def malformed(reply: Reply, what: str) -> InfeError:
     """Return the error for a success status whose body is not what the API promises."""
-    verdict = classify_reply(reply.status, reply.headers, None)
-    advice = "is a gateway or a captive portal answering? check the base URL"
-    error = _typed(MalformedResponseError, what, verdict)
-    assert isinstance(error, MalformedResponseError)
-    error.advice = advice
-    return error
+    judged = classify_reply(reply.status, reply.headers, None)
+    reply.verdict = replace(
+        judged,
+        kind=Kind.TRANSIENT,
+        status=reply.status,
+        retryable=True,
+        error=MalformedResponseError.__name__,
+        advice="is a gateway or a captive portal answering? check the base URL",
+    )
+    return _typed(MalformedResponseError, what, reply.verdict)
 
 
 def printable(text: str) -> str:

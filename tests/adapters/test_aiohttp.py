@@ -15,6 +15,7 @@ from aiohttp import web
 from fakes import Remember
 
 from resilient_infe import (
+    Call,
     ConcurrencyLimiter,
     Deadline,
     ErrorClassifier,
@@ -26,7 +27,7 @@ from resilient_infe import (
     presets,
     run_batch,
 )
-from resilient_infe.policies.classify import STATUSES
+from resilient_infe.policies.classify import STATUSES, classify_reply
 from resilient_infe.testing import Faults, InfeModel
 from resilient_infe.testing.server import InfeServer
 
@@ -177,6 +178,40 @@ def test_a_200_of_the_wrong_shape_is_no_success(body, kind):
         with pytest.raises(errors.MalformedResponseError) as caught:
             await stack.around(transport)(ASK)
         assert "2 attempts" in caught.value.__notes__[0]
+
+    against(handler, test)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, {"choices": []}, Kind.OK),
+        (200, {}, Kind.TRANSIENT),
+        (200, [], Kind.TRANSIENT),
+        (200, {"error": {"code": "invalid_api_key"}}, Kind.AUTH),
+        (429, {}, Kind.RATE_LIMITED),
+        (502, None, Kind.TRANSIENT),
+    ],
+)
+def test_a_reply_is_judged_once(monkeypatch, status, body, kind):
+    """The typed error is made from the verdict that every layer reads, not by a second reading."""
+    judged = []
+
+    def counted(*args):
+        judged.append(classify_reply(*args))
+        return judged[-1]
+
+    for module in ("adapters.replies", "layers.classifier"):
+        monkeypatch.setattr(f"resilient_infe.{module}.classify_reply", counted)
+
+    async def handler(_):
+        return web.json_response(body, status=status)
+
+    async def test(transport):
+        call = Call(ASK)
+        with contextlib.suppress(errors.InfeError):
+            await Stack(ErrorClassifier()).around(transport).run(call)
+        assert (len(judged), call.verdict.kind) == (1, kind)
 
     against(handler, test)
 
