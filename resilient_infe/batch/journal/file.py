@@ -24,7 +24,7 @@ from ...errors import (
 from ..result import Result
 from .record import VERSION, content_of, head_of, note, result_of, sealed, unsealed
 from .recorded import Recorded
-from .recovery import Tail, damaged_copy, salvage, whole_lines
+from .recovery import Tail, salvage, sync_folder, whole_lines
 from .table import OFFSET
 from .writer import Done, InlineWriter, ThreadWriter
 
@@ -205,7 +205,7 @@ class Journal:
         )
         InlineWriter(self._fd, 0).put(sealed(first), None)
         self._end = len(sealed(first))
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _check_settings(self, content: bytes) -> None:
         then = json.loads(content).get("settings", {})
@@ -220,10 +220,9 @@ class Journal:
             )
 
     def _repair(self) -> None:
-        salvage(self.path)
-        self.salvaged = damaged_copy(self.path)
-        os.close(self._fd)
-        self._fd = _opened(self.path)
+        self.salvaged = salvage(self.path)
+        damaged, self._fd = self._fd, _opened(self.path)
+        os.close(damaged)
         _lock(self._fd, self.path)
 
     def _line(self, offset: int) -> bytes:
@@ -292,11 +291,3 @@ def _is_damaged(path: Path) -> bool:
         except JournalDamaged:
             return True
     return False
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
