@@ -45,7 +45,7 @@ class Journal:
     Attributes:
         recorded: what it tells of earlier runs.
         table: of the rows that it tells of.
-        resumed: whether a run was recorded in it before.
+        resumed: whether anything of a run was recorded in it before.
         about: what the next run is about, such as its input: recorded when it starts.
         salvaged: where the damaged file is kept, if it was repaired.
 
@@ -75,6 +75,7 @@ class Journal:
         self.table = self.recorded.table
         self._library = library
         self.about: dict[str, Any] = {}
+        self.resumed = False
         self.salvaged: Path | None = None
         self._threaded = threaded
         self._wall = wall
@@ -188,7 +189,7 @@ class Journal:
                 self._check_settings(header.content)
             for line in lines:
                 self.recorded.take_in(line.offset, head_of(line.content))
-        self.resumed = self.recorded.runs > 0
+                self.resumed = True  # a salvage may have left out the line that a run began with
         self._end = tail.end
         if tail.torn:
             os.ftruncate(self._fd, tail.end)

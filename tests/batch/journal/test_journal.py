@@ -269,6 +269,14 @@ def test_stopped_inside_a_salvage(tmp_path, monkeypatch, before, links):
     assert [rows[state] for state in states[-1]] == [SAVED]  # what is recorded now has a safe place
 
 
+def test_what_is_salvaged_stays(tmp_path):
+    """A journal without the line that a run began with is not taken for one without a run."""
+    path = tmp_path / "j"
+    damaged(path, b'"type":"run"')
+    for _ in range(2):
+        assert known_after(path, repair=True) == list(range(6))
+
+
 def test_a_salvage_of_what_is_no_journal(tmp_path):
     """A file whose first line is damaged, or is another version's, stays alone as it is."""
     path = tmp_path / "j"
