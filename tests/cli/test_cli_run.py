@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -349,6 +350,22 @@ def test_an_input_that_can_be_read_but_once(infe):
     writer.start()
     assert run(url, source="pipe") == 0
     writer.join()
+    assert sorted(ids()) == sorted(ALL)
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_an_input_that_breaks_off(infe, capsys, pack):
+    """It is refused before anything is sent, and the whole file is then read as any other."""
+    url, model = infe
+    rows = Path("in.jsonl").read_bytes()
+    head = b"\x28\xb5\x2f\xfd\x00\x58" + (len(rows) << 3).to_bytes(3, "little")
+    packed = gzip.compress(rows) if pack == "gzip" else head + rows + b"\x01\x00\x00"
+    Path("in.jsonl").write_bytes(packed[:-3])  # for zstd, at the edge of a block
+    assert run(url) == 2
+    assert "in.jsonl breaks off after line 19" in capsys.readouterr().err
+    assert (model.books.answered, exists("out.jsonl")) == (0, False)
+    Path("in.jsonl").write_bytes(packed)
+    assert run(url) == 0
     assert sorted(ids()) == sorted(ALL)
 
 

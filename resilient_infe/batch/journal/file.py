@@ -24,7 +24,7 @@ from ...errors import (
 from ..result import Result
 from .record import VERSION, content_of, head_of, note, result_of, sealed, unsealed
 from .recorded import Recorded
-from .recovery import Tail, damaged_copy, salvage, whole_lines
+from .recovery import Tail, salvage, sync_folder, whole_lines
 from .table import OFFSET
 from .writer import Done, InlineWriter, ThreadWriter
 
@@ -45,7 +45,7 @@ class Journal:
     Attributes:
         recorded: what it tells of earlier runs.
         table: of the rows that it tells of.
-        resumed: whether a run was recorded in it before.
+        resumed: whether anything of a run was recorded in it before.
         about: what the next run is about, such as its input: recorded when it starts.
         salvaged: where the damaged file is kept, if it was repaired.
 
@@ -75,6 +75,7 @@ class Journal:
         self.table = self.recorded.table
         self._library = library
         self.about: dict[str, Any] = {}
+        self.resumed = False
         self.salvaged: Path | None = None
         self._threaded = threaded
         self._wall = wall
@@ -188,7 +189,7 @@ class Journal:
                 self._check_settings(header.content)
             for line in lines:
                 self.recorded.take_in(line.offset, head_of(line.content))
-        self.resumed = self.recorded.runs > 0
+                self.resumed = True  # a salvage may have left out the line that a run began with
         self._end = tail.end
         if tail.torn:
             os.ftruncate(self._fd, tail.end)
@@ -205,7 +206,7 @@ class Journal:
         )
         InlineWriter(self._fd, 0).put(sealed(first), None)
         self._end = len(sealed(first))
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _check_settings(self, content: bytes) -> None:
         then = json.loads(content).get("settings", {})
@@ -220,10 +221,9 @@ class Journal:
             )
 
     def _repair(self) -> None:
-        salvage(self.path)
-        self.salvaged = damaged_copy(self.path)
-        os.close(self._fd)
-        self._fd = _opened(self.path)
+        self.salvaged = salvage(self.path)
+        damaged, self._fd = self._fd, _opened(self.path)
+        os.close(damaged)
         _lock(self._fd, self.path)
 
     def _line(self, offset: int) -> bytes:
@@ -292,11 +292,3 @@ def _is_damaged(path: Path) -> bool:
         except JournalDamaged:
             return True
     return False
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -7,14 +7,15 @@ refused, since nobody can tell what else has changed.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ...errors import JournalDamaged
+from ...errors import JournalDamaged, JournalError
 from .record import OPENING, VERSION, head_of, unsealed
 
 
@@ -60,33 +61,76 @@ def whole_lines(file: BinaryIO, name: str, tail: Tail, size: int | None = None) 
         tail.end += len(line)
 
 
-def damaged_copy(path: Path) -> Path:
-    """Return where `salvage` keeps the damaged file."""
-    return path.with_name(path.name + ".damaged")
+def salvage(path: Path) -> Path:
+    """Leave out a journal's damaged lines; returns where the damaged file is kept.
 
+    That is beside it: ``NAME.damaged``, or ``NAME.damaged.2`` and so on where another file has the
+    name. At every instant either the damaged file or the repaired one is the journal, so that a run
+    after a crash refuses it or goes on.
 
-def salvage(path: Path) -> int:
-    """Write a journal anew without its damaged lines; returns how many those were.
+    Args:
+        path: of the journal, which nobody else writes to.
 
-    The damaged file is kept beside it as ``NAME.damaged``.
+    Raises:
+        JournalDamaged: its first line is damaged, or it is no journal.
+        JournalError: the files cannot be written.
     """
+    with path.open("rb") as file:
+        first = unsealed(file.readline())
+    if first is None:
+        raise JournalDamaged(f"{path}: its first line is damaged; start a new journal")
+    _check_header(str(path), first)
     beside = path.with_name(path.name + ".salvaged")
-    lost = 0
+    try:
+        kept = _kept(path, beside)
+        with path.open("rb") as file:
+            _write(beside, (line for line in file if unsealed(line) is not None))
+        sync_folder(path.parent)  # the damaged file has its second name before it loses the first
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise JournalError(
+            f"the journal {path} cannot be repaired ({error.strerror}), and nothing is lost: make "
+            f"room on the disk, or see who may write there, then run the same again"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return kept
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are safe on the disk."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _kept(path: Path, beside: Path) -> Path:
+    """Give a file a second name that no other file has; returns it."""
+    kept, number = path.with_name(f"{path.name}.damaged"), 1
+    while os.path.lexists(kept):
+        if not kept.is_symlink() and filecmp.cmp(path, kept, shallow=False):
+            return kept  # a salvage that was killed has come this far
+        number += 1
+        kept = path.with_name(f"{path.name}.damaged.{number}")
+    try:
+        os.link(path, kept)
+    except OSError:  # not every file system has hard links
+        with path.open("rb") as file:
+            _write(beside, file)
+        beside.replace(kept)
+    return kept
+
+
+def _write(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a file anew, and wait for the disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with path.open("rb") as file, os.fdopen(os.open(beside, flags, 0o600), "wb") as out:
-        for number, line in enumerate(file, 1):
-            content = unsealed(line)
-            if content is None:
-                lost += 1
-                if number == 1:
-                    raise JournalDamaged(f"{path}: its first line is damaged; start a new journal")
-            else:
-                out.write(line)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as out:
+        out.writelines(lines)
         out.flush()
         os.fsync(out.fileno())
-    path.replace(damaged_copy(path))
-    beside.replace(path)
-    return lost
 
 
 def _refuse_damage(file: BinaryIO, name: str, number: int, line: bytes, tail: Tail) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import sys
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
@@ -137,33 +139,117 @@ def test_a_line_without_end(monkeypatch):
         parsed(found[0], WITH_MODEL)
 
 
+def read(path, content):
+    """Write a file, and read its lines as a run does."""
+    path.write_bytes(content)
+    with opened(str(path)) as file:
+        return [line.content for line in numbered(file, path.name)]
+
+
+def zstd_frame(*blocks):
+    """A frame with each block as it is: what a writer leaves that flushes after each."""
+    last = len(blocks) - 1
+    heads = (len(block) << 3 | (n == last) for n, block in enumerate(blocks))
+    whole = (n.to_bytes(3, "little") + block for n, block in zip(heads, blocks, strict=True))
+    return b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(whole)
+
+
+A, B, C = b'"a"\n', b'"b"\n', b'"c"\n'
+BLOCKS = zstd_frame(A, B, C)
+CHECKED = bytes.fromhex("28b52ffd04584100002261220a2262220ad4a991b2")  # a and b, with a checksum
+SKIPPED = b"\x5a\x2a\x4d\x18\x05\x00\x00\x00notes"
+FRAMES = {"blocks": BLOCKS, "checked": CHECKED, "skipped": SKIPPED, "empty": zstd_frame(b"")}
+PACKED = {"blocks": BLOCKS, "checked": CHECKED, "gzip": gzip.compress(A)}
+
+
+UNPACKERS = {"compression", "zstandard"}  # the first is of Python 3.14 on
+
+
+@pytest.fixture(params=sorted(filter(find_spec, UNPACKERS)))
+def unpacker(request, monkeypatch):
+    """Each of the packages that unpack zstd, without the other."""
+    for other in UNPACKERS - {request.param}:
+        monkeypatch.setitem(sys.modules, other, None)
+
+
 def test_packed_files_are_read_as_they_are(tmp_path):
-    """Gzip is known by its first bytes, whatever the name; one that breaks off is told."""
-    path = tmp_path / "requests.jsonl"
-    path.write_bytes(gzip.compress(b'"a"\n"b"\n' * 2_000))
-    with opened(str(path)) as file:
-        assert len(list(numbered(file, "x"))) == 4_000
-    path.write_bytes(path.read_bytes()[:-12])
-    with opened(str(path)) as file, pytest.raises(BatchError, match="breaks off after line"):
-        list(numbered(file, "x"))
+    """Gzip is known by its first bytes, whatever the name, and its members are one input."""
+    packed = gzip.compress(b'"a"\n"b"\n' * 2_000)
+    assert len(read(tmp_path / "requests.jsonl", packed + packed)) == 8_000
 
 
-def test_zstd(tmp_path):
-    """Zstd is read where something unpacks it, and a word says what to install elsewhere."""
-    path = tmp_path / "requests.jsonl.zst"
-    try:
-        import zstandard
-    except ImportError:
-        path.write_bytes(b"\x28\xb5\x2f\xfd rest")
-        with pytest.raises(BatchError, match=r"resilient-infe\[zstd\]"):
-            opened(str(path)).__enter__()
-        return
-    path.write_bytes(zstandard.compress(b'"a"\n' * 500))
-    with opened(str(path)) as file:
-        assert len(list(numbered(file, "x"))) == 500
-    path.write_bytes(path.read_bytes()[:-5] + b"12345")
-    with opened(str(path)) as file, pytest.raises(BatchError, match="breaks off"):
-        list(numbered(file, "x"))
+@pytest.mark.parametrize("frame", FRAMES)
+def test_zstd_is_read_whole(unpacker, tmp_path, frame):
+    """A file of one frame or several is read to its end; frames to be skipped are skipped."""
+    path, content = tmp_path / "requests", FRAMES[frame]
+    alone = read(path, content)
+    assert alone == {"blocks": [A, B, C], "checked": [A, B]}.get(frame, [])
+    assert read(path, content + BLOCKS) == [*alone, A, B, C]
+    assert read(path, SKIPPED + content + CHECKED + SKIPPED) == [*alone, A, B]
+
+
+def test_a_zstd_file_larger_than_any_buffer(unpacker, tmp_path):
+    """A line that many blocks hold comes out as it went in."""
+    line = b'"' + bytes(range(32, 128)) * 5_000 + b'"\n'
+    blocks = [line[n : n + 100_000] for n in range(0, len(line), 100_000)]
+    assert read(tmp_path / "requests", zstd_frame(*blocks) * 3) == [line] * 3
+
+
+def broken(path, content, whole):
+    """Read a file that breaks off; the lines before the break are lines of the whole."""
+    path.write_bytes(content)
+    found = []
+    with opened(str(path)) as file, pytest.raises(BatchError, match="get the whole file") as raised:
+        found.extend(line.content for line in numbered(file, path.name))
+    assert found == whole[: len(found)]
+    assert str(raised.value).startswith(f"requests breaks off after line {len(found)} (")
+
+
+@pytest.mark.parametrize("last", FRAMES)
+@pytest.mark.parametrize("before", ["nothing", *FRAMES])
+def test_a_cut_zstd_file_is_refused(unpacker, tmp_path, before, last):
+    """A frame may be cut in its header, inside a block, between two, before its checksum."""
+    first, frame = FRAMES.get(before, b""), FRAMES[last]
+    whole = read(tmp_path / "whole", first + frame)
+    # A file of nothing but the start of a skippable frame's first four bytes may be a text.
+    for length in range(1 if first or last != "skipped" else 4, len(frame)):
+        broken(tmp_path / "requests", first + frame[:length], whole)
+
+
+@pytest.mark.parametrize("first", [b"", PACKED["gzip"]], ids=["alone", "second"])
+def test_a_cut_gzip_file_is_refused(tmp_path, first):
+    """A member may be cut in its header, inside its content, before or in its checksum."""
+    packed = gzip.compress((A + B) * 20)
+    whole = read(tmp_path / "whole", first + packed)
+    for length in range(1, len(packed)):
+        broken(tmp_path / "requests", first + packed[:length], whole)
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("rest", [b"x", b'"d"\n', b"\x28\xb5\x2f\xff\x00", b"\x50\x2a\x4d\x19"])
+def test_what_follows_a_packed_file_is_refused(unpacker, tmp_path, packed, rest):
+    """Bytes after the end that are not packed would otherwise be left out without a word."""
+    broken(tmp_path / "requests", PACKED[packed] + rest, [A, B, C])
+
+
+def test_a_changed_zstd_file_is_refused(unpacker, tmp_path):
+    """A checksum that is there is looked at."""
+    broken(tmp_path / "requests", CHECKED[:-1] + b"x", [A, B])
+
+
+@pytest.mark.parametrize("name", ["requests.jsonl.zst", "requests.jsonl.gz", "requests.jsonl"])
+def test_a_file_without_a_byte_has_no_lines(tmp_path, name):
+    """A file is packed by what it begins with, and not by its name."""
+    assert read(tmp_path / name, b"") == []
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_zstd_without_a_package(monkeypatch, tmp_path, frame):
+    """The message says what to install where nothing unpacks zstd."""
+    for package in UNPACKERS:
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BatchError, match=r"resilient-infe\[zstd\]"):
+        read(tmp_path / "requests", FRAMES[frame])
 
 
 def test_a_file_that_is_not_there():

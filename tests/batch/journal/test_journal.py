@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import stat
+import sys
 from functools import partial
+from itertools import product
 
 import anyio
 import pytest
@@ -143,6 +147,157 @@ def test_salvage_leaves_out_what_is_damaged(tmp_path):
     assert (tmp_path / "j.damaged").stat().st_size == len(raw)
     written(path, [of(4)])
     assert known(Journal(path, repair=True)) == list(range(9))
+
+
+SAVED = [0, 1, 2, 3, 5]
+
+
+def damaged(path, place=b'"id":"r4"'):
+    """Write six rows, and change a byte of one line; returns what is in the file then."""
+    rows = [of(n) for n in range(6)]
+    for row in rows:
+        row.encoded = to_json({"n": row.index, "text": "x" * 2_000})  # more than a buffer holds
+    raw = written(path, rows).read_bytes().replace(place, b"X" + place[1:])
+    path.write_bytes(raw)
+    return raw
+
+
+def known_after(path, **options):
+    """The rows that a run finds in a journal, or None if it refuses the journal."""
+    try:
+        journal = Journal(path, **options)
+    except errors.JournalDamaged:
+        return None
+    rows = known(journal)
+    journal.close()
+    return rows
+
+
+def inside(folder):
+    """A folder's names, each with its file's number, and the contents by that number."""
+    names = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    return names, {number: (folder / name).read_bytes() for name, number in names.items()}
+
+
+def left_by(action, folder, monkeypatch):
+    """What a kill or a power cut may leave in a folder, after each call of C that an action makes.
+
+    A kill leaves what was written. A power cut leaves each file as it was last synced, and each
+    name as it was when the folder was last synced or as it has become since.
+    """
+    synced_names, synced = inside(folder)
+    states = []
+    sync = os.fsync
+
+    def fsync(fd):
+        nonlocal synced_names
+        sync(fd)
+        names, contents = inside(folder)
+        number = os.fstat(fd).st_ino
+        if number in contents:
+            synced[number] = contents[number]
+        else:
+            synced_names = names
+
+    def look(frame, event, argument):
+        if event != "c_return":
+            return
+        names, contents = inside(folder)
+        killed = frozenset((name, number, contents[number]) for name, number in names.items())
+        both = sorted({*names, *synced_names})
+        choices = product(*({names.get(name), synced_names.get(name)} for name in both))
+        cut = (zip(both, choice, strict=True) for choice in choices)
+        states.append({killed, *(
+            frozenset((name, n, synced.get(n, b"")) for name, n in each if n) for each in cut
+        )})  # fmt: skip
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    sys.setprofile(look)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+        monkeypatch.setattr(os, "fsync", sync)
+    return states
+
+
+def laid_out(folder, state, link=os.link):
+    """Make a folder with such files; returns the path of its journal."""
+    folder.mkdir()
+    first = {}
+    for name, number, content in state:
+        if number in first:
+            link(first[number], folder / name)
+        else:
+            first[number] = folder / name
+            first[number].write_bytes(content)
+    return folder / "j"
+
+
+def no_links(*_):
+    """Refuse, as a file system does that has no hard links."""
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def full(_):
+    """Refuse, as a disk does that takes no more."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("before", ["first", "second"])
+@pytest.mark.parametrize("links", ["links", "no links"])
+def test_stopped_inside_a_salvage(tmp_path, monkeypatch, before, links):
+    """The next run refuses, or has all the rows; a salvage after it keeps what was kept before."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    kept = [damaged(folder / "j")]
+    if before == "second":
+        kept.append(b"of an earlier salvage")
+        (folder / "j.damaged").write_bytes(kept[1])
+    if links == "no links":
+        monkeypatch.setattr(os, "link", no_links)
+    states = left_by(lambda: known_after(folder / "j", repair=True), folder, monkeypatch)
+    rows = {}
+    for number, state in enumerate(set().union(*states)):
+        path = laid_out(tmp_path / str(number), state)
+        assert path.exists()
+        rows[state] = known_after(path)
+        assert known_after(path, repair=True) == SAVED
+        assert sorted(inside(path.parent)[1].values()) == sorted([path.read_bytes(), *kept])
+    assert [rows[state] for state in states[0]] == [None]
+    assert all(found in (None, SAVED) for found in rows.values())
+    assert [rows[state] for state in states[-1]] == [SAVED]  # what is recorded now has a safe place
+
+
+def test_what_is_salvaged_stays(tmp_path):
+    """A journal without the line that a run began with is not taken for one without a run."""
+    path = tmp_path / "j"
+    damaged(path, b'"type":"run"')
+    for _ in range(2):
+        assert known_after(path, repair=True) == list(range(6))
+
+
+def test_a_salvage_of_what_is_no_journal(tmp_path):
+    """A file whose first line is damaged, or is another version's, stays alone as it is."""
+    path = tmp_path / "j"
+    other = sealed(note("journal", version=99, library="9.9", settings={}))
+    for raw in (b"X" + damaged(path), other, b"some,data\n1,2\n"):
+        path.write_bytes(raw)
+        with pytest.raises(errors.JournalDamaged):
+            Journal(path, repair=True)
+        assert list(inside(tmp_path)[1].values()) == [raw]
+
+
+def test_a_salvage_on_a_full_disk(tmp_path, monkeypatch):
+    """The journal is as it was, no half of a file is left, and the message says what to do."""
+    path = tmp_path / "j"
+    raw = damaged(path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(errors.JournalError, match=r"j cannot be repaired \(No space.*make room"):
+        Journal(path, repair=True)
+    monkeypatch.undo()
+    assert list(inside(tmp_path)[1].values()) == [raw]
+    assert known_after(path, repair=True) == SAVED
 
 
 @pytest.mark.parametrize(
