@@ -10,6 +10,7 @@ headers"; Anthropic's "Response headers"; draft-ietf-httpapi-ratelimit-headers.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from ..verdict import Dimension, Limit
 
 LONGEST_VALUE = 128
 """No honest value is longer (characters)."""
+
+MOST_REMEMBERED = 4096
+"""Texts whose reading is remembered: servers say the same few thousand again and again."""
 
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?", re.ASCII)
 _GO_PART = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?)(h|ms|us|ns|m|s)", re.ASCII)
@@ -136,12 +140,15 @@ def retry_after(headers: Any, wall: float | None = None) -> float | None:
 
 def duration(value: object) -> float | None:
     """Return a reset time in seconds: plain seconds or a Go duration (``6m0s``, ``12ms``)."""
-    plain = seconds(value)
-    if plain is not None:
-        return plain
-    cleaned = text(value)
+    return _duration(text(value))
+
+
+@functools.lru_cache(maxsize=MOST_REMEMBERED)
+def _duration(cleaned: str | None) -> float | None:
     if not cleaned:
         return None
+    if _SECONDS.fullmatch(cleaned):
+        return float(cleaned)
     total, end = 0.0, 0
     for part in _GO_PART.finditer(cleaned):
         if part.start() != end:
@@ -155,10 +162,17 @@ def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects."""
     if type(headers).__name__ not in LOOKED_UP_LOWER:
         headers = lowered(headers)
-    if type(headers).__name__ in LOOKED_UP_LOWER and "ratelimit" not in "\n".join(headers).lower():
-        return ()  # the usual case, told by one look
-    headers = lowered(headers)
-    found = [*_openai(headers), *_anthropic(headers, wall), *_structured(headers)]
+    try:
+        names = "\n" + "\n".join(headers).lower()
+    except TypeError:  # something that has no more than a `get`
+        names = "\nratelimit, anthropic-ratelimit"
+    if "ratelimit" not in names:
+        return ()  # the usual case
+    found = _openai(headers)
+    if "anthropic-ratelimit" in names:
+        found += _anthropic(headers, wall)
+    if "\nratelimit" in names:
+        found += _structured(headers)
     return tuple(found)
 
 
@@ -172,15 +186,31 @@ def longest_reset(stated: tuple[Limit, ...]) -> float | None:
     return max(resets, default=None)
 
 
-def _openai(headers: Any) -> Iterator[Limit]:
-    dimensions: tuple[Dimension, ...] = ("requests", "tokens")
-    for dimension in dimensions:
-        limit = _count(header(headers, f"x-ratelimit-limit-{dimension}"))
-        remaining = _count(header(headers, f"x-ratelimit-remaining-{dimension}"))
-        if limit is None and remaining is None:
-            continue
-        reset = duration(header(headers, f"x-ratelimit-reset-{dimension}"))
-        yield Limit(dimension, limit or None, remaining, reset)
+_OPENAI: tuple[tuple[Dimension, str, str, str], ...] = (
+    (
+        "requests",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+    ),
+    (
+        "tokens",
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
+    ),
+)
+
+
+def _openai(headers: Any) -> list[Limit]:
+    found = []
+    for dimension, limit_name, remaining_name, reset_name in _OPENAI:
+        limit = _count(header(headers, limit_name))
+        remaining = _count(header(headers, remaining_name))
+        if limit is not None or remaining is not None:
+            reset = _duration(header(headers, reset_name))
+            found.append(Limit(dimension, limit or None, remaining, reset))
+    return found
 
 
 def _anthropic(headers: Any, wall: float | None) -> Iterator[Limit]:
@@ -237,6 +267,7 @@ def _rfc3339(value: str | None) -> float | None:
         return None
 
 
+@functools.lru_cache(maxsize=MOST_REMEMBERED)
 def _count(value: str | None) -> float | None:
     """Read a count; Azure says -1 for "unknown"."""
     if not value or not _NUMBER.fullmatch(value):

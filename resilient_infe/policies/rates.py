@@ -7,7 +7,7 @@ not. Kept apart from `Allowance`, which adds the queue, the gate and the life of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..verdict import Dimension, Limit
@@ -52,6 +52,7 @@ class Rates:
 
     __slots__ = (
         "_declared",
+        "_seen",
         "burst",
         "learner",
         "requests",
@@ -75,6 +76,7 @@ class Rates:
         self.requests: Bucket | None = None
         self.tokens: Metered | None = None
         self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
+        self._seen: tuple[tuple[Any, ...], ...] = ()
         self.learner: Learner = Learner()
         self.declare("requests", requests_per_minute, 0.0)
         self.declare("tokens", tokens_per_minute, 0.0)
@@ -169,9 +171,33 @@ class Rates:
         if per_minute is not None:
             bounds.positive(per_minute, f"{dimension}_per_minute")
         self._declared[dimension] = per_minute
+        self._seen = ()
         if per_minute is not None:
             self._keep(dimension, per_minute * self.share, MINUTE, now)
             self.learner.bound(dimension, per_minute * self.share)
+
+    def are_as_expected(
+        self, limits: Sequence[Limit], after: Mapping[Dimension, float], age: float, now: float
+    ) -> bool:
+        """Whether to follow these limits would change nothing: as most replies are.
+
+        They are the limits of the last reply that was followed, and more remains of each than would
+        be sent anyway. All else as for `stated.follow`.
+        """
+        if tuple([(each.dimension, each.limit, each.window) for each in limits]) != self._seen:
+            return False
+        for each in limits:
+            remaining, bucket = each.remaining, self.bucket(each.dimension)
+            if remaining is None or bucket is None:
+                continue
+            left = remaining - after[each.dimension] + age * bucket.rate
+            if not (remaining >= 1.0 and left >= bucket.level(now)):
+                return False
+        return True
+
+    def saw(self, limits: Sequence[Limit]) -> None:
+        """Remember limits that were followed."""
+        self._seen = tuple([(each.dimension, each.limit, each.window) for each in limits])
 
     def tightest(self, limits: Iterable[Limit]) -> dict[Dimension, Limit]:
         """Return of each dimension the stated limit that allows the least per second.

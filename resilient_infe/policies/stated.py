@@ -35,6 +35,9 @@ def follow(
         now: the instant.
     """
     limits = tuple(limits)
+    if rates.are_as_expected(limits, after, now - sent_at, now):
+        return []
+    rates.saw(limits)
     tightest = rates.tightest(limits)
     changes: list[Change | GateClosed] = []
     for limit in limits:

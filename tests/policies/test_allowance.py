@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from resilient_infe.errors import ConfigurationError, QueueFull
 from resilient_infe.policies.allowance import Allowance
 from resilient_infe.policies.change import Change
+from resilient_infe.policies.rates import Rates
 from resilient_infe.verdict import Limit
 
 
@@ -715,3 +716,73 @@ def test_a_rate_that_grew_too_fast_is_halved_and_nothing_is_measured():
     told = allowance.statistics(now)
     assert told.pace == pytest.approx(fast / 2)
     assert told.learned is None
+
+
+class Followed(Rates):
+    """Follows every reply, as if none were as expected."""
+
+    __slots__ = ()
+
+    def are_as_expected(self, *_):
+        """Expect nothing."""
+        return False
+
+
+SHAPES = [
+    [("requests", 600.0)],
+    [("requests", 60.0)],
+    [("requests", 600.0), ("tokens", 60_000.0)],
+    [("requests", None), ("requests", 600.0)],
+]
+"""Which limits a server states in its replies; it states the same again and again."""
+
+
+@given(
+    numbers=st.sampled_from([(), (600, 60_000), (600, None)]),
+    replies=st.lists(
+        st.tuples(
+            st.sampled_from([0.01, 1.0, 5.0]),  # after the one before
+            st.integers(0, 2),  # how many more were sent before it came
+            st.sampled_from([*SHAPES, SHAPES[0], SHAPES[2]]),
+            st.sampled_from([None, 0.0, 1.0, 5.0, 500.0, 50_000.0]),  # remaining
+            st.sampled_from([None, 0.5, 20.0]),  # until the reset
+        ),
+        max_size=20,
+    ),
+)
+def test_a_reply_as_expected_changes_nothing(numbers, replies):
+    """To leave such a reply aside ends as to follow it would."""
+    quick, thorough, now = Allowance(*numbers), Allowance(*numbers), 0.0
+    thorough._rates.__class__ = Followed
+    for gap, more, shape, remaining, reset in replies:
+        limits = [Limit(dimension, limit, remaining, reset) for dimension, limit in shape]
+        now += gap
+        changes = []
+        for allowance in (quick, thorough):
+            reservations = [allowance.reserve(now, 300.0) for _ in range(1 + more)]
+            list(allowance.poll(now + 0.2))
+            if reservations[0].granted:
+                changes.append(allowance.observe(limits, reservations[0], now + 0.2))
+        now += 0.2
+        assert changes[:1] == changes[1:]
+        assert quick.statistics(now) == thorough.statistics(now)
+
+
+def test_nothing_left_closes_the_gate_although_it_was_expected():
+    """A window that is used up is news, even where a large request has gone into debt."""
+    allowance = Allowance()
+    allowance.observe([Limit("tokens", 6_000.0, 5_999.0)], allowance.reserve(0.0), 0.0)
+    large = allowance.reserve(0.0, 5_000.0)
+    assert allowance.statistics(0.0).tokens_left < 0
+    [closed] = allowance.observe([Limit("tokens", 6_000.0, 0.0, 20.0)], large, 0.0)
+    assert (closed.delay, allowance.gate_until) == (20.0, 20.0)
+
+
+def test_a_limit_that_was_declared_anew_is_followed_again():
+    """What the server states lowers the new number, as it lowered the old one."""
+    allowance, told = Allowance(600), [Limit("requests", 300.0)]
+    reservation = allowance.reserve(0.0)
+    assert len(allowance.observe(told, reservation, 0.0)) == 1
+    assert allowance.observe(told, reservation, 0.0) == []
+    allowance.resize(0.0, requests_per_minute=900)
+    assert [change.new for change in allowance.observe(told, reservation, 0.0)] == [300.0]
