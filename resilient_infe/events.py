@@ -9,14 +9,14 @@ event: to make these classes takes longer than all the rest of a layer's import.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from .emitter import Emitter, Listener
-from .verdict import Kind, Usage
+from .verdict import Kind, Usage, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """The base of every event; `name` is stable and may be matched on."""
 
@@ -33,7 +33,7 @@ class Event:
         return {name: value for name, value in pairs if value is not None and value not in ((), {})}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallStarted(Event):
     """A call entered the stack."""
 
@@ -48,7 +48,7 @@ class CallStarted(Event):
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptFinished(Event):
     """One attempt was sent and has ended; `sent_for` is its duration in seconds."""
 
@@ -71,7 +71,7 @@ class AttemptFinished(Event):
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryScheduled(Event):
     """Another attempt will start in `delay` seconds, because the last one ended as `kind`."""
 
@@ -84,7 +84,7 @@ class RetryScheduled(Event):
     retry_after: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryStopped(Event):
     """A retryable outcome was given back to the caller; `reason` says why."""
 
@@ -96,7 +96,7 @@ class RetryStopped(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RateWaiting(Event):
     """A call waits for the rate limit, for at least `delay` seconds, because of `reason`."""
 
@@ -113,7 +113,7 @@ class RateWaiting(Event):
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RateGateClosed(Event):
     """All senders of the partition stop for `delay` seconds, because of `reason`."""
 
@@ -124,7 +124,7 @@ class RateGateClosed(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RateLimitChanged(Event):
     """The limit that is kept for `dimension` moved from `old` to `new` per minute (None: none)."""
 
@@ -136,7 +136,7 @@ class RateLimitChanged(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotsNarrowed(Event):
     """The server said that too many calls are in progress: from `old`, only `new` are sent."""
 
@@ -147,7 +147,7 @@ class SlotsNarrowed(Event):
     new: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CircuitChanged(Event):
     """The base of the circuit's events: what it was, and why it changed."""
 
@@ -156,28 +156,28 @@ class CircuitChanged(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CircuitOpened(CircuitChanged):
     """The circuit opened: attempts are refused until it has rested."""
 
     name: ClassVar[str] = "circuit.opened"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CircuitHalfOpened(CircuitChanged):
     """The circuit lets probes through."""
 
     name: ClassVar[str] = "circuit.half_opened"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CircuitClosed(CircuitChanged):
     """The circuit closed: traffic flows again."""
 
     name: ClassVar[str] = "circuit.closed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallFinished(Event):
     """A call left the stack: `waited` seconds in queues and sleeps, `sent_for` in attempts."""
 

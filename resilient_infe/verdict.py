@@ -17,11 +17,11 @@ _new = object.__new__
 
 
 @dataclass_transform(frozen_default=True)
-def _record(cls: type[_C]) -> type[_C]:
+def frozen(cls: type[_C]) -> type[_C]:
     """Make a dataclass that is frozen for type checkers alone.
 
-    Two of them are made for every attempt, and one that is frozen at run time takes six times as
-    long to make (ADR 0007).
+    Several are made for every attempt, and one that is frozen at run time takes six times as long
+    to make.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)
 
@@ -49,7 +49,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-@_record
+@frozen
 class Limit:
     """One rate limit as the server stated it in a response's headers.
 
@@ -68,7 +68,7 @@ class Limit:
     window: float | None = None
 
 
-@_record
+@frozen
 class Usage:
     """What a call really cost, as the server's ``usage`` object says.
 
@@ -83,7 +83,7 @@ class Usage:
     total_tokens: int
 
 
-@_record
+@frozen
 class Verdict:
     """What one attempt meant: made once, by the classifier or by the layer that refused.
 
