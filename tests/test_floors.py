@@ -113,6 +113,25 @@ def test_importing_loads_nothing_optional():
     assert shown.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_the_command_line_loads_what_its_command_needs(arguments):
+    """To ask for help or the version loads no command, and no client."""
+    code = f"""
+import contextlib, sys
+from resilient_infe.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
+    main({arguments})
+print([m for m in sys.modules if m == "aiohttp" or m.startswith("resilient_infe.cli.")])
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "['resilient_infe.cli.config']"
+
+
+def test_dir_shows_the_public_names():
+    """Completion in a shell or an editor finds names whose modules are not loaded yet."""
+    assert dir(resilient_infe) == sorted([*resilient_infe.__all__, "__version__"])
+
+
 def test_every_public_name_is_there():
     """All names of __all__ can be had, and a wrong one is an AttributeError."""
     for name in resilient_infe.__all__:

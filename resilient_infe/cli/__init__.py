@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
 
 from .. import __version__
 from ..errors import ResilienceError
 from .config import config_in
-from .report import add_report
-from .run import add_run
-from .serve import add_demo, add_serve
-from .status import add_status
+
+COMMANDS = {
+    "run": ("send a file of requests, and write one of results", "run"),
+    "status": ("tell where a run stands, by its journal", "status"),
+    "report": ("draw how a run went, as one HTML page", "report"),
+    "serve": ("serve an Infe stand-in on 127.0.0.1", "serve"),
+    "demo": ("very many calls against the stand-in, three ways", "serve"),
+}
+"""What each command does, and the module that adds its options with ``add_COMMAND``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        config = config_in(given) if given[:1] == ["run"] else {}
-        options = _parser(config).parse_args(given)
+        options = _parser(given).parse_args(given)
         return int(options.run(options))
     except BrokenPipeError:
         return 141
@@ -36,18 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(config: Mapping[str, Any]) -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser; only the module of the command that was given is loaded."""
     parser = argparse.ArgumentParser(prog="resilient-infe", description=__doc__)
     parser.add_argument("--version", action="version", version=f"resilient-infe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, told: str) -> argparse.ArgumentParser:
+    for name, (told, module) in COMMANDS.items():
         # A shortened --config would be taken here, and missed where the file is read.
-        return commands.add_parser(name, help=told, description=told, allow_abbrev=False)
-
-    add_run(command("run", "send a file of requests, and write one of results"), config)
-    add_status(command("status", "tell where a run stands, by its journal"))
-    add_report(command("report", "draw how a run went, as one HTML page"))
-    add_serve(command("serve", "serve an Infe stand-in on 127.0.0.1"))
-    add_demo(command("demo", "very many calls against the stand-in, three ways"))
+        command = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
+        if name in given[:1]:
+            add_options = getattr(import_module(f".{module}", __name__), f"add_{name}")
+            if name == "run":
+                add_options(command, config_in(given))
+            else:
+                add_options(command)
     return parser
