@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 try:
-    from . import fresh, imports, loopback, ours, parts, regress, report, rivals
+    from . import as_used, fresh, imports, loopback, ours, parts, regress, report, rivals
 except ModuleNotFoundError as missing:
     sys.exit(f"{missing.name} is not installed: `make bench` sets up what the benchmark needs")
 from .server import running
@@ -34,6 +34,14 @@ def _measure(effort: Effort) -> Results:
             failures=measured(parts.failures),
             slots=measured(parts.slots),
             waiting=measured(parts.waiting),
+            as_used=as_used.Tables(
+                calls=measured(as_used.calls),
+                failures=measured(as_used.failures),
+                rejections=measured(as_used.rejections),
+                few=measured(as_used.crowd, as_used.SLOTS),
+                many=measured(as_used.crowd, as_used.MANY),
+                gathered=measured(as_used.gathered),
+            ),
             loopback={n: measured(loopback.measure, url, n) for n in loopback.IN_FLIGHT},
             imports=imports.measure(effort.rounds),
             memory=fresh.alone(parts.memory),

@@ -122,12 +122,12 @@ async def take_turns(
     return table
 
 
-def one_by_one(send: Callable[[object], Awaitable[object]]) -> Run:
+def one_by_one(send: Callable[[object], Awaitable[object]], payload: object = "x") -> Run:
     """Return what makes the calls one after the other."""
 
     async def run(calls: int) -> None:
         for _ in range(calls):
-            await send("x")
+            await send(payload)
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,6 +89,10 @@ def verdicts(results: Results) -> Iterator[str]:
     yield ""
 
 
+def _used(results: Results, name: str) -> Iterator[str]:
+    return table(getattr(results.as_used, name))
+
+
 def command(effort: Effort) -> str:
     """Return what measures with so much effort."""
     if effort == Effort():
@@ -113,6 +118,7 @@ def page(results: Results) -> str:
         f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}.",
         "",
         *verdicts(results),
+        *(line for each in fields(results.as_used) for line in _used(results, each.name)),
         *table(results.calls),
         *setups(results.tries),
         *table(results.failures),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import fresh, parts, rivals
+from . import as_used, fresh, parts, rivals
 from . import imports as importing
 from .imports import Imports
 from .measure import Table
@@ -39,6 +39,7 @@ class Results:
     failures: Table
     slots: Table
     waiting: Table
+    as_used: as_used.Tables
     loopback: dict[int, Table]
     imports: Imports
     memory: dict[str, float]
@@ -72,8 +73,38 @@ def targets(results: Results) -> list[Target]:
     """Return every target with what was reached."""
     full, calls = parts.FULL, results.calls
     semaphore = results.slots.ratio(parts.SLOTS).median
-    long = results.million
+    long, used = results.million, results.as_used
     return [
+        Target(
+            f"{as_used.TOKENS}, over the floor", used.calls.ratio(as_used.TOKENS).median, 6.0, 4.5
+        ),
+        Target(
+            f"{as_used.LIMITS}, over the floor", used.calls.ratio(as_used.LIMITS).median, 12.0, 9.0
+        ),
+        Target(
+            f"{as_used.LISTENER}, over the floor",
+            used.calls.ratio(as_used.LISTENER).median,
+            10.0,
+            None,
+        ),
+        Target(
+            "one attempt in ten fails, over the floor",
+            used.failures.ratio(as_used.TOKENS).median,
+            6.0,
+            None,
+        ),
+        Target(
+            f"{as_used.PLAIN}, {as_used.MANY:,} workers, over asyncio.Semaphore",
+            used.many.ratio(as_used.PLAIN).median,
+            3.0,
+            None,
+        ),
+        Target(
+            f"{as_used.TOKENS}, {as_used.MANY:,} workers, over asyncio.Semaphore",
+            used.many.ratio(as_used.TOKENS).median,
+            3.6,
+            None,
+        ),
         Target("full stack over the floor", calls.ratio(full).median, 4.0, 2.5),
         Target(
             "full stack over the usual hand-made one",

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from .call import Call, Handler
+from .verdict import SUCCESS
 
 H = TypeVar("H")
 
@@ -70,6 +71,8 @@ class Repeater(Guard[H]):
 
     def again(self, call: Call[Any], held: H, error: Exception | None, /) -> float | None:
         """Return the instant at which to run it again, or None to keep what came.
+
+        It is asked when something was raised, or when the verdict is no success.
 
         Args:
             call: the call.
@@ -142,6 +145,8 @@ def source(shapes: Sequence[Shape]) -> str:
                 if until is None:
                     raise
             else:
+                if call.verdict is None or call.verdict.kind is SUCCESS:
+                    break
                 until = again_0(call, held_0, None)
                 if until is None:
                     break
@@ -194,6 +199,8 @@ def _repeated(inside: list[str], number: int) -> list[str]:
         "        if until is None:",
         "            raise",
         "    else:",
+        "        if call.verdict is None or call.verdict.kind is SUCCESS:",
+        "            break",
         f"        until = again_{number}(call, held_{number}, None)",
         "        if until is None:",
         "            break",
@@ -210,7 +217,7 @@ def _factory(shapes: tuple[Shape, ...]) -> Callable[..., Any]:
     """Return the function that `source` is the text of: made once for all stacks of one shape."""
     text, name = source(shapes), f"<resilient_infe: {len(shapes)} guards>"
     linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name  # for tracebacks
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"SUCCESS": SUCCESS}
     exec(compile(text, name, "exec"), names)  # noqa: S102  # made of numbers alone
     factory: Callable[..., Any] = names["guard"]
     return factory

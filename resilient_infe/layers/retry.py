@@ -20,7 +20,7 @@ from ..policies import bounds
 from ..policies.backoff import ExponentialBackoff
 from ..policies.budget import RetryBudget
 from ..policies.schedule import KindRule, Progress, RetrySchedule, Stop
-from ..verdict import SUCCESS, Kind, Verdict
+from ..verdict import Kind, Verdict
 from .note import add_note
 
 trying_again: ContextVar[bool] = ContextVar("resilient_infe_retry", default=False)
@@ -121,7 +121,7 @@ class Retry(Repeater[Tries]):
     def again(self, call: Call[Any], held: Tries, error: Exception | None) -> float | None:
         """Return the instant of the next attempt, or None where there is none."""
         verdict = call.verdict
-        if verdict is None or (error is None and verdict.kind is SUCCESS):
+        if verdict is None:
             return None
         if held.progress is None:
             held.progress = Progress()
