@@ -18,7 +18,7 @@ from typing import Any
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from resilient_infe import Call, Reply, Retry, Stack, presets
-from resilient_infe.adapters.replies import error_of
+from resilient_infe.adapters.infe.replies import error_of
 from resilient_infe.testing import run_virtually
 
 from . import floor, ours

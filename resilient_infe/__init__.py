@@ -9,35 +9,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import errors
-from .call import Call, Handler, Hold, Layer, Reply
-from .layers.breaker import CircuitBreaker
-from .layers.classifier import ErrorClassifier
-from .layers.concurrency import ConcurrencyLimiter
-from .layers.deadline import Deadline
-from .layers.rate import RateLimiter
-from .layers.request_id import RequestIdLogger
-from .layers.retry import Retry
-from .layers.timeout import AttemptTimeout
-from .policies.allowance import Allowance
-from .policies.backoff import ExponentialBackoff
-from .policies.budget import RetryBudget
-from .policies.circuit import Circuit
-from .policies.keyed import Keyed
-from .policies.schedule import KindRule
-from .policies.slots import Slots
+from .circuit.circuit import Circuit
+from .circuit.layer import CircuitBreaker
+from .classify.layer import ErrorClassifier
+from .core import errors
+from .core.call import Call, Handler, Hold, Layer, Reply
+from .core.keyed import Keyed
+from .core.verdict import Kind, Limit, Usage, Verdict
+from .rate.allowance import Allowance
+from .rate.layer import RateLimiter
+from .retry.backoff import ExponentialBackoff
+from .retry.budget import RetryBudget
+from .retry.layer import Retry
+from .retry.schedule import KindRule
+from .slots.layer import ConcurrencyLimiter
+from .slots.slots import Slots
 from .stack import Stack
 from .stack.options import call_options
 from .stack.send import Send
-from .verdict import Kind, Limit, Usage, Verdict
+from .telemetry.request_id import RequestIdLogger
+from .timeouts.attempt import AttemptTimeout
+from .timeouts.deadline import Deadline
 
 if TYPE_CHECKING:
-    from . import events, presets
-    from .adapters import wrap
-    from .adapters.aiohttp import InfeTransport
-    from .adapters.httpx import ResilientTransport
-    from .adapters.middleware import stack_middleware
+    from . import presets
+    from .adapters.wrap import wrap
+    from .adapters.aiohttp.middleware import stack_middleware
+    from .adapters.httpx.transport import ResilientTransport
+    from .adapters.infe.transport import InfeTransport
     from .batch import run_batch
+    from .telemetry import events
 
 __version__ = "0.1.0"
 
@@ -80,20 +81,22 @@ __all__ = [
 ]
 
 
+_LAZY_MODULES = {"events": ".telemetry.events", "presets": ".presets"}
+
 _LAZY = {
-    "InfeTransport": ".adapters.aiohttp",
-    "ResilientTransport": ".adapters.httpx",
+    "InfeTransport": ".adapters.infe.transport",
+    "ResilientTransport": ".adapters.httpx.transport",
     "run_batch": ".batch",
-    "stack_middleware": ".adapters.middleware",
-    "wrap": ".adapters",
+    "stack_middleware": ".adapters.aiohttp.middleware",
+    "wrap": ".adapters.wrap",
 }
 """What not every program needs, and where it is."""
 
 
 def __getattr__(name: str) -> Any:
     """Load what not every program needs when it is first asked for."""
-    if name in ("events", "presets"):
-        return import_module(f".{name}", __name__)
+    if name in _LAZY_MODULES:
+        return import_module(_LAZY_MODULES[name], __name__)
     if name in _LAZY:
         return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

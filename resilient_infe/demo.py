@@ -20,8 +20,8 @@ from typing import Any
 import aiohttp
 
 from . import aio, presets
-from .adapters.aiohttp import InfeTransport
-from .errors import ConfigurationError, InfeError, ResilienceError
+from .adapters.infe.transport import InfeTransport
+from .core.errors import ConfigurationError, InfeError, ResilienceError
 from .stack import Stack
 
 FAULTS = ["--error", "500=0.02", "--error", "502=0.02", "--outage", "3:6"]

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .emitter import Listener
-from .layers.breaker import CircuitBreaker
-from .layers.classifier import ErrorClassifier
-from .layers.concurrency import ConcurrencyLimiter
-from .layers.deadline import Deadline
-from .layers.rate import RateLimiter
-from .layers.request_id import RequestIdLogger
-from .layers.retry import Retry
-from .layers.timeout import AttemptTimeout
-from .policies.allowance import Allowance
-from .policies.backoff import ExponentialBackoff
-from .policies.budget import RetryBudget
-from .policies.circuit import Circuit
-from .policies.estimate import estimate_tokens
-from .policies.keyed import Keyed
-from .policies.schedule import RULES, KindRule
-from .policies.slots import Slots
+from .circuit.circuit import Circuit
+from .circuit.layer import CircuitBreaker
+from .classify.layer import ErrorClassifier
+from .core.keyed import Keyed
+from .core.verdict import Kind
+from .rate.allowance import Allowance
+from .rate.estimate import estimate_tokens
+from .rate.layer import RateLimiter
+from .retry.backoff import ExponentialBackoff
+from .retry.budget import RetryBudget
+from .retry.layer import Retry
+from .retry.schedule import RULES, KindRule
+from .slots.layer import ConcurrencyLimiter
+from .slots.slots import Slots
 from .stack import Stack
-from .verdict import Kind
+from .telemetry.emitter import Listener
+from .telemetry.request_id import RequestIdLogger
+from .timeouts.attempt import AttemptTimeout
+from .timeouts.deadline import Deadline
 
 BATCH_BURST = 0.5
 """Seconds of the rate: a batch gains nothing by a burst, and half of what servers hold leaves room

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from resilient_infe import Call, Hold, Reply, events
-from resilient_infe.adapters.replies import error_of
+from resilient_infe.adapters.infe.replies import error_of
 from resilient_infe.aio import current
 
 Outcome = Any

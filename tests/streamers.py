@@ -20,7 +20,7 @@ from askers import BEARER, sdk
 from loopback import ASK, FAILURE, USAGE, Asked, head
 
 from resilient_infe import Stack, wrap
-from resilient_infe.adapters.sse import SSEDecoder
+from resilient_infe.adapters.http.sse import SSEDecoder
 
 WORDS = 6
 

@@ -13,9 +13,9 @@ import pytest
 
 import resilient_infe
 from resilient_infe import Kind
-from resilient_infe.layers.breaker import ANSWERS, FAILURES
-from resilient_infe.policies.circuit import diagram
-from resilient_infe.policies.settlement import SETTLEMENTS
+from resilient_infe.circuit.circuit import diagram
+from resilient_infe.circuit.layer import ANSWERS, FAILURES
+from resilient_infe.rate.settlement import SETTLEMENTS
 from resilient_infe.testing import InfeModel
 from resilient_infe.testing.server import InfeServer
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from resilient_infe import Allowance, Kind, Limit, Verdict
-from resilient_infe.policies.reservation import Reservation
-from resilient_infe.policies.settlement import learn, settle
-from resilient_infe.verdict import OK, Usage
+from resilient_infe.core.verdict import OK, Usage
+from resilient_infe.rate.reservation import Reservation
+from resilient_infe.rate.settlement import learn, settle
 
 from .servers import Answer
 

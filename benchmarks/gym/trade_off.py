@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from resilient_infe.policies.learning import track, windowed
+from resilient_infe.rate.learning import track, windowed
 
 from .scenarios import CHANGED_AT, KINDS, OURS, Scenario
 from .score import Score, play

@@ -1,7 +1,1 @@
-"""Where a client meets the stack: one file per client, and `wrap`, the front door to them all."""
-
-from __future__ import annotations
-
-from .front import wrap
-
-__all__ = ["wrap"]
+"""Where a client meets the stack: one file or folder per client, and `wrap`, the way in to all."""

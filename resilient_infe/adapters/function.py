@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from ..call import Call
-from ..layers.rule import Classify, Rule
-from ..policies.estimate import bodies_in
+from ..classify.rule import Classify, Rule
+from ..core.call import Call
+from ..rate.estimate import bodies_in
 from ..stack import Stack
+from .http.request import name_partition, safe_model, warn_of_nested_retries
 from .openai import sdk_retries
-from .request import name_partition, safe_model, warn_of_nested_retries
 
 A = ParamSpec("A")
 R = TypeVar("R")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..layers.note import PREFIX
 from ..stack import Stack
-from .httpx import NOTE, ResilientTransport
-from .httpx_client import resilient_client
-from .request import warn_of_nested_retries
+from ..telemetry.note import PREFIX
+from .http.request import warn_of_nested_retries
+from .httpx.client import resilient_client
+from .httpx.transport import NOTE, ResilientTransport
 
 LONGEST_CHAIN = 16
 """Links of an exception's causes that are followed; cycles exist."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from types import MethodType
 
-from ..policies.queue import Waiter
+from ..core.queue import Waiter
 from .asyncio_timers import Expiry, Line, current_task, start_single
 from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
 

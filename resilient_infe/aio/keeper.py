@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from ..errors import WrongLoopError
-from ..policies.queue import Waiter
+from ..core.errors import WrongLoopError
+from ..core.queue import Waiter
 from .runtime import Runtime
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from ..policies.queue import Waiter
+from ..core.queue import Waiter
 
 LONGEST_CLEAN_UP = 5.0
 """Seconds that a clean-up in the background may take."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import trio
 
-from ..policies.queue import Waiter
+from ..core.queue import Waiter
 from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
 
 _thread = threading.local()

@@ -13,9 +13,9 @@ from typing import Any, Generic
 import anyio
 
 from .. import aio
-from ..call import Call
-from ..errors import BatchError, Draining, JournalError, JournalWriteFailed
-from ..policies.queue import Waiter
+from ..core.call import Call
+from ..core.errors import BatchError, Draining, JournalError, JournalWriteFailed
+from ..core.queue import Waiter
 from .caller import Caller
 from .journal import Journal
 from .monitor import Monitor

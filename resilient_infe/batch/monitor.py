@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import aio
-from ..events import (
+from ..core.verdict import Kind
+from ..rate.snapshots import CircuitStatistics
+from ..stack.describe import StackStatistics
+from ..telemetry.events import (
     CircuitChanged,
     CircuitOpened,
     Event,
@@ -17,9 +20,6 @@ from ..events import (
     RetryStopped,
     SlotsNarrowed,
 )
-from ..policies.snapshots import CircuitStatistics
-from ..stack.describe import StackStatistics
-from ..verdict import Kind
 
 NEVER_SENT = "NeverSentError"
 """What a transport of ours raises where no connection could be made."""

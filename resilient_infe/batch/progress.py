@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from ..adapters.replies import printable
+from ..adapters.infe.replies import printable
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
 from .sample import Tally

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ..adapters.replies import printable
-from ..call import Call
-from ..errors import BatchError, InfeError
-from ..policies.classify import classify_exception, classify_reply
-from ..policies.foreign import reply_of_exception
-from ..verdict import Kind, Usage, Verdict
+from ..adapters.infe.replies import printable
+from ..classify.foreign import reply_of_exception
+from ..classify.table import classify_exception, classify_reply
+from ..core.call import Call
+from ..core.errors import BatchError, InfeError
+from ..core.verdict import Kind, Usage, Verdict
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")

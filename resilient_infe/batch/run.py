@@ -10,8 +10,8 @@ from typing import Any, Generic, Self
 
 import anyio
 
-from ..errors import ConfigurationError
-from ..policies import bounds
+from ..core import bounds
+from ..core.errors import ConfigurationError
 from .caller import Caller, Hooks
 from .engine import Engine
 from .journal import Journal

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .. import __version__
-from ..errors import ResilienceError
+from ..core.errors import ResilienceError
 from .config import config_in
 
 COMMANDS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..adapters.replies import printable
+from ..adapters.infe.replies import printable
 from ..batch.files.check import Check, check
 from ..batch.files.lines import opened
 from ..batch.files.options import JobOptions, place_of

@@ -12,11 +12,11 @@ from typing import Any
 
 import anyio
 
-from ..adapters.aiohttp import BASE_URL
+from ..adapters.infe.transport import BASE_URL
 from ..batch.files.job import Job
 from ..batch.files.options import JobOptions
 from ..batch.files.request import CHAT
-from ..errors import BatchError, ConfigurationError, ResilienceError
+from ..core.errors import BatchError, ConfigurationError, ResilienceError
 from .config import apply_config
 from .display import Display, JsonLines, display_for
 from .dry_run import dry_run

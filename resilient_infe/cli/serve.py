@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import anyio
 
-from ..errors import ConfigurationError
+from ..core.errors import ConfigurationError
 from ..testing.limits import Style
 from ..testing.model import Break, Faults, InfeModel, RetryAfter
 from .kinds import count, duration, port, positive, share, stretch

@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Sequence
 from itertools import groupby
 from typing import Any
 
-from ..call import Call, Handler, Layer
-from ..guard import Guard, guarded
+from ..core.call import Call, Handler, Layer
+from ..core.guard import Guard, guarded
 
 
 def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> Handler[Any, Any]:

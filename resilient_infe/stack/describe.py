@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..layers.deadline import Deadline
-from ..layers.rate import RateLimiter
-from ..layers.retry import Retry
-from ..layers.timeout import AttemptTimeout
-from ..policies.snapshots import (
+from ..core.verdict import Kind
+from ..rate.layer import RateLimiter
+from ..rate.snapshots import (
     AllowanceStatistics,
     CircuitStatistics,
     RetryBudgetStatistics,
     SlotsStatistics,
 )
-from ..verdict import Kind
+from ..retry.layer import Retry
+from ..timeouts.attempt import AttemptTimeout
+from ..timeouts.deadline import Deadline
 
 
 @dataclass(frozen=True, slots=True)

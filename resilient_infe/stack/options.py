@@ -13,8 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from ..call import Call
-from ..policies import bounds
+from ..core import bounds
+from ..core.call import Call
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import LayerOrderError
-from ..layers.breaker import CircuitBreaker
-from ..layers.classifier import ErrorClassifier
-from ..layers.concurrency import ConcurrencyLimiter
-from ..layers.deadline import Deadline
-from ..layers.rate import RateLimiter
-from ..layers.request_id import RequestIdLogger
-from ..layers.retry import Retry
-from ..layers.timeout import AttemptTimeout
+from ..circuit.layer import CircuitBreaker
+from ..classify.layer import ErrorClassifier
+from ..core.errors import LayerOrderError
+from ..rate.layer import RateLimiter
+from ..retry.layer import Retry
+from ..slots.layer import ConcurrencyLimiter
+from ..telemetry.request_id import RequestIdLogger
+from ..timeouts.attempt import AttemptTimeout
+from ..timeouts.deadline import Deadline
 
 ORDER: tuple[type, ...] = (
     RequestIdLogger,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..call import Call, Handler
+from ..core.call import Call, Handler
 from .options import CallOptions
 
 if TYPE_CHECKING:

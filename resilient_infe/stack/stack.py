@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import aio
 from ..aio import task_on, this_thread
-from ..call import Call, Handler, Layer
-from ..emitter import Emitter, Listener
-from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
-from ..layers.breaker import CircuitBreaker
-from ..layers.concurrency import ConcurrencyLimiter
-from ..layers.deadline import Deadline
-from ..layers.rate import RateLimiter
-from ..layers.request_id import RequestIdLogger, outcome_of
-from ..layers.retry import Retry, trying_again
-from ..policies.queue import Waiter
-from ..verdict import Kind, Usage
+from ..circuit.layer import CircuitBreaker
+from ..core.call import Call, Handler, Layer
+from ..core.errors import ConfigurationError, Draining, NestedStackWarning, Refused
+from ..core.queue import Waiter
+from ..core.verdict import Kind, Usage
+from ..rate.layer import RateLimiter
+from ..retry.layer import Retry, trying_again
+from ..slots.layer import ConcurrencyLimiter
+from ..telemetry.emitter import Emitter, Listener
+from ..telemetry.request_id import RequestIdLogger, outcome_of
+from ..timeouts.deadline import Deadline
 from .compiled import compiled
 from .options import current_options
 from .order import check_order
 from .send import Send
 
 if TYPE_CHECKING:
-    from ..policies.snapshots import (
+    from ..rate.snapshots import (
         AllowanceStatistics,
         CircuitStatistics,
         RetryBudgetStatistics,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..log import LogListener
 from .counters import Counters, CountersSnapshot
+from .log import LogListener
 
 __all__ = ["Counters", "CountersSnapshot", "LogListener"]

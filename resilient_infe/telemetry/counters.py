@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..events import AttemptFinished, CallFinished, Event
-from ..verdict import Kind
+from ..core.verdict import Kind
+from .events import AttemptFinished, CallFinished, Event
 
 
 @dataclass(frozen=True, slots=True)

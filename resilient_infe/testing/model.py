@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..policies.estimate import estimate_tokens
+from ..rate.estimate import estimate_tokens
 from .books import Books
 from .limits import ServerLimit, Style, make_limit
 

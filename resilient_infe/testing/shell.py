@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from .. import aio
-from ..adapters.replies import error_of, malformed
-from ..call import Call, Reply
-from ..errors import ConfigurationError, TransportError
+from ..adapters.infe.replies import error_of, malformed
+from ..core.call import Call, Reply
+from ..core.errors import ConfigurationError, TransportError
 from .model import InfeModel, ModelReply, ModelRequest
 
 

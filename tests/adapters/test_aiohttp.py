@@ -27,7 +27,7 @@ from resilient_infe import (
     presets,
     run_batch,
 )
-from resilient_infe.policies.classify import STATUSES, classify_reply
+from resilient_infe.classify.table import STATUSES, classify_reply
 from resilient_infe.testing import Faults, InfeModel
 from resilient_infe.testing.server import InfeServer
 
@@ -567,7 +567,7 @@ def test_a_stream_ends_at_the_deadline():
 @pytest.mark.parametrize("deadline", [None, 60.0])
 def test_a_stream_that_falls_silent_ends(monkeypatch, chunks, deadline):
     """A server that keeps a stream open and sends nothing holds its caller for a bounded time."""
-    monkeypatch.setattr("resilient_infe.adapters.stream.LONGEST_SILENCE", 0.05)
+    monkeypatch.setattr("resilient_infe.adapters.infe.stream.LONGEST_SILENCE", 0.05)
     chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
     asked = []
 

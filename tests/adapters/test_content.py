@@ -14,8 +14,8 @@ from loopback import ASK, against, at_rest, head, response
 from streamers import ENDING, WHOLE, event, word
 
 from resilient_infe import Call, Kind, presets, wrap
-from resilient_infe.adapters.content import EndedContent, HeldContent
-from resilient_infe.adapters.watch import StreamWatch
+from resilient_infe.adapters.aiohttp.content import EndedContent, HeldContent
+from resilient_infe.adapters.http.watch import StreamWatch
 from resilient_infe.aio import current
 
 LINES = b"".join(b"line %d\r\n" % n for n in range(12_000))

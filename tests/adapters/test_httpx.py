@@ -194,7 +194,7 @@ def test_an_encoded_answer_is_judged_decoded(library):
 
 def test_a_bomb_is_not_unpacked_to_be_judged(library, monkeypatch):
     """A body that is handed over unread takes no more memory than the bound on what is judged."""
-    monkeypatch.setattr("resilient_infe.adapters.httpx.LONGEST_DECODED", 1024 * 1024)
+    monkeypatch.setattr("resilient_infe.adapters.httpx.transport.LONGEST_DECODED", 1024 * 1024)
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = (packer.compress(bytes(1024 * 1024)) + packer.flush(zlib.Z_FULL_FLUSH)) * 128
 

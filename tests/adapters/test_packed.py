@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import zstandard
 
-from resilient_infe.adapters.packed import unpacked
+from resilient_infe.adapters.httpx.packed import unpacked
 
 BODY = b'{"usage": {"total_tokens": 7}}'
 MIB = 1024 * 1024

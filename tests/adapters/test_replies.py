@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_infe import Call, Hold, Reply, errors
-from resilient_infe.adapters.credentials import ApiKey
-from resilient_infe.adapters.models import ModelList
-from resilient_infe.adapters.replies import CLASSES, error_of, printable
-from resilient_infe.policies.classify import RETRYABLE
-from resilient_infe.verdict import Kind
+from resilient_infe.adapters.infe.credentials import ApiKey
+from resilient_infe.adapters.infe.models import ModelList
+from resilient_infe.adapters.infe.replies import CLASSES, error_of, printable
+from resilient_infe.classify.table import RETRYABLE
+from resilient_infe.core.verdict import Kind
 
 
 def test_every_kind_of_error_has_a_class():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loopback import KEY
 
 from resilient_infe import Call, call_options
-from resilient_infe.adapters.request import LONGEST_REQUEST, describe
+from resilient_infe.adapters.http.request import LONGEST_REQUEST, describe
 
 BASES = {
     "/v1/chat/completions": "/v1",

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_infe import errors
-from resilient_infe.adapters import sse
-from resilient_infe.adapters.sse import SSEDecoder
+from resilient_infe.adapters.http import sse
+from resilient_infe.adapters.http.sse import SSEDecoder
 
 
 def decode(*chunks):

@@ -9,7 +9,7 @@ from fakes import Remember
 from loopback import ANSWER, ASK, COMPLETION, against, at_rest, in_turn, over_http, quick, response
 
 from resilient_infe import Kind, Stack, call_options, presets, wrap
-from resilient_infe.policies.estimate import estimate_tokens
+from resilient_infe.rate.estimate import estimate_tokens
 
 pytestmark = pytest.mark.network
 

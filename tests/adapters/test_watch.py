@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamers import ENDING, USAGE, WHOLE, event, word
 
 from resilient_infe import Kind, Usage
-from resilient_infe.adapters.watch import StreamWatch
+from resilient_infe.adapters.http.watch import StreamWatch
 
 SSE = "text/event-stream"
 

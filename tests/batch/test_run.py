@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from resilient_infe import ErrorClassifier, Retry, Stack, errors, presets
 from resilient_infe.batch import BatchRun, Journal, Monitor, RowFailed, run_batch
+from resilient_infe.core.verdict import Kind
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe, run_virtually
-from resilient_infe.verdict import Kind
 
 
 def asks(number):

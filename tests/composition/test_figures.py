@@ -30,7 +30,7 @@ from resilient_infe import (
     errors,
 )
 from resilient_infe.aio import current
-from resilient_infe.policies.settlement import SETTLEMENTS, Settlement
+from resilient_infe.rate.settlement import SETTLEMENTS, Settlement
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe
 
 CALLS = 1_000

@@ -18,7 +18,7 @@ from resilient_infe import (
     errors,
 )
 from resilient_infe.aio import current
-from resilient_infe.policies.headers import Lowered, retry_after
+from resilient_infe.classify.headers import Lowered, retry_after
 
 
 def test_nothing_is_sent_after_the_deadline(run):

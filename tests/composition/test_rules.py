@@ -31,7 +31,7 @@ from resilient_infe import (
     errors,
     presets,
 )
-from resilient_infe.adapters.replies import error_of
+from resilient_infe.adapters.infe.replies import error_of
 from resilient_infe.aio import current
 
 

@@ -42,9 +42,9 @@ from resilient_infe import (
     errors,
     presets,
 )
-from resilient_infe.adapters.replies import error_of
+from resilient_infe.adapters.infe.replies import error_of
 from resilient_infe.aio import AsyncioRuntime, current
-from resilient_infe.guard import Guard, Shape, source
+from resilient_infe.core.guard import Guard, Shape, source
 from resilient_infe.testing.virtual import run_virtually
 
 LIMITS = {"x-ratelimit-limit-requests": "90", "x-ratelimit-remaining-requests": "7"}

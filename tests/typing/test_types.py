@@ -31,7 +31,7 @@ from resilient_infe import (
     stack_middleware,
     wrap,
 )
-from resilient_infe.adapters.stream import InfeStream
+from resilient_infe.adapters.infe.stream import InfeStream
 from resilient_infe.batch import BatchRun, Result
 
 

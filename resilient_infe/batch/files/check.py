@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from ...errors import RowError
-from ...policies.estimate import estimate_tokens
+from ...core.errors import RowError
+from ...rate.estimate import estimate_tokens
 from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
 from .lines import numbered
 from .request import Defaults, Request, parsed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...adapters.aiohttp import InfeTransport
-from ...call import Call
+from ...adapters.infe.transport import InfeTransport
+from ...core.call import Call
 
 
 class Endpoints:

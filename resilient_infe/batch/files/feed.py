@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Self, TypeVar
 
 from ... import aio
-from ...policies.queue import Waiter
+from ...core.queue import Waiter
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from ... import __version__, aio, presets
-from ...adapters.aiohttp import InfeTransport
-from ...emitter import Listener
-from ...errors import BatchError, JournalMismatch, RowError
-from ...policies.estimate import estimate_tokens
+from ...adapters.infe.transport import InfeTransport
+from ...core.errors import BatchError, JournalMismatch, RowError
+from ...rate.estimate import estimate_tokens
+from ...telemetry.emitter import Listener
 from ..journal import Journal
 from ..journal.table import CHECKED, FAILED, OFFSET, TAKEN, key_of
 from ..monitor import Monitor

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...adapters.aiohttp import BASE_URL
-from ...errors import BatchError, ConfigurationError
+from ...adapters.infe.transport import BASE_URL
+from ...core.errors import BatchError, ConfigurationError
 from .output import STDOUT
 from .request import CHAT
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from ...errors import BatchError
+from ...core.errors import BatchError
 
 STDOUT = "-"
 

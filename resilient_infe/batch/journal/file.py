@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import aio
-from ...errors import (
+from ...core.errors import (
     ConfigurationError,
     JournalDamaged,
     JournalError,

@@ -13,8 +13,8 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from zlib import crc32
 
-from ...errors import ConfigurationError
-from ...verdict import Kind, Usage
+from ...core.errors import ConfigurationError
+from ...core.verdict import Kind, Usage
 from ..plain import to_json
 from ..result import Failure, Result
 

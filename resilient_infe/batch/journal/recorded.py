@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...verdict import Kind
+from ...core.verdict import Kind
 from .table import FAILED, KIND, OFFSET, PERMANENT, RowTable, key_of
 
 KINDS = [kind.value for kind in Kind]

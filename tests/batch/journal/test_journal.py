@@ -20,8 +20,8 @@ from resilient_infe.batch.journal.record import note, sealed
 from resilient_infe.batch.journal.table import FAILED, OFFSET, PERMANENT, key_of
 from resilient_infe.batch.plain import to_json
 from resilient_infe.batch.result import Failure, Result
+from resilient_infe.core.verdict import Kind
 from resilient_infe.testing import run_virtually
-from resilient_infe.verdict import Kind
 
 
 def of(number, failure=None):

@@ -17,7 +17,7 @@ from resilient_infe.batch.journal.record import (
 )
 from resilient_infe.batch.plain import to_json
 from resilient_infe.batch.result import Failure, Result
-from resilient_infe.verdict import Kind, Usage
+from resilient_infe.core.verdict import Kind, Usage
 
 TEXTS = st.text(st.characters(codec=None), max_size=30) | st.sampled_from(
     ['","value":', "a\u2028b", "\ud800", "\r\n", '"}', ""]

@@ -1,0 +1,1 @@
+"""Sessions of aiohttp: a client middleware with a stack inside."""

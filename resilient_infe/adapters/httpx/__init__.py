@@ -1,0 +1,1 @@
+"""Clients of httpx and httpx2: a transport with a stack around it."""

@@ -1,0 +1,96 @@
+"""One policy for all calls, or one per partition: what three layers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..core import bounds
+from ..core.call import Call
+from ..core.errors import TooManyPartitions
+from ..core.keyed import Idling, Keyed
+from . import Kept, keep
+
+
+class Policy(Kept, Idling, Protocol):
+    """A policy that a layer can hold for each partition."""
+
+
+K = TypeVar("K", bound=Policy)
+
+
+class Partitioned(Generic[K]):
+    """Finds the policy of a call and binds it to the call's loop.
+
+    Args:
+        policy: one policy for all calls, or a `Keyed` that makes one per partition.
+        cls: what it must be.
+        layer: the name of the layer, for the error.
+        instead: what to give, for the error.
+
+    Raises:
+        ConfigurationError: it is something else.
+
+    Attributes:
+        one: the policy that serves all calls, or None where there is one per partition.
+        known: finds the policy of a partition; None for one that is new, or where `one` serves all.
+    """
+
+    __slots__ = ("_keyed", "known", "one")
+
+    def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
+        """Check what it is, and note which of the two."""
+        sample = policy.sample() if isinstance(policy, Keyed) else policy
+        bounds.instance(sample, cls, layer, instead)
+        self._keyed = policy if isinstance(policy, Keyed) else None
+        self.one: K | None = None if isinstance(policy, Keyed) else policy
+        policies: Mapping[str | None, K] = policy.policies if isinstance(policy, Keyed) else {}
+        self.known: Callable[[str | None], K | None] = policies.get
+
+    def of(self, call: Call[Any]) -> K:
+        """Return the call's policy, bound to the call's loop.
+
+        The layers ask `one` and `known` first: on the path of every call that is a call less.
+
+        Raises:
+            TooManyPartitions: there are more partitions in use than `Keyed` may hold.
+            WrongLoopError: the policy is in use on another event loop.
+        """
+        policy = self.one
+        if policy is None:
+            policy = self.known(call.partition)
+        if policy is None:
+            policy = self._new(call)
+        if policy.home is not call.runtime:
+            keep(policy, call.runtime)
+        return policy
+
+    def _new(self, call: Call[Any]) -> K:
+        keyed = self._keyed
+        assert keyed is not None
+        try:
+            return keyed.of(call.partition, call.runtime.now())
+        except TooManyPartitions as error:
+            raise error.on(call) from None
+
+    def items(self) -> Iterator[tuple[str | None, K]]:
+        """Iterate over the partitions and their policies; a single one has the partition None."""
+        if self._keyed is not None:
+            yield from self._keyed.items()
+        elif self.one is not None:
+            yield None, self.one
+
+    def shared(self) -> bool:
+        """Whether one policy serves all partitions."""
+        return self._keyed is None
+
+    def sample(self) -> K:
+        """Return a policy to describe: the one there is, or a new one of the factory's."""
+        if self._keyed is not None:
+            return self._keyed.sample()
+        assert self.one is not None
+        return self.one
+
+    def describe(self) -> str:
+        """Say whether the policy is shared or per partition."""
+        return "" if self.shared() else ", per partition"

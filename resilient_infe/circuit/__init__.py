@@ -1,0 +1,1 @@
+"""When to stop sending to a server that fails: the layer, and its state machine."""

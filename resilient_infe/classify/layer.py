@@ -1,0 +1,142 @@
+"""Decides, once per attempt, what its result or exception meant.
+
+Nothing else in the stack reads a status, a header or an exception class: retry, circuit and rate
+limit all react to the one verdict that this layer leaves on the call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..aio import is_cancellation, wall_time
+from ..core.call import Call, Reply
+from ..core.guard import Guard
+from ..core.verdict import OK, SUCCESS, Kind, Verdict, succeeded
+from .error_body import error_fields
+from .foreign import reply_of_exception, reply_of_result
+from .rule import Classify, Rule
+from .table import classify_exception, classify_reply
+from .usage import usage_of
+
+if TYPE_CHECKING:
+    from ..telemetry.events import AttemptFinished
+
+_PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
+"""Results in which there is nothing to see."""
+
+
+class ErrorClassifier(Guard[float]):
+    """Sets ``call.verdict`` from the reply, the result or the exception.
+
+    Args:
+        classify: a rule of one's own that is asked first: ``classify(result, error)`` with one of
+            the two None. It returns a `Verdict`, just a `Kind`, or None for the usual reading,
+            which also applies if it raises (that is logged once).
+
+    State: none but whether that was logged.
+    """
+
+    def __init__(self, classify: Classify | None = None) -> None:
+        """Remember the user's rule."""
+        self._rule = None if classify is None else Rule(classify)
+
+    def enter(self, call: Call[Any]) -> float:
+        """Count the attempt as sent, and return when that was, while somebody listens."""
+        call.sends += 1
+        if call.on_send is not None:
+            call.on_send()
+            call.on_send = None
+        return 0.0 if call.emit is None else call.runtime.now()
+
+    def leave(self, call: Call[Any], held: float, result: Any, error: BaseException | None) -> None:
+        """Judge what came, unless an adapter has judged it."""
+        verdict = call.verdict
+        if verdict is None:
+            if error is not None:
+                verdict = self._of_exception(call, error)
+            elif self._rule is not None:
+                verdict = self._by_rule(call, result)
+            elif call.reply is not None:
+                verdict = _of_reply(call.reply)
+            else:
+                verdict = _of_result(result)
+            call.verdict = verdict
+        if verdict.request_id is not None:
+            call.server_request_ids += (verdict.request_id,)
+        emit = call.emit
+        if emit is not None:
+            sent_for = call.runtime.now() - held
+            call.sent_for += sent_for
+            if emit.routine:
+                emit(_attempt_finished(call, verdict, sent_for))
+
+    def describe(self) -> str:
+        """Say whose rules apply."""
+        return "the Infe API's table" + (", after your own rule" if self._rule else "")
+
+    def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
+        if is_cancellation(error):
+            # The deadline's own cancellation is the server's slowness, not the caller's leaving.
+            late = call.deadline is not None and call.runtime.now() >= call.deadline - 1e-6
+            kind = Kind.TIMEOUT if late else Kind.CANCELLED
+            return Verdict(kind, retryable=late, error=type(error).__name__)
+        own = None if self._rule is None else self._rule(None, error)
+        if own is not None:
+            return own
+        reply = call.reply or reply_of_exception(error)
+        if reply is None:
+            return classify_exception(error)
+        verdict = _of_reply(reply)
+        if verdict.kind is not SUCCESS:
+            return verdict
+        # The status was a success and the rest was not: what the head said still holds.
+        return replace(
+            classify_exception(error),
+            status=verdict.status,
+            request_id=verdict.request_id,
+            limits=verdict.limits,
+        )
+
+    def _by_rule(self, call: Call[Any], result: Any) -> Verdict:
+        own = None if self._rule is None else self._rule(result, None)
+        if own is not None:
+            return own
+        return _of_result(result) if call.reply is None else _of_reply(call.reply)
+
+
+def _of_reply(reply: Reply) -> Verdict:
+    if reply.verdict is not None:
+        return reply.verdict
+    return classify_reply(reply.status, reply.headers, reply.body, wall_time())
+
+
+def _of_result(result: Any) -> Verdict:
+    if isinstance(result, dict):
+        # Of a plain function's dict, only an error that names itself is taken for one.
+        if "error" in result:
+            return classify_reply(200, {}, result) if any(error_fields(result)) else OK
+    elif type(result) in _PLAIN:
+        return OK
+    elif (reply := reply_of_result(result)) is not None:
+        return _of_reply(reply)
+    usage = usage_of(result)
+    return OK if usage is None else succeeded(usage)
+
+
+def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:
+    from ..telemetry.events import AttemptFinished
+
+    return AttemptFinished(
+        request_id=call.request_id,
+        partition=call.partition,
+        attempt=call.attempt,
+        kind=verdict.kind,
+        status=verdict.status,
+        code=verdict.code,
+        error=verdict.error,
+        retry_after=verdict.retry_after,
+        server_request_id=verdict.request_id,
+        usage=verdict.usage,
+        sent_for=sent_for,
+    )

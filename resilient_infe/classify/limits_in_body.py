@@ -1,0 +1,91 @@
+"""What the body of a 429 says about the limit, where the headers are silent.
+
+There is no standard. Two forms are read: numbers beside the error's code, and headers that a
+gateway in between has put into the body (OpenRouter's ``error.metadata.headers``). As with headers,
+whatever cannot be read with certainty is left out, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..core.verdict import Dimension, Limit
+from .headers import limits, lowered
+
+NAMES: dict[str, Dimension] = {
+    "requests": "requests", "requests_per_minute": "requests", "rpm": "requests",
+    "tokens": "tokens", "tokens_per_minute": "tokens", "tpm": "tokens",
+}  # fmt: skip
+"""What a limit may be said to count."""
+
+SAYING = ("limit_type", "dimension", "metric", "unit", "type")
+"""The fields in which that is said."""
+
+SINCE_1970 = 1e9
+"""A reset from here on is an instant, in seconds since 1970; from a hundred times that, in ms."""
+
+
+def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]:
+    """Return the limits that the decoded body of a 429 states.
+
+    Args:
+        content: the body, decoded from JSON; anything.
+        wall: seconds since 1970, for resets that are told as an instant.
+    """
+    error = content.get("error") if isinstance(content, Mapping) else None
+    if not isinstance(error, Mapping):
+        return ()
+    return tuple(_of_error(error, wall)) or tuple(_of_metadata(error.get("metadata"), wall))
+
+
+def _of_error(error: Mapping[Any, Any], wall: float | None) -> Iterator[Limit]:
+    dimensions: tuple[Dimension, ...] = ("requests", "tokens")
+    for dimension in dimensions:
+        if limit := _number(error.get(f"{dimension}_per_minute")):
+            yield Limit(dimension, limit)
+    said: Dimension | None = None
+    for field in SAYING:
+        said = said or NAMES.get(_name(error.get(field)))
+    limit = _number(error.get("limit"))
+    if said is not None and limit:
+        remaining, reset = _number(error.get("remaining")), _reset(error.get("reset"), wall)
+        window = _number(error.get("window")) or _number(error.get("window_seconds")) or None
+        yield Limit(said, limit, remaining, reset, window)
+
+
+def _of_metadata(metadata: Any, wall: float | None) -> Iterator[Limit]:
+    headers = metadata.get("headers") if isinstance(metadata, Mapping) else None
+    if not isinstance(headers, Mapping):
+        return
+    usual = limits(headers, wall)
+    yield from usual
+    plain = lowered(headers)
+    limit = _number(plain.get("x-ratelimit-limit"))
+    if not usual and limit:
+        remaining = _number(plain.get("x-ratelimit-remaining"))
+        yield Limit("requests", limit, remaining, _reset(plain.get("x-ratelimit-reset"), wall))
+
+
+def _reset(value: Any, wall: float | None) -> float | None:
+    number = _number(value, most=1e13)
+    if number is None or number < SINCE_1970:
+        return number
+    instant = number if number < 100 * SINCE_1970 else number / 1000
+    return None if wall is None else max(0.0, instant - wall)
+
+
+def _name(value: Any) -> str:
+    return value.lower() if isinstance(value, str) else ""
+
+
+def _number(value: Any, most: float = 1e12) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and (len(value) > 20 or not value.isascii()):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number < most else None

@@ -1,0 +1,299 @@
+"""The table: what a status, a structured code or an exception means.
+
+Only the status and the body's ``code`` and ``type`` decide, never the message: messages change and
+are translated. Nothing here raises, whatever the body: it may be HTML, 10 MB, 10,000 levels deep,
+or a list. Exceptions are known by the names of their classes, so that no client library is
+imported.
+
+Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors for 520-526.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..core.verdict import OK, Kind, Verdict, succeeded
+from .body import LONG_BODY, LONGEST_BODY, decoded, ending
+from .error_body import clean_id, error_fields, is_error
+from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
+from .limits_in_body import limits_in_body
+from .usage import count, usage_of
+
+LONGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of a successful body that are looked at."""
+
+LONGEST_CHAIN = 16
+"""Links of an exception's cause chain that are followed; cycles exist."""
+
+MOST_LEAVES = 1_000
+"""Leaves of an exception group that are looked at."""
+
+RETRYABLE = frozenset(
+    (Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT)
+)
+"""The kinds for which another attempt may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the reference's table: the kind, and what to tell the user."""
+
+    kind: Kind
+    advice: str
+
+
+_KEY = "check the key: the header must be `Bearer KEY`, no stray spaces or newlines, not revoked"
+_CREDIT = "top up credits, or activate a subscription"
+_FIX = "fix the request: malformed body, or a missing field such as `messages`"
+_RATE = "requests or tokens per minute exceeded: declare the limit to RateLimiter, or send less"
+_UPSTREAM = "the upstream provider failed or timed out; another attempt may succeed"
+
+STATUSES: dict[int, Row] = {
+    400: Row(Kind.INVALID, _FIX),
+    401: Row(Kind.AUTH, _KEY),
+    402: Row(Kind.QUOTA, _CREDIT),
+    403: Row(Kind.FORBIDDEN, "upgrade the plan (for example the free tier asking for infe-titan)"),
+    404: Row(
+        Kind.NOT_FOUND,
+        "use an exact model id (infe-pulse, infe-titan); `GET /v1/models` lists them",
+    ),
+    407: Row(Kind.INVALID, "the proxy asks for credentials: check the proxy's settings"),
+    408: Row(Kind.TRANSIENT, "the request took too long to arrive; another attempt may succeed"),
+    413: Row(Kind.INVALID, "the request is too large: send fewer or shorter messages"),
+    422: Row(Kind.INVALID, _FIX),
+    425: Row(Kind.TRANSIENT, "early data was not accepted; one more attempt may succeed"),
+    429: Row(Kind.RATE_LIMITED, _RATE),
+    500: Row(Kind.SERVER_ERROR, "server error; up to 3 retries may help"),
+    501: Row(Kind.INVALID, "the server does not know this endpoint: check the base URL"),
+    502: Row(Kind.TRANSIENT, _UPSTREAM),
+    503: Row(Kind.OVERLOADED, "the server is overloaded; another attempt may succeed"),
+    504: Row(Kind.TRANSIENT, _UPSTREAM),
+    505: Row(Kind.INVALID, "the server does not speak this HTTP version: check the base URL"),
+    525: Row(Kind.INVALID, "the gateway's TLS handshake with the server fails: tell its operator"),
+    526: Row(Kind.INVALID, "the server's certificate is invalid: tell its operator"),
+    529: Row(Kind.OVERLOADED, "the server is overloaded; another attempt may succeed"),
+    **{status: Row(Kind.TRANSIENT, _UPSTREAM) for status in range(520, 525)},
+}
+"""The reference's table, and what gateways in front of such servers send."""
+
+_NOTHING_THERE = Row(
+    Kind.NOT_FOUND, "the server knows nothing at this address: does the base URL end in /v1?"
+)
+_OTHER_4XX = Row(Kind.INVALID, "the server does not accept the request: see its message")
+_OTHER_5XX = Row(Kind.SERVER_ERROR, "server error; up to 3 retries may help")
+_REDIRECT = Row(Kind.INVALID, "the server redirects: correct the base URL")
+_CLASSES = {3: _REDIRECT, 4: _OTHER_4XX, 5: _OTHER_5XX}
+_STRANGE = Row(Kind.UNKNOWN, "the answer is none that an API gives: check the base URL")
+_NOT_AN_API = Row(Kind.TRANSIENT, "a success status without a usable body: a gateway's page?")
+
+CODES: dict[str, Kind] = {
+    "insufficient_quota": Kind.QUOTA,
+    "billing_hard_limit_reached": Kind.QUOTA,
+    "billing_not_active": Kind.QUOTA,
+    "credit_balance_exhausted": Kind.QUOTA,
+    "payment_required": Kind.QUOTA,
+    "rate_limit_exceeded": Kind.RATE_LIMITED,
+    "rate_limit_error": Kind.RATE_LIMITED,
+    "invalid_api_key": Kind.AUTH,
+    "authentication_error": Kind.AUTH,
+    "forbidden": Kind.FORBIDDEN,
+    "permission_error": Kind.FORBIDDEN,
+    "model_not_found": Kind.NOT_FOUND,
+    "not_found_error": Kind.NOT_FOUND,
+    "invalid_request_error": Kind.INVALID,
+    "overloaded_error": Kind.OVERLOADED,
+    "api_error": Kind.SERVER_ERROR,
+    "server_error": Kind.SERVER_ERROR,
+    "timeout_error": Kind.TRANSIENT,
+}
+"""What a body's code (or type) means where the status does not tell: a 200 with an error inside."""
+
+_CAPACITY = frozenset(
+    ("capacity_exceeded", "engine_overloaded", "engine_overloaded_error", "model_overloaded",
+     "no_capacity", "overloaded_error", "server_overloaded", "upstream_rate_limit_exceeded",
+     "upstream_rate_limited")
+)  # fmt: skip
+"""With a 429: the server's own trouble, and not the caller's limit."""
+
+_LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
+_BODILESS = frozenset((204, 205))
+
+
+def classify_reply(status: int, headers: Any, body: Any, wall: float | None = None) -> Verdict:
+    """Return what a response means.
+
+    Args:
+        status: the HTTP status.
+        headers: anything with ``get``; a plain dict may have any case.
+        body: bytes, text, something decoded from JSON, or None; an error's is looked at up to
+            64 KiB, an answer's up to 64 MiB.
+        wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
+    """
+    if type(status) is not int:
+        status = count(status) or 0  # a foreign adapter may give text
+    if type(headers).__name__ not in LOOKED_UP_LOWER:
+        headers = lowered(headers)
+    stated = limits(headers, wall)
+    request_id = clean_id(header(headers, "x-request-id"))
+    success = 200 <= status < 300
+    content = None
+    if success and type(body) is bytes and len(body) >= LONG_BODY:
+        content = ending(body, LONGEST_ANSWER)
+    if content is None:
+        content = decoded(body, LONGEST_ANSWER if success else LONGEST_BODY)
+    if success and (
+        (type(content) is dict and "error" not in content) or _is_an_answer(status, body, content)
+    ):
+        usage = usage_of(content)
+        if usage is None and not stated and request_id is None and status == 200:
+            return OK
+        return succeeded(usage, stated, status, request_id)
+    code, error_type = error_fields(content)
+    if status == 429 and not stated:
+        stated = limits_in_body(content, wall)
+    row = _row(status, code, error_type)
+    hint = retry_after(headers, wall)
+    if hint is None and row.kind is Kind.RATE_LIMITED:
+        hint = longest_reset(stated)
+    return Verdict(
+        row.kind,
+        retryable=row.kind in RETRYABLE and header(headers, "x-should-retry") != "false",
+        retry_after=hint,
+        limits=stated,
+        usage=usage_of(content),
+        status=status,
+        code=code,
+        advice=row.advice,
+        request_id=request_id,
+        error=error_type,
+    )
+
+
+def classify_exception(error: BaseException) -> Verdict:
+    """Return what an exception of a transport means, from its classes and its causes.
+
+    A group means what its gravest leaf means: one fatal leaf makes it fatal, one that is not known
+    makes it unknown, and it was never sent only if none of its leaves was.
+    """
+    verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
+    gravest = min(verdicts, key=_gravity)
+    return replace(gravest, sent=any(verdict.sent for verdict in verdicts))
+
+
+def _gravity(verdict: Verdict) -> int:
+    return (Kind.INVALID, Kind.UNKNOWN, Kind.TIMEOUT, Kind.TRANSIENT).index(verdict.kind)
+
+
+def _of_names(names: set[str], name: str) -> Verdict:
+    if names & _FATAL:
+        advice = "certificate or address are wrong: check the base URL (https or http?) and the CA"
+        return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
+    if names & _REFUSED_BEFORE_SENDING:
+        return Verdict(Kind.INVALID, error=name, sent=False)
+    if names & _NEVER_SENT:
+        advice = "the server cannot be reached: check the base URL and that it is up"
+        return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice, sent=False)
+    if names & _TIMEOUTS:
+        advice = "the attempt took too long; another attempt may succeed"
+        return Verdict(Kind.TIMEOUT, retryable=True, error=name, advice=advice)
+    if names & _BROKEN:
+        advice = "the connection broke; another attempt may succeed"
+        return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice)
+    return Verdict(Kind.UNKNOWN, error=name)
+
+
+_FATAL = frozenset(
+    ("SSLCertVerificationError", "ClientConnectorCertificateError", "CertificateError",
+     "InvalidURL", "InvalidUrlClientError", "UnsupportedProtocol", "NonHttpUrlClientError",
+     "TooManyRedirects", "ClientConnectorSSLError")
+)  # fmt: skip
+_REFUSED_BEFORE_SENDING = frozenset(("InvalidRequestError", "ConfigurationError"))
+_NEVER_SENT = frozenset(
+    ("ConnectionRefusedError", "gaierror", "ClientConnectorError", "ClientConnectorDNSError",
+     "ConnectError", "ConnectTimeout", "ConnectionTimeoutError", "PoolTimeout", "NeverSentError")
+)  # fmt: skip
+_TIMEOUTS = frozenset(("TimeoutError", "TimeoutException", "APITimeoutError"))
+_BROKEN = frozenset(
+    ("ConnectionError", "ClientConnectionError", "ClientPayloadError", "NetworkError",
+     "ProtocolError", "RemoteProtocolError", "APIConnectionError", "IncompleteRead",
+     "IncompleteReadError", "TransportError", "BrokenResourceError", "ClosedResourceError",
+     "EndOfStream", "HttpProcessingError", "SSLError", "MalformedResponseError",
+     "StreamBroken", "ContentTypeError")
+)  # fmt: skip
+
+
+def _row(status: int, code: str | None, error_type: str | None) -> Row:
+    if 200 <= status < 300:
+        kind = CODES.get(code or "") or CODES.get(error_type or "")
+        return Row(kind, _advice_for(kind)) if kind else _NOT_AN_API
+    if status == 429:
+        return _row_of_429(code, error_type)
+    if status == 409 and (code in _LOCK_CONFLICTS or error_type in _LOCK_CONFLICTS):
+        return Row(Kind.TRANSIENT, "another request held the lock; another attempt may succeed")
+    if status == 404 and code is None:
+        return _NOTHING_THERE
+    known = STATUSES.get(status)
+    if known is not None:
+        return known
+    return _CLASSES.get(status // 100, _STRANGE)
+
+
+def _row_of_429(code: str | None, error_type: str | None) -> Row:
+    if _is_quota(code) or _is_quota(error_type):
+        return Row(Kind.QUOTA, _CREDIT)
+    ours = _CAPACITY.isdisjoint((code, error_type))
+    return STATUSES[429 if ours else 529]
+
+
+def _advice_for(kind: Kind) -> str:
+    return next((row.advice for row in STATUSES.values() if row.kind is kind), "")
+
+
+def _is_quota(code: str | None) -> bool:
+    return code is not None and (
+        CODES.get(code) is Kind.QUOTA or code.endswith("_spend_limit_exceeded")
+    )
+
+
+def _is_an_answer(status: int, body: Any, content: Any) -> bool:
+    """Whether a success status comes with what an API answers: nothing to see, or an object."""
+    if body is None or status in _BODILESS:
+        return True
+    if isinstance(content, dict):
+        return not is_error(content)
+    # Bytes that do not decode, a list, a number; an SDK's own object is what the SDK made of it.
+    return not isinstance(body, bytes | bytearray | str | list | int | float)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """Return the leaves of a group of exceptions, or the exception itself."""
+    waiting: list[BaseException] = [error]
+    leaves: list[BaseException] = []
+    while waiting and len(leaves) < MOST_LEAVES:
+        current = waiting.pop()
+        if isinstance(current, BaseExceptionGroup) and current.exceptions:
+            waiting.extend(current.exceptions)
+        else:
+            leaves.append(current)
+    return leaves
+
+
+def _names(error: BaseException) -> set[str]:
+    """Return the class names of an exception and its causes, groups among them included.
+
+    Only what was raised *from* something is followed: what happened to be handled at the time (the
+    implicit context) says nothing.
+    """
+    names: set[str] = set()
+    link: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if link is None:
+            break
+        for leaf in _leaves(link):
+            names.update(cls.__name__ for cls in type(leaf).__mro__)
+        try:
+            link = link.__cause__
+        except Exception:  # a foreign object's properties may raise anything
+            break
+    return names

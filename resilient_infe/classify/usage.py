@@ -1,0 +1,67 @@
+"""What a response says that it cost."""
+
+from __future__ import annotations
+
+import struct
+from functools import partial
+from typing import Any
+
+from ..core.verdict import Usage
+
+LARGEST_COUNT = 2**32 - 1
+"""What a body counts beyond this it does not count."""
+
+_counted = struct.Struct("<3I").pack
+"""Raises for what is no count (but not for `true`, which is 1): one look in C for all three."""
+
+_new = object.__new__
+
+
+def usage_of(content: Any) -> Usage | None:
+    """Return the usage that a decoded response (or an SDK's object) states, or None.
+
+    Chat completions name it prompt, completion and total; responses and messages, input and output.
+    """
+    if type(content) is dict:
+        stated = content.get("usage")
+        if stated is None:
+            return None
+        if type(stated) is not dict:  # a `Counter`, say, has all of them
+            return _unusual(content)
+        try:  # the usual case: a chat completion that names all three
+            prompt, completion = stated["prompt_tokens"], stated["completion_tokens"]
+            total = stated["total_tokens"]
+            _counted(prompt, completion, total)
+        except (KeyError, struct.error):
+            return _unusual(content)
+        usage: Usage = _new(Usage)  # to call the class costs as much again
+        usage.prompt_tokens = prompt  # type: ignore[misc]
+        usage.completion_tokens = completion  # type: ignore[misc]
+        usage.total_tokens = total  # type: ignore[misc]
+        return usage
+    return _unusual(content)
+
+
+def _unusual(content: Any) -> Usage | None:
+    try:
+        usage = (
+            content.get("usage") if isinstance(content, dict) else getattr(content, "usage", None)
+        )
+        if usage is None:
+            return None
+        field = usage.get if isinstance(usage, dict) else partial(getattr, usage)
+        prompt, completion = field("prompt_tokens", None), field("completion_tokens", None)
+        prompt = count(field("input_tokens", None) if prompt is None else prompt)
+        completion = count(field("output_tokens", None) if completion is None else completion)
+        total = count(field("total_tokens", None))
+    except Exception:  # a foreign object's properties may raise anything
+        return None
+    if total is None and prompt is None and completion is None:
+        return None
+    prompt, completion = prompt or 0, completion or 0
+    return Usage(prompt, completion, prompt + completion if total is None else total)
+
+
+def count(value: Any) -> int | None:
+    """Return a whole number that makes sense as a count, else None."""
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None  # a bool is none

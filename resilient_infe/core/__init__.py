@@ -1,0 +1,1 @@
+"""What everything here speaks: the call, its verdict, errors, guards, queues and checks."""

@@ -1,1 +1,0 @@
-"""Thin asynchronous shells around the policies, one per file."""

@@ -1,0 +1,1 @@
+"""How much is sent per minute: the layer, the allowance behind it, and what it learns."""

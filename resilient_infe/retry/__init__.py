@@ -1,0 +1,1 @@
+"""Trying again: the layer, the schedule that decides, backoff, and a budget for all calls."""

@@ -1,0 +1,190 @@
+"""Tries again, when the verdict says that it may help.
+
+Why outside the limiters and the breaker? Every attempt is judged, and every attempt pays. Why a
+budget and not only ``max_attempts``? See `policies.budget`. No slot is held while a call backs off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import Any
+
+from ..aio import keep
+from ..core import bounds
+from ..core.call import Call
+from ..core.guard import Repeater
+from ..core.verdict import Kind, Verdict
+from ..telemetry.note import add_note
+from .backoff import ExponentialBackoff
+from .budget import RetryBudget
+from .schedule import KindRule, Progress, RetrySchedule, Stop
+
+trying_again: ContextVar[bool] = ContextVar("resilient_infe_retry", default=False)
+"""Whether the code that runs is inside a further attempt of a `Retry`: a second one multiplies."""
+
+
+class Tries:
+    """What one call has been through in a `Retry`. State: per call.
+
+    Attributes:
+        progress: what the schedule counts; None before the first failure.
+        token: undoes `trying_again`; None until the second attempt.
+    """
+
+    __slots__ = ("progress", "token")
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.token: Token[bool] | None = None
+
+
+class Retry(Repeater[Tries]):
+    """Makes up to so many attempts, as the API's reference asks for each kind of error.
+
+    Args:
+        max_attempts: attempts in all, the first included, from 1; 6 waits out about half a minute.
+        backoff: the delays of kinds without their own; 1 s, 2 s, 4 s ... up to 60 s, full jitter.
+        rules: per `Kind`, what differs from the reference's table; None for a kind means never.
+        budget: a shared bound on retries, or None for none (a rate limiter bounds them already).
+        max_hint: seconds; a server's hint over it ends the call instead of holding it; 300.
+        wait_out_refusals: whether to wait when the stack itself refuses and says how long (an open
+            circuit); for batches, where waiting beats failing.
+        uniform: draws from [0, 1); to make a test repeatable.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+
+    The last result or exception passes through unchanged, an exception with a note of the attempts.
+
+    State: per call, but for the budget.
+    """
+
+    def __init__(
+        self,
+        max_attempts: int = 6,
+        backoff: ExponentialBackoff | None = None,
+        *,
+        rules: Mapping[Kind, KindRule | None] | None = None,
+        budget: RetryBudget | None = None,
+        max_hint: float = 300.0,
+        wait_out_refusals: bool = False,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        """Gather the rules into a schedule."""
+        self.schedule = RetrySchedule(
+            max_attempts,
+            ExponentialBackoff() if backoff is None else backoff,
+            dict(rules or {}),
+            max_hint,
+            wait_out_refusals,
+        )
+        if budget is not None:
+            bounds.instance(budget, RetryBudget, "budget", "RetryBudget(...) or None")
+        self.budget = budget
+        self._uniform = uniform
+
+    def enter(self, call: Call[Any]) -> Tries:
+        """Begin with nothing tried."""
+        if self.budget is not None:
+            call.on_send = partial(self._deposit, call)
+        if call.verdict is not None:
+            _forget(call)
+        return Tries()
+
+    def leave(self, _: Call[Any], held: Tries, __: Any, ___: BaseException | None) -> None:
+        """Let what comes after this call be no further attempt."""
+        token, held.token = held.token, None
+        if token is not None:
+            with contextlib.suppress(ValueError):  # of another context, which has ended
+                trying_again.reset(token)
+
+    async def pause(self, call: Call[Any], held: Tries, until: float) -> None:
+        """Sleep, and forget the last attempt."""
+        await call.runtime.sleep_until(until)
+        call.again = True
+        _forget(call)
+        if held.token is None:
+            held.token = trying_again.set(True)
+
+    def describe(self) -> str:
+        """Say the bounds."""
+        budget = f"; {self.budget.ratio:.0%} budget" if self.budget is not None else ""
+        waits = "; waits out refusals" if self.schedule.wait_out_refusals else ""
+        return (
+            f"up to {self.schedule.max_attempts} attempts, {self.schedule.backoff}{budget}{waits}"
+        )
+
+    def again(self, call: Call[Any], held: Tries, error: Exception | None) -> float | None:
+        """Return the instant of the next attempt, or None where there is none."""
+        verdict = call.verdict
+        if verdict is None:
+            return None
+        if held.progress is None:
+            held.progress = Progress()
+        now = call.runtime.now()
+        probe, call.probe = call.probe, False
+        decision = self.schedule.decide(
+            verdict, held.progress, now, call.deadline, self._uniform(), probe=probe
+        )
+        if not isinstance(decision, Stop):
+            decision = self._veto(call, verdict, now) or decision
+        if isinstance(decision, Stop):
+            self._give_up(call, verdict, error, decision.reason)
+            return None
+        if call.hold is not None:
+            call.hold.close()
+        if call.emit is not None:
+            from ..telemetry.events import RetryScheduled
+
+            call.emit(
+                RetryScheduled(
+                    call.request_id,
+                    call.partition,
+                    call.sends + 1,
+                    verdict.kind,
+                    decision.delay,
+                    verdict.retry_after,
+                )
+            )
+        return now + decision.delay
+
+    def _veto(self, call: Call[Any], verdict: Verdict, now: float) -> Stop | None:
+        if verdict.kind is Kind.REFUSED:
+            return None  # nothing was sent: neither the budget nor the body is concerned
+        if not call.replayable:
+            return Stop("the request's body can be read only once, so it cannot be sent again")
+        if self.budget is not None and not self._budget(call).withdraw(now):
+            return Stop("the retry budget is empty: too many calls fail at once")
+        return None
+
+    def _deposit(self, call: Call[Any]) -> None:
+        self._budget(call).deposit(call.runtime.now())
+
+    def _budget(self, call: Call[Any]) -> RetryBudget:
+        budget = self.budget
+        assert budget is not None
+        keep(budget, call.runtime)
+        return budget
+
+    def _give_up(
+        self, call: Call[Any], verdict: Verdict, error: BaseException | None, reason: str | None
+    ) -> None:
+        call.gave_up = reason
+        if error is not None and call.sends:
+            add_note(error, call, verdict.advice)
+        if reason is not None and call.emit is not None:
+            from ..telemetry.events import RetryStopped
+
+            call.emit(
+                RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
+            )
+
+
+def _forget(call: Call[Any]) -> None:
+    """Make the call ready for another attempt: what the last one left does not count any more."""
+    call.attempt = call.sends + 1
+    call.verdict = call.reply = call.hold = None

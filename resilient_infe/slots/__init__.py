@@ -1,0 +1,1 @@
+"""How many attempts are in flight: the layer, and the slots that it hands out."""

@@ -1,0 +1,32 @@
+"""The note (PEP 678) that an exception carries to its caller: what was tried, what to quote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.call import Call
+
+PREFIX = "resilient_infe: "
+
+
+def add_note(error: BaseException, call: Call[Any], advice: str | None) -> None:
+    """Put the note on an exception, in place of one from an earlier call that raised the same."""
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        notes[:] = [each for each in notes if not str(each).startswith(PREFIX)]
+    error.add_note(note(call, advice))
+
+
+def note(call: Call[Any], advice: str | None) -> str:
+    """Return one line with the attempts, the time, the reason to stop, the advice and the ids."""
+    attempts = "1 attempt" if call.sends == 1 else f"{call.sends} attempts"
+    parts = [f"{PREFIX}{attempts} in {call.runtime.now() - call.started:.3g} s"]
+    if call.gave_up:
+        parts.append(f"gave up: {call.gave_up}")
+    if advice:
+        parts.append(advice)
+    if call.request_id:
+        parts.append(f"request id: {call.request_id}")
+    if call.server_request_ids:
+        parts.append(f"x-request-id: {', '.join(call.server_request_ids)}")
+    return "; ".join(parts)

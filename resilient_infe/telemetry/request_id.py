@@ -1,0 +1,148 @@
+"""Gives each call an id and says what happened to it.
+
+Why outermost? So that the id covers everything, queues and refusals too. The cost is kept near
+nothing when nobody listens: an id is a prefix and a counter (a UUID costs eight times as much), and
+no event is built.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from functools import partial
+from logging import DEBUG
+from typing import Any
+
+from ..aio import is_cancellation
+from ..classify.error_body import clean_id
+from ..core.call import Call
+from ..core.guard import Guard
+from ..core.verdict import SUCCESS, Kind, Usage
+from .emitter import Emitter, Listener
+from .log import LogListener
+
+_counter = itertools.count(1)
+_process = os.urandom(4).hex() + "-"
+
+
+def _reseed() -> None:
+    global _process  # noqa: PLW0603  # a forked child must not make its parent's ids
+    _process = os.urandom(4).hex() + "-"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reseed)
+
+
+def make_id() -> str:
+    """Return an id that no other call of any process has, safe to log: ``8f3a02c1-31``."""
+    return f"{_process}{next(_counter)}"
+
+
+class RequestIdLogger(Guard[None]):
+    """Makes or checks the request id, and reports the call's start, attempts and end.
+
+    Args:
+        logger: a bound structlog logger, or None for structlog's own if it is configured, else the
+            standard library's ``resilient_infe``.
+        log: False to give ids and feed the stack's listeners without logging anything.
+
+    An id that is given and is not ``[A-Za-z0-9._:-]{1,128}`` is replaced: it goes into logs.
+
+    State: none per call but what is on the `Call`.
+    """
+
+    def __init__(self, logger: Any = None, *, log: bool = True) -> None:
+        """Make the listener; its logger is bound at the first call."""
+        self._log = LogListener(logger) if log else None
+        self._base: Emitter | None = None
+        if self._log is not None:
+            self._join(None, self._log)
+
+    def enter(self, call: Call[Any]) -> None:
+        """Name the call; report its start, if somebody listens."""
+        if call.request_id is None or clean_id(call.request_id) is None:
+            call.request_id = f"{_process}{next(_counter)}"
+        log = self._log
+        if log is not None:
+            if call.emit is not self._base:
+                self._join(call.emit, log)
+            call.emit = self._loud if log.enabled(DEBUG) else self._quiet
+        emit = call.emit
+        if emit is not None and emit.routine:
+            from .events import CallStarted
+
+            emit(CallStarted(call.request_id, call.partition, call.tags))
+
+    def leave(self, call: Call[Any], _: None, __: Any, error: BaseException | None) -> None:
+        """Report the end, now or when the stream that came is closed."""
+        emit, verdict = call.emit, call.verdict
+        if emit is None:
+            return
+        if call.hold is not None and error is None:
+            call.hold.on_close(partial(self._finish_stream, call, emit, call.runtime.now()))
+        elif emit.routine or error is not None or (verdict and verdict.kind is not SUCCESS):
+            self._finish(call, emit, error)
+
+    def describe(self) -> str:
+        """Say where it logs to."""
+        return "an id per call" + ("; logs through structlog" if self._log else "; does not log")
+
+    def _join(self, base: Emitter | None, log: LogListener) -> None:
+        """Add the log to the listeners of the stack that calls come through."""
+        self._base = base
+        self._quiet, self._loud = _emitters(base, log)
+
+    def _finish_stream(
+        self, call: Call[Any], emit: Emitter, handed_over: float, usage: Usage | None
+    ) -> None:
+        call.sent_for += call.runtime.now() - handed_over
+        self._finish(call, emit, None, usage)
+
+    def _finish(
+        self,
+        call: Call[Any],
+        emit: Emitter,
+        error: BaseException | None,
+        usage: Usage | None = None,
+    ) -> None:
+        kind = outcome_of(call, error)
+        if kind is SUCCESS and not emit.routine:
+            return
+        verdict = call.verdict
+        if usage is None and verdict is not None:
+            usage = verdict.usage
+        from .events import CallFinished
+
+        elapsed = call.runtime.now() - call.started
+        emit(
+            CallFinished(
+                request_id=call.request_id,
+                partition=call.partition,
+                kind=kind,
+                attempts=call.sends,
+                waited=max(0.0, elapsed - call.sent_for),
+                sent_for=call.sent_for,
+                usage=usage,
+                server_request_ids=call.server_request_ids,
+                tags=call.tags,
+            )
+        )
+
+
+def _emitters(base: Emitter | None, log: LogListener) -> tuple[Emitter, Emitter]:
+    """Return the emitter for when DEBUG is off, and the one for when it is on."""
+    others: tuple[Listener, ...] = () if base is None else base.listeners
+    quiet, loud = Emitter((*others, log)), Emitter((*others, log))
+    quiet.routine = base is not None and base.routine
+    loud.routine = True
+    return quiet, loud
+
+
+def outcome_of(call: Call[Any], error: BaseException | None) -> Kind:
+    """Return the kind a call ended as; a cancellation between attempts has no own verdict."""
+    if error is not None and is_cancellation(error):
+        return Kind.CANCELLED
+    if call.verdict is not None:
+        return call.verdict.kind
+    return SUCCESS if error is None else Kind.UNKNOWN

@@ -1,0 +1,1 @@
+"""Bounds in time: of a whole call, and of one attempt."""

@@ -1,0 +1,76 @@
+"""Bounds the whole call: the waits, the sleeps and all the attempts.
+
+Why not the transport's own timeout? That bounds one attempt, and the time in queues and backoff
+comes on top. A caller who waits for an answer cares for the sum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..aio import Timer
+from ..core import bounds
+from ..core.call import Call
+from ..core.errors import DeadlineExceeded
+from ..core.guard import Guard
+from ..telemetry.note import add_note
+
+
+class Deadline(Guard[Timer | None]):
+    """Cancels whatever a call is doing when its time is over.
+
+    Args:
+        seconds: for the whole call, above 0; None for only those calls that bring a deadline of
+            their own (``send(payload, deadline=30.0)``, which comes before this one).
+
+    Raises:
+        ConfigurationError: `seconds` is not above 0.
+        DeadlineExceeded: from a call whose time is over.
+
+    State: per call; one timer of the loop serves all calls with the same duration. An open stream
+    is handed over in time and then read under what is left.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        """Check the range."""
+        if seconds is not None:
+            bounds.positive(seconds, "a deadline, in seconds,")
+        self.seconds = seconds
+
+    def enter(self, call: Call[Any]) -> Timer | None:
+        """Start the timer; a call without a bound has none."""
+        runtime = call.runtime
+        if call.deadline is None:
+            if self.seconds is None:
+                return None
+            timer = runtime.cut_off_after(self.seconds)
+            call.deadline = timer.when
+            return timer
+        if call.deadline <= runtime.now():
+            raise self._error(call)
+        return runtime.cut_off_at(call.deadline)
+
+    def leave(
+        self, call: Call[Any], held: Timer | None, _: Any, error: BaseException | None
+    ) -> None:
+        """End the timer; say so if it ended the call."""
+        if held is None:
+            return
+        if error is None:
+            held.stop()
+        elif held.made(error):
+            raise self._error(call) from None
+
+    def _error(self, call: Call[Any]) -> DeadlineExceeded:
+        advice = None if call.verdict is None else call.verdict.advice
+        error = DeadlineExceeded(
+            f"the call's deadline passed after {call.runtime.now() - call.started:.3g} s"
+        )
+        add_note(error, call, advice)
+        return error.on(call)
+
+    def describe(self) -> str:
+        """Say the bound."""
+        if self.seconds is None:
+            return "only for calls that bring their own"
+        return f"{self.seconds:g} s for the whole call"

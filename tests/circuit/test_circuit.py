@@ -1,0 +1,424 @@
+"""The circuit: one table of transitions, permits with three endings, probes as leases."""
+
+import math
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from resilient_infe.circuit.circuit import (
+    TRANSITIONS,
+    Circuit,
+    State,
+    Transition,
+    Trigger,
+    diagram,
+)
+from resilient_infe.core.errors import ConfigurationError
+
+
+def _fail(circuit, now, times=1):
+    for _ in range(times):
+        circuit.record(circuit.admit(now), now, success=False)
+
+
+def _opened(now=0.0, **values):
+    circuit = Circuit(consecutive_failures=1, **values)
+    _fail(circuit, now)
+    assert circuit.state is State.OPEN
+    return circuit
+
+
+class _CircuitMachine(RuleBasedStateMachine):
+    """Attempts are admitted, answered late or early, lost and dropped while time goes on."""
+
+    @initialize(probes=st.integers(1, 3), row=st.integers(1, 4), lease=st.sampled_from([3.0, 20.0]))
+    def start(self, probes, row, lease):
+        self.circuit = Circuit(
+            failure_ratio=0.5,
+            minimum_calls=4,
+            window=10.0,
+            consecutive_failures=row,
+            open_for=5.0,
+            probes=probes,
+            probe_lease=lease,
+        )
+        self.now = 100.0
+        self.epoch = 0
+        self.state = State.CLOSED
+        self.out = []  # (permit, epoch in which it was admitted)
+
+    def _settled(self, *, may_move):
+        """Check the transition that the last step made, if it made one."""
+        circuit = self.circuit
+        if circuit.state is self.state:
+            return
+        assert may_move
+        step = circuit.last_transition
+        assert step.previous is self.state
+        assert step.state is circuit.state
+        assert TRANSITIONS[step.previous, step.trigger] is step.state
+        self.state = circuit.state
+        self.epoch += 1
+
+    def _probes_out(self):
+        return [p for p, epoch in self.out if epoch == self.epoch and p.expires is not None]
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 2.5, 5.0, 30.0]))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule()
+    def admit(self):
+        permit = self.circuit.admit(self.now)
+        self._settled(may_move=self.state is State.OPEN)
+        if self.state is State.CLOSED:
+            assert permit is not None
+        if self.state is State.OPEN:
+            assert permit is None
+        if permit is None:
+            assert 0 < self.circuit.retry_after(self.now) <= self.circuit.open_for + 1e-9
+        else:
+            self.out.append((permit, self.epoch))
+            assert permit.epoch == self.epoch
+            assert (permit.expires is not None) is (self.state is State.HALF_OPEN)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), success=st.booleans())
+    def record(self, data, success):
+        index = data.draw(st.integers(0, len(self.out) - 1))
+        permit, epoch = self.out.pop(index)
+        current, late = epoch == self.epoch, self.circuit.statistics().late
+        self.circuit.record(permit, self.now, success=success)
+        self._settled(may_move=current)
+        if not current:
+            assert self.circuit.statistics().late == late + 1
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def drop(self, data):
+        index = data.draw(st.integers(0, len(self.out) - 1))
+        permit, _ = self.out.pop(index)
+        before = self.circuit.statistics()
+        self.circuit.drop(permit)
+        self._settled(may_move=False)
+        after = self.circuit.statistics()
+        assert (after.successes, after.failures) == (before.successes, before.failures)
+
+    @precondition(lambda self: getattr(self, "state", None) is State.OPEN)
+    @rule()
+    def wake_when_told(self):
+        self.now += self.circuit.retry_after(self.now) + 1e-9
+        permit = self.circuit.admit(self.now)
+        self._settled(may_move=True)
+        assert self.state is State.HALF_OPEN
+        self.out.append((permit, self.epoch))
+
+    @precondition(lambda self: getattr(self, "state", None) is State.HALF_OPEN)
+    @rule(success=st.booleans())
+    def outlive_every_probe(self, success):
+        self.now += self.circuit.probe_lease
+        for _ in range(self.circuit.probes):
+            permit = self.circuit.admit(self.now)
+            assert permit is not None
+            self.circuit.record(permit, self.now, success=success)
+            self._settled(may_move=True)
+            if self.state is not State.HALF_OPEN:
+                break
+        assert self.state is (State.CLOSED if success else State.OPEN)
+
+    @invariant()
+    def at_most_so_many_probes_are_out(self):
+        if hasattr(self, "circuit"):
+            alive = [p for p in self._probes_out() if p.expires > self.now]
+            assert len(alive) <= self.circuit.probes
+            assert self.circuit.statistics().probes_out <= self.circuit.probes
+            assert self.circuit.state is self.state
+
+    @invariant()
+    def every_permit_is_accounted_for(self):
+        if hasattr(self, "circuit"):
+            assert self.circuit._in_flight == len(self.out)
+
+    def teardown(self):
+        if not hasattr(self, "circuit"):
+            return
+        for permit, _ in self.out:
+            self.circuit.drop(permit)
+        assert self.circuit._in_flight == 0
+        assert self.circuit.statistics().probes_out == 0
+
+
+class TestCircuitMachine(_CircuitMachine.TestCase):
+    """Probes are bounded, older epochs decide nothing, half-open always leaves within a lease."""
+
+    settings = settings(max_examples=60, stateful_step_count=40)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.4, 1.0, 6.0, 30.0]), st.booleans(), st.booleans()),
+    max_size=60,
+)
+
+
+def test_a_new_circuit_admits_everything():
+    """It starts closed and refuses nobody."""
+    circuit = Circuit()
+    assert all(circuit.admit(0.0) is not None for _ in range(1_000))
+    assert circuit.state is State.CLOSED
+    assert circuit.last_transition is None
+
+
+def test_it_opens_at_the_failure_ratio():
+    """At `minimum_calls` calls with half of them failed, it opens and refuses."""
+    circuit = Circuit(0.5, minimum_calls=4, consecutive_failures=None)
+    for success in (True, False, True):
+        circuit.record(circuit.admit(0.0), 0.0, success=success)
+    assert circuit.state is State.CLOSED
+    _fail(circuit, 0.0)
+    assert circuit.last_transition == Transition(State.CLOSED, State.OPEN, Trigger.FAILURE_RATIO)
+    assert circuit.admit(0.0) is None
+
+
+def test_two_failures_in_a_quiet_night_do_not_open_it():
+    """Below `minimum_calls` the ratio decides nothing."""
+    circuit = Circuit(0.1, minimum_calls=20, consecutive_failures=None)
+    _fail(circuit, 0.0, 19)
+    assert circuit.state is State.CLOSED
+    _fail(circuit, 0.0)
+    assert circuit.state is State.OPEN
+
+
+def test_it_stays_closed_below_the_ratio():
+    """Just below the failure ratio, however many calls, it stays closed."""
+    circuit = Circuit(0.5, minimum_calls=1, consecutive_failures=None)
+    for number in range(300):
+        circuit.record(circuit.admit(0.0), 0.0, success=number % 3 != 2)
+    assert circuit.state is State.CLOSED
+
+
+def test_failures_in_a_row_open_it_however_slow():
+    """A slow server that never fills the window opens it by failures in a row."""
+    circuit = Circuit(consecutive_failures=3)
+    for now in (0.0, 1_000.0, 2_000.0):
+        assert circuit.state is State.CLOSED
+        _fail(circuit, now)
+    assert circuit.last_transition.trigger is Trigger.CONSECUTIVE_FAILURES
+
+
+def test_a_success_ends_the_row():
+    """Only failures that follow each other make a row."""
+    circuit = Circuit(consecutive_failures=3)
+    for _ in range(5):
+        _fail(circuit, 0.0, 2)
+        circuit.record(circuit.admit(0.0), 0.0, success=True)
+    assert circuit.state is State.CLOSED
+
+
+def test_the_window_forgets():
+    """Failures that are older than the window count no more."""
+    circuit = Circuit(0.5, minimum_calls=4, window=10.0, consecutive_failures=None)
+    _fail(circuit, 0.0, 3)
+    _fail(circuit, 10.1, 3)
+    assert circuit.state is State.CLOSED
+    assert circuit.statistics().failures == 3
+    _fail(circuit, 10.2)
+    assert circuit.state is State.OPEN
+
+
+def test_an_open_circuit_rests_and_then_probes():
+    """Nothing is admitted for `open_for`; then the first call is a probe."""
+    circuit = _opened(100.0, open_for=10.0)
+    assert circuit.admit(109.9) is None
+    assert circuit.retry_after(104.0) == 6.0
+    probe = circuit.admit(110.0)
+    assert probe.expires == 110.0 + circuit.probe_lease
+    assert circuit.state is State.HALF_OPEN
+    assert circuit.last_transition.trigger is Trigger.RESTED
+
+
+def test_half_open_admits_at_most_its_probes():
+    """However many wait, `probes` are let through and the rest told to ask again."""
+    circuit = _opened(probes=3)
+    permits = [circuit.admit(10.0) for _ in range(1_000)]
+    assert sum(permit is not None for permit in permits) == 3
+    assert circuit.retry_after(10.0) == 1.0
+    assert circuit.statistics().probes_out == 3
+
+
+def test_it_closes_when_all_probes_succeed():
+    """`probes` successes close it, and no more probes than that are sent."""
+    circuit = _opened(probes=2)
+    first, second = circuit.admit(10.0), circuit.admit(10.0)
+    circuit.record(first, 11.0, success=True)
+    assert circuit.state is State.HALF_OPEN
+    assert circuit.admit(11.0) is None
+    circuit.record(second, 12.0, success=True)
+    assert circuit.last_transition.trigger is Trigger.PROBES_SUCCEEDED
+    assert circuit.state is State.CLOSED
+    assert circuit.statistics().failures == 0
+
+
+def test_one_failed_probe_opens_it_again():
+    """A failed probe opens it for the whole of `open_for` again."""
+    circuit = _opened(probes=2, open_for=10.0)
+    circuit.record(circuit.admit(10.0), 13.0, success=False)
+    assert circuit.last_transition.trigger is Trigger.PROBE_FAILED
+    assert circuit.admit(22.9) is None
+    assert circuit.admit(23.0) is not None
+    assert circuit.statistics().opened == 2
+
+
+def test_a_dropped_probe_gives_its_place_back():
+    """A cancelled probe counts for nothing and another may take its place at once."""
+    circuit = _opened(probes=1)
+    probe = circuit.admit(10.0)
+    assert circuit.admit(10.0) is None
+    circuit.drop(probe)
+    assert circuit.state is State.HALF_OPEN
+    assert circuit.admit(10.0) is not None
+
+
+def test_a_lost_probe_is_given_up_when_its_lease_ends():
+    """A probe that never reports blocks recovery for its lease and no longer."""
+    circuit = _opened(probes=1, probe_lease=120.0)
+    lost = circuit.admit(10.0)
+    assert circuit.admit(129.9) is None
+    replacement = circuit.admit(130.0)
+    assert replacement is not None
+    circuit.record(lost, 131.0, success=False)
+    assert circuit.state is State.HALF_OPEN
+    assert circuit.statistics().late == 1
+    circuit.record(replacement, 132.0, success=True)
+    assert circuit.state is State.CLOSED
+
+
+def test_a_probe_of_an_earlier_round_holds_no_place():
+    """A probe that is out when another one fails takes no place among the next probes."""
+    circuit = _opened(probes=2, open_for=10.0, probe_lease=120.0)
+    failed, slow = circuit.admit(10.0), circuit.admit(10.0)
+    circuit.record(failed, 11.0, success=False)
+    assert circuit.statistics().probes_out == 0
+    assert [circuit.admit(21.0) is not None for _ in range(3)] == [True, True, False]
+    circuit.record(slow, 22.0, success=True)
+    assert circuit.statistics().probes_out == 2
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_result_from_before_it_opened_decides_nothing(success):
+    """A call admitted before the circuit opened neither closes nor extends nor opens it."""
+    circuit = Circuit(consecutive_failures=1, probes=1)
+    old = [circuit.admit(0.0) for _ in range(50)]
+    circuit.record(old.pop(), 0.0, success=False)
+    for permit in old[:10]:
+        circuit.record(permit, 5.0, success=success)
+    assert circuit.retry_after(9.0) == 1.0
+    probe = circuit.admit(10.0)
+    for permit in old[10:20]:
+        circuit.record(permit, 10.0, success=success)
+    assert circuit.state is State.HALF_OPEN
+    circuit.record(probe, 10.0, success=True)
+    for permit in old[20:]:
+        circuit.record(permit, 11.0, success=success)
+    assert circuit.state is State.CLOSED
+    assert circuit.statistics().late == 49
+
+
+def test_dropped_calls_are_not_counted():
+    """Cancellations are neither successes nor failures."""
+    circuit = Circuit(0.5, minimum_calls=1, consecutive_failures=1)
+    for _ in range(100):
+        circuit.drop(circuit.admit(0.0))
+    assert circuit.state is State.CLOSED
+    assert circuit.statistics().failures == circuit.statistics().successes == 0
+    assert circuit.idle(0.0)
+
+
+def test_rebase_moves_the_rest_and_the_leases():
+    """After a change of clock, what is left of the rest and of the leases is the same."""
+    circuit = _opened(1_000.0, open_for=10.0, probes=1, probe_lease=20.0)
+    circuit.rebase(-1_000.0)
+    assert circuit.admit(9.9) is None
+    assert circuit.admit(10.0) is not None
+    circuit.rebase(500.0)
+    assert circuit.admit(529.9) is None
+    assert circuit.admit(530.0) is not None
+
+
+def test_idle_means_as_good_as_new():
+    """Only a closed circuit with nothing in flight and an empty window is idle."""
+    circuit = Circuit(window=10.0)
+    assert circuit.idle(0.0)
+    permit = circuit.admit(0.0)
+    assert not circuit.idle(0.0)
+    circuit.record(permit, 0.0, success=True)
+    assert not circuit.idle(5.0)
+    assert circuit.idle(11.0)
+    assert not circuit.busy
+    assert not _opened().idle(1e6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"failure_ratio": 0.0},
+        {"failure_ratio": 1.01},
+        {"failure_ratio": math.nan},
+        {"minimum_calls": 0},
+        {"probes": 0},
+        {"consecutive_failures": -1},
+        {"window": 0.0},
+        {"window": math.inf},
+        {"open_for": -1.0},
+        {"open_for": math.nan},
+        {"probe_lease": 0.0},
+        {"probe_lease": math.inf},
+    ],
+)
+def test_values_out_of_range_are_refused(values):
+    """A circuit that cannot work is refused when it is made."""
+    with pytest.raises(ConfigurationError):
+        Circuit(**values)
+
+
+def test_every_transition_of_the_table_happens():
+    """The table holds no pair that a circuit cannot go through."""
+    seen, circuit = set(), Circuit(0.5, minimum_calls=3, consecutive_failures=3, probes=1)
+
+    def note():
+        seen.add((circuit.last_transition.previous, circuit.last_transition.trigger))
+
+    _fail(circuit, 0.0, 3)
+    note()
+    probe = circuit.admit(10.0)
+    note()
+    circuit.record(probe, 10.0, success=False)
+    note()
+    circuit.record(circuit.admit(20.0), 20.0, success=True)
+    note()
+    circuit.record(circuit.admit(20.0), 20.0, success=True)
+    _fail(circuit, 20.0, 2)
+    note()
+    assert seen == set(TRANSITIONS)
+
+
+def test_the_diagram_is_drawn_from_the_table():
+    """Every transition has its line in the diagram."""
+    lines = diagram().splitlines()
+    assert lines[0] == "stateDiagram-v2"
+    assert len(lines) == 2 + len(TRANSITIONS)
+    assert "    half_open --> open: a probe failed" in lines
+
+
+def test_it_describes_itself():
+    """The text says when it opens and how it probes."""
+    assert repr(Circuit()) == "<Circuit closed>"
+    assert "20 in a row" in str(Circuit())
+    assert "in a row" not in str(Circuit(consecutive_failures=None))
+
+
+def test_a_row_of_no_failures_is_refused():
+    """`consecutive_failures` is 1 or more, or None; 0 is an error, not a silent "never"."""
+    with pytest.raises(ConfigurationError):
+        Circuit(consecutive_failures=0)

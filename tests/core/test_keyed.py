@@ -1,0 +1,134 @@
+"""One policy per partition: made once, bounded in number, never dropped while in use."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient_infe.circuit.circuit import Circuit
+from resilient_infe.core.errors import ConfigurationError, TooManyPartitions
+from resilient_infe.core.keyed import Keyed
+from resilient_infe.rate.allowance import Allowance
+from resilient_infe.slots.slots import Slots
+
+
+def test_a_key_keeps_its_policy():
+    """The same key gives the same object, another key another one."""
+    keyed = Keyed(lambda: Slots(1))
+    assert keyed.of("a", 0.0) is keyed.of("a", 1.0)
+    assert keyed.of("b", 0.0) is not keyed.of("a", 0.0)
+    assert keyed.of(None, 0.0) is keyed.of(None, 9.0)
+    assert len(keyed) == 3
+
+
+def test_only_idle_policies_are_dropped():
+    """When the number is reached an idle one goes, never one that is held."""
+    keyed = Keyed(lambda: Slots(1), max_keys=2)
+    busy = keyed.of("busy", 0.0)
+    busy.acquire()
+    keyed.of("idle", 0.0)
+    keyed.of("new", 0.0)
+    assert [key for key, _ in keyed.items()] == ["busy", "new"]
+    assert keyed.of("busy", 0.0) is busy
+
+
+def test_too_many_partitions_in_use_are_refused():
+    """When all are in use a new key is refused and the others stay."""
+    keyed = Keyed(lambda: Slots(1), max_keys=2)
+    for key in "ab":
+        keyed.of(key, 0.0).acquire()
+    with pytest.raises(TooManyPartitions):
+        keyed.of("c", 0.0)
+    assert len(keyed) == 2
+    keyed.of("a", 0.0).release()
+    assert keyed.of("c", 0.0).held == 0
+
+
+def test_an_allowance_is_dropped_only_when_full_again():
+    """A partition that has just spent keeps its debt; once full again it may go."""
+    keyed = Keyed(lambda: Allowance(60), max_keys=1)
+    allowance = keyed.of("a", 0.0)
+    allowance.settle(allowance.reserve(0.0), 0.0)
+    with pytest.raises(TooManyPartitions):
+        keyed.of("b", 0.5)
+    assert keyed.of("b", 2.0) is not allowance
+
+
+def test_a_closed_gate_keeps_its_partition():
+    """A partition whose gate is shut is not forgotten."""
+    keyed = Keyed(lambda: Allowance(60), max_keys=1)
+    allowance = keyed.of("a", 0.0)
+    reservation = allowance.reserve(0.0)
+    allowance.refund(reservation, 0.0, request=True)
+    allowance.close_gate(reservation, 100.0, 0.0, "asked")
+    with pytest.raises(TooManyPartitions):
+        keyed.of("b", 99.0)
+    assert keyed.of("b", 100.0) is not allowance
+
+
+def test_an_open_circuit_keeps_its_partition():
+    """A circuit that is open is not forgotten."""
+    keyed = Keyed(lambda: Circuit(consecutive_failures=1), max_keys=1)
+    circuit = keyed.of("a", 0.0)
+    circuit.record(circuit.admit(0.0), 0.0, success=False)
+    with pytest.raises(TooManyPartitions):
+        keyed.of("b", 5.0)
+
+
+def test_items_is_a_copy():
+    """A key may be added while the items are looked through."""
+    keyed = Keyed(lambda: Slots(1))
+    keyed.of("a", 0.0)
+    for _ in keyed.items():
+        keyed.of("b", 0.0)
+    assert len(keyed) == 2
+
+
+def test_a_sample_is_not_kept():
+    """Describing what the factory makes adds no partition."""
+    keyed = Keyed(lambda: Slots(3), max_keys=1)
+    assert keyed.sample().limit == 3
+    assert len(keyed) == 0
+
+
+@pytest.mark.parametrize("max_keys", [0, -1])
+def test_a_bound_below_one_is_refused(max_keys):
+    """At least one key must fit."""
+    with pytest.raises(ConfigurationError):
+        Keyed(Circuit, max_keys=max_keys)
+
+
+def test_a_factory_that_raises_leaves_nothing_behind():
+    """A partition whose policy cannot be made does not exist."""
+    keyed = Keyed(lambda: Slots(0))
+    with pytest.raises(ConfigurationError):
+        keyed.of("a", 0.0)
+    assert len(keyed) == 0
+    assert repr(keyed) == "<Keyed 0/1024 partitions>"
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.booleans()), max_size=60), st.integers(1, 4))
+def test_the_number_is_never_exceeded_and_nothing_held_is_lost(steps, max_keys):
+    """However keys come and go, at most `max_keys` exist and a held one keeps its object."""
+    keyed, held = Keyed(lambda: Slots(100), max_keys=max_keys), {}
+    for number, keep in steps:
+        key = str(number)
+        if key not in held and len(held) == max_keys:
+            with pytest.raises(TooManyPartitions):
+                keyed.of(key, 0.0)
+            continue
+        policy = keyed.of(key, 0.0)
+        assert held.get(key, policy) is policy
+        if keep:
+            policy.acquire()
+            held[key] = policy
+        assert len(keyed) <= max_keys
+
+
+def test_a_partition_whose_limit_was_learned_may_be_dropped_an_hour_later():
+    """What was learned does not keep a partition for ever."""
+    keyed = Keyed(Allowance, max_keys=1)
+    allowance = keyed.of("a", 0.0)
+    reservation = allowance.reserve(0.0)
+    allowance.rejected(reservation, 1.0)
+    allowance.settle(reservation, 1.0)
+    assert keyed.of("b", 3_600.0) is not allowance
