@@ -10,7 +10,7 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch gym \
+.PHONY: demo test proof test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch gym \
 	gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -18,6 +18,9 @@ demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors 
 
 test: $(DEV)/ready  ## the whole suite
 	$(DEV)/bin/python -m pytest
+
+proof: $(DEV)/ready  ## the long forms of the tests; they take as long as they take
+	$(DEV)/bin/python -m pytest tests/proof || test $$? -eq 5  # 5: there are none
 
 test-clients: $(CLIENT_TESTS)  ## openai 2 and the pages of docs/howto, one environment per client
 

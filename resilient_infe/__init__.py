@@ -26,21 +26,20 @@ from .slots.layer import ConcurrencyLimiter
 from .slots.slots import Slots
 from .stack import Stack
 from .stack.options import call_options
-from .stack.send import Send
+from .stack.stack import Send
 from .telemetry.request_id import RequestIdLogger
 from .timeouts.attempt import AttemptTimeout
 from .timeouts.deadline import Deadline
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import presets
-    from .adapters.wrap import wrap
     from .adapters.aiohttp.middleware import stack_middleware
     from .adapters.httpx.transport import ResilientTransport
     from .adapters.infe.transport import InfeTransport
+    from .adapters.wrap import wrap
     from .batch import run_batch
     from .telemetry import events
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Allowance",

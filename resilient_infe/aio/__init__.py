@@ -7,10 +7,11 @@ cost of its Semaphore) and natively under trio.
 
 from __future__ import annotations
 
+from ..core.runtime import Alarm, Clock, Runtime, Timer
 from .asyncio_loop import AsyncioRuntime
 from .current import current, finalizer, task_on, this_thread, wall_time
 from .keeper import Keeper, Kept, Queueing, keep, wake
-from .runtime import LONGEST_SLEEP, Alarm, Clock, Runtime, Timer, clamp, is_cancellation
+from .runtime import LONGEST_SLEEP, clamp, is_cancellation
 
 __all__ = [
     "LONGEST_SLEEP",

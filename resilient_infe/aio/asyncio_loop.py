@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from types import MethodType
 
 from ..core.queue import Waiter
+from ..core.runtime import Alarm, Clock
 from .asyncio_timers import Expiry, Line, current_task, start_single
-from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
+from .runtime import LONGEST_CLEAN_UP, clamp
 
 RESOLUTION = 0.1
 """Seconds; no clock that a loop runs on is coarser."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
+from ..core.runtime import Runtime
 from .asyncio_loop import AsyncioRuntime
 from .asyncio_timers import current_task
-from .runtime import Runtime
 
 _runtimes: WeakValueDictionary[asyncio.AbstractEventLoop, AsyncioRuntime] = WeakValueDictionary()
 _thread = threading.local()

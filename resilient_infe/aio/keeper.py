@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..core.errors import WrongLoopError
 from ..core.queue import Waiter
-from .runtime import Runtime
+from ..core.runtime import Runtime
 
 
 class Kept(Protocol):

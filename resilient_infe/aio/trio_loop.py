@@ -12,7 +12,8 @@ from typing import Any, Self
 import trio
 
 from ..core.queue import Waiter
-from .runtime import LONGEST_CLEAN_UP, Alarm, Clock, clamp
+from ..core.runtime import Alarm, Clock
+from .runtime import LONGEST_CLEAN_UP, clamp
 
 _thread = threading.local()
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from .. import aio
-from ..classify.error_body import clean_id
 from ..core.call import Call, Reply
 from ..core.errors import BatchPaused, ConfigurationError, Draining
+from ..core.ids import clean_id
 from ..core.verdict import Kind
-from ..stack.send import Send
+from ..stack.stack import Send
 from .plain import digest_of, one_line, to_json
 from .result import ACCOUNT, Failure, Result, Row, Value, failure_of, hook_failure
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import aio
+from ..circuit.circuit import CircuitStatistics
 from ..core.verdict import Kind
-from ..rate.snapshots import CircuitStatistics
 from ..stack.describe import StackStatistics
 from ..telemetry.events import (
     CircuitChanged,

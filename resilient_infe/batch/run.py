@@ -183,7 +183,7 @@ class BatchRun(Generic[Row, Value]):
         await self.aclose()
 
     def _begin(self) -> Engine[Row, Value]:
-        from .. import __version__
+        from ..version import __version__
 
         given = self._given
         if given is None or isinstance(given, Journal):

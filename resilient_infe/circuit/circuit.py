@@ -12,13 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import bounds
 from .window import Window
-
-if TYPE_CHECKING:
-    from ..rate.snapshots import CircuitStatistics
 
 
 class State(StrEnum):
@@ -62,6 +59,22 @@ class Transition:
     previous: State
     state: State
     trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitStatistics:
+    """A snapshot: the state, the window's counts, and the results that came too late to count.
+
+    `rest` is how many seconds it stays open, if the instant was told.
+    """
+
+    state: State
+    successes: int
+    failures: int
+    probes_out: int
+    late: int
+    opened: int
+    rest: float = 0.0
 
 
 class Permit:
@@ -223,8 +236,6 @@ class Circuit:
 
     def statistics(self, now: float | None = None) -> CircuitStatistics:
         """Return a frozen snapshot, of this instant if it is told."""
-        from ..rate.snapshots import CircuitStatistics
-
         resting = now is not None and self._state is State.OPEN
         return CircuitStatistics(
             self._state,

@@ -15,10 +15,9 @@ from ..core.errors import CircuitOpen
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.verdict import Kind
-from .circuit import Circuit, Permit, State
+from .circuit import Circuit, CircuitStatistics, Permit, State
 
 if TYPE_CHECKING:
-    from ..rate.snapshots import CircuitStatistics
     from ..telemetry.events import CircuitChanged
 
 FAILURES = frozenset(

@@ -10,18 +10,12 @@ each with an ``error`` of its own.
 
 from __future__ import annotations
 
-import re
 from typing import Any
+
+from ..core.ids import clean_id
 
 NO_RESOURCES = frozenset(("embedding", "error", "list", "text_completion"))
 """What may stand in ``object`` beside an error, as ``chat...`` may: none has one of its own."""
-
-_SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-
-
-def clean_id(value: object) -> str | None:
-    """Return an id from outside if it is safe to log as it is, else None."""
-    return value if isinstance(value, str) and _SAFE.fullmatch(value) else None
 
 
 def error_fields(content: Any) -> tuple[str | None, str | None]:

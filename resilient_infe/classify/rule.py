@@ -1,19 +1,16 @@
-"""Functions of the user's own that a layer asks: none may turn an answer into a failure."""
+"""The user's own reading of an outcome, which may not turn an answer into a failure."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 import sys
 from collections.abc import Callable
 from typing import Any, get_args
 
 from ..core import bounds
-from ..core.errors import ConfigurationError
+from ..core.ids import clean_id
 from ..core.verdict import Dimension, Kind, Limit, Usage, Verdict
-from ..rate.estimate import estimate_tokens, honest_count
-from .error_body import clean_id
 from .table import RETRYABLE
 
 Classify = Callable[[Any, BaseException | None], Verdict | Kind | None]
@@ -36,7 +33,7 @@ class Rule:
 
     def __init__(self, classify: Classify) -> None:
         """Check that it can be called."""
-        _check(classify, "classify is a function (result, error)", 2)
+        bounds.function(classify, 2, "classify is a function (result, error)")
         self._classify = classify
         self._reported = False
 
@@ -140,55 +137,3 @@ _SOUND: dict[str, tuple[Callable[[object], bool], Any]] = {
     "error": (_is_text, None),
 }
 """What layers use of a verdict: how it is known to be sound, and what stands for none."""
-
-
-class TokenCount:
-    """Asks the user's token counter; one that raises or gives no number is told about once.
-
-    Args:
-        estimate: called with a request's body; returns its tokens, from 0.
-
-    Raises:
-        ConfigurationError: it cannot be called.
-
-    State: whether a failure was told.
-    """
-
-    def __init__(self, estimate: Callable[[Any], float]) -> None:
-        """Check that it can be called."""
-        _check(estimate, "estimate is a function of the body", 1)
-        self._estimate = estimate
-        self._reported = False
-
-    def __call__(self, body: Any) -> float:
-        """Return the tokens by the user's count, or else by the usual estimate."""
-        failure: Exception | None = None
-        try:
-            counted = honest_count(self._estimate(body))
-        except Exception as error:  # a counter must not lose a call
-            counted, failure = None, error
-        if counted is not None:
-            return counted
-        if not self._reported:
-            self._reported = True
-            logging.getLogger("resilient_infe").error(
-                "the estimate function gave no number of tokens (told once)", exc_info=failure
-            )
-        return estimate_tokens(body)
-
-
-def _check(function: object, what: str, arguments: int) -> None:
-    if not callable(function):
-        raise ConfigurationError(f"{what}; got {function!r}")
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
-    ):
-        raise ConfigurationError(f"{what} that answers at once, not an async one")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of one written in C
-        return
-    try:
-        signature.bind(*[None] * arguments)
-    except TypeError as error:
-        raise ConfigurationError(f"{what}; {function!r} does not take that: {error}") from None

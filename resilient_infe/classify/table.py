@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core.ids import clean_id
 from ..core.verdict import OK, Kind, Verdict, succeeded
 from .body import LONG_BODY, LONGEST_BODY, decoded, ending
-from .error_body import clean_id, error_fields, is_error
+from .error_body import error_fields, is_error
 from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
 from .limits_in_body import limits_in_body
 from .usage import count, usage_of

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .. import __version__
 from ..core.errors import ResilienceError
+from ..version import __version__
 from .config import config_in
 
 COMMANDS = {

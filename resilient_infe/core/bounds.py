@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, TypeGuard
 
@@ -62,6 +63,28 @@ def instance(value: Any, cls: type, what: str, instead: str) -> None:
         raise ConfigurationError(f"{what}: give an instance, {value.__name__}(...), not the class")
     if not isinstance(value, cls):
         raise ConfigurationError(f"{what}: give {instead}; got {value!r}")
+
+
+def function(value: object, arguments: int, what: str) -> None:
+    """Check that a value can be called with so many arguments, and answers at once.
+
+    Raises:
+        ConfigurationError: it cannot; the message begins with `what`.
+    """
+    if not callable(value):
+        raise ConfigurationError(f"{what}; got {value!r}")
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
+        getattr(value, "__call__", None)  # noqa: B004  # an object with an async __call__
+    ):
+        raise ConfigurationError(f"{what} that answers at once, not an async one")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # of one written in C
+        return
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError as error:
+        raise ConfigurationError(f"{what}; {value!r} does not take that: {error}") from None
 
 
 def _is_number(value: object) -> TypeGuard[float]:

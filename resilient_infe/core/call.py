@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from ..aio import Runtime
-    from ..telemetry.emitter import Emitter
-    from .verdict import Usage, Verdict
+from .runtime import Runtime
+from .verdict import Usage, Verdict
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -24,6 +22,24 @@ class Headers(Protocol):
 
     def get(self, key: str, /) -> str | None:
         """Return the value of header `key`, or None."""
+        ...
+
+
+class Emit(Protocol):
+    """Takes a call's events."""
+
+    @property
+    def listeners(self) -> tuple[Callable[[Any], None], ...]:
+        """The listeners, in the order in which they are told."""
+        ...
+
+    @property
+    def routine(self) -> bool:
+        """Whether somebody wants the events that happen on every call, too."""
+        ...
+
+    def __call__(self, event: Any) -> None:
+        """Hand an event to the listeners."""
         ...
 
 
@@ -135,7 +151,7 @@ class Call(Generic[P]):
     reply: Reply | None = None
     hold: Hold | None = None
     tags: dict[str, Any] = field(default_factory=dict)
-    emit: Emitter | None = None
+    emit: Emit | None = None
     replayable: bool = True
     probe: bool = False
     again: bool = False

@@ -6,12 +6,10 @@ the library refuses, gives up on a timer, or is the transport itself (`InfeTrans
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from .call import Call
 from .verdict import Kind, Verdict
-
-if TYPE_CHECKING:
-    from .call import Call
 
 
 class ResilienceError(Exception):

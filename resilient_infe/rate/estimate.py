@@ -7,10 +7,13 @@ given to `RateLimiter` or a preset as ``estimate=``.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
+
+from ..core import bounds
 
 CHARACTERS_PER_TOKEN = 4.0
 """The usual rule of thumb for English text."""
@@ -133,3 +136,38 @@ def _characters_of_other(item: Any, found: list[Any]) -> int:
 def _size_of(text: str) -> int:
     size = len(text)
     return size if size <= IMAGE_CHARACTERS or text[:5] != "data:" else IMAGE_CHARACTERS
+
+
+class TokenCount:
+    """Asks the user's token counter; one that raises or gives no number is told about once.
+
+    Args:
+        estimate: called with a request's body; returns its tokens, from 0.
+
+    Raises:
+        ConfigurationError: it cannot be called.
+
+    State: whether a failure was told.
+    """
+
+    def __init__(self, estimate: Callable[[Any], float]) -> None:
+        """Check that it can be called."""
+        bounds.function(estimate, 1, "estimate is a function of the body")
+        self._estimate = estimate
+        self._reported = False
+
+    def __call__(self, body: Any) -> float:
+        """Return the tokens by the user's count, or else by the usual estimate."""
+        failure: Exception | None = None
+        try:
+            counted = honest_count(self._estimate(body))
+        except Exception as error:  # a counter must not lose a call
+            counted, failure = None, error
+        if counted is not None:
+            return counted
+        if not self._reported:
+            self._reported = True
+            logging.getLogger("resilient_infe").error(
+                "the estimate function gave no number of tokens (told once)", exc_info=failure
+            )
+        return estimate_tokens(body)

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..aio.partitioned import Partitioned
-from ..classify.rule import TokenCount
 from ..core import bounds
 from ..core.call import Call
 from ..core.errors import ConfigurationError, DeadlineExceeded, QueueFull
@@ -21,7 +20,7 @@ from ..core.keyed import Keyed
 from ..core.verdict import SUCCESS, Usage
 from .allowance import Allowance
 from .change import Change
-from .estimate import estimate_tokens
+from .estimate import TokenCount, estimate_tokens
 from .gate import GateClosed
 from .reservation import Reservation
 from .settlement import learn, settle

@@ -1,47 +1,12 @@
-"""What policies tell of themselves: loaded when somebody asks."""
+"""What an allowance reports of itself: loaded when somebody asks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..circuit.circuit import State
 from ..core.verdict import Dimension
 from .gate import Gate
 from .rates import Rates, per_minute
-
-
-@dataclass(frozen=True, slots=True)
-class SlotsStatistics:
-    """A snapshot: slots in all, those held, and the calls that wait for one."""
-
-    limit: int
-    held: int
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitStatistics:
-    """A snapshot: the state, the window's counts, and the results that came too late to count.
-
-    `rest` is how many seconds it stays open, if the instant was told.
-    """
-
-    state: State
-    successes: int
-    failures: int
-    probes_out: int
-    late: int
-    opened: int
-    rest: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class RetryBudgetStatistics:
-    """A snapshot: the retries that may be made now, those made and those denied so far."""
-
-    balance: float
-    withdrawn: int
-    denied: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,19 @@ See the Finagle ``RetryBudget`` and Google's SRE book, chapter "Handling Overloa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from ..core import bounds
 
-if TYPE_CHECKING:
-    from ..rate.snapshots import RetryBudgetStatistics
+
+@dataclass(frozen=True, slots=True)
+class RetryBudgetStatistics:
+    """A snapshot: the retries that may be made now, those made and those denied so far."""
+
+    balance: float
+    withdrawn: int
+    denied: int
 
 
 class RetryBudget:
@@ -84,8 +91,6 @@ class RetryBudget:
 
     def statistics(self) -> RetryBudgetStatistics:
         """Return a frozen snapshot, as of the last deposit or withdrawal."""
-        from ..rate.snapshots import RetryBudgetStatistics
-
         return RetryBudgetStatistics(self._balance, self._withdrawn, self._denied)
 
     def _refill(self, now: float) -> None:

@@ -8,7 +8,7 @@ for later.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..aio import wake
 from ..aio.partitioned import Partitioned
@@ -19,10 +19,7 @@ from ..core.keyed import Keyed
 from ..core.queue import Waiter
 from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
-from .slots import Slots
-
-if TYPE_CHECKING:
-    from ..rate.snapshots import SlotsStatistics
+from .slots import Slots, SlotsStatistics
 
 
 class ConcurrencyLimiter(Guard[Slots]):

@@ -7,14 +7,22 @@ an abandoned async generator) and `asyncio.Semaphore` costs more and cannot be r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from ..core import bounds
 from ..core.errors import QueueFull
 from ..core.queue import Waiter, WaitQueue
 
-if TYPE_CHECKING:
-    from ..rate.snapshots import SlotsStatistics
+
+@dataclass(frozen=True, slots=True)
+class SlotsStatistics:
+    """A snapshot: slots in all, those held, and the calls that wait for one."""
+
+    limit: int
+    held: int
+    waiting: int
+
 
 WIDEN_EVERY = 60.0
 """Seconds between two tries of more slots: each may cost 429s."""
@@ -187,8 +195,6 @@ class Slots:
 
     def statistics(self) -> SlotsStatistics:
         """Return a frozen snapshot."""
-        from ..rate.snapshots import SlotsStatistics
-
         return SlotsStatistics(self._limit, self._held, self._queue.live)
 
     def __repr__(self) -> str:

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..circuit.circuit import CircuitStatistics
 from ..core.verdict import Kind
 from ..rate.layer import RateLimiter
-from ..rate.snapshots import (
-    AllowanceStatistics,
-    CircuitStatistics,
-    RetryBudgetStatistics,
-    SlotsStatistics,
-)
+from ..rate.snapshots import AllowanceStatistics
+from ..retry.budget import RetryBudgetStatistics
 from ..retry.layer import Retry
+from ..slots.slots import SlotsStatistics
 from ..timeouts.attempt import AttemptTimeout
 from ..timeouts.deadline import Deadline
 

@@ -10,9 +10,9 @@ import contextlib
 import inspect
 import itertools
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import aio
 from ..aio import task_on, this_thread
@@ -28,17 +28,14 @@ from ..telemetry.emitter import Emitter, Listener
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
 from .compiled import compiled
-from .options import current_options
+from .options import CallOptions, current_options
 from .order import check_order
-from .send import Send
 
 if TYPE_CHECKING:
-    from ..rate.snapshots import (
-        AllowanceStatistics,
-        CircuitStatistics,
-        RetryBudgetStatistics,
-        SlotsStatistics,
-    )
+    from ..circuit.circuit import CircuitStatistics
+    from ..rate.snapshots import AllowanceStatistics
+    from ..retry.budget import RetryBudgetStatistics
+    from ..slots.slots import SlotsStatistics
     from .describe import StackStatistics
 
 P = TypeVar("P")
@@ -255,6 +252,73 @@ class Stack:
         return (
             f"<Stack {' -> '.join(getattr(x, '__name__', type(x).__name__) for x in self.layers)}>"
         )
+
+
+_new, _fill = object.__new__, Call.__init__
+
+Enter = Callable[[Handler[P, R], Call[P], float | None], Coroutine[Any, Any, R]]
+"""How a call enters its stack: through these layers, with this deadline."""
+
+
+class Send(Generic[P, R]):
+    """A transport made resilient: call it with a payload, as one would the transport.
+
+    Made by `Stack.around`. State: none of its own.
+    """
+
+    __slots__ = ("_enter", "_handler", "stack")
+
+    def __init__(self, stack: Stack, handler: Handler[P, R], enter: Enter[P, R]) -> None:
+        """Keep the linked layers, and what makes a stack count a call."""
+        self.stack = stack
+        self._handler = handler
+        self._enter = enter
+
+    def __call__(
+        self,
+        payload: P,
+        *,
+        tokens: float | None = None,
+        partition: str | None = None,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> Coroutine[Any, Any, R]:
+        """Send one payload through the stack and return the transport's own response.
+
+        Args:
+            payload: what the transport takes.
+            tokens: the call's estimated cost, from 0; None to let the rate limiter estimate.
+            partition: the limit, circuit and slots it belongs to.
+            request_id: its id, ``[A-Za-z0-9._:-]{1,128}``; None to make one.
+            deadline: seconds for the whole call, above 0; needs a `Deadline` layer.
+            tags: labels that appear in the call's events.
+
+        Raises:
+            ConfigurationError: a value is out of its range.
+            Refused: the stack refused to send, or the deadline passed.
+            Exception: whatever the transport raised in the last attempt.
+        """
+        if tokens is not None or deadline is not None:
+            CallOptions(tokens=tokens, deadline=deadline)  # checks both
+        call: Call[P] = _new(Call)  # to call the class costs as much again on Python 3.11
+        _fill(call, payload, request_id, partition, tokens)
+        if tags:
+            call.tags = dict(tags)
+        enter = self._enter  # apart from its call, since it is no method
+        return enter(self._handler, call, deadline)
+
+    def run(self, call: Call[P], deadline: float | None = None) -> Coroutine[Any, Any, R]:
+        """Send a `Call` of one's own making, which afterwards tells the attempts and the verdict.
+
+        Args:
+            call: a new one; a call is sent through a stack once.
+            deadline: seconds for the whole call, above 0; needs a `Deadline` layer.
+
+        Raises:
+            Exception: as when it is called with a payload.
+        """
+        return self._enter(self._handler, call, deadline)
 
 
 def _check_layer(layer: object) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .events import Event
+from typing import Any
 
 Listener = Callable[[Any], None]
 """Takes each `Event`, quickly and without raising; it runs inside the call."""
@@ -30,7 +27,7 @@ class Emitter:
         self.routine = any(getattr(listener, "routine", True) for listener in listeners)
         self._failed: set[int] = set()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Any) -> None:
         """Tell every listener of `event`."""
         for listener in self.listeners:
             try:

@@ -14,9 +14,9 @@ from logging import DEBUG
 from typing import Any
 
 from ..aio import is_cancellation
-from ..classify.error_body import clean_id
-from ..core.call import Call
+from ..core.call import Call, Emit
 from ..core.guard import Guard
+from ..core.ids import clean_id
 from ..core.verdict import SUCCESS, Kind, Usage
 from .emitter import Emitter, Listener
 from .log import LogListener
@@ -55,7 +55,7 @@ class RequestIdLogger(Guard[None]):
     def __init__(self, logger: Any = None, *, log: bool = True) -> None:
         """Make the listener; its logger is bound at the first call."""
         self._log = LogListener(logger) if log else None
-        self._base: Emitter | None = None
+        self._base: Emit | None = None
         if self._log is not None:
             self._join(None, self._log)
 
@@ -88,13 +88,13 @@ class RequestIdLogger(Guard[None]):
         """Say where it logs to."""
         return "an id per call" + ("; logs through structlog" if self._log else "; does not log")
 
-    def _join(self, base: Emitter | None, log: LogListener) -> None:
+    def _join(self, base: Emit | None, log: LogListener) -> None:
         """Add the log to the listeners of the stack that calls come through."""
         self._base = base
         self._quiet, self._loud = _emitters(base, log)
 
     def _finish_stream(
-        self, call: Call[Any], emit: Emitter, handed_over: float, usage: Usage | None
+        self, call: Call[Any], emit: Emit, handed_over: float, usage: Usage | None
     ) -> None:
         call.sent_for += call.runtime.now() - handed_over
         self._finish(call, emit, None, usage)
@@ -102,7 +102,7 @@ class RequestIdLogger(Guard[None]):
     def _finish(
         self,
         call: Call[Any],
-        emit: Emitter,
+        emit: Emit,
         error: BaseException | None,
         usage: Usage | None = None,
     ) -> None:
@@ -130,7 +130,7 @@ class RequestIdLogger(Guard[None]):
         )
 
 
-def _emitters(base: Emitter | None, log: LogListener) -> tuple[Emitter, Emitter]:
+def _emitters(base: Emit | None, log: LogListener) -> tuple[Emitter, Emitter]:
     """Return the emitter for when DEBUG is off, and the one for when it is on."""
     others: tuple[Listener, ...] = () if base is None else base.listeners
     quiet, loud = Emitter((*others, log)), Emitter((*others, log))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aio import Timer
 from ..core import bounds
 from ..core.call import Call
 from ..core.errors import DeadlineExceeded
 from ..core.guard import Guard
+from ..core.runtime import Timer
 from ..telemetry.note import add_note
 
 

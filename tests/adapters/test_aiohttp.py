@@ -201,7 +201,7 @@ def test_a_reply_is_judged_once(monkeypatch, status, body, kind):
         judged.append(classify_reply(*args))
         return judged[-1]
 
-    for module in ("adapters.replies", "layers.classifier"):
+    for module in ("adapters.infe.replies", "classify.layer"):
         monkeypatch.setattr(f"resilient_infe.{module}.classify_reply", counted)
 
     async def handler(_):

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from resilient_infe import Kind, Limit, Usage, Verdict, errors, presets, wrap
-from resilient_infe.classify.rule import Rule, TokenCount
+from resilient_infe.classify.rule import Rule
 from resilient_infe.classify.table import RETRYABLE
-from resilient_infe.rate.estimate import estimate_tokens
+from resilient_infe.rate.estimate import TokenCount, estimate_tokens
 
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
 

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from resilient_infe.core.errors import ConfigurationError, QueueFull
-from resilient_infe.rate.snapshots import SlotsStatistics
-from resilient_infe.slots.slots import Slots
+from resilient_infe.slots.slots import Slots, SlotsStatistics
 
 
 class _SlotsMachine(RuleBasedStateMachine):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-from ... import __version__, aio, presets
+from ... import aio, presets
 from ...adapters.infe.transport import InfeTransport
 from ...core.errors import BatchError, JournalMismatch, RowError
 from ...rate.estimate import estimate_tokens
 from ...telemetry.emitter import Listener
+from ...version import __version__
 from ..journal import Journal
 from ..journal.table import CHECKED, FAILED, OFFSET, TAKEN, key_of
 from ..monitor import Monitor

@@ -13,16 +13,31 @@ import resilient_infe
 
 PACKAGE = Path(resilient_infe.__file__).parent
 
+BEHAVIOURS = {"timeouts", "retry", "slots", "circuit", "rate", "classify"}
+"""Rooms of one behaviour each, which know nothing of one another."""
+
 FLOORS = {
-    "verdict": 0, "call": 0, "errors": 0, "emitter": 0, "events": 0,
-    "policies": 1, "aio": 1, "log": 1,
-    "guard": 1, "layers": 2,
-    "stack": 3, "presets": 3,
-    "adapters": 4, "telemetry": 4,
-    "batch": 5,
-    "cli": 6, "demo": 6, "__main__": 6,
+    "version": 0, "core": 0,
+    "aio": 1,
+    "telemetry": 2,
+    **dict.fromkeys(BEHAVIOURS, 3),
+    "stack": 4,
+    "presets": 5, "adapters": 5,
+    "batch": 6,
+    "demo": 7,
+    "cli": 8,
+    "__main__": 9,
 }  # fmt: skip
-"""A file imports only from its own floor and lower ones; `testing` stands beside the house."""
+"""A file imports from its own room and from lower floors; `testing` stands beside the house."""
+
+LAYERS = {
+    ("telemetry", "request_id"), ("timeouts", "deadline"), ("timeouts", "attempt"),
+    *((room, "layer") for room in BEHAVIOURS),
+}  # fmt: skip
+"""The files that hold a layer: in a room of a behaviour no other awaits, or knows of a loop."""
+
+STAGES = "resilient_infe.rate.learning."
+"""The learner's stages make one another, so these files count as one."""
 
 IMPURE = {"asyncio", "anyio", "trio", "aiohttp", "httpx", "structlog", "time", "random", "logging"}
 
@@ -50,43 +65,84 @@ def imports(path, parts, *, all_of_them=False):
             base = tuple(part for part in base if part)
             if node.module:
                 yield ("resilient_infe", *base)
-            else:
-                yield from (("resilient_infe", *base, alias.name) for alias in node.names)
+            yield from (("resilient_infe", *base, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield tuple((node.module or "").split("."))
 
 
+def sources():
+    """Yield each file, its dotted path, and every file of the package that it imports."""
+    names = {
+        ".".join(("resilient_infe", *parts)).removesuffix(".__init__") for _, parts in modules()
+    }
+    for path, parts in modules():
+        me = ".".join(("resilient_infe", *parts)).removesuffix(".__init__")
+        found = set()
+        for target in imports(path, parts, all_of_them=True):
+            name = ".".join(target)
+            if name in names and name != me:
+                found.add(name)
+        yield me, found
+
+
 @pytest.mark.parametrize(("path", "parts"), list(modules()), ids=lambda x: str(x)[-40:])
 def test_imports_go_down(path, parts):
-    """A file imports only from its own floor or a lower one, and testing only from the top."""
+    """A file imports only from its own room or a lower floor, and testing only from the top."""
     mine = parts[0]
     if mine in ("testing", "__init__"):
         return
-    for target in imports(path, parts):
+    for target in imports(path, parts, all_of_them=True):
         if target[0] != "resilient_infe" or len(target) == 1:
             continue
         other = target[1]
         if other == "testing":
             assert mine in ("cli", "demo"), f"{path} imports testing"
             continue
-        if other not in FLOORS:  # a name of the package itself
+        if other not in FLOORS or other == mine:  # a name of the package itself
             continue
-        assert FLOORS[other] <= FLOORS[mine], f"{path} imports {'.'.join(target)}"
+        assert FLOORS[other] < FLOORS[mine], f"{path} imports {'.'.join(target)}"
 
 
 def test_every_file_has_a_floor():
-    """A new file must be given its place."""
+    """A new room must be given its place."""
     rooms = {parts[0] for _, parts in modules()} - {"testing", "__init__"}
     assert rooms <= set(FLOORS)
 
 
-def test_policies_are_pure():
-    """No policy imports a loop, a clock, a random source, a logger or a layer."""
+def test_there_is_no_circle_of_imports():
+    """No file imports another that leads back to it, be it in a function or for type checkers."""
+    wanted = {me: {STAGES if f.startswith(STAGES) else f for f in found} for me, found in sources()}
+    wanted[STAGES] = set().union(*(found for me, found in wanted.items() if me.startswith(STAGES)))
+    wanted[STAGES].discard(STAGES)
+    graph = {me: found for me, found in wanted.items() if not me.startswith(STAGES[:-1] + ".x")}
+    done, under_way = set(), []
+
+    def visit(name):
+        assert name not in under_way, " -> ".join([*under_way[under_way.index(name) :], name])
+        if name in done:
+            return
+        under_way.append(name)
+        for other in sorted(graph.get(name, ())):
+            visit(other)
+        done.add(under_way.pop())
+
+    for name in sorted(graph):
+        if not name.startswith(STAGES) or name == STAGES:
+            visit(name)
+
+
+@pytest.mark.parametrize("room", sorted(BEHAVIOURS | {"core"}))
+def test_all_but_the_layers_are_pure(room):
+    """No other file of a behaviour is asynchronous, or knows a loop, a clock, chance or a log."""
     for path, parts in modules():
-        if parts[0] != "policies":
+        if parts[0] != room or parts in LAYERS or (room == "core" and parts[1] == "guard"):
             continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            waits = isinstance(node, ast.AsyncFunctionDef | ast.Await)
+            assert not waits or parts == ("core", "runtime"), f"{path} waits"
         for target in imports(path, parts):
-            assert target[0] not in IMPURE, f"{path} imports {target[0]}"
+            assert target[0] not in IMPURE - {"logging"}, f"{path} imports {target[0]}"
+            assert target[:2] != ("resilient_infe", "aio"), f"{path} imports aio"
 
 
 def test_only_aio_touches_a_loop():
@@ -101,7 +157,7 @@ def test_only_aio_touches_a_loop():
 def test_only_log_touches_structlog():
     """Structlog is imported in one file."""
     users = [parts for path, parts in modules() if ("structlog",) in set(imports(path, parts))]
-    assert users == [("log",)]
+    assert users == [("telemetry", "log")]
 
 
 def test_importing_loads_nothing_optional():
