@@ -71,7 +71,7 @@ class Partitioned(Generic[K]):
         try:
             return keyed.of(call.partition, call.runtime.now())
         except TooManyPartitions as error:
-            raise error.on(call) from None
+            raise call.refuse(error) from None
 
     def items(self) -> Iterator[tuple[str | None, K]]:
         """Iterate over the partitions and their policies; a single one has the partition None."""

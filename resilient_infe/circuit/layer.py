@@ -95,11 +95,12 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
     def _refusal(self, call: Call[Any], circuit: Circuit, now: float) -> CircuitOpen:
         wait = circuit.retry_after(now)
         where = f" of partition {call.partition!r}" if call.partition else ""
-        return CircuitOpen(
+        refusal = CircuitOpen(
             f"the circuit{where} is {circuit.state}: the server failed too often lately; ask again "
             f"in {wait:.3g} s",
             retry_after=wait,
-        ).on(call)
+        )
+        return call.refuse(refusal)
 
     def _tell(self, call: Call[Any], circuit: Circuit) -> None:
         transition = circuit.last_transition

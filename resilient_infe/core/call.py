@@ -10,11 +10,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from .errors import Refused
 from .runtime import Runtime
-from .verdict import Usage, Verdict
+from .verdict import Kind, Usage, Verdict
 
 P = TypeVar("P")
 R = TypeVar("R")
+Refusal = TypeVar("Refusal", bound=Refused)
 
 
 class Headers(Protocol):
@@ -163,6 +165,21 @@ class Call(Generic[P]):
     started: float = field(init=False)
     place: int = field(init=False)
     runtime: Runtime = field(init=False)
+
+    def refuse(self, refusal: Refusal) -> Refusal:
+        """Take note that the stack refuses this call, and return the refusal, to be raised.
+
+        Args:
+            refusal: what is raised, with a ``retry_after`` or without.
+        """
+        self.verdict = Verdict(
+            Kind.REFUSED,
+            retryable=refusal.retry_after is not None,
+            retry_after=refusal.retry_after,
+            error=type(refusal).__name__,
+            sent=False,
+        )
+        return refusal
 
     def __repr__(self) -> str:
         """Show what identifies the call; the payload is the user's and may be secret."""

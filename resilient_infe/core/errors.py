@@ -6,10 +6,9 @@ the library refuses, gives up on a timer, or is the transport itself (`InfeTrans
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
-from .call import Call
-from .verdict import Kind, Verdict
+from .verdict import Kind
 
 
 class ResilienceError(Exception):
@@ -48,17 +47,6 @@ class Refused(ResilienceError):
         """Keep the message and the hint."""
         super().__init__(message)
         self.retry_after = retry_after
-
-    def on(self, call: Call[Any]) -> Self:
-        """Set `call.verdict` to this refusal and return self, ready to be raised."""
-        call.verdict = Verdict(
-            Kind.REFUSED,
-            retryable=self.retry_after is not None,
-            retry_after=self.retry_after,
-            error=type(self).__name__,
-            sent=False,
-        )
-        return self
 
 
 class CircuitOpen(Refused):

@@ -185,7 +185,7 @@ class RateLimiter(Guard[Held]):
         try:
             return allowance.join(call.tokens or 0.0, call.place, again=call.again)
         except QueueFull as full:
-            raise full.on(call) from None
+            raise call.refuse(full) from None
 
     def _check_deadline(
         self, call: Call[Any], deadline: float, allowance: Allowance, now: float
@@ -194,11 +194,12 @@ class RateLimiter(Guard[Held]):
         again = call.again
         earliest = max(now, allowance.gate_until if again else allowance.not_before(now))
         if now >= deadline or earliest > deadline:
-            raise DeadlineExceeded(
+            refusal = DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
                 f"the earliest, and {max(0.0, deadline - now):.3g} s remain of its deadline",
                 retry_after=(earliest - now) or None,
-            ).on(call)
+            )
+            raise call.refuse(refusal)
 
     def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
         from ..telemetry.events import RateWaiting

@@ -108,7 +108,7 @@ class ConcurrencyLimiter(Guard[Slots]):
         try:
             waiter = slots.join(call.place, call.again)
         except QueueFull as full:
-            raise full.on(call) from None
+            raise call.refuse(full) from None
         if slots.narrowed:
             for granted in slots.widen(call.runtime.now()):
                 wake(granted)

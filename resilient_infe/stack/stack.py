@@ -186,7 +186,7 @@ class Stack:
             call.emit = self._emitter
         if self._draining:
             await runtime.checkpoint()
-            raise Draining("the stack is draining and takes no new calls").on(call)
+            raise call.refuse(Draining("the stack is draining and takes no new calls"))
         if self.retries and trying_again.get():
             self._warn_of_nesting()
         options = current_options()

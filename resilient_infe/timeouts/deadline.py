@@ -67,7 +67,7 @@ class Deadline(Guard[Timer | None]):
             f"the call's deadline passed after {call.runtime.now() - call.started:.3g} s"
         )
         add_note(error, call, advice)
-        return error.on(call)
+        return call.refuse(error)
 
     def describe(self) -> str:
         """Say the bound."""

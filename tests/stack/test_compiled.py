@@ -314,7 +314,7 @@ def test_a_guard_that_refuses_holds_nothing(run):
 
     class Refuses(Noted):
         def enter(self, call):
-            raise errors.Refused("no").on(call)
+            raise call.refuse(errors.Refused("no"))
 
     send = around(Noted("a", seen), Refuses("b", seen), Noted("c", seen))
     with pytest.raises(errors.Refused):
