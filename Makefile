@@ -14,7 +14,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 	gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
-	$(DEMO)/bin/python -m resilient_infe demo $(ARGS)
+	$(DEMO)/bin/python -m benchmarks.demo $(ARGS)
 
 test: $(DEV)/ready  ## the whole suite
 	$(DEV)/bin/python -m pytest

@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import errors
 from .circuit.circuit import Circuit
 from .circuit.layer import CircuitBreaker
 from .classify.layer import ErrorClassifier
-from .core import errors
 from .core.call import Call, Handler, Hold, Layer, Reply
 from .core.keyed import Keyed
 from .core.verdict import Kind, Limit, Usage, Verdict
@@ -33,13 +33,12 @@ from .timeouts.deadline import Deadline
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import presets
+    from . import events, presets
     from .adapters.aiohttp.middleware import stack_middleware
     from .adapters.httpx.transport import ResilientTransport
     from .adapters.infe.transport import InfeTransport
     from .adapters.wrap import wrap
     from .batch import run_batch
-    from .telemetry import events
 
 __all__ = [
     "Allowance",
@@ -80,8 +79,6 @@ __all__ = [
 ]
 
 
-_LAZY_MODULES = {"events": ".telemetry.events", "presets": ".presets"}
-
 _LAZY = {
     "InfeTransport": ".adapters.infe.transport",
     "ResilientTransport": ".adapters.httpx.transport",
@@ -94,8 +91,8 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """Load what not every program needs when it is first asked for."""
-    if name in _LAZY_MODULES:
-        return import_module(_LAZY_MODULES[name], __name__)
+    if name in ("events", "presets"):
+        return import_module(f".{name}", __name__)
     if name in _LAZY:
         return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from ..classify.rule import Classify
 from ..core import bounds
-from ..core.errors import ConfigurationError
+from ..errors import ConfigurationError
 from ..stack import Stack
 from .function import wrap_function
 from .httpx.client import resilient_client

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from ..core.errors import WrongLoopError
 from ..core.queue import Waiter
 from ..core.runtime import Runtime
+from ..errors import WrongLoopError
 
 
 class Kept(Protocol):

@@ -7,8 +7,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ..core import bounds
 from ..core.call import Call
-from ..core.errors import TooManyPartitions
 from ..core.keyed import Idling, Keyed
+from ..errors import TooManyPartitions
 from . import Kept, keep
 
 
@@ -33,10 +33,9 @@ class Partitioned(Generic[K]):
 
     Attributes:
         one: the policy that serves all calls, or None where there is one per partition.
-        known: finds the policy of a partition; None for one that is new, or where `one` serves all.
     """
 
-    __slots__ = ("_keyed", "known", "one")
+    __slots__ = ("_keyed", "_known", "one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         """Check what it is, and note which of the two."""
@@ -45,12 +44,10 @@ class Partitioned(Generic[K]):
         self._keyed = policy if isinstance(policy, Keyed) else None
         self.one: K | None = None if isinstance(policy, Keyed) else policy
         policies: Mapping[str | None, K] = policy.policies if isinstance(policy, Keyed) else {}
-        self.known: Callable[[str | None], K | None] = policies.get
+        self._known: Callable[[str | None], K | None] = policies.get
 
     def of(self, call: Call[Any]) -> K:
         """Return the call's policy, bound to the call's loop.
-
-        The layers ask `one` and `known` first: on the path of every call that is a call less.
 
         Raises:
             TooManyPartitions: there are more partitions in use than `Keyed` may hold.
@@ -58,7 +55,7 @@ class Partitioned(Generic[K]):
         """
         policy = self.one
         if policy is None:
-            policy = self.known(call.partition)
+            policy = self._known(call.partition)
         if policy is None:
             policy = self._new(call)
         if policy.home is not call.runtime:

@@ -141,22 +141,17 @@ def _spawn(run: Callable[[], Awaitable[None]]) -> None:
 class _Scope:
     """A timer made of trio's own scope."""
 
-    __slots__ = ("_ended", "_scope", "when")
+    __slots__ = ("_scope", "when")
 
     def __init__(self, deadline: float) -> None:
         self.when = deadline
-        self._ended = False
         self._scope = trio.CancelScope(deadline=deadline)
         self._scope.__enter__()
 
     def stop(self) -> None:
-        self._ended = True
         self._scope.__exit__(None, None, None)
 
     def made(self, error: BaseException) -> bool:
-        if self._ended:  # by a `stop` that failed
-            return False
-        self._ended = True
         return bool(self._scope.__exit__(type(error), error, error.__traceback__))
 
     def __enter__(self) -> Self:

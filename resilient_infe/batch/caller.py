@@ -8,9 +8,9 @@ from typing import Any, Generic
 
 from .. import aio
 from ..core.call import Call, Reply
-from ..core.errors import BatchPaused, ConfigurationError, Draining
 from ..core.ids import clean_id
 from ..core.verdict import Kind
+from ..errors import BatchPaused, ConfigurationError, Draining
 from ..stack.stack import Send
 from .plain import digest_of, one_line, to_json
 from .result import ACCOUNT, Failure, Result, Row, Value, failure_of, hook_failure

@@ -14,8 +14,8 @@ import anyio
 
 from .. import aio
 from ..core.call import Call
-from ..core.errors import BatchError, Draining, JournalError, JournalWriteFailed
 from ..core.queue import Waiter
+from ..errors import BatchError, Draining, JournalError, JournalWriteFailed
 from .caller import Caller
 from .journal import Journal
 from .monitor import Monitor

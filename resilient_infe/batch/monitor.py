@@ -9,8 +9,7 @@ from typing import Any
 from .. import aio
 from ..circuit.circuit import CircuitStatistics
 from ..core.verdict import Kind
-from ..stack.describe import StackStatistics
-from ..telemetry.events import (
+from ..events import (
     CircuitChanged,
     CircuitOpened,
     Event,
@@ -20,6 +19,7 @@ from ..telemetry.events import (
     RetryStopped,
     SlotsNarrowed,
 )
+from ..stack.describe import StackStatistics
 
 NEVER_SENT = "NeverSentError"
 """What a transport of ours raises where no connection could be made."""

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
-from ..core.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 DEEPEST = 200
 """Levels of a value that are written; no reply of the API has over a dozen."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Generic
 
-from ..core.errors import JournalWriteFailed, RowError
+from ..errors import JournalWriteFailed, RowError
 from .journal import Journal
 from .journal.table import FAILED, OFFSET, PERMANENT, TAKEN, key_of
 from .result import Result, Row, Value

@@ -9,8 +9,8 @@ from ..adapters.infe.replies import printable
 from ..classify.foreign import reply_of_exception
 from ..classify.table import classify_exception, classify_reply
 from ..core.call import Call
-from ..core.errors import BatchError, InfeError
 from ..core.verdict import Kind, Usage, Verdict
+from ..errors import BatchError, InfeError
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")

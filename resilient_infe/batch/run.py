@@ -11,7 +11,7 @@ from typing import Any, Generic, Self
 import anyio
 
 from ..core import bounds
-from ..core.errors import ConfigurationError
+from ..errors import ConfigurationError
 from .caller import Caller, Hooks
 from .engine import Engine
 from .journal import Journal

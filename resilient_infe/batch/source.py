@@ -7,7 +7,7 @@ from typing import Generic
 
 import anyio
 
-from ..core.errors import ConfigurationError
+from ..errors import ConfigurationError
 from .result import Row
 
 

@@ -80,16 +80,15 @@ class CircuitStatistics:
 class Permit:
     """Leave to send one attempt; it must end in `record` or `drop`.
 
+    All ordinary traffic between two transitions has one permit, so the permit tells the epoch.
+
     Attributes:
-        epoch: which stretch between two transitions it was given in.
         expires: when a probe's lease ends, or None for ordinary traffic.
     """
 
-    __slots__ = ("epoch", "expires")
+    __slots__ = ("expires",)
 
-    def __init__(self, epoch: int, expires: float | None) -> None:
-        """Keep both."""
-        self.epoch = epoch
+    def __init__(self, expires: float | None = None) -> None:
         self.expires = expires
 
 
@@ -98,10 +97,10 @@ class Circuit:
 
     Args:
         failure_ratio: opens when this share of the window's calls failed, in (0, 1]; 0.5.
-        minimum_calls: and at least so many calls are in the window, from 1; 20, so that two
+        minimum_calls: and at least this many calls are in the window, from 1; 20, so that two
             failures in a quiet night do not open it.
         window: seconds that the share is taken over, above 0; 10.
-        consecutive_failures: opens after so many failures in a row however long they took, or
+        consecutive_failures: opens after this many failures in a row however long they took, or
             None; 20, for a slow server that never fills the window.
         open_for: seconds to rest before probing, above 0; 10.
         probes: calls let through to probe, from 1; all must succeed to close; 3.
@@ -118,7 +117,7 @@ class Circuit:
     State: shared by every `CircuitBreaker` that is given the object.
     """
 
-    __slots__ = ("_consecutive", "_epoch", "_in_flight", "_late", "_leases", "_opened",
+    __slots__ = ("_consecutive", "_in_flight", "_late", "_leases", "_opened",
                  "_opened_at", "_permit", "_probed", "_state", "_window", "answered",
                  "consecutive_failures", "failure_ratio", "home", "keeper", "last_transition",
                  "minimum_calls", "open_for", "probe_lease", "probes", "window")  # fmt: skip
@@ -153,8 +152,7 @@ class Circuit:
         self.last_transition: Transition | None = None
         self.answered = False
         self._state = State.CLOSED
-        self._epoch = 0
-        self._permit = Permit(0, None)
+        self._permit = Permit()
         self._window = Window(window)
         self._consecutive = 0
         self._opened_at = 0.0
@@ -215,10 +213,8 @@ class Circuit:
         elif permit in self._leases:
             self._leases.remove(permit)
             self._record_probe(now, success=success)
-        else:
-            self._late += (
-                1  # of an earlier epoch, or its lease had ended and its place is another's
-            )
+        else:  # given before the last transition, or its lease has ended and its place is another's
+            self._late += 1
 
     def drop(self, permit: Permit) -> None:
         """End a permit without a result (cancelled, refused): a probe's place comes back."""
@@ -251,7 +247,7 @@ class Circuit:
         self._leases = [p for p in self._leases if p.expires is None or p.expires > now]
         if self._probed + len(self._leases) >= self.probes:
             return None
-        permit = Permit(self._epoch, now + self.probe_lease)
+        permit = Permit(now + self.probe_lease)
         self._leases.append(permit)
         self._in_flight += 1
         return permit
@@ -277,8 +273,7 @@ class Circuit:
     def _move(self, trigger: Trigger, now: float) -> None:
         previous, self._state = self._state, TRANSITIONS[self._state, trigger]
         self.last_transition = Transition(previous, self._state, trigger)
-        self._epoch += 1
-        self._permit = Permit(self._epoch, None)
+        self._permit = Permit()
         self._leases = []
         self._probed = self._consecutive = 0
         if self._state is State.OPEN:

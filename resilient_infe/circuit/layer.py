@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..aio.partitioned import Partitioned
 from ..core.call import Call
-from ..core.errors import CircuitOpen
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.verdict import Kind
+from ..errors import CircuitOpen
 from .circuit import Circuit, CircuitStatistics, Permit, State
 
 if TYPE_CHECKING:
-    from ..telemetry.events import CircuitChanged
+    from ..events import CircuitChanged
 
 FAILURES = frozenset(
     (Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT, Kind.UNKNOWN)
@@ -115,7 +115,7 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
 
 
 def _event_for(state: State) -> type[CircuitChanged]:
-    from ..telemetry.events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+    from ..events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 
     if state is State.CLOSED:
         return CircuitClosed

@@ -88,5 +88,5 @@ class Window:
 
     @property
     def failures(self) -> int:
-        """How many calls failed, likewise."""
+        """How many calls failed, as of the last `move` or `forget`."""
         return sum(each.failures for each in self._slices)

@@ -162,10 +162,9 @@ def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects."""
     if type(headers).__name__ not in LOOKED_UP_LOWER:
         headers = lowered(headers)
-    try:
+    names = "\nratelimit, anthropic-ratelimit"  # of an object that has no more than a `get`
+    if type(headers).__name__ in LOOKED_UP_LOWER:
         names = "\n" + "\n".join(headers).lower()
-    except TypeError:  # something that has no more than a `get`
-        names = "\nratelimit, anthropic-ratelimit"
     if "ratelimit" not in names:
         return ()  # the usual case
     found = _openai(headers)

@@ -20,7 +20,7 @@ from .table import classify_exception, classify_reply
 from .usage import usage_of
 
 if TYPE_CHECKING:
-    from ..telemetry.events import AttemptFinished
+    from ..events import AttemptFinished
 
 _PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
 """Results in which there is nothing to see."""
@@ -125,7 +125,7 @@ def _of_result(result: Any) -> Verdict:
 
 
 def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:
-    from ..telemetry.events import AttemptFinished
+    from ..events import AttemptFinished
 
     return AttemptFinished(
         request_id=call.request_id,

@@ -7,18 +7,17 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..core.errors import ResilienceError
+from ..errors import ResilienceError
 from ..version import __version__
 from .config import config_in
 
 COMMANDS = {
-    "run": ("send a file of requests, and write one of results", "run"),
-    "status": ("tell where a run stands, by its journal", "status"),
-    "report": ("draw how a run went, as one HTML page", "report"),
-    "serve": ("serve an Infe stand-in on 127.0.0.1", "serve"),
-    "demo": ("very many calls against the stand-in, three ways", "serve"),
+    "run": "send a file of requests, and write one of results",
+    "status": "tell where a run stands, by its journal",
+    "report": "draw how a run went, as one HTML page",
+    "serve": "serve an Infe stand-in on 127.0.0.1",
 }
-"""What each command does, and the module that adds its options with ``add_COMMAND``."""
+"""What each command does; the module of its name adds its options with ``add_COMMAND``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,11 +44,11 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="resilient-infe", description=__doc__)
     parser.add_argument("--version", action="version", version=f"resilient-infe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (told, module) in COMMANDS.items():
+    for name, told in COMMANDS.items():
         # A shortened --config would be taken here, and missed where the file is read.
         command = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
-        if name in given[:1]:
-            add_options = getattr(import_module(f".{module}", __name__), f"add_{name}")
+        if list(given[:1]) == [name]:
+            add_options = getattr(import_module(f".{name}", __name__), f"add_{name}")
             if name == "run":
                 add_options(command, config_in(given))
             else:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 
 def config_in(arguments: Sequence[str]) -> dict[str, Any]:

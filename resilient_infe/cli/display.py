@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from ..batch.progress import Progress, in_words
-from ..telemetry.events import Event
+from ..events import Event
 
 
 def write(text: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..batch.report import history_of, page
-from ..core.errors import BatchError, JournalError
+from ..errors import BatchError, JournalError
 from .status import journal_at
 
 

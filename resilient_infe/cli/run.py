@@ -16,7 +16,7 @@ from ..adapters.infe.transport import BASE_URL
 from ..batch.files.job import Job
 from ..batch.files.options import JobOptions
 from ..batch.files.request import CHAT
-from ..core.errors import BatchError, ConfigurationError, ResilienceError
+from ..errors import BatchError, ConfigurationError, ResilienceError
 from .config import apply_config
 from .display import Display, JsonLines, display_for
 from .dry_run import dry_run

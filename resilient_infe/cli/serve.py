@@ -1,4 +1,4 @@
-"""``serve`` and ``demo``: the stand-in, and what the library does against it."""
+"""``serve``: the stand-in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import anyio
 
-from ..core.errors import ConfigurationError
+from ..errors import ConfigurationError
 from ..testing.limits import Style
 from ..testing.model import Break, Faults, InfeModel, RetryAfter
 from .kinds import count, duration, port, positive, share, stretch
@@ -63,17 +63,6 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
     add("--api-key", action="append", metavar="KEY", help="accept only these; any by default")
 
 
-def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``demo``."""
-    parser.set_defaults(run=_demo)
-    add = parser.add_argument
-    add("--calls", type=count, default=1_500)
-    add("--concurrency", type=count, default=64)
-    add("--requests-per-minute", type=positive, default=6_000.0)
-    add("--learn", action="store_true", help="do not tell the limit: let it be found")
-    add("--json", action="store_true", help="print the table as JSON")
-
-
 def _serve(options: argparse.Namespace) -> int:
     anyio.run(_serve_until_stopped, model_of(options), options.port, options.seconds)
     return 0
@@ -89,18 +78,6 @@ async def _serve_until_stopped(model: InfeModel, port: int, seconds: float | Non
             sys.stderr.write(f"serving until Ctrl-C; what it saw: {books}\n")
         with anyio.move_on_after(float("inf") if seconds is None else seconds):
             await anyio.sleep_forever()
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from ..demo import demonstrate  # aiohttp and rich are slow to import
-
-    return demonstrate(
-        calls=options.calls,
-        concurrency=options.concurrency,
-        requests_per_minute=options.requests_per_minute,
-        learn=options.learn,
-        as_json=options.json,
-    )
 
 
 def model_of(options: argparse.Namespace) -> InfeModel:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..batch.journal import is_in_use, records
 from ..batch.journal.recorded import Recorded
-from ..core.errors import JournalError
+from ..errors import JournalError
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..batch.files import Job
 from ..batch.files.check import Check
-from ..core.errors import BatchError, BatchPaused, ResilienceError
 from ..core.verdict import Kind
+from ..errors import BatchError, BatchPaused, ResilienceError
 from .display import Display, JsonLines, write
 
 ROWS_FAILED, CANNOT, PAUSED, SIGNALLED = 1, 2, 3, 128

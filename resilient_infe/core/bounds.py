@@ -6,7 +6,7 @@ import inspect
 import math
 from typing import Any, TypeGuard
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 
 def positive(value: object, what: str) -> float:
@@ -66,7 +66,7 @@ def instance(value: Any, cls: type, what: str, instead: str) -> None:
 
 
 def function(value: object, arguments: int, what: str) -> None:
-    """Check that a value can be called with so many arguments, and answers at once.
+    """Check that a value can be called with a number of arguments, and is not asynchronous.
 
     Raises:
         ConfigurationError: it cannot; the message begins with `what`.

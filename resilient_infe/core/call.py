@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from .errors import Refused
+from ..errors import Refused
 from .runtime import Runtime
 from .verdict import Kind, Usage, Verdict
 

@@ -14,13 +14,16 @@ from __future__ import annotations
 import functools
 import linecache
 from collections.abc import Callable, Sequence
-from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from .call import Call, Handler
 from .verdict import SUCCESS
 
 H = TypeVar("H")
+
+MOST = 8
+"""Guards in one coroutine: CPython nests at most 20 blocks, and a guard that repeats has three.
+Both presets have eight."""
 
 
 class Guard(Generic[H]):
@@ -101,19 +104,16 @@ def guarded(guards: Sequence[Guard[Any]], call_next: Handler[Any, Any]) -> Handl
     return handler
 
 
-class Shape(Enum):
-    """What the text has to say of a guard."""
+class Shape(NamedTuple):
+    """What the text says of a guard: whether a call may wait there, and whether it repeats."""
 
-    FREE = "it never waits"
-    WAITING = "it may wait"
-    REPEATING = "it may run what it guards again"
+    waits: bool = False
+    repeats: bool = False
 
 
 def shape_of(guard: Guard[Any]) -> Shape:
     """Return the shape of a guard."""
-    if isinstance(guard, Repeater):
-        return Shape.REPEATING
-    return Shape.FREE if type(guard).wait is Guard.wait else Shape.WAITING
+    return Shape(type(guard).wait is not Guard.wait, isinstance(guard, Repeater))
 
 
 def source(shapes: Sequence[Shape]) -> str:
@@ -173,9 +173,9 @@ def _nested(shapes: Sequence[Shape], number: int) -> list[str]:
         return ["result = await call_next(call)"]
     shape, inside = shapes[number], _nested(shapes, number + 1)
     enter = [f"held_{number} = enter_{number}(call)"]
-    if shape is Shape.WAITING:
+    if shape.waits:
         enter += [f"if held_{number} is None:", f"    held_{number} = await wait_{number}(call)"]
-    if shape is Shape.REPEATING:
+    if shape.repeats:
         inside = _repeated(inside, number)
     return [
         *enter,
@@ -215,7 +215,8 @@ def _indented(lines: list[str], by: int = 4) -> list[str]:
 @functools.cache
 def _factory(shapes: tuple[Shape, ...]) -> Callable[..., Any]:
     """Return the function that `source` is the text of: made once for all stacks of one shape."""
-    text, name = source(shapes), f"<resilient_infe: {len(shapes)} guards>"
+    kinds = "".join("-wrb"[each.waits + 2 * each.repeats] for each in shapes)
+    text, name = source(shapes), f"<resilient_infe: guards {kinds}>"
     linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name  # for tracebacks
     names: dict[str, Any] = {"SUCCESS": SUCCESS}
     exec(compile(text, name, "exec"), names)  # noqa: S102  # made of numbers alone

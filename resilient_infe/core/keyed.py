@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from ..errors import ConfigurationError, TooManyPartitions
 from . import bounds
-from .errors import ConfigurationError, TooManyPartitions
 
 
 class Idling(Protocol):

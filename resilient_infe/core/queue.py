@@ -14,13 +14,13 @@ from typing import Generic, TypeVar
 
 
 class Waiter:
-    """One place in a queue. `wake` is set by whoever parks on it; the policy never calls it.
+    """One place in a queue. `wake` is set by the code that parks on it; the policy never calls it.
 
     Attributes:
         place: the age of its call; smaller is older.
         granted: True once what was waited for is the waiter's.
         gone: True once it left the queue without being granted.
-        wake: resumes whoever waits.
+        wake: resumes the task that waits.
     """
 
     __slots__ = ("gone", "granted", "place", "wake")

@@ -92,11 +92,11 @@ class Runtime(Protocol):
         ...
 
     def cut_off_after(self, seconds: float, now: float | None = None) -> Timer:
-        """Start a timer of so many seconds, above 0, for the task that runs.
+        """Start a timer for the task that runs.
 
         Args:
-            seconds: until it rings.
-            now: the instant, for who has just read the clock; None to read it.
+            seconds: until it rings, above 0.
+            now: the current time, if it is known already; None to read the clock.
         """
         ...
 
@@ -111,7 +111,7 @@ class Runtime(Protocol):
     def start(self, main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """Run `main`, which must not raise, in a task of its own; the result cancels it.
 
-        The task has the context variables of whoever starts it.
+        The task has the context variables of the code that starts it.
         """
         ...
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core import bounds
-from ..core.errors import ConfigurationError, QueueFull
 from ..core.queue import WaitQueue
 from ..core.verdict import Dimension, Limit
+from ..errors import ConfigurationError, QueueFull
 from .bucket import LARGEST_COST, sane_cost
 from .change import Change
 from .gate import Gate, GateClosed

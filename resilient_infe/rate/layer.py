@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..aio.partitioned import Partitioned
 from ..core import bounds
 from ..core.call import Call
-from ..core.errors import ConfigurationError, DeadlineExceeded, QueueFull
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.verdict import SUCCESS, Usage
+from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
 from .allowance import Allowance
 from .change import Change
 from .estimate import TokenCount, estimate_tokens
@@ -26,7 +26,7 @@ from .reservation import Reservation
 from .settlement import learn, settle
 
 if TYPE_CHECKING:
-    from ..telemetry.events import Event
+    from ..events import Event
     from .snapshots import AllowanceStatistics
 
 Held: TypeAlias = tuple[Allowance, Reservation, int]
@@ -94,7 +94,7 @@ class RateLimiter(Guard[Held]):
     def enter(self, call: Call[Any]) -> Held | None:
         """Reserve, if that is possible at once."""
         allowance = self.allowances.of(call)
-        if self._beliefs:
+        if self._beliefs and self.allowances.one is None:
             self._remember(call.partition or "", allowance)
         if call.tokens is None and allowance.counts_tokens:
             call.tokens = self._estimate(call.payload if call.body is None else call.body())
@@ -202,7 +202,7 @@ class RateLimiter(Guard[Held]):
             raise call.refuse(refusal)
 
     def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
-        from ..telemetry.events import RateWaiting
+        from ..events import RateWaiting
 
         assert call.emit is not None
         now = call.runtime.now()
@@ -228,7 +228,7 @@ def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[
 
 
 def _event(call: Call[Any], news: GateClosed | Change) -> Event:
-    from ..telemetry.events import RateGateClosed, RateLimitChanged
+    from ..events import RateGateClosed, RateLimitChanged
 
     if isinstance(news, GateClosed):
         return RateGateClosed(call.request_id, call.partition, news.delay, news.reason)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..core import bounds
-from ..core.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 Jitter = Literal["full", "equal", "decorrelated", "additive", "none"]
 

@@ -1,7 +1,7 @@
 """Tries again, when the verdict says that it may help.
 
 Why outside the limiters and the breaker? Every attempt is judged, and every attempt pays. Why a
-budget and not only ``max_attempts``? See `policies.budget`. No slot is held while a call backs off.
+budget and not only ``max_attempts``? See `retry.budget`. No slot is held while a call backs off.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Tries:
 
 
 class Retry(Repeater[Tries]):
-    """Makes up to so many attempts, as the API's reference asks for each kind of error.
+    """Tries again, as the API's reference asks for each kind of error.
 
     Args:
         max_attempts: attempts in all, the first included, from 1; 6 waits out about half a minute.
@@ -138,7 +138,7 @@ class Retry(Repeater[Tries]):
         if call.hold is not None:
             call.hold.close()
         if call.emit is not None:
-            from ..telemetry.events import RetryScheduled
+            from ..events import RetryScheduled
 
             call.emit(
                 RetryScheduled(
@@ -177,7 +177,7 @@ class Retry(Repeater[Tries]):
         if error is not None and call.sends:
             add_note(error, call, verdict.advice)
         if reason is not None and call.emit is not None:
-            from ..telemetry.events import RetryStopped
+            from ..events import RetryStopped
 
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)

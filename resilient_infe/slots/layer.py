@@ -13,17 +13,17 @@ from typing import Any
 from ..aio import wake
 from ..aio.partitioned import Partitioned
 from ..core.call import Call
-from ..core.errors import QueueFull
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.queue import Waiter
 from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
+from ..errors import QueueFull
 from .slots import Slots, SlotsStatistics
 
 
 class ConcurrencyLimiter(Guard[Slots]):
-    """Lets at most so many attempts run at once; the others wait, oldest call first.
+    """Bounds how many attempts run at once; the others wait, oldest call first.
 
     Args:
         slots: a number from 1, a shared `Slots`, or a ``Keyed(lambda: Slots(n))`` for one per
@@ -100,7 +100,7 @@ class ConcurrencyLimiter(Guard[Slots]):
         """Hold fewer where the server said that too many are in progress."""
         before = slots.limit
         if is_crowded(verdict) and slots.narrow(call.runtime.now()) and call.emit is not None:
-            from ..telemetry.events import SlotsNarrowed
+            from ..events import SlotsNarrowed
 
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
 

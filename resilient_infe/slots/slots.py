@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core import bounds
-from ..core.errors import QueueFull
 from ..core.queue import Waiter, WaitQueue
+from ..errors import QueueFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Slots:
         """Join the queue, for who found no slot to `take`; as `acquire`.
 
         Raises:
-            QueueFull: likewise.
+            QueueFull: as for `acquire`.
         """
         queue = self._queue
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
@@ -159,7 +159,7 @@ class Slots:
         return self._hand_out()
 
     def narrow(self, now: float) -> bool:
-        """Hold one less than now: the server said that so many are too many; True if that is less.
+        """Hold one less than now, as the server takes fewer; True if the limit fell.
 
         When a crowd is rejected, each of it narrows by itself and its slot is given back, so that
         what remains is what the server took. One alone halves them at most: the others in progress

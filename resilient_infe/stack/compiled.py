@@ -1,7 +1,7 @@
 """Links layers to what they call next, once, when a stack is put around a transport.
 
-Guards that stand next to each other become one coroutine. Any other layer, `Retry` and a layer of
-the user's among them, is called with what comes next and splits the guards there.
+Guards that stand next to each other become one coroutine. A layer that is not a guard, such as a
+user's own, is called with what comes next, and splits the guards there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from ..core.call import Call, Handler, Layer
-from ..core.guard import Guard, guarded
+from ..core.guard import MOST, Guard, guarded
 
 
 def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> Handler[Any, Any]:
@@ -19,7 +19,8 @@ def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> H
     for are_guards, found in groupby(reversed(layers), _is_guard):
         inside_out: list[Any] = list(found)
         if are_guards:
-            handler = guarded(inside_out[::-1], handler)
+            for start in range(0, len(inside_out), MOST):
+                handler = guarded(inside_out[start : start + MOST][::-1], handler)
         else:
             for layer in inside_out:
                 handler = _calling(layer, handler)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..circuit.layer import CircuitBreaker
 from ..classify.layer import ErrorClassifier
-from ..core.errors import LayerOrderError
+from ..errors import LayerOrderError
 from ..rate.layer import RateLimiter
 from ..retry.layer import Retry
 from ..slots.layer import ConcurrencyLimiter

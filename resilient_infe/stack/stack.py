@@ -18,9 +18,9 @@ from .. import aio
 from ..aio import task_on, this_thread
 from ..circuit.layer import CircuitBreaker
 from ..core.call import Call, Handler, Layer
-from ..core.errors import ConfigurationError, Draining, NestedStackWarning, Refused
 from ..core.queue import Waiter
 from ..core.verdict import Kind, Usage
+from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
 from ..rate.layer import RateLimiter
 from ..retry.layer import Retry, trying_again
 from ..slots.layer import ConcurrencyLimiter
@@ -200,8 +200,8 @@ class Stack:
             result = await handler(call)
         except BaseException as error:
             self._end(call, error)
-            if isinstance(error, Refused):
-                await runtime.checkpoint()  # or a loop that asks until it is let in stops the rest
+            if isinstance(error, Refused):  # a caller that asks in a loop must not block the rest
+                await runtime.checkpoint()
             raise
         if call.hold is None:
             self._end(call, None)

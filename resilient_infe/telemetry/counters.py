@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..core.verdict import Kind
-from .events import AttemptFinished, CallFinished, Event
+from ..events import AttemptFinished, CallFinished, Event
 
 
 @dataclass(frozen=True, slots=True)

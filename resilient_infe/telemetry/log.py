@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.verdict import Kind
 
 if TYPE_CHECKING:
-    from .events import Event
+    from ..events import Event
 
 LOGGER_NAME = "resilient_infe"
 

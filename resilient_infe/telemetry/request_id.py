@@ -39,7 +39,7 @@ def make_id() -> str:
     return f"{_process}{next(_counter)}"
 
 
-class RequestIdLogger(Guard[None]):
+class RequestIdLogger(Guard[Emit | None]):
     """Makes or checks the request id, and reports the call's start, attempts and end.
 
     Args:
@@ -59,8 +59,8 @@ class RequestIdLogger(Guard[None]):
         if self._log is not None:
             self._join(None, self._log)
 
-    def enter(self, call: Call[Any]) -> None:
-        """Name the call; report its start, if somebody listens."""
+    def enter(self, call: Call[Any]) -> Emit | None:
+        """Name the call; report its start, if somebody listens, and hold what reports its end."""
         if call.request_id is None or clean_id(call.request_id) is None:
             call.request_id = f"{_process}{next(_counter)}"
         log = self._log
@@ -70,13 +70,16 @@ class RequestIdLogger(Guard[None]):
             call.emit = self._loud if log.enabled(DEBUG) else self._quiet
         emit = call.emit
         if emit is not None and emit.routine:
-            from .events import CallStarted
+            from ..events import CallStarted
 
             emit(CallStarted(call.request_id, call.partition, call.tags))
+        return emit
 
-    def leave(self, call: Call[Any], _: None, __: Any, error: BaseException | None) -> None:
+    def leave(
+        self, call: Call[Any], held: Emit | None, _: Any, error: BaseException | None
+    ) -> None:
         """Report the end, now or when the stream that came is closed."""
-        emit, verdict = call.emit, call.verdict
+        emit, verdict = held, call.verdict
         if emit is None:
             return
         if call.hold is not None and error is None:
@@ -112,7 +115,7 @@ class RequestIdLogger(Guard[None]):
         verdict = call.verdict
         if usage is None and verdict is not None:
             usage = verdict.usage
-        from .events import CallFinished
+        from ..events import CallFinished
 
         elapsed = call.runtime.now() - call.started
         emit(

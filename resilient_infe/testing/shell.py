@@ -9,7 +9,7 @@ from typing import Any
 from .. import aio
 from ..adapters.infe.replies import error_of, malformed
 from ..core.call import Call, Reply
-from ..core.errors import ConfigurationError, TransportError
+from ..errors import ConfigurationError, TransportError
 from .model import InfeModel, ModelReply, ModelRequest
 
 

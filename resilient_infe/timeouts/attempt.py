@@ -10,9 +10,10 @@ from typing import Any
 
 from ..core import bounds
 from ..core.call import Call
-from ..core.errors import AttemptTimedOut
 from ..core.guard import Guard
 from ..core.runtime import Timer
+from ..errors import AttemptTimedOut
+from .cut import raise_in_place_of_cancellation
 
 
 class AttemptTimeout(Guard[Timer]):
@@ -39,13 +40,16 @@ class AttemptTimeout(Guard[Timer]):
         return call.runtime.cut_off_after(self.seconds)
 
     def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:
-        """End the timer; say so if it ended the attempt."""
+        """End the timer; raise `AttemptTimedOut` in place of the cancellation that it made."""
         if error is None:
             held.stop()
         elif held.made(error):
-            raise AttemptTimedOut(
-                f"attempt {call.attempt} took longer than {self.seconds:g} s (AttemptTimeout)"
-            ) from None
+            del error  # this frame is in the traceback of what is raised
+            raise_in_place_of_cancellation(
+                AttemptTimedOut(
+                    f"attempt {call.attempt} took longer than {self.seconds:g} s (AttemptTimeout)"
+                )
+            )
 
     def describe(self) -> str:
         """Say the bound."""

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..core import bounds
 from ..core.call import Call
-from ..core.errors import DeadlineExceeded
 from ..core.guard import Guard
 from ..core.runtime import Timer
+from ..errors import DeadlineExceeded
 from ..telemetry.note import add_note
+from .cut import raise_in_place_of_cancellation
 
 
 class Deadline(Guard[Timer | None]):
@@ -53,13 +54,14 @@ class Deadline(Guard[Timer | None]):
     def leave(
         self, call: Call[Any], held: Timer | None, _: Any, error: BaseException | None
     ) -> None:
-        """End the timer; say so if it ended the call."""
+        """End the timer; raise `DeadlineExceeded` in place of the cancellation that it made."""
         if held is None:
             return
         if error is None:
             held.stop()
         elif held.made(error):
-            raise self._error(call) from None
+            del error  # this frame is in the traceback of what is raised
+            raise_in_place_of_cancellation(self._error(call))
 
     def _error(self, call: Call[Any]) -> DeadlineExceeded:
         advice = None if call.verdict is None else call.verdict.advice

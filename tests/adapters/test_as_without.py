@@ -12,7 +12,7 @@ import pytest
 from loopback import ASK, COMPLETED, KEY, against, at_rest, hang, head, in_turn, quick, response
 
 from resilient_infe import Kind, presets, wrap
-from resilient_infe.core.errors import ConfigurationError
+from resilient_infe.errors import ConfigurationError
 from resilient_infe.testing import run_virtually
 
 clients = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])

@@ -14,7 +14,7 @@ import pytest
 from loopback import ASK, ERROR, KEY, MESSAGES, against, quick
 
 from resilient_infe import ErrorClassifier, ResilientTransport, Stack, wrap
-from resilient_infe.core.errors import NestedRetriesWarning, NestedStackWarning
+from resilient_infe.errors import NestedRetriesWarning, NestedStackWarning
 
 
 async def ask_twice(client):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_infe.batch.plain import digest_of, one_line, text, to_json
-from resilient_infe.core.errors import ConfigurationError
+from resilient_infe.errors import ConfigurationError
 
 TEXTS = st.text(st.characters(codec=None), max_size=20)
 VALUES = st.recursive(

@@ -421,3 +421,16 @@ def test_no_headers_ever_raise_or_state_nonsense(headers, wall):
         for number in (stated.limit, stated.remaining, stated.reset, stated.window):
             assert number is None or 0 <= number < math.inf
         assert stated.limit != 0
+
+
+def test_headers_that_are_no_mapping_are_only_asked():
+    """An object with a `get` and a `__getitem__` of its own is not iterated over."""
+
+    class Odd:
+        def get(self, name):
+            return {"x-ratelimit-limit-requests": "60"}.get(name)
+
+        def __getitem__(self, name):
+            raise KeyError(name)
+
+    assert limits(Odd()) == (Limit("requests", 60.0),)

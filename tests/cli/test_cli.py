@@ -1,8 +1,7 @@
-"""The command line: what it prints, what it refuses, and the demonstration itself."""
+"""The command line: what it prints and what it refuses."""
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import sys
 import pytest
 
 from resilient_infe.cli import main
-from resilient_infe.demo import demonstrate
 
 pytestmark = pytest.mark.network
 
@@ -66,23 +64,3 @@ def test_values_out_of_range_are_told(odd, capsys):
         main(["serve", odd])
     assert ended.value.code == 2
     assert odd.split("=")[0] in capsys.readouterr().err
-
-
-def test_the_demonstration(capsys):
-    """Fewer calls than `make demo`, the same claim: none lost, and hardly a 429."""
-    code = demonstrate(calls=150, concurrency=64, requests_per_minute=30_000, as_json=True)
-    rows = json.loads(capsys.readouterr().out)
-    assert code == 0
-    assert [row["way"] for row in rows] == ["resilient_infe", "asyncio.gather",
-                                            "semaphore + 3 retries"]  # fmt: skip
-    assert (rows[0]["calls"], rows[0]["answered"], rows[0]["lost"]) == (150, 150, 0)
-
-
-def test_the_table_reads_well(capsys):
-    """The table names the three ways and what was lost by each."""
-    demonstrate(calls=20, concurrency=10, requests_per_minute=60_000)
-    shown = capsys.readouterr().out
-    assert "By the servers' books" in shown
-    assert max(map(len, shown.splitlines())) <= 80
-    names = ["answered", "lost", "attempts", "429s", "took", "rate, of the limit", "latency"]
-    assert all(name in shown for name in names)

@@ -8,7 +8,7 @@ from contract import NOTE, StreamingContract, block_of, quick
 from langchain_openai import ChatOpenAI
 
 from resilient_infe import wrap
-from resilient_infe.core.errors import NestedRetriesWarning
+from resilient_infe.errors import NestedRetriesWarning
 from resilient_infe.testing import Faults
 
 

@@ -8,7 +8,7 @@ from contract import StreamingContract, block_of, quick
 from openai import AsyncOpenAI
 
 from resilient_infe import wrap
-from resilient_infe.core.errors import NestedRetriesWarning
+from resilient_infe.errors import NestedRetriesWarning
 from resilient_infe.testing import Faults
 
 litellm.suppress_debug_info = True  # it prints advice with every error

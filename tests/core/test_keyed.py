@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_infe.circuit.circuit import Circuit
-from resilient_infe.core.errors import ConfigurationError, TooManyPartitions
 from resilient_infe.core.keyed import Keyed
+from resilient_infe.errors import ConfigurationError, TooManyPartitions
 from resilient_infe.rate.allowance import Allowance
 from resilient_infe.slots.slots import Slots
 

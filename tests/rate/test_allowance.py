@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from resilient_infe.core.errors import ConfigurationError, QueueFull
 from resilient_infe.core.verdict import Limit
+from resilient_infe.errors import ConfigurationError, QueueFull
 from resilient_infe.rate.allowance import Allowance
 from resilient_infe.rate.change import Change
 from resilient_infe.rate.rates import Rates

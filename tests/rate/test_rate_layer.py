@@ -26,7 +26,7 @@ from resilient_infe import (
     presets,
 )
 from resilient_infe.aio import current
-from resilient_infe.core.errors import ConfigurationError
+from resilient_infe.errors import ConfigurationError
 from resilient_infe.rate.settlement import SETTLEMENTS, Settlement
 from resilient_infe.testing import InfeModel, InProcessInfe
 
@@ -488,3 +488,14 @@ def test_a_body_that_is_any_callable_is_called_for_its_estimate(run):
     stack = Stack(describing, RateLimiter(tokens_per_minute=6e6), strict=False)
     run(lambda: stack.around(FakeServer())("x"))
     assert estimated == [15.0]
+
+
+def test_beliefs_of_partitions_do_not_pace_a_shared_allowance(run):
+    """What was learned of one partition is kept, and does not become the limit of them all."""
+    beliefs = {"gpt": {"dimension": "requests", "per_minute": 600.0, "windowed": False,
+                       "measured_by": 9.0}}  # fmt: skip
+    rate = RateLimiter(Allowance(), beliefs=beliefs)
+    send = Stack(rate, ErrorClassifier()).around(FakeServer())
+    run(lambda: send("x", partition="gpt"))
+    assert rate.beliefs()["gpt"] == beliefs["gpt"]
+    assert rate.statistics(0.0)[None].learned is None

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.core.errors import ConfigurationError
 from resilient_infe.core.verdict import Limit
+from resilient_infe.errors import ConfigurationError
 from resilient_infe.rate.allowance import Allowance
 from resilient_infe.rate.change import Change
 from resilient_infe.rate.rates import Rates, per_minute

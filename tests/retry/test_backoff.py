@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.core.errors import ConfigurationError
+from resilient_infe.errors import ConfigurationError
 from resilient_infe.retry.backoff import ExponentialBackoff
 
 JITTERS = ("full", "equal", "decorrelated", "additive", "none")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.core.errors import ConfigurationError
 from resilient_infe.core.verdict import Kind, Verdict
+from resilient_infe.errors import ConfigurationError
 from resilient_infe.retry.backoff import ExponentialBackoff
 from resilient_infe.retry.schedule import (
     RULES,

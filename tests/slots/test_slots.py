@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from resilient_infe.core.errors import ConfigurationError, QueueFull
+from resilient_infe.errors import ConfigurationError, QueueFull
 from resilient_infe.slots.slots import Slots, SlotsStatistics
 
 

@@ -44,7 +44,7 @@ from resilient_infe import (
 )
 from resilient_infe.adapters.infe.replies import error_of
 from resilient_infe.aio import AsyncioRuntime, current
-from resilient_infe.core.guard import Guard, Shape, source
+from resilient_infe.core.guard import Guard, Repeater, Shape, source
 from resilient_infe.testing.virtual import run_virtually
 
 LIMITS = {"x-ratelimit-limit-requests": "90", "x-ratelimit-remaining-requests": "7"}
@@ -281,8 +281,8 @@ def test_the_generated_text_is_as_documented():
     one, repeated = re.findall(
         r"::\n\n(.*?)(?=\n\n(?:And|Args))", inspect.getdoc(source), re.DOTALL
     )
-    assert source([Shape.WAITING]) == textwrap.dedent(one)
-    assert textwrap.indent(textwrap.dedent(repeated), " " * 12) in source([Shape.REPEATING])
+    assert source([Shape(waits=True)]) == textwrap.dedent(one)
+    assert textwrap.indent(textwrap.dedent(repeated), " " * 12) in source([Shape(repeats=True)])
 
 
 def test_guards_enter_outermost_first_and_leave_in_reverse(run):
@@ -358,6 +358,79 @@ def test_what_is_derived_from_a_guard_may_call_on_by_itself(run):
     assert [each if each == "mine" else each[:2] for each in seen] == [
         *[("enter", "a"), "mine", ("enter", "c"), ("leave", "c"), ("leave", "a")]
     ]
+
+
+def test_a_long_row_of_guards_runs(run):
+    """The interpreter nests no more than twenty blocks; more guards than that take turns."""
+    seen = []
+    send = around(*(Noted(number, seen, full=number % 2 == 0) for number in range(50)))
+    assert run(lambda: send("x")) == "ok"
+    assert [each[1] for each in seen if each[0] == "enter"] == list(range(50))
+    assert [each[1] for each in seen if each[0] == "leave"] == list(range(50))[::-1]
+
+
+def test_what_repeats_may_wait_too(run):
+    """A guard that says both is asked for both."""
+    seen = []
+
+    class Both(Repeater, Noted):
+        def again(self, call, held, error):
+            return 0.0 if seen.count(("enter", "in")) < 3 else None
+
+        async def pause(self, call, held, until):
+            seen.append(("pause", held))
+            call.verdict = None
+
+    Both.wait = Noted.wait
+    stack = (Both("out", seen, full=True), ErrorClassifier(), Noted("in", seen))
+    send = Stack(*stack, strict=False).around(FakeServer([502, 502]))
+    assert run(lambda: send("x")) == "ok"
+    assert [each[:2] for each in seen if each[0] != "leave"] == [
+        *[("enter", "out"), ("wait", "out"), ("enter", "in"), ("pause", "out")],
+        *[("enter", "in"), ("pause", "out"), ("enter", "in")],
+    ]
+
+
+def test_a_traceback_shows_the_lines_of_its_own_stack(run):
+    """Two stacks of as many guards, but of other kinds, have other texts."""
+
+    async def transport(_):
+        raise Odd
+
+    free = Stack(Deadline(), ErrorClassifier()).around(transport)
+    full = Stack(ConcurrencyLimiter(1), ErrorClassifier()).around(transport)
+    for send in (free, full, free):
+        with pytest.raises(Odd) as caught:
+            run(lambda send=send: send("x"))
+        frames = traceback.extract_tb(caught.value.__traceback__)
+        assert "result = await call_next(call)" in [each.line for each in frames]
+
+
+@pytest.mark.parametrize("layer", [AttemptTimeout(1.0), Deadline(1.0)], ids=["attempt", "call"])
+def test_a_timeout_keeps_nothing_of_what_hung(run, layer):
+    """A caller may keep the error; the frames that were cut, and what they held, are let go."""
+
+    class Held:
+        pass
+
+    alive = weakref.WeakSet()
+
+    async def hangs(_):
+        held = Held()
+        alive.add(held)
+        await anyio.sleep(100.0)
+        return held
+
+    async def main():
+        layers = sorted(
+            [layer, ErrorClassifier()], key=lambda each: isinstance(each, AttemptTimeout)
+        )
+        results = await all_at_once(Stack(*layers).around(hangs), range(5))
+        assert all(isinstance(each, TimeoutError) for each in results)
+        assert all(each.__context__ is None for each in results)
+        return len(alive), results
+
+    assert run(main)[0] == 0
 
 
 @pytest.mark.parametrize("make", [presets.service, presets.batch])

@@ -16,7 +16,7 @@ from aiohttp.base_protocol import BaseProtocol
 
 from ...aio import finalizer
 from ...core.call import Call, Hold
-from ...core.errors import DeadlineExceeded
+from ...errors import DeadlineExceeded
 from ...telemetry.note import add_note
 from ..http.watch import StreamWatch, mark_broken
 

@@ -22,8 +22,8 @@ from aiohttp.payload import AsyncIterablePayload
 
 from ...core import bounds
 from ...core.call import Call, Reply
-from ...core.errors import ConfigurationError
 from ...core.verdict import OK, Kind, Usage, Verdict
+from ...errors import ConfigurationError
 from ...retry.layer import Retry
 from ...stack import Stack
 from ...telemetry.note import note

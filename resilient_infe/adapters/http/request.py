@@ -14,7 +14,7 @@ from typing import Any
 
 from ...classify.body import decoded
 from ...core.call import Call, Headers
-from ...core.errors import NestedRetriesWarning
+from ...errors import NestedRetriesWarning
 from ...stack.options import current_options
 
 LONGEST_REQUEST = 4 * 1024 * 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from ...core.errors import StreamBroken
+from ...errors import StreamBroken
 
 LONGEST_EVENT = 8 * 1024 * 1024
 """Characters; a longer event is none of this API's."""

@@ -19,8 +19,8 @@ from ...classify.error_body import error_fields
 from ...classify.table import classify_exception, classify_reply
 from ...classify.usage import usage_of
 from ...core.call import Call
-from ...core.errors import StreamBroken
 from ...core.verdict import Kind, Usage, Verdict
+from ...errors import StreamBroken
 from .sse import SSEDecoder
 
 LONGEST_PART = 8 * 1024 * 1024

@@ -11,7 +11,7 @@ import functools
 from typing import Any
 
 from ...core.call import Call
-from ...core.errors import ConfigurationError
+from ...errors import ConfigurationError
 from ...stack import Stack
 from ..http.answer import of_closed_client
 from .transport import ResilientTransport

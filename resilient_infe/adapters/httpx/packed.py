@@ -1,8 +1,8 @@
 """Unpacks a body that came whole, with its size bounded before a byte of it exists.
 
 A megabyte can unpack to gigabytes. httpx unpacks a part at once however large it becomes, so what
-is only judged is unpacked here instead: each format's decoder is asked for so many bytes and no
-more. The caller's own copy stays packed until the caller reads it.
+is only judged is unpacked here instead: each format's decoder is asked for a bounded number of
+bytes. The caller's own copy stays packed until the caller reads it.
 
 Sources: RFC 9110 section 8.4 (Content-Encoding); RFC 1950 to 1952, 7932 and 8878 for the formats.
 """

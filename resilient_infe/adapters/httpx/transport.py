@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from ...classify.headers import Lowered
 from ...core import bounds
 from ...core.call import Call, Reply
-from ...core.errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
 from ...core.verdict import OK, Kind
+from ...errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
 from ...stack import Stack
 from ...telemetry.note import note
 from ..http.answer import SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...classify.headers import Lowered
-from ...core.errors import ConfigurationError
+from ...errors import ConfigurationError
 
 VARIABLE = "INFE_API_KEY"
 

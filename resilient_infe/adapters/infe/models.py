@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from ...core.errors import ModelNotFoundError
+from ...errors import ModelNotFoundError
 from .replies import printable
 
 ASK_FOR = 3.0

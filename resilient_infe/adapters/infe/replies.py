@@ -12,7 +12,8 @@ from typing import Any
 from ...classify.body import decoded
 from ...classify.table import classify_reply
 from ...core.call import Reply
-from ...core.errors import (
+from ...core.verdict import Kind, Verdict
+from ...errors import (
     AuthenticationError,
     ForbiddenError,
     InfeError,
@@ -25,7 +26,6 @@ from ...core.errors import (
     ServerError,
     UpstreamError,
 )
-from ...core.verdict import Kind, Verdict
 
 CLASSES: dict[Kind, type[InfeError]] = {
     Kind.RATE_LIMITED: RateLimitError,

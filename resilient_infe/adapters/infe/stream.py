@@ -17,8 +17,8 @@ import aiohttp
 from ... import aio
 from ...classify.usage import usage_of
 from ...core.call import Call, Hold
-from ...core.errors import DeadlineExceeded, ResilienceError, StreamBroken, StreamSilent
 from ...core.verdict import Kind, Usage, Verdict
+from ...errors import DeadlineExceeded, ResilienceError, StreamBroken, StreamSilent
 from ..http.sse import SSEDecoder
 from ..http.watch import Choices
 

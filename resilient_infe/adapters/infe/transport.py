@@ -20,7 +20,8 @@ from ...classify.error_body import is_error
 from ...classify.table import classify_exception
 from ...core import bounds
 from ...core.call import Call, Reply
-from ...core.errors import (
+from ...core.verdict import Kind
+from ...errors import (
     ConfigurationError,
     InfeError,
     InvalidRequestError,
@@ -29,7 +30,6 @@ from ...core.errors import (
     TransportError,
     WrongLoopError,
 )
-from ...core.verdict import Kind
 from .credentials import ApiKey
 from .models import ModelList
 from .replies import error_of, malformed, printable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.errors import ConfigurationError
+from ...errors import ConfigurationError
 from ..plain import text, to_json
 from ..result import Result
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from ...core.errors import RowError
+from ...errors import RowError
 from ...rate.estimate import estimate_tokens
 from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
 from .lines import numbered

@@ -7,7 +7,7 @@ from typing import Any
 
 from ... import aio, presets
 from ...adapters.infe.transport import InfeTransport
-from ...core.errors import BatchError, JournalMismatch, RowError
+from ...errors import BatchError, JournalMismatch, RowError
 from ...rate.estimate import estimate_tokens
 from ...telemetry.emitter import Listener
 from ...version import __version__

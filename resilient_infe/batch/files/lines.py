@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from ...core.errors import BatchError
+from ...errors import BatchError
 
 LONGEST = 16 * 1024 * 1024
 """Bytes of a line; a request with some images fits, a file without line breaks does not."""

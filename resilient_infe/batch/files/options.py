@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...adapters.infe.transport import BASE_URL
-from ...core.errors import BatchError, ConfigurationError
+from ...errors import BatchError, ConfigurationError
 from .output import STDOUT
 from .request import CHAT
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from ...core.errors import BatchError
+from ...errors import BatchError
 
 STDOUT = "-"
 

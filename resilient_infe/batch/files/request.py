@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import RowError
+from ...errors import RowError
 from .lines import LONGEST, NumberedLine
 
 CHAT = "/v1/chat/completions"

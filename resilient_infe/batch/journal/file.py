@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import aio
-from ...core.errors import (
+from ...errors import (
     ConfigurationError,
     JournalDamaged,
     JournalError,

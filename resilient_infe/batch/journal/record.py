@@ -13,8 +13,8 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from zlib import crc32
 
-from ...core.errors import ConfigurationError
 from ...core.verdict import Kind, Usage
+from ...errors import ConfigurationError
 from ..plain import to_json
 from ..result import Failure, Result
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ...core.errors import JournalDamaged, JournalError
+from ...errors import JournalDamaged, JournalError
 from .record import OPENING, VERSION, head_of, unsealed
 
 

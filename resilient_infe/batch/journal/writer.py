@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from ...aio import Runtime
-from ...core.errors import JournalWriteFailed
+from ...errors import JournalWriteFailed
 
 Done = Callable[[], None]
 

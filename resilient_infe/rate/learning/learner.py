@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import ConfigurationError
 from ...core.verdict import Dimension
+from ...errors import ConfigurationError
 from ..bucket import LARGEST_COST
 from ..change import MINUTE, Change
 from .belief import believed

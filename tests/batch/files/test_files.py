@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from resilient_infe.batch.files.answer import answer_line, bad_line
 from resilient_infe.batch.files.output import Output
 from resilient_infe.batch.result import Failure, Result
-from resilient_infe.core.errors import BatchError
 from resilient_infe.core.verdict import Kind
+from resilient_infe.errors import BatchError
 
 TEXTS = st.text(st.characters(codec=None), max_size=20)
 

@@ -17,7 +17,7 @@ from resilient_infe.batch.files.check import check
 from resilient_infe.batch.files.lines import LONGEST, NumberedLine, numbered, opened
 from resilient_infe.batch.files.request import CHAT, Defaults, parsed
 from resilient_infe.batch.journal.table import FAILED, PERMANENT, RowTable, key_of
-from resilient_infe.core.errors import BatchError, RowError
+from resilient_infe.errors import BatchError, RowError
 
 WITH_MODEL = Defaults(model="infe-pulse")
 MESSAGES = [{"role": "user", "content": "hi"}]

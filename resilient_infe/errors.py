@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .verdict import Kind
+from .core.verdict import Kind
 
 
 class ResilienceError(Exception):
@@ -86,7 +86,7 @@ class BatchError(ResilienceError):
 
 
 class BatchPaused(BatchError):
-    """The account, not a row, is the reason: nothing more is sent until that is mended.
+    """The account, not a row, is the reason: nothing more is sent until that is fixed.
 
     Args:
         message: what the server said, and what to do.

@@ -7,6 +7,7 @@ with three retries. The table is drawn from the servers' books.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import importlib.util
 import json
@@ -19,10 +20,9 @@ from typing import Any
 
 import aiohttp
 
-from . import aio, presets
-from .adapters.infe.transport import InfeTransport
-from .core.errors import ConfigurationError, InfeError, ResilienceError
-from .stack import Stack
+from resilient_infe import InfeTransport, Stack, aio, presets
+from resilient_infe.cli.kinds import count, positive
+from resilient_infe.errors import ConfigurationError, InfeError, ResilienceError
 
 FAULTS = ["--error", "500=0.02", "--error", "502=0.02", "--outage", "3:6"]
 """A few per cent of 500 and 502, and an outage of three seconds."""
@@ -279,3 +279,24 @@ ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
 
 def _listed(failures: dict[str, int]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in sorted(failures.items()))
+
+
+def main() -> int:
+    """Parse the command line and show it; returns 1 if a call was lost."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
+    add = parser.add_argument
+    add("--calls", type=count, default=1_500)
+    add("--concurrency", type=count, default=64)
+    add("--requests-per-minute", type=positive, default=6_000.0)
+    add("--learn", action="store_true", help="leave the limit out: the library finds it")
+    add("--json", dest="as_json", action="store_true", help="print the table as JSON")
+    try:
+        return demonstrate(**vars(parser.parse_args()))
+    except ConfigurationError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

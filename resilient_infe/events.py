@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
-from ..core.verdict import Kind, Usage, frozen
-from .emitter import Emitter, Listener
+from .core.verdict import Kind, Usage, frozen
+from .telemetry.emitter import Emitter, Listener
 
 
 @frozen
