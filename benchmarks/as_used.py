@@ -88,7 +88,7 @@ class Answers:
     Args:
         headers: of each reply; None for a plain function's answer, without a reply.
         turn: whether an answer takes a turn of the loop.
-        failing: of so many attempts one fails; 0 for none.
+        failing: one attempt in this many fails; 0 for none.
     """
 
     def __init__(self, headers: Any = None, *, turn: bool = False, failing: int = 0) -> None:
@@ -108,7 +108,7 @@ class Answers:
         return ANSWER
 
     async def __call__(self, payload: object) -> Any:
-        """Answer a payload, for what is no stack."""
+        """Answer a payload that comes without a stack."""
         return await self.handle(Call(payload))
 
 
@@ -196,7 +196,7 @@ async def failures(rounds: int) -> Table:
 
 
 async def crowd(workers: int, rounds: int) -> Table:
-    """Measure so many workers, each with one call after another, through 64 slots."""
+    """Measure workers that each make one call after another, through 64 slots."""
     semaphore = asyncio.Semaphore(SLOTS)
 
     async def guarded(payload: object) -> Any:

@@ -75,7 +75,7 @@ class Repeater(Guard[H]):
     def again(self, call: Call[Any], held: H, error: Exception | None, /) -> float | None:
         """Return the instant at which to run it again, or None to keep what came.
 
-        It is asked when something was raised, or when the verdict is no success.
+        It is asked when something was raised, or when the verdict is not a success.
 
         Args:
             call: the call.
@@ -189,7 +189,7 @@ def _nested(shapes: Sequence[Shape], number: int) -> list[str]:
 
 
 def _repeated(inside: list[str], number: int) -> list[str]:
-    # The pause is outside of the handler: a cancellation in it is no consequence of the error.
+    # The pause is outside of the handler, as a cancellation in it does not follow from the error.
     return [
         "while True:",
         "    try:",

@@ -305,7 +305,7 @@ class Send(Generic[P, R]):
         _fill(call, payload, request_id, partition, tokens)
         if tags:
             call.tags = dict(tags)
-        enter = self._enter  # apart from its call, since it is no method
+        enter = self._enter  # a callable in an attribute is called faster through a local
         return enter(self._handler, call, deadline)
 
     def run(self, call: Call[P], deadline: float | None = None) -> Coroutine[Any, Any, R]:

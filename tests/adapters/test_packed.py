@@ -58,7 +58,7 @@ def test_a_bomb_is_never_unpacked(encoding):
     "encoding", ["gzip", "deflate", "zstd", "gzip, gzip", ", ".join(["gzip"] * 6)]
 )
 def test_what_is_not_packed_is_returned_empty(encoding):
-    """A body that is not what its header says, or in more codings than are undone, is no answer."""
+    """A body that is not what its header says, or has too many codings, is not an answer."""
     assert unpacked(BODY, encoding, MIB) == b""
 
 

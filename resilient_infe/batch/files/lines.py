@@ -128,7 +128,7 @@ def _parts(file: io.BufferedReader, begin: Callable[[], Any]) -> Iterator[bytes]
 
     Raises:
         EOFError: the last frame breaks off.
-        ZstdError: it is no frame, or has changed.
+        ZstdError: the file holds something else than frames, or has changed.
     """
     frame = begin()
     while packed := file.read1(_PIECE):

@@ -72,7 +72,7 @@ def salvage(path: Path) -> Path:
         path: of the journal, which nobody else writes to.
 
     Raises:
-        JournalDamaged: its first line is damaged, or it is no journal.
+        JournalDamaged: its first line is damaged, or it is another kind of file.
         JournalError: the files cannot be written.
     """
     with path.open("rb") as file:
