@@ -219,8 +219,7 @@ class Stack:
 
     def _end(self, call: Call[Any], error: BaseException | None) -> None:
         self._attempts += call.sends
-        verdict = call.verdict
-        kind = outcome_of(call, error) if error or verdict is None else verdict.kind
+        kind = outcome_of(call, error)
         self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
         if self._drained and not self._in_flight():
             waiters, self._drained = self._drained, []

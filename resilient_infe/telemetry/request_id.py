@@ -84,7 +84,11 @@ class RequestIdLogger(Guard[Emit | None]):
             return
         if call.hold is not None and error is None:
             call.hold.on_close(partial(self._finish_stream, call, emit, call.runtime.now()))
-        elif emit.routine or error is not None or (verdict and verdict.kind is not SUCCESS):
+        elif (
+            emit.routine
+            or error is not None
+            or (verdict is not None and verdict.kind is not SUCCESS)
+        ):
             self._finish(call, emit, error)
 
     def describe(self) -> str:

@@ -467,3 +467,28 @@ def test_a_call_after_a_retry_is_not_nested(run):
         return await send("x")
 
     assert run(main) == "ok"
+
+
+def test_an_error_that_is_false_is_still_an_error(run):
+    """An exception class may have a length; one that is empty ends its call as any other does."""
+
+    class Empty(Exception):
+        def __len__(self):
+            return 0
+
+    seen = Remember()
+    stack = Stack(ErrorClassifier(), listeners=[seen])
+
+    async def fails(call, call_next):
+        await call_next(call)
+        raise Empty
+
+    async def main():
+        with pytest.raises(Empty):
+            await Stack(fails, *stack.layers, listeners=[seen]).around(FakeServer())("x")
+        with pytest.raises(Empty):
+            await stack.around(FakeServer(default=Empty()))("x")
+
+    run(main)
+    assert stack.statistics().outcomes == {Kind.UNKNOWN: 1}
+    assert [each.kind for each in seen.named("call.finished")][-1] is Kind.UNKNOWN
