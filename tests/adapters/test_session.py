@@ -30,7 +30,7 @@ from loopback import (
     soon,
 )
 
-from resilient_infe import AttemptTimeout, Kind, presets, wrap
+from resilient_infe import AttemptTimeout, Kind, presets, stack_middleware, wrap
 
 pytestmark = pytest.mark.network
 
@@ -216,19 +216,25 @@ BOUNDS = {
 @pytest.mark.parametrize(("timeout", "total"), BOUNDS.values(), ids=BOUNDS)
 def test_a_session_closed_while_an_answer_is_read(timeout, total):
     """Its reader is left hanging until a bound ends it, which counts as cancelled."""
-    stack = for_two(timeout)
+    stack, begun = for_two(timeout), []
+
+    async def heads(request, handler):
+        response = await handler(request)
+        begun.append(response)
+        return response
 
     async def test(url):
-        session = aiohttp.ClientSession(timeout=total)
+        inside = (stack_middleware(stack), heads)
+        session = aiohttp.ClientSession(timeout=total, middlewares=inside)
 
         async def ask():
             with pytest.raises(TimeoutError):
-                await wrap(session, stack).post(url, json=ASK)
+                await session.post(url, json=ASK)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
                 tasks.start_soon(ask)
-            assert await soon(lambda: len(server.asked) == 2)
+            assert await soon(lambda: len(begun) == 2)
             await session.close()
         async with aiohttp.ClientSession() as other:
             server.answer = ANSWER
