@@ -38,8 +38,8 @@ class Guard(Generic[H]):
     def enter(self, call: Call[Any]) -> H | None:
         """Let the call in at once, and return what it holds.
 
-        None means that the call must `wait`. A guard without `wait` may return None for a call that
-        holds nothing.
+        None means that the call must `wait`. From a guard without `wait` it means that the call
+        holds nothing: then nothing is taken back either.
 
         Raises:
             Refused: the call is not let in.
@@ -51,7 +51,7 @@ class Guard(Generic[H]):
         raise NotImplementedError
 
     def leave(self, call: Call[Any], held: H, result: Any, error: BaseException | None, /) -> None:
-        """Take back what the call held; it is called exactly once for each call that was let in.
+        """Take back what the call held: called exactly once for each call that holds something.
 
         Args:
             call: the call.
@@ -68,9 +68,16 @@ class Guard(Generic[H]):
 
 
 class Repeater(Guard[H]):
-    """A guard that may run what it guards again."""
+    """A guard that may run what it guards again.
+
+    Most calls succeed at once, so it need hold nothing at first: `enter` may return None.
+    """
 
     __slots__ = ()
+
+    def begin(self, call: Call[Any], /) -> H:
+        """Return what is held from the first failure on, where `enter` returned None."""
+        raise NotImplementedError
 
     def again(self, call: Call[Any], held: H, error: Exception | None, /) -> float | None:
         """Return the instant at which to run it again, or None to keep what came.
@@ -79,7 +86,7 @@ class Repeater(Guard[H]):
 
         Args:
             call: the call.
-            held: what `enter` returned.
+            held: what `enter` or `begin` returned.
             error: what was raised inside, or None where there is a result.
         """
         raise NotImplementedError
@@ -98,10 +105,14 @@ def guarded(guards: Sequence[Guard[Any]], call_next: Handler[Any, Any]) -> Handl
     """
     names: dict[str, Any] = {}
     for number, guard in enumerate(guards):
-        for name in ("enter", "wait", "leave", "again", "pause"):
-            names[f"{name}_{number}"] = getattr(guard, name, None)
+        for part in PARTS:
+            names[f"{part}_{number}"] = getattr(guard, part, None)
     handler: Handler[Any, Any] = _factory(tuple(map(shape_of, guards)))(call_next, **names)
     return handler
+
+
+PARTS = ("enter", "wait", "leave", "begin", "again", "pause")
+"""What the generated text calls of each guard, by these names and its number."""
 
 
 class Shape(NamedTuple):
@@ -121,7 +132,7 @@ def source(shapes: Sequence[Shape]) -> str:
 
     For one guard that may wait it reads::
 
-        def guard(call_next, enter_0, wait_0, leave_0, again_0, pause_0):
+        def guard(call_next, enter_0, wait_0, leave_0, begin_0, again_0, pause_0):
             async def guarded_call(call):
                 held_0 = enter_0(call)
                 if held_0 is None:
@@ -135,18 +146,23 @@ def source(shapes: Sequence[Shape]) -> str:
                 return result
             return guarded_call
 
-    And within the outer ``try`` of one that repeats::
+    And within the outer ``try`` of one that repeats, where, as in any that may not wait,
+    ``leave_0`` is only called ``if held_0 is not None``::
 
         while True:
             try:
                 result = await call_next(call)
             except Exception as error:
+                if held_0 is None:
+                    held_0 = begin_0(call)
                 until = again_0(call, held_0, error)
                 if until is None:
                     raise
             else:
                 if call.verdict is None or call.verdict.kind is SUCCESS:
                     break
+                if held_0 is None:
+                    held_0 = begin_0(call)
                 until = again_0(call, held_0, None)
                 if until is None:
                     break
@@ -155,8 +171,7 @@ def source(shapes: Sequence[Shape]) -> str:
     Args:
         shapes: of the guards, outermost first.
     """
-    parts = ("enter", "wait", "leave", "again", "pause")
-    names = [f"{part}_{number}" for number in range(len(shapes)) for part in parts]
+    names = [f"{part}_{number}" for number in range(len(shapes)) for part in PARTS]
     return "\n".join(
         [
             f"def guard({', '.join(['call_next', *names])}):",
@@ -173,8 +188,13 @@ def _nested(shapes: Sequence[Shape], number: int) -> list[str]:
         return ["result = await call_next(call)"]
     shape, inside = shapes[number], _nested(shapes, number + 1)
     enter = [f"held_{number} = enter_{number}(call)"]
+    failed = [f"leave_{number}(call, held_{number}, None, error)"]
+    ended = [f"leave_{number}(call, held_{number}, result, None)"]
     if shape.waits:
         enter += [f"if held_{number} is None:", f"    held_{number} = await wait_{number}(call)"]
+    else:
+        holds = f"if held_{number} is not None:"
+        failed, ended = [holds, *_indented(failed)], [holds, *_indented(ended)]
     if shape.repeats:
         inside = _repeated(inside, number)
     return [
@@ -182,25 +202,28 @@ def _nested(shapes: Sequence[Shape], number: int) -> list[str]:
         "try:",
         *_indented(inside),
         "except BaseException as error:",
-        f"    leave_{number}(call, held_{number}, None, error)",
+        *_indented(failed),
         "    raise",
-        f"leave_{number}(call, held_{number}, result, None)",
+        *ended,
     ]
 
 
 def _repeated(inside: list[str], number: int) -> list[str]:
     # The pause is outside of the handler, as a cancellation in it does not follow from the error.
+    begin = [f"if held_{number} is None:", f"    held_{number} = begin_{number}(call)"]
     return [
         "while True:",
         "    try:",
         *_indented(inside, 8),
         "    except Exception as error:",
+        *_indented(begin, 8),
         f"        until = again_{number}(call, held_{number}, error)",
         "        if until is None:",
         "            raise",
         "    else:",
         "        if call.verdict is None or call.verdict.kind is SUCCESS:",
         "            break",
+        *_indented(begin, 8),
         f"        until = again_{number}(call, held_{number}, None)",
         "        if until is None:",
         "            break",

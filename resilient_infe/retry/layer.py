@@ -18,6 +18,7 @@ from ..core import bounds
 from ..core.call import Call
 from ..core.guard import Repeater
 from ..core.verdict import Kind, Verdict
+from ..events import RetryScheduled, RetryStopped
 from ..telemetry.note import add_note
 from .backoff import ExponentialBackoff
 from .budget import RetryBudget
@@ -31,14 +32,14 @@ class Tries:
     """What one call has been through in a `Retry`. State: per call.
 
     Attributes:
-        progress: what the schedule counts; None before the first failure.
+        progress: what the schedule counts.
         token: undoes `trying_again`; None until the second attempt.
     """
 
     __slots__ = ("progress", "token")
 
     def __init__(self) -> None:
-        self.progress: Progress | None = None
+        self.progress = Progress()
         self.token: Token[bool] | None = None
 
 
@@ -87,12 +88,15 @@ class Retry(Repeater[Tries]):
         self.budget = budget
         self._uniform = uniform
 
-    def enter(self, call: Call[Any]) -> Tries:
-        """Begin with nothing tried."""
+    def enter(self, call: Call[Any]) -> None:
+        """Hold nothing before the first failure."""
         if self.budget is not None:
             call.on_send = partial(self._deposit, call)
         if call.verdict is not None:
             _forget(call)
+
+    def begin(self, _: Call[Any]) -> Tries:
+        """Begin to count."""
         return Tries()
 
     def leave(self, _: Call[Any], held: Tries, __: Any, ___: BaseException | None) -> None:
@@ -123,8 +127,6 @@ class Retry(Repeater[Tries]):
         verdict = call.verdict
         if verdict is None:
             return None
-        if held.progress is None:
-            held.progress = Progress()
         now = call.runtime.now()
         probe, call.probe = call.probe, False
         decision = self.schedule.decide(
@@ -138,8 +140,6 @@ class Retry(Repeater[Tries]):
         if call.hold is not None:
             call.hold.close()
         if call.emit is not None:
-            from ..events import RetryScheduled
-
             call.emit(
                 RetryScheduled(
                     call.request_id,
@@ -177,8 +177,6 @@ class Retry(Repeater[Tries]):
         if error is not None and call.sends:
             add_note(error, call, verdict.advice)
         if reason is not None and call.emit is not None:
-            from ..events import RetryStopped
-
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
             )

@@ -17,7 +17,7 @@ from ..telemetry.note import add_note
 from .cut import raise_in_place_of_cancellation
 
 
-class Deadline(Guard[Timer | None]):
+class Deadline(Guard[Timer]):
     """Cancels whatever a call is doing when its time is over.
 
     Args:
@@ -51,12 +51,8 @@ class Deadline(Guard[Timer | None]):
             raise self._error(call)
         return runtime.cut_off_at(call.deadline)
 
-    def leave(
-        self, call: Call[Any], held: Timer | None, _: Any, error: BaseException | None
-    ) -> None:
+    def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:
         """End the timer; raise `DeadlineExceeded` in place of the cancellation that it made."""
-        if held is None:
-            return
         if error is None:
             held.stop()
         elif held.made(error):
