@@ -135,13 +135,13 @@ def targets(results: Results) -> list[Target]:
         Target(
             f"import over {importing.PACKAGES}",
             results.imports.table.ratio(f"import {importing.OURS}").median,
-            1.5,
+            1.9,
             1.1,
         ),
         Target(
             "import beside them, structlog included, over the same",
             results.imports.table.ratio(f"import {importing.ALL}").median,
-            1.5,
+            1.9,
             1.1,
         ),
         Target("packages that it imports besides", len(results.imports.besides), 0, None, ""),

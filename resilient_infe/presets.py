@@ -14,6 +14,7 @@ from .circuit.layer import CircuitBreaker
 from .classify.layer import ErrorClassifier
 from .core.keyed import Keyed
 from .core.verdict import Kind
+from .events import Listener
 from .rate.allowance import Allowance
 from .rate.estimate import estimate_tokens
 from .rate.layer import RateLimiter
@@ -24,7 +25,6 @@ from .retry.schedule import RULES, KindRule
 from .slots.layer import ConcurrencyLimiter
 from .slots.slots import Slots
 from .stack import Stack
-from .telemetry.emitter import Listener
 from .telemetry.request_id import RequestIdLogger
 from .timeouts.attempt import AttemptTimeout
 from .timeouts.deadline import Deadline

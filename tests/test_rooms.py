@@ -29,7 +29,7 @@ FLOORS = {
 }  # fmt: skip
 """A file imports from its own room and from lower floors; `testing` stands beside the house."""
 
-ROOM_OF = {"errors": "core", "events": "telemetry"}
+ROOM_OF = {"errors": "core", "events": "core"}
 """Files that stand outside of their rooms, where their public names are."""
 
 LAYERS = {

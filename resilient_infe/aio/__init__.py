@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..core.runtime import Alarm, Clock, Runtime, Timer
 from .asyncio_loop import AsyncioRuntime
 from .current import current, finalizer, task_on, this_thread, wall_time
-from .keeper import Keeper, Kept, Queueing, keep, wake
+from .keeper import Keeper, Kept, Queueing, keep, keeper_of, pump, wake
 from .runtime import LONGEST_SLEEP, clamp, is_cancellation
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "finalizer",
     "is_cancellation",
     "keep",
+    "keeper_of",
+    "pump",
     "task_on",
     "this_thread",
     "wake",

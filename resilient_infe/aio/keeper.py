@@ -6,8 +6,10 @@ new clock; one that is in use, or whose loop still runs, is refused with an erro
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 from ..core.queue import Waiter
 from ..core.runtime import Runtime
@@ -16,12 +18,6 @@ from ..errors import WrongLoopError
 
 class Kept(Protocol):
     """A policy that belongs to one loop at a time."""
-
-    keeper: Any
-    """Its `Keeper`, or None as long as no loop has used it; not the policy's own business."""
-
-    home: Any
-    """The keeper's `Runtime`, so that whoever comes by can see at a glance that it is here."""
 
     @property
     def busy(self) -> bool:
@@ -47,27 +43,23 @@ class Queueing(Kept, Protocol):
         ...
 
 
-K = TypeVar("K", bound=Kept)
-
-
-class Keeper(Generic[K]):
+class Keeper:
     """Binds a policy to the loop that uses it, and wakes those it grants.
 
     Args:
-        policy: what is kept.
+        policy: what is kept, as long as somebody else holds it.
         runtime: the loop.
 
-    State: one per policy and loop, on the policy itself.
+    State: one per policy and loop, in `KEEPERS`.
     """
 
-    __slots__ = ("_alarm", "_queueing", "policy", "runtime")
+    __slots__ = ("_alarm", "_policy", "runtime")
 
-    def __init__(self, policy: K, runtime: Runtime) -> None:
+    def __init__(self, policy: Kept, runtime: Runtime) -> None:
         """Bind both; the alarm is only made for a policy that grants by time."""
-        self.policy = policy
+        self._policy = weakref.ref(policy, partial(KEEPERS.pop, id(policy)))
         self.runtime = runtime
-        self._queueing: Queueing | None = policy if isinstance(policy, Queueing) else None
-        self._alarm = None if self._queueing is None else runtime.alarm(self.pump)
+        self._alarm = runtime.alarm(self.pump) if isinstance(policy, Queueing) else None
 
     def pump(self, now: float | None = None) -> None:
         """Wake all whose turn has come and set the alarm for the next.
@@ -75,8 +67,8 @@ class Keeper(Generic[K]):
         Args:
             now: the instant that an alarm was set to, so that rounding cannot make it too early.
         """
-        policy = self._queueing
-        if self._alarm is None or policy is None:
+        policy = self._policy()
+        if self._alarm is None or not isinstance(policy, Queueing):
             return
         instant = self.runtime.now()
         for waiter in policy.poll(instant if now is None else max(now, instant)):
@@ -84,21 +76,40 @@ class Keeper(Generic[K]):
         self._alarm.set(policy.due)
 
 
-def keep(policy: K, runtime: Runtime) -> Keeper[K]:
+KEEPERS: dict[int, Keeper] = {}
+"""The keeper of each policy that a loop has used, by the policy's identity, until it is collected.
+
+To be read by who comes by on every call; a `WeakKeyDictionary` is Python, and takes five times as
+long to ask.
+"""
+
+
+def keep(policy: Kept, runtime: Runtime) -> Keeper:
     """Return the keeper of a policy on this loop, moving an idle policy over from another.
 
     Raises:
         WrongLoopError: the policy is in use on another loop.
     """
-    keeper = policy.keeper
-    if isinstance(keeper, Keeper):
+    keeper = keeper_of(policy)
+    if keeper is not None:
         if keeper.runtime is runtime:
             return keeper
         _check_movable(policy, keeper.runtime)
         policy.rebase(_offset(keeper.runtime, runtime))
-    fresh = Keeper(policy, runtime)
-    policy.keeper, policy.home = fresh, runtime
+    fresh = KEEPERS[id(policy)] = Keeper(policy, runtime)
     return fresh
+
+
+def keeper_of(policy: Kept) -> Keeper | None:
+    """Return the keeper of a policy, or None as long as no loop has used it."""
+    return KEEPERS.get(id(policy))
+
+
+def pump(policy: Kept) -> None:
+    """Wake all whose turn has come at a policy, and set the alarm for the next."""
+    keeper = keeper_of(policy)
+    if keeper is not None:
+        keeper.pump()
 
 
 def wake(waiter: Waiter | None) -> None:

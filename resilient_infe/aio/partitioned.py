@@ -9,7 +9,7 @@ from ..core import bounds
 from ..core.call import Call
 from ..core.keyed import Idling, Keyed
 from ..errors import TooManyPartitions
-from . import Kept, keep
+from .keeper import KEEPERS, Kept, keep
 
 
 class Policy(Kept, Idling, Protocol):
@@ -58,7 +58,8 @@ class Partitioned(Generic[K]):
             policy = self._known(call.partition)
         if policy is None:
             policy = self._new(call)
-        if policy.home is not call.runtime:
+        keeper = KEEPERS.get(id(policy))
+        if keeper is None or keeper.runtime is not call.runtime:
             keep(policy, call.runtime)
         return policy
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from ..core import bounds
 from .window import Window
@@ -117,9 +116,9 @@ class Circuit:
     State: shared by every `CircuitBreaker` that is given the object.
     """
 
-    __slots__ = ("_consecutive", "_in_flight", "_late", "_leases", "_opened",
+    __slots__ = ("__weakref__", "_consecutive", "_in_flight", "_late", "_leases", "_opened",
                  "_opened_at", "_permit", "_probed", "_state", "_window", "answered",
-                 "consecutive_failures", "failure_ratio", "home", "keeper", "last_transition",
+                 "consecutive_failures", "failure_ratio", "last_transition",
                  "minimum_calls", "open_for", "probe_lease", "probes", "window")  # fmt: skip
 
     def __init__(
@@ -147,8 +146,6 @@ class Circuit:
         self.open_for = open_for
         self.probes = probes
         self.probe_lease = probe_lease
-        self.keeper: Any = None
-        self.home: Any = None
         self.last_transition: Transition | None = None
         self.answered = False
         self._state = State.CLOSED

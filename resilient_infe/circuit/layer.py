@@ -7,7 +7,7 @@ server died: with the breaker outermost 2,744 were still sent, here 1.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..aio.partitioned import Partitioned
 from ..core.call import Call
@@ -15,10 +15,8 @@ from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.verdict import Kind
 from ..errors import CircuitOpen
+from ..events import CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
 from .circuit import Circuit, CircuitStatistics, Permit, State
-
-if TYPE_CHECKING:
-    from ..events import CircuitChanged
 
 FAILURES = frozenset(
     (Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT, Kind.UNKNOWN)
@@ -27,6 +25,12 @@ FAILURES = frozenset(
 
 ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FOUND, Kind.INVALID))
 """What counts for it: a refusal is an answer. All else (429, cancelled, refused) says nothing."""
+
+_EVENTS: dict[State, type[CircuitChanged]] = {
+    State.CLOSED: CircuitClosed,
+    State.OPEN: CircuitOpened,
+    State.HALF_OPEN: CircuitHalfOpened,
+}
 
 
 class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
@@ -110,13 +114,4 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
         if transition.state is State.OPEN and call.verdict is not None:
             parts = (call.verdict.kind, call.verdict.status, call.verdict.error)
             reason += f": {', '.join(str(part) for part in parts if part is not None)}"
-        event = _event_for(transition.state)
-        call.emit(event(call.partition, str(transition.previous), reason))
-
-
-def _event_for(state: State) -> type[CircuitChanged]:
-    from ..events import CircuitClosed, CircuitHalfOpened, CircuitOpened
-
-    if state is State.CLOSED:
-        return CircuitClosed
-    return CircuitOpened if state is State.OPEN else CircuitHalfOpened
+        call.emit(_EVENTS[transition.state](call.partition, str(transition.previous), reason))

@@ -7,20 +7,18 @@ limit all react to the one verdict that this layer leaves on the call.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..aio import is_cancellation, wall_time
 from ..core.call import Call, Reply
 from ..core.guard import Guard
 from ..core.verdict import OK, SUCCESS, Kind, Verdict, succeeded
+from ..events import AttemptFinished
 from .error_body import error_fields
 from .foreign import reply_of_exception, reply_of_result
 from .rule import Classify, Rule
 from .table import classify_exception, classify_reply
 from .usage import usage_of
-
-if TYPE_CHECKING:
-    from ..events import AttemptFinished
 
 _PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
 """Results in which there is nothing to see."""
@@ -125,8 +123,6 @@ def _of_result(result: Any) -> Verdict:
 
 
 def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:
-    from ..events import AttemptFinished
-
     return AttemptFinished(
         request_id=call.request_id,
         partition=call.partition,

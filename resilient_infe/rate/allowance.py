@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import bounds
 from ..core.queue import WaitQueue
@@ -23,10 +23,8 @@ from .change import Change
 from .gate import Gate, GateClosed
 from .rates import Rates
 from .reservation import Reservation
+from .snapshots import AllowanceStatistics, snapshot
 from .stated import follow
-
-if TYPE_CHECKING:
-    from .snapshots import AllowanceStatistics
 
 _FOREVER = math.inf
 
@@ -61,8 +59,9 @@ class Allowance:
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("_ended", "_gate", "_granted", "_granted_tokens", "_queued_tokens", "_rates",
-                 "counts_tokens", "home", "keeper", "max_waiting", "queue")  # fmt: skip
+    __slots__ = ("__weakref__", "_ended", "_gate", "_granted", "_granted_tokens",
+                 "_queued_tokens", "_rates", "counts_tokens", "max_waiting",
+                 "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -81,8 +80,6 @@ class Allowance:
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
-        self.keeper: Any = None
-        self.home: Any = None
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share, belief)
         self.counts_tokens = self._rates.counts_tokens
         self._gate = Gate()
@@ -303,8 +300,6 @@ class Allowance:
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot."""
-        from .snapshots import snapshot
-
         waiting, outstanding = self.queue.live, self._granted - self._ended
         return snapshot(self._rates, self._gate, now, waiting=waiting, outstanding=outstanding)
 

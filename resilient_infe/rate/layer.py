@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from ..aio import keeper_of, pump
 from ..aio.partitioned import Partitioned
 from ..core import bounds
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
+from ..core.runtime import Runtime
 from ..core.verdict import SUCCESS, Usage
 from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
+from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
 from .allowance import Allowance
 from .change import Change
 from .estimate import TokenCount, estimate_tokens
 from .gate import GateClosed
 from .reservation import Reservation
 from .settlement import learn, settle
-
-if TYPE_CHECKING:
-    from ..events import Event
-    from .snapshots import AllowanceStatistics
+from .snapshots import AllowanceStatistics
 
 Held: TypeAlias = tuple[Allowance, Reservation, int]
 """An attempt's reservation, whose it is, and how many attempts had been sent before."""
@@ -111,12 +111,12 @@ class RateLimiter(Guard[Held]):
         try:
             if call.emit is not None and call.emit.routine:
                 self._tell_waiting(call, allowance)
-            allowance.keeper.pump()
+            pump(allowance)
             if not reservation.granted:
                 await call.runtime.park(reservation)
         except BaseException:
             allowance.cancel(reservation, call.runtime.now())
-            allowance.keeper.pump()
+            pump(allowance)
             raise
         return allowance, reservation, call.sends
 
@@ -128,13 +128,13 @@ class RateLimiter(Guard[Held]):
             unsent = error is not None and call.sends == sends
             settle(allowance, reservation, verdict, now, unsent=unsent)
         else:
-            call.hold.on_close(partial(self._settle_stream, allowance, reservation))
+            call.hold.on_close(partial(_settle_stream, call.runtime, allowance, reservation))
         if verdict is not None and (verdict.kind is not SUCCESS or verdict.limits):
             for news in learn(allowance, reservation, verdict, now, self._max_hint):
                 if call.emit is not None:
                     call.emit(_event(call, news))
         if allowance.queue.live:
-            allowance.keeper.pump()
+            pump(allowance)
 
     def resize(
         self,
@@ -150,7 +150,7 @@ class RateLimiter(Guard[Held]):
             KeyError: no call of that partition has come by yet.
         """
         allowance = dict(self.allowances.items())[partition]
-        keeper = allowance.keeper
+        keeper = keeper_of(allowance)
         now = 0.0 if keeper is None else keeper.runtime.now()
         allowance.resize(
             now, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
@@ -202,20 +202,11 @@ class RateLimiter(Guard[Held]):
             raise call.refuse(refusal)
 
     def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
-        from ..events import RateWaiting
-
         assert call.emit is not None
         now = call.runtime.now()
         delay = max(0.0, (allowance.due or now) - now)
         reason = allowance.waits_for(now)
         call.emit(RateWaiting(call.request_id, call.partition, delay, reason, allowance.waiting))
-
-    def _settle_stream(
-        self, allowance: Allowance, reservation: Reservation, usage: Usage | None
-    ) -> None:
-        tokens = None if usage is None else usage.total_tokens
-        allowance.settle(reservation, allowance.keeper.runtime.now(), tokens)
-        allowance.keeper.pump()
 
 
 def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
@@ -227,9 +218,15 @@ def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[
     return {str(name): dict(belief) for name, belief in (beliefs or {}).items()}
 
 
-def _event(call: Call[Any], news: GateClosed | Change) -> Event:
-    from ..events import RateGateClosed, RateLimitChanged
+def _settle_stream(
+    runtime: Runtime, allowance: Allowance, reservation: Reservation, usage: Usage | None
+) -> None:
+    tokens = None if usage is None else usage.total_tokens
+    allowance.settle(reservation, runtime.now(), tokens)
+    pump(allowance)
 
+
+def _event(call: Call[Any], news: GateClosed | Change) -> Event:
     if isinstance(news, GateClosed):
         return RateGateClosed(call.request_id, call.partition, news.delay, news.reason)
     return RateLimitChanged(call.partition, news.dimension, news.old, news.new, news.reason)

@@ -35,12 +35,6 @@ class Metered(Bucket):
         room = self.ledger.room_at(min(cost, self.burst), self.limit)
         return max(super().ready_at(cost), room)
 
-    def fits(self, cost: float, now: float) -> bool:
-        """Whether `cost` can be taken now: whether its `ready_at` has come."""
-        # A full bucket, and room for all that was spent lately: then nothing need be worked out.
-        free = now >= self.full_at and self.ledger.total + cost <= self.limit
-        return free or now >= self.ready_at(cost)
-
     def take(self, cost: float, now: float) -> None:
         """Take `cost` out, of the credit first, and into debt if need be."""
         Bucket.take(self, cost, now)  # by name: `super()` costs as much as the rest, on each send

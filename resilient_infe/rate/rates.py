@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import bounds
 from ..core.verdict import Dimension, Limit
 from .bucket import Bucket
 from .change import MINUTE, Change
+from .learning.learner import Learner
 from .metered import Metered
 from .reservation import Reservation
-
-if TYPE_CHECKING:
-    from .learning.learner import Learner
 
 LEAST: dict[Dimension, float] = {"requests": 1.0, "tokens": 100.0}
 """A server that states less per window is not believed."""
@@ -69,8 +67,6 @@ class Rates:
         belief: Mapping[str, Any] | None = None,
     ) -> None:
         """Start full."""
-        from .learning.learner import Learner  # a dozen modules, loaded when first needed
-
         self.burst = burst
         self.share = share
         self.requests: Bucket | None = None
@@ -117,10 +113,14 @@ class Rates:
     def take(self, tokens: float, now: float) -> bool:
         """Take one request of `tokens` if its `ready_at` has come; False takes nothing."""
         requests, spent, learner = self.requests, self.tokens, self.learner
-        # A full bucket has room for any cost, so nothing need be worked out then.
+        # Where a bucket is full, nothing need be worked out but what was spent lately.
         if requests is not None and now < requests.full_at and now < requests.ready_at(1.0):
             return False
-        if spent is not None and not spent.fits(tokens, now):
+        if (
+            spent is not None
+            and (now < spent.full_at or spent.ledger.total + tokens > spent.limit)
+            and now < spent.ready_at(tokens)
+        ):
             return False
         if learner.active and now < learner.ready_at(tokens):
             return False

@@ -31,6 +31,8 @@ class Reservation(Waiter):
 
     def __init__(self, place: int, tokens: float) -> None:
         """Start ungranted."""
-        Waiter.__init__(self, place)  # by name: `super()` costs as much again, on each send
-        self.open = False
+        # All that `Waiter` sets, too: one is made for each send, and to ask it costs as much again.
+        self.place = place
+        self.granted = self.gone = self.open = False
+        self.wake = None
         self.tokens = tokens

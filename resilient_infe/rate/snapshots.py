@@ -1,4 +1,4 @@
-"""What an allowance reports of itself: loaded when somebody asks."""
+"""What an allowance reports of itself."""
 
 from __future__ import annotations
 

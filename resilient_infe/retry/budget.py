@@ -8,7 +8,6 @@ See the Finagle ``RetryBudget`` and Google's SRE book, chapter "Handling Overloa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..core import bounds
 
@@ -41,7 +40,7 @@ class RetryBudget:
     State: shared by every `Retry` that is given the object.
     """
 
-    __slots__ = ("_balance", "_denied", "_updated", "_withdrawn", "capacity", "home", "keeper",
+    __slots__ = ("__weakref__", "_balance", "_denied", "_updated", "_withdrawn", "capacity",
                  "minimum_per_second", "ratio")  # fmt: skip
 
     def __init__(
@@ -56,8 +55,6 @@ class RetryBudget:
         self.ratio = ratio
         self.minimum_per_second = minimum_per_second
         self.capacity = capacity
-        self.keeper: Any = None
-        self.home: Any = None
         self._balance = float(capacity)
         self._updated: float | None = None
         self._withdrawn = 0

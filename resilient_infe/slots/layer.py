@@ -19,6 +19,7 @@ from ..core.queue import Waiter
 from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
 from ..errors import QueueFull
+from ..events import SlotsNarrowed
 from .slots import Slots, SlotsStatistics
 
 
@@ -100,8 +101,6 @@ class ConcurrencyLimiter(Guard[Slots]):
         """Hold fewer where the server said that too many are in progress."""
         before = slots.limit
         if is_crowded(verdict) and slots.narrow(call.runtime.now()) and call.emit is not None:
-            from ..events import SlotsNarrowed
-
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
 
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:

@@ -8,7 +8,6 @@ an abandoned async generator) and `asyncio.Semaphore` costs more and cannot be r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..core import bounds
 from ..core.queue import Waiter, WaitQueue
@@ -45,13 +44,12 @@ class Slots:
     """
 
     __slots__ = (
+        "__weakref__",
         "_held",
         "_limit",
         "_most",
         "_queue",
         "_widened_at",
-        "home",
-        "keeper",
         "max_waiting",
         "narrowed",
     )
@@ -64,8 +62,6 @@ class Slots:
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
-        self.keeper: Any = None
-        self.home: Any = None
         self._held = 0
         self._queue: WaitQueue[Waiter] = WaitQueue()
 

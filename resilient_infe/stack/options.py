@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core import bounds
 from ..core.call import Call
+from ..errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,7 @@ class CallOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.tokens is not None:
-            bounds.at_least(self.tokens, 0, "tokens")
-        if self.deadline is not None:
-            bounds.positive(self.deadline, "deadline, in seconds,")
+        check_options(self.tokens, self.partition, self.deadline)
 
     def fill(self, call: Call[Any]) -> None:
         """Fill in what the call leaves open; the deadline is the stack's to set."""
@@ -44,6 +42,22 @@ class CallOptions:
             call.request_id = self.request_id
         if self.tags:
             call.tags = {**self.tags, **call.tags}
+
+
+def check_options(tokens: object, partition: object, deadline: object) -> None:
+    """Check what is said about a call; None leaves it open.
+
+    Raises:
+        ConfigurationError: a value is out of its range, or no such value.
+    """
+    if tokens is not None:
+        bounds.at_least(tokens, 0, "tokens")
+    if partition is not None and not isinstance(partition, str):
+        raise ConfigurationError(
+            f"partition is the name of a limit, a text like a model's; got {partition!r}"
+        )
+    if deadline is not None:
+        bounds.positive(deadline, "deadline, in seconds,")
 
 
 _OPTIONS: ContextVar[CallOptions | None] = ContextVar("resilient_infe", default=None)

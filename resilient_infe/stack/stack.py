@@ -10,33 +10,33 @@ import contextlib
 import inspect
 import itertools
 import warnings
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .. import aio
 from ..aio import task_on, this_thread
+from ..circuit.circuit import CircuitStatistics
 from ..circuit.layer import CircuitBreaker
 from ..core.call import Call, Handler, Layer
 from ..core.queue import Waiter
 from ..core.verdict import Kind, Usage
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
+from ..events import Listener
 from ..rate.layer import RateLimiter
+from ..rate.snapshots import AllowanceStatistics
+from ..retry.budget import RetryBudgetStatistics
 from ..retry.layer import Retry, trying_again
 from ..slots.layer import ConcurrencyLimiter
-from ..telemetry.emitter import Emitter, Listener
+from ..slots.slots import SlotsStatistics
+from ..telemetry.emitter import Emitter
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
 from .compiled import compiled
-from .options import CallOptions, current_options
+from .describe import StackStatistics, describe
+from .options import check_options, current_options
 from .order import check_order
-
-if TYPE_CHECKING:
-    from ..circuit.circuit import CircuitStatistics
-    from ..rate.snapshots import AllowanceStatistics
-    from ..retry.budget import RetryBudgetStatistics
-    from ..slots.slots import SlotsStatistics
-    from .describe import StackStatistics
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -80,7 +80,7 @@ class Stack:
         self.told_of_nesting = False
         self._drained: list[Waiter] = []
         self._entered = self._attempts = 0
-        self._outcomes = dict.fromkeys(Kind, 0)
+        self._outcomes: defaultdict[Kind, int] = defaultdict(int, dict.fromkeys(Kind, 0))
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
         """Return the transport made resilient, with its own types.
@@ -111,8 +111,6 @@ class Stack:
 
     def statistics(self) -> StackStatistics:
         """Return a frozen snapshot of what is going on."""
-        from .describe import StackStatistics
-
         now = self._runtime.now() if self._runtime is not None else 0.0
         slots: dict[str | None, SlotsStatistics] = {}
         allowances: dict[str | None, AllowanceStatistics] = {}
@@ -220,7 +218,7 @@ class Stack:
     def _end(self, call: Call[Any], error: BaseException | None) -> None:
         self._attempts += call.sends
         kind = outcome_of(call, error)
-        self._outcomes[kind] = self._outcomes.get(kind, 0) + 1
+        self._outcomes[kind] += 1
         if self._drained and not self._in_flight():
             waiters, self._drained = self._drained, []
             for waiter in waiters:
@@ -242,8 +240,6 @@ class Stack:
 
     def __str__(self) -> str:
         """Return the layers in words, the worst case, and what fits the deadline."""
-        from .describe import describe
-
         return describe(self.layers)
 
     def __repr__(self) -> str:
@@ -298,8 +294,8 @@ class Send(Generic[P, R]):
             Refused: the stack refused to send, or the deadline passed.
             Exception: whatever the transport raised in the last attempt.
         """
-        if tokens is not None or deadline is not None:
-            CallOptions(tokens=tokens, deadline=deadline)  # checks both
+        if tokens is not None or partition is not None or deadline is not None:
+            check_options(tokens, partition, deadline)
         call: Call[P] = _new(Call)  # to call the class costs as much again on Python 3.11
         _fill(call, payload, request_id, partition, tokens)
         if tags:

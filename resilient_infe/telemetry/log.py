@@ -42,6 +42,9 @@ class LogListener:
         logger: a bound structlog logger, or None for structlog's own if it is configured, else one
             on ``logging.getLogger("resilient_infe")``.
 
+    Attributes:
+        enabled: tells whether a level is on; a logger that cannot tell takes everything.
+
     State: shared; the logger is bound at the first use, since a filtered call through a bound
     logger costs a fiftieth of one through structlog's lazy proxy.
     """
@@ -51,19 +54,7 @@ class LogListener:
         if logger is None:
             import structlog  # noqa: F401  # whoever does not log need not load it
         self._logger: Any = logger
-        self._ask: Callable[[int], bool] | None = None
-
-    @property
-    def routine(self) -> bool:
-        """Whether the routine events are wanted: whether DEBUG is on."""
-        return self.enabled(logging.DEBUG)
-
-    def enabled(self, level: int) -> bool:
-        """Whether a level is on; a logger that cannot tell takes everything."""
-        ask = self._ask
-        if ask is None:
-            ask = self._bind()
-        return ask(level)
+        self.enabled: Callable[[int], bool] = self._first_asked
 
     def __call__(self, event: Event) -> None:
         """Write one line."""
@@ -71,23 +62,24 @@ class LogListener:
         if self.enabled(level):
             self._logger.log(level, event.name, **event.as_dict())
 
-    def _bind(self) -> Callable[[int], bool]:
-        """Find the logger, and what tells whether a level is on."""
+    def _first_asked(self, level: int) -> bool:
+        """Find the logger and what tells whether a level is on, and ask that."""
         if self._logger is None:
             import structlog
 
             self._logger = _default_logger()
             if not structlog.is_configured():
                 # What structlog's own answer ends at, at a third of the cost.
-                self._ask = logging.getLogger(LOGGER_NAME).isEnabledFor
-                return self._ask
-        ask = self._ask = getattr(self._logger, "is_enabled_for", _always)
-        return ask
+                self.enabled = logging.getLogger(LOGGER_NAME).isEnabledFor
+                return self.enabled(level)
+        is_bound = hasattr(type(self._logger), "is_enabled_for")
+        self.enabled = self._logger.is_enabled_for if is_bound else self._ask_anew
+        return self.enabled(level)
 
-
-def _always(_: int) -> bool:
-    """Answer for a logger that cannot tell."""
-    return True
+    def _ask_anew(self, level: int) -> bool:
+        """Ask a logger that finds its configuration anew, as structlog's lazy one does."""
+        ask = getattr(self._logger, "is_enabled_for", None)
+        return ask is None or bool(ask(level))
 
 
 def level_of(event: Event) -> int:

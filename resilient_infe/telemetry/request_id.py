@@ -18,7 +18,8 @@ from ..core.call import Call, Emit
 from ..core.guard import Guard
 from ..core.ids import clean_id
 from ..core.verdict import SUCCESS, Kind, Usage
-from .emitter import Emitter, Listener
+from ..events import CallFinished, CallStarted, Listener
+from .emitter import Emitter
 from .log import LogListener
 
 _counter = itertools.count(1)
@@ -39,7 +40,7 @@ def make_id() -> str:
     return f"{_process}{next(_counter)}"
 
 
-class RequestIdLogger(Guard[Emit | None]):
+class RequestIdLogger(Guard[Emit]):
     """Makes or checks the request id, and reports the call's start, attempts and end.
 
     Args:
@@ -63,33 +64,23 @@ class RequestIdLogger(Guard[Emit | None]):
         """Name the call; report its start, if somebody listens, and hold what reports its end."""
         if call.request_id is None or clean_id(call.request_id) is None:
             call.request_id = f"{_process}{next(_counter)}"
-        log = self._log
+        emit, log = call.emit, self._log
         if log is not None:
-            if call.emit is not self._base:
-                self._join(call.emit, log)
-            call.emit = self._loud if log.enabled(DEBUG) else self._quiet
-        emit = call.emit
+            if emit is not self._base:
+                self._join(emit, log)
+            emit = call.emit = self._loud if log.enabled(DEBUG) else self._quiet
         if emit is not None and emit.routine:
-            from ..events import CallStarted
-
             emit(CallStarted(call.request_id, call.partition, call.tags))
         return emit
 
-    def leave(
-        self, call: Call[Any], held: Emit | None, _: Any, error: BaseException | None
-    ) -> None:
+    def leave(self, call: Call[Any], held: Emit, _: Any, error: BaseException | None) -> None:
         """Report the end, now or when the stream that came is closed."""
-        emit, verdict = held, call.verdict
-        if emit is None:
-            return
+        verdict = call.verdict
+        failed = error is not None or (verdict is not None and verdict.kind is not SUCCESS)
         if call.hold is not None and error is None:
-            call.hold.on_close(partial(self._finish_stream, call, emit, call.runtime.now()))
-        elif (
-            emit.routine
-            or error is not None
-            or (verdict is not None and verdict.kind is not SUCCESS)
-        ):
-            self._finish(call, emit, error)
+            call.hold.on_close(partial(_finish_stream, call, held, call.runtime.now()))
+        elif failed or held.routine:
+            _finish(call, held, error)
 
     def describe(self) -> str:
         """Say where it logs to."""
@@ -100,50 +91,38 @@ class RequestIdLogger(Guard[Emit | None]):
         self._base = base
         self._quiet, self._loud = _emitters(base, log)
 
-    def _finish_stream(
-        self, call: Call[Any], emit: Emit, handed_over: float, usage: Usage | None
-    ) -> None:
-        call.sent_for += call.runtime.now() - handed_over
-        self._finish(call, emit, None, usage)
 
-    def _finish(
-        self,
-        call: Call[Any],
-        emit: Emit,
-        error: BaseException | None,
-        usage: Usage | None = None,
-    ) -> None:
-        kind = outcome_of(call, error)
-        if kind is SUCCESS and not emit.routine:
-            return
-        verdict = call.verdict
-        if usage is None and verdict is not None:
-            usage = verdict.usage
-        from ..events import CallFinished
+def _finish_stream(call: Call[Any], emit: Emit, handed_over: float, usage: Usage | None) -> None:
+    call.sent_for += call.runtime.now() - handed_over
+    _finish(call, emit, None, usage)
 
-        elapsed = call.runtime.now() - call.started
-        emit(
-            CallFinished(
-                request_id=call.request_id,
-                partition=call.partition,
-                kind=kind,
-                attempts=call.sends,
-                waited=max(0.0, elapsed - call.sent_for),
-                sent_for=call.sent_for,
-                usage=usage,
-                server_request_ids=call.server_request_ids,
-                tags=call.tags,
-            )
+
+def _finish(
+    call: Call[Any], emit: Emit, error: BaseException | None, usage: Usage | None = None
+) -> None:
+    verdict = call.verdict
+    if usage is None and verdict is not None:
+        usage = verdict.usage
+    elapsed = call.runtime.now() - call.started
+    emit(
+        CallFinished(
+            request_id=call.request_id,
+            partition=call.partition,
+            kind=outcome_of(call, error),
+            attempts=call.sends,
+            waited=max(0.0, elapsed - call.sent_for),
+            sent_for=call.sent_for,
+            usage=usage,
+            server_request_ids=call.server_request_ids,
+            tags=call.tags,
         )
+    )
 
 
 def _emitters(base: Emit | None, log: LogListener) -> tuple[Emitter, Emitter]:
     """Return the emitter for when DEBUG is off, and the one for when it is on."""
     others: tuple[Listener, ...] = () if base is None else base.listeners
-    quiet, loud = Emitter((*others, log)), Emitter((*others, log))
-    quiet.routine = base is not None and base.routine
-    loud.routine = True
-    return quiet, loud
+    return Emitter(others, rare=(log,)), Emitter((*others, log))
 
 
 def outcome_of(call: Call[Any], error: BaseException | None) -> Kind:

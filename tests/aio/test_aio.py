@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from resilient_infe import Slots, errors
-from resilient_infe.aio import Keeper, clamp, current, is_cancellation, keep, wake
+from resilient_infe.aio import clamp, current, is_cancellation, keep, keeper_of, wake
+from resilient_infe.aio.keeper import KEEPERS
 from resilient_infe.core.queue import Waiter
 from resilient_infe.testing import run_virtually
 from resilient_infe.testing.virtual import DeadlockError, LivelockError, VirtualLoop
@@ -281,9 +282,23 @@ def test_keep_binds_once(run):
 
     async def main():
         slots = Slots(1)
-        return keep(slots, current()) is keep(slots, current()), isinstance(slots.keeper, Keeper)
+        return keep(slots, current()) is keep(slots, current()) is keeper_of(slots)
 
-    assert run(main) == (True, True)
+    assert run(main)
+
+
+def test_a_keeper_is_forgotten_with_its_policy(run):
+    """A policy that nobody holds any more leaves nothing behind, nor to who has its identity."""
+
+    async def main():
+        slots = Slots(1)
+        keep(slots, current())
+        kept, identity = keeper_of(slots) is not None, id(slots)
+        del slots
+        gc.collect()
+        return kept, identity in KEEPERS
+
+    assert run(main) == (True, False)
 
 
 @pytest.mark.parametrize("first", ["asyncio", "trio"])

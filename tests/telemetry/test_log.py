@@ -92,7 +92,7 @@ def test_a_successful_call_builds_no_event_when_off(run, caplog, monkeypatch):
     """With DEBUG off, not one event object is made on the success path."""
     caplog.set_level(logging.WARNING, "resilient_infe")
     made = []
-    from resilient_infe.events import Emitter
+    from resilient_infe.telemetry.emitter import Emitter
 
     monkeypatch.setattr(Emitter, "__call__", lambda self, event: made.append(event))
     run(lambda: try_once(presets.service(), FakeServer()))

@@ -8,8 +8,8 @@ from typing import Any
 from ... import aio, presets
 from ...adapters.infe.transport import InfeTransport
 from ...errors import BatchError, JournalMismatch, RowError
+from ...events import Listener
 from ...rate.estimate import estimate_tokens
-from ...telemetry.emitter import Listener
 from ...version import __version__
 from ..journal import Journal
 from ..journal.table import CHECKED, FAILED, OFFSET, TAKEN, key_of
