@@ -12,13 +12,14 @@ from typing import Any
 from .circuit.circuit import Circuit
 from .circuit.layer import CircuitBreaker
 from .classify.layer import ErrorClassifier
+from .classify.rule import Classify
 from .core.keyed import Keyed
 from .core.verdict import Kind
+from .errors import ConfigurationError
 from .events import Listener
 from .rate.allowance import Allowance
 from .rate.estimate import estimate_tokens
 from .rate.layer import RateLimiter
-from .retry.backoff import ExponentialBackoff
 from .retry.budget import RetryBudget
 from .retry.layer import Retry
 from .retry.schedule import RULES, KindRule
@@ -28,6 +29,12 @@ from .stack import Stack
 from .telemetry.request_id import RequestIdLogger
 from .timeouts.attempt import AttemptTimeout
 from .timeouts.deadline import Deadline
+
+SERVICE_ATTEMPTS = 4
+"""Attempts of a service's call: between four there are at most 9 s of backoff."""
+
+BATCH_ATTEMPTS = 10
+"""Attempts of a batch's call that may fail: between ten there are at most 4 minutes of backoff."""
 
 BATCH_BURST = 0.5
 """Seconds of the rate: a batch gains nothing by a burst, and half of what servers hold leaves room
@@ -46,11 +53,15 @@ def service(
     max_waiting: int | None = 1_000,
     deadline: float = 120.0,
     attempt_timeout: float = 60.0,
-    max_attempts: int = 4,
+    max_attempts: int = SERVICE_ATTEMPTS,
     budget: RetryBudget | None = None,
     estimate: Callable[[Any], float] = estimate_tokens,
     beliefs: Mapping[str, Mapping[str, Any]] | None = None,
     listeners: Iterable[Listener] = (),
+    retry: Retry | None = None,
+    circuit: CircuitBreaker | Circuit | Keyed[Circuit] | None = None,
+    classifier: ErrorClassifier | Classify | None = None,
+    log: Any = True,
 ) -> Stack:
     """Return a stack for code that answers somebody who waits: bounded in time, failing fast.
 
@@ -71,22 +82,31 @@ def service(
             output it asks for.
         beliefs: what `Stack.beliefs` gave in an earlier run, so that no limit is learned anew.
         listeners: take every event.
+        retry: takes the place of this preset's `Retry`, with rules of its own.
+        circuit: takes the place of its circuits: one for all partitions, a `Keyed` that makes one
+            for each, or a whole `CircuitBreaker`.
+        classifier: a rule that is asked first, or a whole `ErrorClassifier`.
+        log: False to log nothing; a bound structlog logger, or a whole `RequestIdLogger`.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of its range, or two of them contradict each other.
     """
+    if retry is None:
+        retry = Retry(max_attempts, budget=RetryBudget() if budget is None else budget)
+    elif budget is not None or max_attempts != SERVICE_ATTEMPTS:
+        raise ConfigurationError("give a service retry=, or max_attempts= and budget=, not both")
     return Stack(
-        RequestIdLogger(),
+        _logger(log),
         Deadline(deadline),
-        Retry(max_attempts, budget=RetryBudget() if budget is None else budget),
+        retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting)),
         RateLimiter(
             _keyed_allowances(requests_per_minute, tokens_per_minute, share, 1.0),
             estimate=estimate,
             beliefs=beliefs,
         ),
-        CircuitBreaker(Keyed(Circuit)),
-        ErrorClassifier(),
+        _breaker(circuit, Keyed(Circuit)),
+        _classifier(classifier),
         AttemptTimeout(attempt_timeout),
         listeners=listeners,
     )
@@ -99,11 +119,15 @@ def batch(
     share: float = 1.0,
     concurrency: int = 64,
     attempt_timeout: float = 120.0,
-    max_attempts: int = 10,
+    max_attempts: int = BATCH_ATTEMPTS,
     max_hint: float = 300.0,
     estimate: Callable[[Any], float] = estimate_tokens,
     beliefs: Mapping[str, Mapping[str, Any]] | None = None,
     listeners: Iterable[Listener] = (),
+    retry: Retry | None = None,
+    circuit: CircuitBreaker | Circuit | Keyed[Circuit] | None = None,
+    classifier: ErrorClassifier | Classify | None = None,
+    log: Any = True,
 ) -> Stack:
     """Return a stack for a pipeline that must finish: no deadline, waiting instead of failing.
 
@@ -124,22 +148,30 @@ def batch(
             output it asks for.
         beliefs: what `Stack.beliefs` gave in an earlier run, so that no limit is learned anew.
         listeners: take every event.
+        retry: takes the place of this preset's `Retry`, with rules of its own.
+        circuit: takes the place of its circuits: one for all partitions, a `Keyed` that makes one
+            for each, or a whole `CircuitBreaker`.
+        classifier: a rule that is asked first, or a whole `ErrorClassifier`.
+        log: False to log nothing; a bound structlog logger, or a whole `RequestIdLogger`.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of its range, or two of them contradict each other.
     """
-    patient = KindRule(RULES[Kind.RATE_LIMITED].backoff, counted=False)
-    stubborn = KindRule(max_retries=None)
-    return Stack(
-        RequestIdLogger(),
-        Deadline(),
-        Retry(
+    if retry is None:
+        patient = KindRule(RULES[Kind.RATE_LIMITED].backoff, counted=False)
+        stubborn = KindRule(max_retries=None)
+        retry = Retry(
             max_attempts,
-            ExponentialBackoff(),
             rules={Kind.RATE_LIMITED: patient, Kind.SERVER_ERROR: stubborn},
             max_hint=max_hint,
             wait_out_refusals=True,
-        ),
+        )
+    elif max_attempts != BATCH_ATTEMPTS:
+        raise ConfigurationError("give a batch retry= or max_attempts=, not both")
+    return Stack(
+        _logger(log),
+        Deadline(),
+        retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, None)),
         RateLimiter(
             _keyed_allowances(requests_per_minute, tokens_per_minute, share, BATCH_BURST),
@@ -147,11 +179,29 @@ def batch(
             estimate=estimate,
             beliefs=beliefs,
         ),
-        CircuitBreaker(Keyed(lambda: Circuit(open_for=BATCH_REST))),
-        ErrorClassifier(),
+        _breaker(circuit, Keyed(lambda: Circuit(open_for=BATCH_REST))),
+        _classifier(classifier),
         AttemptTimeout(attempt_timeout),
         listeners=listeners,
     )
+
+
+def _logger(log: Any) -> RequestIdLogger:
+    if isinstance(log, RequestIdLogger):
+        return log
+    return RequestIdLogger(log=log) if isinstance(log, bool) else RequestIdLogger(log)
+
+
+def _breaker(
+    circuit: CircuitBreaker | Circuit | Keyed[Circuit] | None, usual: Keyed[Circuit]
+) -> CircuitBreaker:
+    if isinstance(circuit, CircuitBreaker):
+        return circuit
+    return CircuitBreaker(usual if circuit is None else circuit)
+
+
+def _classifier(classifier: ErrorClassifier | Classify | None) -> ErrorClassifier:
+    return classifier if isinstance(classifier, ErrorClassifier) else ErrorClassifier(classifier)
 
 
 def _keyed_slots(limit: int, max_waiting: int | None) -> Keyed[Slots]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from fakes import FakeServer, all_at_once
 
-from resilient_infe import Kind, RetryBudget, errors, presets
+from resilient_infe import (
+    Circuit,
+    CircuitBreaker,
+    ErrorClassifier,
+    Keyed,
+    Kind,
+    RequestIdLogger,
+    Retry,
+    RetryBudget,
+    errors,
+    presets,
+)
 from resilient_infe.aio import current
 
 
@@ -100,3 +111,46 @@ def test_presets_describe_themselves(preset):
     """Both print what they do."""
     text = str(preset(requests_per_minute=600))
     assert "600 requests per minute, per partition" in text
+
+
+def layer(stack, kind):
+    """Return the one layer of a kind."""
+    [found] = [each for each in stack.layers if isinstance(each, kind)]
+    return found
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_the_layers_that_people_change_can_be_given(preset):
+    """A layer that is given takes the usual one's place, and what it is made of makes one."""
+    retry, breaker, classifier = Retry(2), CircuitBreaker(), ErrorClassifier()
+    ids = RequestIdLogger(log=False)
+    stack = preset(retry=retry, circuit=breaker, classifier=classifier, log=ids)
+    for given in (retry, breaker, classifier, ids):
+        assert layer(stack, type(given)) is given
+    assert [type(each) for each in stack.layers] == [type(each) for each in preset().layers]
+
+    made = preset(circuit=Circuit(open_for=3.0), log=False)
+    assert "rests 3 s" in layer(made, CircuitBreaker).describe()
+    assert "per partition" not in layer(made, CircuitBreaker).describe()
+    assert "per partition" in layer(preset(circuit=Keyed(Circuit)), CircuitBreaker).describe()
+    assert "does not log" in layer(made, RequestIdLogger).describe()
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_a_rule_of_ones_own_is_asked_first(run, preset):
+    """`classifier=` takes the function itself."""
+    stack = preset(classifier=lambda result, error: Kind.INVALID if error else None)
+    server = FakeServer(default=503)
+    [error] = run(lambda: all_at_once(stack.around(server), ["x"]))
+    assert isinstance(error, errors.OverloadedError)
+    assert (len(server.sent), stack.statistics().outcomes) == (1, {Kind.INVALID: 1})
+
+
+@pytest.mark.parametrize("more", [{"max_attempts": 3}, {"budget": RetryBudget()}])
+def test_retry_is_given_whole_or_in_parts(more):
+    """Both would leave open which of them counts."""
+    with pytest.raises(errors.ConfigurationError, match="not both"):
+        presets.service(retry=Retry(), **more)
+    if "budget" not in more:
+        with pytest.raises(errors.ConfigurationError, match="not both"):
+            presets.batch(retry=Retry(), **more)

@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Never, Self
 
 import anyio
 
@@ -151,6 +151,12 @@ class BatchRun(Generic[Row, Value]):
     def __aiter__(self) -> Self:
         """Return self."""
         return self
+
+    if not TYPE_CHECKING:  # to a type checker it has no such method
+
+        def __iter__(self) -> Never:
+            """Say how it is iterated over."""
+            raise TypeError("a batch is iterated over with `async for`, inside an async def")
 
     async def __anext__(self) -> Result[Row, Value]:
         """Return the next result."""

@@ -13,7 +13,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Never, TypeVar
 
 from .. import aio
 from ..aio import task_on, this_thread
@@ -64,7 +64,7 @@ class Stack:
         self, *layers: Layer[Any, Any], listeners: Iterable[Listener] = (), strict: bool = True
     ) -> None:
         """Check the layers; nothing is linked before a transport is given."""
-        self.listeners = _checked(listeners)
+        self.listeners, self._strict = _checked(listeners), strict
         if self.listeners and not any(isinstance(layer, RequestIdLogger) for layer in layers):
             layers = (RequestIdLogger(log=False), *layers)  # events need ids
         self.layers = layers
@@ -81,6 +81,53 @@ class Stack:
         self._drained: list[Waiter] = []
         self._entered = self._attempts = 0
         self._outcomes: defaultdict[Kind, int] = defaultdict(int, dict.fromkeys(Kind, 0))
+
+    def replace(self, *layers: Layer[Any, Any]) -> Stack:
+        """Return a stack in which these layers stand in the places of those of their kinds.
+
+        The other layers are the same objects, so both stacks share their limits and circuits.
+
+        Args:
+            layers: each an instance of a layer's class of which this stack has exactly one.
+
+        Raises:
+            ConfigurationError: this stack has no layer of that kind, or several.
+        """
+        kept = list(self.layers)
+        for layer in layers:
+            _check_layer(layer)
+            kept[self._only((_alike(each, layer) for each in kept), type(layer))] = layer
+        return Stack(*kept, listeners=self.listeners, strict=self._strict)
+
+    def without(self, *kinds: type) -> Stack:
+        """Return a stack that lacks the layers of these kinds; the others are the same objects.
+
+        Args:
+            kinds: classes of layers, such as `CircuitBreaker`.
+
+        Raises:
+            ConfigurationError: this stack has no layer of that kind, or several.
+            LayerOrderError: it cannot work without (``strict`` only); the message says why.
+        """
+        for kind in kinds:
+            if not inspect.isclass(kind):
+                raise ConfigurationError(f"without takes classes of layers, like Retry; got {kind}")
+        gone = {
+            self._only((isinstance(each, kind) for each in self.layers), kind) for kind in kinds
+        }
+        kept = [layer for place, layer in enumerate(self.layers) if place not in gone]
+        return Stack(*kept, listeners=self.listeners, strict=self._strict)
+
+    def _only(self, of_that_kind: Iterable[bool], kind: type) -> int:
+        """Return the place of the one layer that is of a kind."""
+        places = [place for place, found in enumerate(of_that_kind) if found]
+        if len(places) != 1:
+            raise ConfigurationError(
+                f"this stack has {len(places) or 'no'} layers of the kind {kind.__name__}; it has "
+                f"{', '.join(map(_name_of, self.layers))}. Build another one with "
+                f"Stack(*layers), outermost first."
+            )
+        return places[0]
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
         """Return the transport made resilient, with its own types.
@@ -244,11 +291,10 @@ class Stack:
 
     def __repr__(self) -> str:
         """Return the layers' names."""
-        return (
-            f"<Stack {' -> '.join(getattr(x, '__name__', type(x).__name__) for x in self.layers)}>"
-        )
+        return f"<Stack {' -> '.join(map(_name_of, self.layers))}>"
 
 
+_MISSING: Any = object()
 _new, _fill = object.__new__, Call.__init__
 
 Enter = Callable[[Handler[P, R], Call[P], float | None], Coroutine[Any, Any, R]]
@@ -271,13 +317,14 @@ class Send(Generic[P, R]):
 
     def __call__(
         self,
-        payload: P,
+        payload: P = _MISSING,
         *,
         tokens: float | None = None,
         partition: str | None = None,
         request_id: str | None = None,
         deadline: float | None = None,
         tags: Mapping[str, Any] | None = None,
+        **fields: Never,
     ) -> Coroutine[Any, Any, R]:
         """Send one payload through the stack and return the transport's own response.
 
@@ -288,12 +335,15 @@ class Send(Generic[P, R]):
             request_id: its id, ``[A-Za-z0-9._:-]{1,128}``; None to make one.
             deadline: seconds for the whole call, above 0; needs a `Deadline` layer.
             tags: labels that appear in the call's events.
+            fields: none; the fields of a request belong into its payload.
 
         Raises:
-            ConfigurationError: a value is out of its range.
+            ConfigurationError: a value is out of its range, or fields of a request are given.
             Refused: the stack refused to send, or the deadline passed.
             Exception: whatever the transport raised in the last attempt.
         """
+        if fields or payload is _MISSING:
+            raise _no_payload(fields)
         if tokens is not None or partition is not None or deadline is not None:
             check_options(tokens, partition, deadline)
         call: Call[P] = _new(Call)  # to call the class costs as much again on Python 3.11
@@ -316,7 +366,28 @@ class Send(Generic[P, R]):
         return self._enter(self._handler, call, deadline)
 
 
+def _no_payload(fields: Iterable[str]) -> ConfigurationError:
+    """Return the error for a call that gives a request's fields, as an SDK's methods take them."""
+    given = ", ".join(f"{name!r}: ..." for name in fields) or "..."
+    return ConfigurationError(
+        f"give what the transport takes as one value: await send({{{given}}}); the options beside "
+        f"it are tokens, partition, request_id, deadline and tags"
+    )
+
+
+def _alike(one: object, other: object) -> bool:
+    """Whether one is of the other's class, or derived from it."""
+    return isinstance(one, type(other)) or isinstance(other, type(one))
+
+
+def _name_of(layer: object) -> str:
+    name: str = getattr(layer, "__name__", type(layer).__name__)
+    return name
+
+
 def _check_layer(layer: object) -> None:
+    if isinstance(layer, list | tuple):
+        raise ConfigurationError("Stack takes its layers one by one: Stack(*layers)")
     if isinstance(layer, Stack):
         raise ConfigurationError("a Stack is no layer: give its layers, Stack(*a.layers, ...)")
     if inspect.isclass(layer) or not callable(layer):
@@ -337,6 +408,13 @@ def _awaiting(transport: Callable[[P], Awaitable[R]]) -> Callable[[P], Coroutine
     """Return a transport as an async function: a future, say, could not be run as a task."""
 
     async def awaiting(payload: P) -> R:
-        return await transport(payload)
+        answer = transport(payload)
+        if not inspect.isawaitable(answer):
+            raise ConfigurationError(
+                f"{_name_of(transport)} returned {type(answer).__name__}, which cannot be awaited: "
+                f"give an async def (payload); for code that blocks, one that awaits "
+                f"anyio.to_thread.run_sync(function, payload)"
+            )
+        return await answer
 
     return awaiting

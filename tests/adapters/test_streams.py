@@ -84,6 +84,19 @@ def test_a_break_is_an_error(streamer, plan):
     assert stack.statistics().outcomes == {Kind.TRANSIENT: 1}
 
 
+def test_a_plain_for_over_a_stream_is_explained():
+    """It says what to write instead."""
+
+    async def test(url):
+        async with InfeTransport(KEY, base_url=url) as transport:
+            stream = await service().around(transport.stream)(asked_for("whole"))
+            with pytest.raises(TypeError, match="`async for`"):
+                list(stream)
+            await stream.aclose()
+
+    against(stream_server, test)
+
+
 @pytest.mark.parametrize("plan", ["half", "blank"])
 def test_a_stream_of_which_a_part_is_missing(plan):
     """Where one of two choices never ended, or none did, the stream is not whole."""

@@ -69,6 +69,18 @@ def test_every_row_has_a_result(run):
     assert {result.id for result in results} == {f"row-{n}" for n in range(1, 301)}
 
 
+def test_a_plain_for_is_explained(run):
+    """It says what to write instead, and nothing is sent."""
+    server = FakeServer()
+
+    async def main():
+        with pytest.raises(TypeError, match="`async for`"):
+            list(run_batch(asks(1), batch().around(server)))
+
+    run(main)
+    assert server.sent == []
+
+
 def test_in_order(run):
     """Ordered results come in the order of the rows, however long each takes."""
     server = FakeServer(latency=lambda now: 5.0 if now < 1 else 0.1)

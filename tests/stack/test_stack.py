@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import re
 import types
 import warnings
 
@@ -115,10 +116,12 @@ def test_one_call_has_one_set_of_values(run):
     ]
 
 
-@pytest.mark.parametrize("options", [{"tokens": -1}, {"tokens": float("nan")}, {"deadline": 0}])
+@pytest.mark.parametrize(
+    "options", [{"tokens": -1}, {"tokens": float("nan")}, {"deadline": 0}, {"partition": 3}]
+)
 def test_odd_call_values_are_refused(options, run):
     """A value that cannot be is told before anything is sent."""
-    with pytest.raises(errors.ConfigurationError, match=r"tokens|deadline"):
+    with pytest.raises(errors.ConfigurationError, match=r"tokens|deadline|partition"):
         full().around(FakeServer())(None, **options)
     with pytest.raises(errors.ConfigurationError, match=next(iter(options))):
         call_options(**options).__enter__()
@@ -181,6 +184,80 @@ def test_what_cannot_be_called_is_no_transport():
     """A transport that cannot be called is told what to give."""
     with pytest.raises(errors.ConfigurationError, match="cannot be called"):
         full().around(5)
+
+
+def test_a_layer_is_replaced_by_one_of_its_kind():
+    """The others stay the same objects, in their places; a derived class is of the same kind."""
+
+    class Patient(Retry):
+        pass
+
+    seen = []
+    stack = presets.service(listeners=[seen.append])
+    mine, bound = Patient(9), AttemptTimeout(5.0)
+    other = stack.replace(mine, bound)
+    assert [type(each).__name__ for each in other.layers] == [
+        "Patient" if isinstance(each, Retry) else type(each).__name__ for each in stack.layers
+    ]
+    changed = {id(mine), id(bound)}
+    assert {id(each) for each in other.layers} - {id(each) for each in stack.layers} == changed
+    assert other.listeners == stack.listeners
+    again = other.replace(Retry(2))
+    assert not any(isinstance(each, Patient) for each in again.layers)
+
+
+def test_a_layer_is_left_out():
+    """The rest stands as it stood, and an order that cannot work is still refused."""
+    stack = presets.batch()
+    other = stack.without(CircuitBreaker, RateLimiter)
+    assert other.layers == tuple(
+        each for each in stack.layers if not isinstance(each, CircuitBreaker | RateLimiter)
+    )
+    with pytest.raises(errors.LayerOrderError, match="no ErrorClassifier"):
+        stack.without(ErrorClassifier)
+    loose = Stack(Retry(), ErrorClassifier(), strict=False)
+    assert loose.without(ErrorClassifier).layers == loose.layers[:1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda stack: stack.replace(CircuitBreaker()), "no layers of the kind CircuitBreaker"),
+        (lambda stack: stack.replace(ConcurrencyLimiter(1)), "2 layers of the kind Concurrency"),
+        (lambda stack: stack.replace(Retry), "not a layer: give an instance"),
+        (lambda stack: stack.without(Deadline), "it has ConcurrencyLimiter, RateLimiter"),
+        (lambda stack: stack.without(Retry()), "takes classes of layers"),
+        (lambda stack: Stack(list(stack.layers)), r"one by one: Stack\(\*layers\)"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_explained(change, message):
+    """The error says which layers there are, and what to do instead."""
+    limits = ConcurrencyLimiter(4), RateLimiter(), ConcurrencyLimiter(2)
+    with pytest.raises(errors.ConfigurationError, match=message):
+        change(Stack(*limits, ErrorClassifier()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [((), {"model": "m", "messages": []}), (("x",), {"model": "m"}), ((), {})],
+)
+def test_a_requests_fields_belong_into_the_payload(arguments, options):
+    """Who calls it as an SDK's method is shown how it is called."""
+    send = Stack(ErrorClassifier()).around(FakeServer())
+    shown = ", ".join(f"{name!r}: ..." for name in options) or "..."
+    with pytest.raises(errors.ConfigurationError, match=re.escape(f"await send({{{shown}}})")):
+        send(*arguments, **options)
+
+
+def test_a_transport_that_returns_no_awaitable_is_explained(run):
+    """It is not tried again, and the error says what to write."""
+    calls = []
+    send = presets.batch().around(calls.append)
+    with pytest.raises(
+        errors.ConfigurationError, match="returned NoneType, which cannot be awaited"
+    ):
+        run(lambda: send("x"))
+    assert calls == ["x"]
 
 
 def test_description_reads_well():

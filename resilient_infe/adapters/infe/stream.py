@@ -10,7 +10,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 import aiohttp
 
@@ -86,6 +86,12 @@ class InfeStream:
     def __aiter__(self) -> Self:
         """Return self."""
         return self
+
+    if not TYPE_CHECKING:  # to a type checker it has no such method
+
+        def __iter__(self) -> Never:
+            """Say how it is iterated over."""
+            raise TypeError("a stream is iterated over with `async for`, inside an async def")
 
     async def __anext__(self) -> dict[str, Any]:
         """Return the next chunk.
