@@ -29,6 +29,9 @@ def frozen(cls: type[_C]) -> type[_C]:
 Dimension = Literal["requests", "tokens"]
 """What a rate limit counts."""
 
+MINUTE = 60.0
+"""Seconds: the period of a rate limit that states no other."""
+
 
 class Kind(StrEnum):
     """The kinds of outcome, each treated alike by every layer (see `docs/kinds.md`)."""

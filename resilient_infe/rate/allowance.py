@@ -53,15 +53,13 @@ class Allowance:
         ConfigurationError: a value is out of its range.
 
     Attributes:
-        counts_tokens: whether a token limit is kept, so that a call's tokens matter.
         queue: who waits, oldest call first.
 
     State: shared by every `RateLimiter` that is given the object.
     """
 
     __slots__ = ("__weakref__", "_ended", "_gate", "_granted", "_granted_tokens",
-                 "_queued_tokens", "_rates", "counts_tokens", "max_waiting",
-                 "queue")  # fmt: skip
+                 "_queued_tokens", "_rates", "max_waiting", "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -81,13 +79,17 @@ class Allowance:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share, belief)
-        self.counts_tokens = self._rates.counts_tokens
         self._gate = Gate()
         self.queue: WaitQueue[Reservation] = WaitQueue()
         self._queued_tokens = 0.0
         self._granted = 0
         self._ended = 0
         self._granted_tokens = 0.0
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a token limit is kept or learned, so that a call's tokens matter."""
+        return self._rates.tokens is not None or self._rates.learner.active
 
     @property
     def waiting(self) -> int:
@@ -248,9 +250,7 @@ class Allowance:
         self, reservation: Reservation, now: float, hint: float = 0.0, *, steep: bool = False
     ) -> Change | None:
         """Take note of a 429; returns how what is believed changed by it: see `Rates.rejected`."""
-        told = self._rates.rejected(reservation, now, hint, steep=steep)
-        self.counts_tokens = self._rates.counts_tokens
-        return told
+        return self._rates.rejected(reservation, now, hint, steep=steep)
 
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float
@@ -260,11 +260,9 @@ class Allowance:
             "requests": float(self._granted - reservation.ordinal),
             "tokens": max(0.0, self._granted_tokens - reservation.total_tokens),
         }
-        changes = follow(
+        return follow(
             limits, self._rates, self._gate, sent_at=reservation.granted_at, after=after, now=now
         )
-        self.counts_tokens = self._rates.counts_tokens
-        return changes
 
     def resize(
         self,
@@ -282,12 +280,10 @@ class Allowance:
             self._rates.declare("requests", requests_per_minute, now)
         if tokens_per_minute is not None:
             self._rates.declare("tokens", tokens_per_minute, now)
-        self.counts_tokens = self._rates.counts_tokens
 
     def believe(self, belief: Mapping[str, Any]) -> None:
         """Go on from what `belief` gave in an earlier run; a `ConfigurationError` if it is none."""
         self._rates.learner.restore(belief)
-        self.counts_tokens = self._rates.counts_tokens
 
     def belief(self) -> dict[str, Any] | None:
         """Return what was learned, as a value that JSON can hold, or None while nothing was."""

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from ..core.verdict import Dimension
 
-MINUTE = 60.0
-"""Seconds; limits are told per minute."""
-
 STATED = "stated by the server"
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core import bounds
-from ..core.verdict import Dimension, Limit
+from ..core.verdict import MINUTE, Dimension, Limit
 from .bucket import Bucket
-from .change import MINUTE, Change
+from .change import Change
 from .learning.learner import Learner
 from .metered import Metered
 from .reservation import Reservation
@@ -104,11 +104,6 @@ class Rates:
         return (
             -math.inf if self.requests is None else self.requests.ready_behind(requests, 1.0, now)
         )
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether a call's tokens matter."""
-        return self.tokens is not None or self.learner.active
 
     def take(self, tokens: float, now: float) -> bool:
         """Take one request of `tokens` if its `ready_at` has come; False takes nothing."""

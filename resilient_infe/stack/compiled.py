@@ -1,4 +1,4 @@
-"""Links layers to what they call next, once, when a stack is put around a transport.
+"""Links layers and the transport, once, when a stack is put around it.
 
 Guards that stand next to each other become one coroutine. A layer that is not a guard, such as a
 user's own, is called with what comes next, and splits the guards there.
@@ -6,12 +6,18 @@ user's own, is called with what comes next, and splits the guards there.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.call import Call, Handler, Layer
 from ..core.guard import MOST, Guard, guarded
+from ..errors import ConfigurationError
+from .layers import name_of
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 
 def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> Handler[Any, Any]:
@@ -37,3 +43,32 @@ def _calling(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[An
         return layer(call, call_next)
 
     return handler
+
+
+def handler_of(transport: Callable[[P], Awaitable[R]]) -> Handler[P, R]:
+    """Return a transport, which takes a payload, as a handler, which takes a call.
+
+    Raises:
+        ConfigurationError: it cannot be called; or from a call, it returned nothing to await.
+    """
+    if not callable(transport):
+        raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
+    send: Callable[[P], Coroutine[Any, Any, R]]
+    send = transport if inspect.iscoroutinefunction(transport) else _awaiting(transport)
+    return lambda call: send(call.payload)
+
+
+def _awaiting(transport: Callable[[P], Awaitable[R]]) -> Callable[[P], Coroutine[Any, Any, R]]:
+    """Return a transport as an async function: a future, say, could not be run as a task."""
+
+    async def awaiting(payload: P) -> R:
+        answer = transport(payload)
+        if not inspect.isawaitable(answer):
+            raise ConfigurationError(
+                f"{name_of(transport)} returned {type(answer).__name__}, which cannot be awaited: "
+                f"give an async def (payload); for code that blocks, one that awaits "
+                f"anyio.to_thread.run_sync(function, payload)"
+            )
+        return await answer
+
+    return awaiting

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..circuit.circuit import CircuitStatistics
+from ..circuit.layer import CircuitBreaker
 from ..core.verdict import Kind
 from ..rate.layer import RateLimiter
 from ..rate.snapshots import AllowanceStatistics
 from ..retry.budget import RetryBudgetStatistics
 from ..retry.layer import Retry
+from ..slots.layer import ConcurrencyLimiter
 from ..slots.slots import SlotsStatistics
 from ..timeouts.attempt import AttemptTimeout
 from ..timeouts.deadline import Deadline
@@ -44,6 +46,41 @@ class StackStatistics:
     circuits: Mapping[str | None, CircuitStatistics]
     budget: RetryBudgetStatistics | None
     draining: bool
+
+
+def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackStatistics:
+    """Return a snapshot of a stack.
+
+    Args:
+        layers: the stack's.
+        now: the current time of the loop.
+        counts: what the stack itself counts: the other fields of `StackStatistics`.
+    """
+    slots: dict[str | None, SlotsStatistics] = {}
+    allowances: dict[str | None, AllowanceStatistics] = {}
+    circuits: dict[str | None, CircuitStatistics] = {}
+    budget: RetryBudgetStatistics | None = None
+    waiting = 0
+    for layer in layers:
+        if isinstance(layer, ConcurrencyLimiter):
+            here = layer.statistics(now)
+            waiting += sum(each.waiting for each in here.values())
+            slots = {**here, **slots}
+        elif isinstance(layer, RateLimiter):
+            allowances = layer.statistics(now)
+            waiting += sum(each.waiting for each in allowances.values())
+        elif isinstance(layer, CircuitBreaker):
+            circuits = layer.statistics(now)
+        elif isinstance(layer, Retry) and layer.budget is not None:
+            budget = layer.budget.statistics()
+    return StackStatistics(
+        waiting=waiting,
+        slots=slots,
+        allowances=allowances,
+        circuits=circuits,
+        budget=budget,
+        **counts,
+    )
 
 
 def describe(layers: Sequence[Any]) -> str:

@@ -7,7 +7,6 @@ The stack itself decides nothing. It links the layers once, when a transport is 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import itertools
 import warnings
 from collections import defaultdict
@@ -17,24 +16,19 @@ from typing import Any, Generic, Never, TypeVar
 
 from .. import aio
 from ..aio import task_on, this_thread
-from ..circuit.circuit import CircuitStatistics
-from ..circuit.layer import CircuitBreaker
 from ..core.call import Call, Handler, Layer
 from ..core.queue import Waiter
 from ..core.verdict import Kind, Usage
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
 from ..events import Listener
 from ..rate.layer import RateLimiter
-from ..rate.snapshots import AllowanceStatistics
-from ..retry.budget import RetryBudgetStatistics
 from ..retry.layer import Retry, trying_again
-from ..slots.layer import ConcurrencyLimiter
-from ..slots.slots import SlotsStatistics
 from ..telemetry.emitter import Emitter
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
-from .compiled import compiled
-from .describe import StackStatistics, describe
+from .compiled import compiled, handler_of
+from .describe import StackStatistics, describe, statistics_of
+from .layers import check_layer, left_out, name_of, replaced
 from .options import check_options, current_options
 from .order import check_order
 
@@ -69,7 +63,7 @@ class Stack:
             layers = (RequestIdLogger(log=False), *layers)  # events need ids
         self.layers = layers
         for layer in layers:
-            _check_layer(layer)
+            check_layer(layer)
         if strict:
             check_order(layers)
         self._emitter = Emitter(self.listeners) if self.listeners else None
@@ -93,10 +87,7 @@ class Stack:
         Raises:
             ConfigurationError: this stack has no layer of that kind, or several.
         """
-        kept = list(self.layers)
-        for layer in layers:
-            _check_layer(layer)
-            kept[self._only((_alike(each, layer) for each in kept), type(layer))] = layer
+        kept = replaced(self.layers, layers)
         return Stack(*kept, listeners=self.listeners, strict=self._strict)
 
     def without(self, *kinds: type) -> Stack:
@@ -109,25 +100,8 @@ class Stack:
             ConfigurationError: this stack has no layer of that kind, or several.
             LayerOrderError: it cannot work without (``strict`` only); the message says why.
         """
-        for kind in kinds:
-            if not inspect.isclass(kind):
-                raise ConfigurationError(f"without takes classes of layers, like Retry; got {kind}")
-        gone = {
-            self._only((isinstance(each, kind) for each in self.layers), kind) for kind in kinds
-        }
-        kept = [layer for place, layer in enumerate(self.layers) if place not in gone]
+        kept = left_out(self.layers, kinds)
         return Stack(*kept, listeners=self.listeners, strict=self._strict)
-
-    def _only(self, of_that_kind: Iterable[bool], kind: type) -> int:
-        """Return the place of the one layer that is of a kind."""
-        places = [place for place, found in enumerate(of_that_kind) if found]
-        if len(places) != 1:
-            raise ConfigurationError(
-                f"this stack has {len(places) or 'no'} layers of the kind {kind.__name__}; it has "
-                f"{', '.join(map(_name_of, self.layers))}. Build another one with "
-                f"Stack(*layers), outermost first."
-            )
-        return places[0]
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
         """Return the transport made resilient, with its own types.
@@ -145,12 +119,7 @@ class Stack:
         handle = getattr(transport, "handle", None)
         if handle is not None:
             return Send(self, compiled(self.layers, handle), self._enter)
-        if not callable(transport):
-            raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
-
-        awaited = transport if inspect.iscoroutinefunction(transport) else _awaiting(transport)
-        inner = compiled(self.layers, lambda call: awaited(call.payload))
-        return Send(self, inner, self._enter)
+        return Send(self, compiled(self.layers, handler_of(transport)), self._enter)
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
         """Return `inner`, which takes the `Call` itself, with the layers around it."""
@@ -158,34 +127,13 @@ class Stack:
 
     def statistics(self) -> StackStatistics:
         """Return a frozen snapshot of what is going on."""
-        now = self._runtime.now() if self._runtime is not None else 0.0
-        slots: dict[str | None, SlotsStatistics] = {}
-        allowances: dict[str | None, AllowanceStatistics] = {}
-        circuits: dict[str | None, CircuitStatistics] = {}
-        budget: RetryBudgetStatistics | None = None
-        waiting = 0
-        for layer in self.layers:
-            if isinstance(layer, ConcurrencyLimiter):
-                here = layer.statistics(now)
-                waiting += sum(each.waiting for each in here.values())
-                slots = {**here, **slots}
-            elif isinstance(layer, RateLimiter):
-                allowances = layer.statistics(now)
-                waiting += sum(each.waiting for each in allowances.values())
-            elif isinstance(layer, CircuitBreaker):
-                circuits = layer.statistics(now)
-            elif isinstance(layer, Retry) and layer.budget is not None:
-                budget = layer.budget.statistics()
-        return StackStatistics(
+        return statistics_of(
+            self.layers,
+            now=self._runtime.now() if self._runtime is not None else 0.0,
             in_flight=self._in_flight(),
-            waiting=waiting,
             calls=self._entered - self._in_flight(),
             attempts=self._attempts,
             outcomes={kind: count for kind, count in self._outcomes.items() if count},
-            slots=slots,
-            allowances=allowances,
-            circuits=circuits,
-            budget=budget,
             draining=self._draining,
         )
 
@@ -291,7 +239,7 @@ class Stack:
 
     def __repr__(self) -> str:
         """Return the layers' names."""
-        return f"<Stack {' -> '.join(map(_name_of, self.layers))}>"
+        return f"<Stack {' -> '.join(map(name_of, self.layers))}>"
 
 
 _MISSING: Any = object()
@@ -375,46 +323,9 @@ def _no_payload(fields: Iterable[str]) -> ConfigurationError:
     )
 
 
-def _alike(one: object, other: object) -> bool:
-    """Whether one is of the other's class, or derived from it."""
-    return isinstance(one, type(other)) or isinstance(other, type(one))
-
-
-def _name_of(layer: object) -> str:
-    name: str = getattr(layer, "__name__", type(layer).__name__)
-    return name
-
-
-def _check_layer(layer: object) -> None:
-    if isinstance(layer, list | tuple):
-        raise ConfigurationError("Stack takes its layers one by one: Stack(*layers)")
-    if isinstance(layer, Stack):
-        raise ConfigurationError("a Stack is no layer: give its layers, Stack(*a.layers, ...)")
-    if inspect.isclass(layer) or not callable(layer):
-        raise ConfigurationError(
-            f"{layer!r} is not a layer: give an instance, or an async def layer(call, call_next)"
-        )
-
-
 def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
     with contextlib.suppress(TypeError):
         found = tuple(listeners)
         if all(callable(listener) for listener in found):
             return found
     raise ConfigurationError("listeners is a list of callables that take an event")
-
-
-def _awaiting(transport: Callable[[P], Awaitable[R]]) -> Callable[[P], Coroutine[Any, Any, R]]:
-    """Return a transport as an async function: a future, say, could not be run as a task."""
-
-    async def awaiting(payload: P) -> R:
-        answer = transport(payload)
-        if not inspect.isawaitable(answer):
-            raise ConfigurationError(
-                f"{_name_of(transport)} returned {type(answer).__name__}, which cannot be awaited: "
-                f"give an async def (payload); for code that blocks, one that awaits "
-                f"anyio.to_thread.run_sync(function, payload)"
-            )
-        return await answer
-
-    return awaiting

@@ -12,8 +12,8 @@ from .lines import LONGEST, NumberedLine
 
 CHAT = "/v1/chat/completions"
 
-INPUTS = ("messages", "input", "prompt")
-"""One of these is in every body."""
+ONE_OF = ("messages", "input", "prompt")
+"""Every body has one of these fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _body(given: Any, url: str, defaults: Defaults) -> dict[str, Any]:
     body: dict[str, Any] = given
     if url.endswith("/chat/completions"):
         body = _as_chat(body)
-    elif not any(name in body for name in INPUTS):
+    elif not any(name in body for name in ONE_OF):
         raise RowError("the body has none of `messages`, `input` and `prompt`")
     if body.get("stream"):
         raise RowError("`stream` is on: a file holds whole replies, so leave it out")

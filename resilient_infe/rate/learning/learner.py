@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.verdict import Dimension
+from ...core.verdict import MINUTE, Dimension
 from ...errors import ConfigurationError
 from ..bucket import LARGEST_COST
-from ..change import MINUTE, Change
+from ..change import Change
 from .belief import believed
 from .closed import Closed
 from .costs import LONG_ENOUGH, Costs, Intervals

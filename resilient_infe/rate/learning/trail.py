@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ...core.verdict import MINUTE
 from ..ledger import Ledger
 
-WINDOW = 60.0
+WINDOW = MINUTE
 """Seconds; every known provider states its limits per minute."""
 
 FIRST_ANSWER, SLOWEST_ANSWER = 0.2, 5.0
