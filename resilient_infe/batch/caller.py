@@ -106,7 +106,7 @@ class Caller(Generic[Row, Value]):
             self._take(result, reply, call.reply)
         result.seconds = clock() - started
         result.attempts = call.sends
-        result.sent_for = call.sent_for
+        result.sent_for = call.state.sent_for
         result.request_ids = call.server_request_ids
         verdict = call.verdict
         if verdict is not None:
@@ -151,7 +151,7 @@ def _check_account(failure: Failure, call: Call[Any]) -> None:
         failure.kind is Kind.RATE_LIMITED
         and verdict is not None
         and verdict.retry_after is not None
-        and call.gave_up is not None
+        and call.state.gave_up is not None
     )
     if failure.kind not in ACCOUNT and not long_wait:
         return

@@ -68,7 +68,7 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
             self._tell(call, circuit)
         if permit is None:
             raise self._refusal(call, circuit, now)
-        call.probe = permit.expires is not None and circuit.answered
+        call.state.probes = permit.expires is not None and circuit.answered
         return circuit, permit
 
     def leave(

@@ -42,9 +42,9 @@ class ErrorClassifier(Guard[float]):
     def enter(self, call: Call[Any]) -> float:
         """Count the attempt as sent, and return when that was, while somebody listens."""
         call.sends += 1
-        if call.on_send is not None:
-            call.on_send()
-            call.on_send = None
+        if call.state.on_send is not None:
+            call.state.on_send()
+            call.state.on_send = None
         return 0.0 if call.emit is None else call.runtime.now()
 
     def leave(self, call: Call[Any], held: float, result: Any, error: BaseException | None) -> None:
@@ -65,7 +65,7 @@ class ErrorClassifier(Guard[float]):
         emit = call.emit
         if emit is not None:
             sent_for = call.runtime.now() - held
-            call.sent_for += sent_for
+            call.state.sent_for += sent_for
             if emit.routine:
                 emit(_attempt_finished(call, verdict, sent_for))
 

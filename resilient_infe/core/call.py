@@ -1,7 +1,7 @@
-"""The one object that travels down a stack, and the two shapes everything else has.
+"""`Call`, the object that a stack hands from layer to layer, and the types of layers and handlers.
 
-A layer is any ``async def layer(call, call_next)``; a handler is what it calls next. Per-call state
-lives on the `Call` and nowhere else, so that layers can be shared by any number of calls.
+A layer is any ``async def layer(call, call_next)``; a handler is what it calls next. State that
+belongs to one call lives on its `Call` and nowhere else, so any number of calls can share a layer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Refusal = TypeVar("Refusal", bound=Refused)
 
 
 class Headers(Protocol):
-    """The little that is asked of response headers: a dict, httpx's and aiohttp's all fit."""
+    """What the library needs of response headers: a dict and those of httpx and aiohttp have it."""
 
     def get(self, key: str, /) -> str | None:
         """Return the value of header `key`, or None."""
@@ -28,35 +28,37 @@ class Headers(Protocol):
 
 
 class Emit(Protocol):
-    """Takes a call's events."""
+    """Sends a call's events to the listeners."""
 
     @property
     def listeners(self) -> tuple[Callable[[Any], None], ...]:
-        """The listeners, in the order in which they are told."""
+        """The listeners, in the order in which they receive an event."""
         ...
 
     @property
     def routine(self) -> bool:
-        """Whether somebody wants the events that happen on every call, too."""
+        """Whether any listener wants the events that every call emits."""
         ...
 
     def __call__(self, event: Any) -> None:
-        """Hand an event to the listeners."""
+        """Send one event to the listeners."""
         ...
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Reply:
-    """A response as an adapter saw it, put on the call before it returns or raises.
+    """A response as the adapter received it.
+
+    The adapter puts it on the call before it returns or raises.
 
     Attributes:
         status: the HTTP status.
         headers: the response's headers.
-        body: the error body, already read (at most 64 KiB) as bytes or text, or any body already
-            decoded from JSON; None when there is nothing to look at.
-        raw: the bytes that `body` was decoded from, where an adapter has them whole.
-        verdict: what it means, where an adapter has judged it to raise the error that it stands
-            for; None leaves that to the classifier. A reply is judged once.
+        body: a body decoded from JSON, or the bytes or text of an error (at most 64 KiB of it);
+            None if there is no body, or if it was not read.
+        raw: the bytes that `body` was decoded from, if the adapter has all of them.
+        verdict: the reply's meaning, if the adapter needed it to choose the exception that it
+            raises. None leaves it to the classifier. A reply is classified once.
     """
 
     status: int
@@ -66,21 +68,20 @@ class Reply:
     verdict: Verdict | None = None
 
     def __repr__(self) -> str:
-        """Show the status alone: headers and bodies may hold secrets."""
+        """Show only the status: headers and bodies may hold secrets."""
         return f"Reply(status={self.status})"
 
 
 class Hold:
-    """Keeps a slot and a reservation until a streamed body is closed.
+    """Keeps a call's slot and reservation until its streamed body is closed.
 
-    An adapter that hands over an open stream puts a hold on the call; a layer that keeps something
-    for the call's duration then hangs its release on the hold. State: per call.
+    An adapter that returns an open stream puts a hold on the call. A layer that holds a resource
+    for the call then registers its release with `on_close`. State: per call.
     """
 
     __slots__ = ("_callbacks", "closed")
 
     def __init__(self) -> None:
-        """Start open, with nothing hung on it."""
         self._callbacks: list[Callable[[Usage | None], None]] = []
         self.closed = False
 
@@ -92,10 +93,10 @@ class Hold:
             self._callbacks.append(callback)
 
     def close(self, usage: Usage | None = None) -> None:
-        """Release everything hung on the hold, innermost first; only the first call does anything.
+        """Run the registered callbacks, those of inner layers first; a second call does nothing.
 
         Args:
-            usage: what the stream really cost, or None when it broke off before it told.
+            usage: the tokens that the stream cost; None if it ended before it reported them.
         """
         if self.closed:
             return
@@ -111,35 +112,56 @@ class Hold:
             raise failures[0]
 
 
+class CallState:
+    """What the layers of this library note on a call for each other. State: per call.
+
+    No dataclass: most calls change one of these, and a constructor would set all, on each call.
+
+    Attributes:
+        place: the call's age among all calls of its loop. Queues serve the oldest call first, so a
+            retry keeps its place.
+        readmitted: whether `Retry` runs the call again: a full queue does not refuse it then.
+        probes: whether the current attempt probes a half-open circuit of a server that has
+            answered before.
+        on_send: called once, when the first attempt is sent: it fills the retry budget.
+        sent_for: seconds spent in attempts; counted only if there are listeners.
+        gave_up: why `Retry` made no further attempt although the verdict allows one; or None.
+    """
+
+    place: int = 0
+    readmitted: bool = False
+    probes: bool = False
+    on_send: Callable[[], None] | None = None
+    sent_for: float = 0.0
+    gave_up: str | None = None
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Call(Generic[P]):
     """One call on its way through the stack. State: per call.
 
     Attributes:
-        payload: what the transport is given.
-        request_id: the call's own id, given or made by `RequestIdLogger`.
-        partition: which limit, circuit and slots it belongs to (a model, a host, a key's hash).
-        tokens: its estimated cost in tokens, or None to let the rate limiter estimate.
-        body: returns what the estimate looks at where the payload is a client's own request object:
-            its decoded body, or a function's arguments by name; None for the payload itself.
-        deadline: the instant (loop clock, seconds) by which it must be over, or None.
-        attempt: the number of the attempt under way, from 1.
-        verdict: what the last attempt meant; None while one is under way.
-        reply: the last response as the adapter saw it.
+        payload: what the transport takes.
+        request_id: the call's id; None to let `RequestIdLogger` make one.
+        partition: the name of the group of calls that share a limit, a circuit and slots. Adapters
+            for HTTP make it from the host, the model and a hash of the key.
+        tokens: the estimated cost in tokens; None to let the rate limiter estimate it.
+        body: returns what the estimate reads, where the payload is a client's own request object:
+            the decoded JSON body, or a function's arguments by name. None: the payload itself.
+        deadline: the loop time, in seconds, by which the call must have ended; None for no bound.
+        tags: the caller's labels; every event of the call has them.
+        emit: sends events to the listeners; None without listeners.
+        replayable: False if the body can be read only once, so that it must not be sent again.
+        attempt: the number of the current attempt, from 1.
+        verdict: the meaning of the last attempt; None while an attempt is in progress.
+        reply: the last response, set by the adapter.
         hold: set by an adapter whose result is an open stream.
-        tags: the user's own labels; they appear in every event of the call.
-        emit: takes events; None when nobody listens.
-        replayable: False when the body can be read only once, so that it must not be sent again.
-        probe: True while the attempt probes a half-open circuit of a server that has answered.
-        again: whether Retry calls on again, so that the stack has let the call in before.
-        sends: attempts that really went out; refusals of our own do not count.
-        sent_for: seconds spent in attempts, kept only while somebody listens.
-        server_request_ids: the ``x-request-id`` of every attempt that has one.
-        gave_up: why Retry made no further attempt although the verdict allows one, or None.
-        on_send: called once, when the first attempt is sent (fills the retry budget).
-        started: the instant at which it entered the stack; this and what follows the stack sets.
-        place: its age among the calls of its loop: retries keep their place in every queue.
+        sends: how many attempts were sent; those that the stack itself refused do not count.
+        server_request_ids: the ``x-request-id`` of each attempt whose response had one.
+        started: the loop time at which the call entered the stack. The stack sets this field and
+            those that follow.
         runtime: the event loop that the call runs on.
+        state: notes of the library's own layers; a layer of your own does not need them.
     """
 
     payload: P
@@ -148,29 +170,24 @@ class Call(Generic[P]):
     tokens: float | None = None
     body: Callable[[], Any] | None = None
     deadline: float | None = None
-    attempt: int = 1
-    verdict: Verdict | None = None
-    reply: Reply | None = None
-    hold: Hold | None = None
     tags: dict[str, Any] = field(default_factory=dict)
     emit: Emit | None = None
     replayable: bool = True
-    probe: bool = False
-    again: bool = False
-    sends: int = 0
-    sent_for: float = 0.0
-    server_request_ids: tuple[str, ...] = ()
-    gave_up: str | None = None
-    on_send: Callable[[], None] | None = None
+    attempt: int = field(init=False, default=1)
+    verdict: Verdict | None = field(init=False, default=None)
+    reply: Reply | None = field(init=False, default=None)
+    hold: Hold | None = field(init=False, default=None)
+    sends: int = field(init=False, default=0)
+    server_request_ids: tuple[str, ...] = field(init=False, default=())
     started: float = field(init=False)
-    place: int = field(init=False)
     runtime: Runtime = field(init=False)
+    state: CallState = field(init=False, default_factory=CallState)
 
     def refuse(self, refusal: Refusal) -> Refusal:
-        """Take note that the stack refuses this call, and return the refusal, to be raised.
+        """Set the verdict to REFUSED and return `refusal`, for the caller to raise.
 
         Args:
-            refusal: what is raised, with a ``retry_after`` or without.
+            refusal: the exception; a call that it gives a ``retry_after`` may be tried again.
         """
         self.verdict = Verdict(
             Kind.REFUSED,
@@ -182,7 +199,7 @@ class Call(Generic[P]):
         return refusal
 
     def __repr__(self) -> str:
-        """Show what identifies the call; the payload is the user's and may be secret."""
+        """Show what identifies the call, but not the payload, which may be secret."""
         return (
             f"Call(request_id={self.request_id!r}, partition={self.partition!r}, "
             f"attempt={self.attempt})"
@@ -193,4 +210,4 @@ Handler = Callable[[Call[P]], Coroutine[Any, Any, R]]
 """What a layer calls next: the rest of the stack, down to the transport."""
 
 Layer = Callable[[Call[P], Handler[P, R]], Coroutine[Any, Any, R]]
-"""``async def layer(call, call_next)``: it may wait, refuse, call on, call on again."""
+"""``async def layer(call, call_next)``: it may wait, refuse, call `call_next`, or call it again."""

@@ -183,7 +183,7 @@ class RateLimiter(Guard[Held]):
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
         try:
-            return allowance.join(call.tokens or 0.0, call.place, again=call.again)
+            return allowance.join(call.tokens or 0.0, call.state.place, again=call.state.readmitted)
         except QueueFull as full:
             raise call.refuse(full) from None
 
@@ -191,7 +191,7 @@ class RateLimiter(Guard[Held]):
         self, call: Call[Any], deadline: float, allowance: Allowance, now: float
     ) -> None:
         # A retry does not queue at the end, so only the gate is certain to hold it up.
-        again = call.again
+        again = call.state.readmitted
         earliest = max(now, allowance.gate_until if again else allowance.not_before(now))
         if now >= deadline or earliest > deadline:
             refusal = DeadlineExceeded(

@@ -91,7 +91,7 @@ class Retry(Repeater[Tries]):
     def enter(self, call: Call[Any]) -> None:
         """Hold nothing before the first failure."""
         if self.budget is not None:
-            call.on_send = partial(self._deposit, call)
+            call.state.on_send = partial(self._deposit, call)
         if call.verdict is not None:
             _forget(call)
 
@@ -109,7 +109,7 @@ class Retry(Repeater[Tries]):
     async def pause(self, call: Call[Any], held: Tries, until: float) -> None:
         """Sleep, and forget the last attempt."""
         await call.runtime.sleep_until(until)
-        call.again = True
+        call.state.readmitted = True
         _forget(call)
         if held.token is None:
             held.token = trying_again.set(True)
@@ -128,7 +128,7 @@ class Retry(Repeater[Tries]):
         if verdict is None:
             return None
         now = call.runtime.now()
-        probe, call.probe = call.probe, False
+        probe, call.state.probes = call.state.probes, False
         decision = self.schedule.decide(
             verdict, held.progress, now, call.deadline, self._uniform(), probe=probe
         )
@@ -173,7 +173,7 @@ class Retry(Repeater[Tries]):
     def _give_up(
         self, call: Call[Any], verdict: Verdict, error: BaseException | None, reason: str | None
     ) -> None:
-        call.gave_up = reason
+        call.state.gave_up = reason
         if error is not None and call.sends:
             add_note(error, call, verdict.advice)
         if reason is not None and call.emit is not None:

@@ -105,7 +105,7 @@ class ConcurrencyLimiter(Guard[Slots]):
 
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
         try:
-            waiter = slots.join(call.place, call.again)
+            waiter = slots.join(call.state.place, call.state.readmitted)
         except QueueFull as full:
             raise call.refuse(full) from None
         if slots.narrowed:

@@ -174,7 +174,7 @@ class Stack:
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
-        call.place = next(_ages)
+        call.state.place = next(_ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         if self._draining:

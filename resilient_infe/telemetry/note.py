@@ -21,8 +21,8 @@ def note(call: Call[Any], advice: str | None) -> str:
     """Return one line with the attempts, the time, the reason to stop, the advice and the ids."""
     attempts = "1 attempt" if call.sends == 1 else f"{call.sends} attempts"
     parts = [f"{PREFIX}{attempts} in {call.runtime.now() - call.started:.3g} s"]
-    if call.gave_up:
-        parts.append(f"gave up: {call.gave_up}")
+    if call.state.gave_up:
+        parts.append(f"gave up: {call.state.gave_up}")
     if advice:
         parts.append(advice)
     if call.request_id:

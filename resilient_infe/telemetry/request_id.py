@@ -93,7 +93,7 @@ class RequestIdLogger(Guard[Emit]):
 
 
 def _finish_stream(call: Call[Any], emit: Emit, handed_over: float, usage: Usage | None) -> None:
-    call.sent_for += call.runtime.now() - handed_over
+    call.state.sent_for += call.runtime.now() - handed_over
     _finish(call, emit, None, usage)
 
 
@@ -110,8 +110,8 @@ def _finish(
             partition=call.partition,
             kind=outcome_of(call, error),
             attempts=call.sends,
-            waited=max(0.0, elapsed - call.sent_for),
-            sent_for=call.sent_for,
+            waited=max(0.0, elapsed - call.state.sent_for),
+            sent_for=call.state.sent_for,
             usage=usage,
             server_request_ids=call.server_request_ids,
             tags=call.tags,

@@ -206,7 +206,7 @@ def p99(*, keep_place, run):
     later = itertools.count(10**9)
 
     async def forget_place(call, call_next):
-        call.place = next(later)
+        call.state.place = next(later)
         return await call_next(call)
 
     model = InfeModel(latency=0.3, faults=Faults(rates={502: 0.2}), seed=1)

@@ -64,7 +64,7 @@ ASK = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
         (lambda: ExponentialBackoff(initial="1"), "above 0"),
         (lambda: Deadline("3"), "above 0"),
         (lambda: AttemptTimeout(None), "above 0"),
-        (lambda: Stack(presets.batch(), ErrorClassifier()), "no layer"),
+        (lambda: Stack(presets.batch(), ErrorClassifier()), "not a layer"),
         (lambda: Stack(ErrorClassifier(), listeners=print), "a list of callables"),
         (lambda: Stack(ErrorClassifier(), listeners=[3]), "a list of callables"),
         (lambda: wrap(all_at_once, presets.batch), r"presets.batch\(\)"),

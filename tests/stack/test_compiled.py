@@ -771,7 +771,7 @@ def test_who_is_told_of_the_first_send(run, way, bounded):
     seen = []
 
     async def outer(call, call_next):
-        call.on_send = lambda: seen.append(call.payload)
+        call.state.on_send = lambda: seen.append(call.payload)
         return await call_next(call)
 
     async def main():
@@ -793,7 +793,7 @@ def test_what_is_told_may_fail_and_is_told_again(run):
             seen.append(call.payload)
             raise LookupError
 
-        call.on_send = on_send
+        call.state.on_send = on_send
         with contextlib.suppress(LookupError):
             await call_next(call)
         return await call_next(call)
@@ -903,7 +903,7 @@ def test_a_failing_deposit_leaves_nothing_taken(run):
         def on_send():
             raise LookupError("no budget here")
 
-        call.on_send = on_send
+        call.state.on_send = on_send
         return await call_next(call)
 
     async def main():
