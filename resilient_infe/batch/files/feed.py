@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Generic, Self, TypeVar
 
 from ... import aio
@@ -66,7 +67,7 @@ class Feed(Generic[T]):
         try:
             for item in self._items:
                 self._room.acquire()
-                self._tell(lambda read=item: self._read.append(read))  # type: ignore[misc]
+                self._tell(partial(self._read.append, item))
         except Exception as error:  # told to whoever iterates
             self._error = error
         self._tell(self._end)

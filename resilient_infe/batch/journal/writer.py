@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from ...aio import Runtime
 from ...errors import JournalWriteFailed
@@ -124,11 +125,11 @@ class ThreadWriter:
                 _write(self._fd, b"".join(lines))
             except JournalWriteFailed as error:
                 self._error = error
-                self._call_soon(lambda told=error: self._failed(told))  # type: ignore[misc]
+                self._call_soon(partial(self._failed, error))
                 continue
             self.durable += sum(map(len, lines))
             if callbacks:
-                self._call_soon(lambda ready=callbacks: _call(ready))  # type: ignore[misc]
+                self._call_soon(partial(_call, callbacks))
 
     def _gathered(self) -> tuple[list[bytes], list[Done], bool]:
         """Return all that is queued, waiting for the first; and whether there may be more."""
