@@ -1,7 +1,7 @@
-"""What the library itself raises: refusals of its own, and the typed tree of the API's errors.
+"""The exceptions that the library itself raises: its refusals, and the typed errors of the API.
 
-An exception that comes from a user's own transport is never replaced; these are raised only where
-the library refuses, gives up on a timer, or is the transport itself (`InfeTransport`).
+An exception raised by the user's own transport is never replaced. The library raises its own only
+where it refuses a call, where a timer has run out, or where it is the transport (`InfeTransport`).
 """
 
 from __future__ import annotations
@@ -12,53 +12,52 @@ from .core.verdict import Kind
 
 
 class ResilienceError(Exception):
-    """The base of everything that the library raises."""
+    """The base class of every exception that the library raises."""
 
 
 class ConfigurationError(ResilienceError, ValueError):
-    """A value or a combination cannot work; the message says what to give instead."""
+    """A value, or a combination of values, cannot work; the message says what to give instead."""
 
 
 class LayerOrderError(ConfigurationError):
-    """The layers stand in an order that cannot work; the message says why."""
+    """The layers of a stack are in an order that cannot work; the message says why."""
 
 
 class WrongLoopError(ResilienceError, RuntimeError):
-    """A policy in use on one event loop was used from another loop or thread."""
+    """A policy that is in use on one event loop was used from another loop or thread."""
 
 
 class NestedRetriesWarning(UserWarning):
-    """A client retries above a stack: their attempts multiply."""
+    """A client retries around a stack that also retries: the numbers of attempts multiply."""
 
 
 class NestedStackWarning(NestedRetriesWarning):
-    """A stack runs inside another: their retries would multiply."""
+    """A stack runs inside another stack: the numbers of attempts would multiply."""
 
 
 class Refused(ResilienceError):
-    """The stack itself refused to send, or to go on.
+    """The stack itself refused to send the request, or to continue the call.
 
     Args:
         message: what happened and what to do.
-        retry_after: seconds after which trying again makes sense, or None for never.
+        retry_after: seconds after which another try makes sense, or None if none ever does.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        """Keep the message and the hint."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class CircuitOpen(Refused):
-    """The circuit is open, or half-open with all its probes under way."""
+    """The circuit is open, or it is half-open and all of its probes are in flight."""
 
 
 class QueueFull(Refused):
-    """As many calls wait as the queue may hold; waiting longer cannot help, so there is no hint."""
+    """The queue holds its maximum of calls. It has no `retry_after`: waiting longer cannot help."""
 
 
 class Draining(Refused):
-    """The stack is draining and takes no new calls."""
+    """The stack is draining and accepts no new calls."""
 
 
 class TooManyPartitions(Refused):
@@ -66,7 +65,7 @@ class TooManyPartitions(Refused):
 
 
 class DeadlineExceeded(Refused, TimeoutError):
-    """The call's deadline passed, or cannot be met any more."""
+    """The call's deadline has passed, or can no longer be met."""
 
 
 class AttemptTimedOut(ResilienceError, TimeoutError):
@@ -74,76 +73,74 @@ class AttemptTimedOut(ResilienceError, TimeoutError):
 
 
 class StreamBroken(ResilienceError):
-    """A stream ended before it was whole; what was delivered stays valid, nothing is re-sent."""
+    """A stream ended before it was complete. What was delivered stays valid; nothing is re-sent."""
 
 
 class StreamSilent(StreamBroken, TimeoutError):
-    """The server kept a stream open and sent nothing more; what was delivered stays valid."""
+    """The server kept a stream open but sent nothing more; what was delivered stays valid."""
 
 
 class BatchError(ResilienceError):
-    """The base of what ends a batch, or keeps it from starting; what was done is safe."""
+    """The base class of errors that end a batch or prevent its start. Finished rows are safe."""
 
 
 class BatchPaused(BatchError):
-    """The account, not a row, is the reason: nothing more is sent until that is fixed.
+    """The problem is the account, not a row: nothing more is sent until the account is fixed.
 
     Args:
-        message: what the server said, and what to do.
-        kind: what it meant.
+        message: the server's message, and what to do.
+        kind: the kind of the outcome that paused the batch.
     """
 
     def __init__(self, message: str, kind: Kind) -> None:
-        """Keep the kind."""
         super().__init__(message)
         self.kind = kind
 
 
 class RowError(BatchError, ValueError):
-    """A row cannot be sent as it stands: not a request, or an id that another row has.
+    """A row cannot be sent: it is not a valid request, or another row has the same id.
 
     Args:
         message: what is wrong, and what to do.
-        line: its number in a file, from 1, or None.
+        line: the row's line number in its file, from 1, or None if it does not come from a file.
     """
 
     def __init__(self, message: str, line: int | None = None) -> None:
-        """Keep the number."""
         super().__init__(message)
         self.line = line
 
 
 class JournalError(BatchError):
-    """A journal cannot be used, or not any more; the message says what to do."""
+    """A journal cannot be used, or can no longer be used; the message says what to do."""
 
 
 class JournalInUse(JournalError):
-    """Another run writes to the journal."""
+    """Another run is writing to the journal."""
 
 
 class JournalMismatch(JournalError):
-    """The journal belongs to another input, or to other settings."""
+    """The journal belongs to another input, or was written with other settings."""
 
 
 class JournalDamaged(JournalError):
-    """Bytes that were safely written have changed since."""
+    """Bytes that were safely written to the journal have changed since."""
 
 
 class JournalWriteFailed(JournalError):
-    """The disk takes no more; what was recorded before is safe."""
+    """The disk accepts no more data; everything recorded before is safe."""
 
 
 class InfeError(ResilienceError):
-    """The base of the API's errors: what the server answered, in fields.
+    """The base class of the API's errors; its fields hold what the server answered.
 
     Args:
-        message: the server's own sentence, bounded and with control characters escaped.
-        status: the HTTP status, or None where no response came.
-        code: the error's ``code``, or None.
-        type: the error's ``type``, or None.
-        request_id: the server's ``x-request-id``, for its support.
-        retry_after: seconds the server asks to wait, or None.
-        advice: what to do about it, one sentence.
+        message: the server's message, limited in length, with control characters escaped.
+        status: the HTTP status, or None if there was no response.
+        code: the ``code`` of the error in the body, or None.
+        type: the ``type`` of the error in the body, or None.
+        request_id: the server's ``x-request-id``, to quote to its support, or None.
+        retry_after: seconds that the server asks to wait, or None.
+        advice: one sentence on what to do about it, or None.
     """
 
     def __init__(
@@ -157,7 +154,6 @@ class InfeError(ResilienceError):
         retry_after: float | None = None,
         advice: str | None = None,
     ) -> None:
-        """Keep every field; the text of the error is made from them by `__str__`."""
         super().__init__(message)
         self.message = message
         self.status = status
@@ -168,7 +164,7 @@ class InfeError(ResilienceError):
         self.advice = advice
 
     def __str__(self) -> str:
-        """Say what happened, what to do, and the id to quote to support."""
+        """Return the status and message, the advice, and the id to quote to support."""
         parts = [f"{self.status} {self.message}" if self.status else self.message]
         if self.advice:
             parts.append(self.advice)
@@ -177,7 +173,7 @@ class InfeError(ResilienceError):
         return " | ".join(parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle all fields, so that an error survives a process pool."""
+        """Pickle every field, so that an error survives the way back from a process pool."""
         fields = {k: v for k, v in vars(self).items() if k not in ("message", "__notes__")}
         return _rebuild, (type(self), self.message, fields)
 
@@ -195,19 +191,19 @@ class AuthenticationError(InfeError):
 
 
 class PaymentRequiredError(InfeError):
-    """402, and 429 with ``insufficient_quota``: the account has nothing left to spend."""
+    """402, and 429 with ``insufficient_quota``: the account has no credit left."""
 
 
 class ForbiddenError(InfeError):
-    """403: the plan does not include what was asked for."""
+    """403: the plan does not include what the request asks for."""
 
 
 class ModelNotFoundError(InfeError):
-    """404: there is no such model."""
+    """404: the model does not exist."""
 
 
 class RateLimitError(InfeError):
-    """429: more requests or tokens per minute than the key may use."""
+    """429: the key has used up its requests or tokens per minute."""
 
 
 class ServerError(InfeError):
@@ -215,27 +211,27 @@ class ServerError(InfeError):
 
 
 class UpstreamError(InfeError):
-    """502, 504 and their like: the provider behind the server failed or timed out."""
+    """502, 504 and similar: the provider behind the server failed or timed out."""
 
 
 class OverloadedError(InfeError):
-    """503, 529: the server has more work than it can take."""
+    """503, 529: the server has more work than it can handle."""
 
 
 class MalformedResponseError(UpstreamError):
-    """A success status whose body is not what the API promises (HTML, cut JSON, no ``choices``)."""
+    """A success status whose body is not a valid answer (HTML, cut JSON, no ``choices``)."""
 
 
 class TransportError(InfeError):
-    """No response: the connection could not be made, or broke.
+    """There is no response: the connection could not be made, or it broke.
 
-    `sent` is False when the request certainly never left.
+    `sent` is False if the request certainly did not leave this machine.
     """
 
     sent = True
 
 
 class NeverSentError(TransportError):
-    """The connection could not even be made (refused, DNS): the request never left."""
+    """The connection could not be made (refused, DNS): the request never left this machine."""
 
     sent = False

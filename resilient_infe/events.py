@@ -1,8 +1,8 @@
-"""What a stack tells its listeners: frozen records with stable dotted names and fixed fields.
+"""The events that a stack reports to its listeners: frozen records with stable names and fields.
 
-An event is made only when somebody listens. Those that happen on every call are *routine*; a
-listener that wants only the rare ones (a logger at WARNING) says so with ``routine = False``, and
-then a successful call builds no event at all.
+An event is built only if there is a listener for it. Events that happen on ordinary calls are
+*routine*. A listener that needs only the rare ones (a logger at WARNING, for example) has the
+attribute ``routine = False``; if all listeners do, a successful call builds no event.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from typing import Any, ClassVar
 from .core.verdict import Kind, Usage, frozen
 
 Listener = Callable[[Any], None]
-"""Takes each `Event`, quickly and without raising; it runs inside the call."""
+"""A callable that takes each `Event`. It runs inside the call, so it must be quick and not raise.
+"""
 
 
 @frozen
 class Event:
-    """The base of every event; `name` is stable and may be matched on."""
+    """The base class of all events; `name` is stable, so code may compare it."""
 
     name: ClassVar[str] = "event"
 
     @property
     def routine(self) -> bool:
-        """Whether it happens on every call, so that a listener may well not want it."""
+        """Whether it happens on ordinary calls, so that a listener may want to skip it."""
         return False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, those that are None or empty left out."""
+        """Return the fields by name, without those that are None or empty."""
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
         return {name: value for name, value in pairs if value is not None and value not in ((), {})}
 
@@ -45,13 +46,13 @@ class CallStarted(Event):
 
     @property
     def routine(self) -> bool:
-        """It happens on every call."""
+        """True: it happens on every call."""
         return True
 
 
 @frozen
 class AttemptFinished(Event):
-    """One attempt was sent and has ended; `sent_for` is its duration in seconds."""
+    """An attempt was sent and has ended; `sent_for` is its duration in seconds."""
 
     name: ClassVar[str] = "attempt.finished"
     request_id: str | None
@@ -68,7 +69,7 @@ class AttemptFinished(Event):
 
     @property
     def routine(self) -> bool:
-        """It happens on every call."""
+        """True: it happens on every call."""
         return True
 
 
@@ -87,7 +88,7 @@ class RetryScheduled(Event):
 
 @frozen
 class RetryStopped(Event):
-    """A retryable outcome was given back to the caller; `reason` says why."""
+    """A retryable outcome was returned to the caller without another attempt; `reason` says why."""
 
     name: ClassVar[str] = "retry.stopped"
     request_id: str | None
@@ -110,13 +111,13 @@ class RateWaiting(Event):
 
     @property
     def routine(self) -> bool:
-        """It happens on every call."""
+        """True: it happens on ordinary calls."""
         return True
 
 
 @frozen
 class RateGateClosed(Event):
-    """All senders of the partition stop for `delay` seconds, because of `reason`."""
+    """All calls of the partition are held back for `delay` seconds, because of `reason`."""
 
     name: ClassVar[str] = "rate.gate_closed"
     request_id: str | None
@@ -127,7 +128,7 @@ class RateGateClosed(Event):
 
 @frozen
 class RateLimitChanged(Event):
-    """The limit that is kept for `dimension` moved from `old` to `new` per minute (None: none)."""
+    """The limit in use for `dimension` changed from `old` to `new` per minute; None is no limit."""
 
     name: ClassVar[str] = "rate.limit_changed"
     partition: str | None
@@ -139,7 +140,7 @@ class RateLimitChanged(Event):
 
 @frozen
 class SlotsNarrowed(Event):
-    """The server said that too many calls are in progress: from `old`, only `new` are sent."""
+    """The server reported too many calls in progress, so the concurrency limit fell to `new`."""
 
     name: ClassVar[str] = "slots.narrowed"
     request_id: str | None
@@ -150,7 +151,7 @@ class SlotsNarrowed(Event):
 
 @frozen
 class CircuitChanged(Event):
-    """The base of the circuit's events: what it was, and why it changed."""
+    """The base class of the circuit's events: the state before, and the reason for the change."""
 
     partition: str | None
     previous: str
@@ -159,21 +160,21 @@ class CircuitChanged(Event):
 
 @frozen
 class CircuitOpened(CircuitChanged):
-    """The circuit opened: attempts are refused until it has rested."""
+    """The circuit opened: attempts are refused until `open_for` is over."""
 
     name: ClassVar[str] = "circuit.opened"
 
 
 @frozen
 class CircuitHalfOpened(CircuitChanged):
-    """The circuit lets probes through."""
+    """The circuit became half-open: it lets probes through."""
 
     name: ClassVar[str] = "circuit.half_opened"
 
 
 @frozen
 class CircuitClosed(CircuitChanged):
-    """The circuit closed: traffic flows again."""
+    """The circuit closed: all calls are let through again."""
 
     name: ClassVar[str] = "circuit.closed"
 
@@ -195,7 +196,7 @@ class CallFinished(Event):
 
     @property
     def routine(self) -> bool:
-        """A success is routine; a failure is not."""
+        """True for a success, False for anything else."""
         return self.kind is Kind.OK
 
 
