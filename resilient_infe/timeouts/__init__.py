@@ -1,1 +1,1 @@
-"""Bounds in time: of a whole call, and of one attempt."""
+"""Time limits: for a whole call (`Deadline`), and for one attempt (`AttemptTimeout`)."""

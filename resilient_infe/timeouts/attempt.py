@@ -1,7 +1,8 @@
-"""Bounds one attempt, so that a hung server costs a retry and not the call.
+"""Limits the duration of one attempt, so that a server that hangs costs a retry, not the call.
 
-Why inside the classifier? So that the classifier sees the timeout and the circuit counts it. The
-other way round all 200 attempts at a hung server read "cancelled", and the circuit never opened.
+Why inside the classifier? There the classifier sees the timeout, and the circuit counts it as a
+failure. In the opposite order, 200 of 200 attempts at a hung server were classified as "cancelled",
+and the circuit never opened.
 """
 
 from __future__ import annotations
@@ -20,19 +21,18 @@ class AttemptTimeout(Guard[Timer]):
     """Cancels an attempt that takes too long.
 
     Args:
-        seconds: for one attempt, above 0; 60 suits most completions. Where less is left of the
-            call's deadline, the deadline's own timer cuts the attempt.
+        seconds: for one attempt, above 0; 60 suits most completions. If less time is left until the
+            call's deadline, the deadline's own timer ends the attempt.
 
     Raises:
         ConfigurationError: `seconds` is not above 0.
         AttemptTimedOut: from an attempt that took longer.
 
-    State: per attempt; one timer of the loop serves them all. For a stream it ends when the stream
-    is handed over.
+    State: per attempt. All attempts with the same duration share one timer of the event loop. For a
+    stream, the timer ends when the stream is returned to the caller.
     """
 
     def __init__(self, seconds: float = 60.0) -> None:
-        """Check the range."""
         self.seconds = bounds.positive(seconds, "an attempt's timeout, in seconds,")
 
     def enter(self, call: Call[Any]) -> Timer:
@@ -40,11 +40,11 @@ class AttemptTimeout(Guard[Timer]):
         return call.runtime.cut_off_after(self.seconds)
 
     def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:
-        """End the timer; raise `AttemptTimedOut` in place of the cancellation that it made."""
+        """Stop the timer; raise `AttemptTimedOut` in place of the timer's own cancellation."""
         if error is None:
             held.stop()
         elif held.made(error):
-            del error  # this frame is in the traceback of what is raised
+            del error  # or the new exception's traceback refers to it through this frame
             raise_in_place_of_cancellation(
                 AttemptTimedOut(
                     f"attempt {call.attempt} took longer than {self.seconds:g} s (AttemptTimeout)"
@@ -52,5 +52,5 @@ class AttemptTimeout(Guard[Timer]):
             )
 
     def describe(self) -> str:
-        """Say the bound."""
+        """Return the limit as text."""
         return f"{self.seconds:g} s per attempt"

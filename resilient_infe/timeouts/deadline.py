@@ -1,7 +1,7 @@
-"""Bounds the whole call: the waits, the sleeps and all the attempts.
+"""Limits the duration of the whole call: queues, backoff and all attempts.
 
-Why not the transport's own timeout? That bounds one attempt, and the time in queues and backoff
-comes on top. A caller who waits for an answer cares for the sum.
+Why not the transport's own timeout? That limits one attempt, and the time in queues and backoff is
+added to it. A caller that waits for an answer needs a limit on the sum.
 """
 
 from __future__ import annotations
@@ -18,28 +18,27 @@ from .cut import raise_in_place_of_cancellation
 
 
 class Deadline(Guard[Timer]):
-    """Cancels whatever a call is doing when its time is over.
+    """Cancels a call, whatever it is doing, when its time is over.
 
     Args:
-        seconds: for the whole call, above 0; None for only those calls that bring a deadline of
-            their own (``send(payload, deadline=30.0)``, which comes before this one).
+        seconds: for the whole call, above 0. None limits only calls that have a deadline of their
+            own: ``send(payload, deadline=30.0)``. A call's own deadline always takes precedence.
 
     Raises:
         ConfigurationError: `seconds` is not above 0.
         DeadlineExceeded: from a call whose time is over.
 
-    State: per call; one timer of the loop serves all calls with the same duration. An open stream
-    is handed over in time and then read under what is left.
+    State: per call. All calls with the same duration share one timer of the event loop. A stream
+    must be opened before the deadline; what is then left of the time limits reading it.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        """Check the range."""
         if seconds is not None:
             bounds.positive(seconds, "a deadline, in seconds,")
         self.seconds = seconds
 
     def enter(self, call: Call[Any]) -> Timer | None:
-        """Start the timer; a call without a bound has none."""
+        """Start the timer; a call without a deadline has none."""
         runtime = call.runtime
         if call.deadline is None:
             if self.seconds is None:
@@ -52,11 +51,11 @@ class Deadline(Guard[Timer]):
         return runtime.cut_off_at(call.deadline)
 
     def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:
-        """End the timer; raise `DeadlineExceeded` in place of the cancellation that it made."""
+        """Stop the timer; raise `DeadlineExceeded` in place of the timer's own cancellation."""
         if error is None:
             held.stop()
         elif held.made(error):
-            del error  # this frame is in the traceback of what is raised
+            del error  # or the new exception's traceback refers to it through this frame
             raise_in_place_of_cancellation(self._error(call))
 
     def _error(self, call: Call[Any]) -> DeadlineExceeded:
@@ -68,7 +67,7 @@ class Deadline(Guard[Timer]):
         return call.refuse(error)
 
     def describe(self) -> str:
-        """Say the bound."""
+        """Return the limit as text."""
         if self.seconds is None:
             return "only for calls that bring their own"
         return f"{self.seconds:g} s for the whole call"
