@@ -1,8 +1,9 @@
-"""The only room that touches an event loop: park and wake, timers, cancellation, the clock.
+"""The event loop: waiting and waking, timers, cancellation, the clock.
 
-Policies are pure and layers are thin because everything that depends on asyncio or trio is here,
-bound once per loop in a `Runtime`. Waiters park on bare futures under asyncio (under half of the
-cost of its Semaphore) and natively under trio.
+The layers and policies in the other rooms import neither asyncio nor trio: a `Runtime` from here
+binds what they need to one loop, once. So policies can be pure functions of time, and layers thin.
+Under asyncio a waiting call awaits a bare future, which costs under half of asyncio's `Semaphore`;
+under trio it uses trio's own functions.
 """
 
 from __future__ import annotations

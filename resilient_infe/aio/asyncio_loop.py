@@ -1,4 +1,4 @@
-"""The asyncio side: futures to park on, and the loop's own timers for what is rare."""
+"""The `Runtime` for asyncio: waiting on futures, timers, and background tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .asyncio_timers import Expiry, Line, current_task, start_single
 from .runtime import LONGEST_CLEAN_UP, clamp
 
 RESOLUTION = 0.1
-"""Seconds; no clock that a loop runs on is coarser."""
+"""Seconds; the clock of every loop is finer than this."""
 
 
 class AsyncioRuntime:
@@ -23,7 +23,6 @@ class AsyncioRuntime:
     __slots__ = ("__weakref__", "_lines", "_tasks", "loop", "now", "thread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Bind the loop's clock."""
         self.loop = loop
         self.thread: int | None = None
         self.now: Clock = _clock_of(loop)
@@ -31,17 +30,17 @@ class AsyncioRuntime:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def park(self, waiter: Waiter) -> Awaitable[None]:
-        """Park on a future."""
+        """Return a future to await; `waiter.wake` finishes it."""
         future: asyncio.Future[None] = self.loop.create_future()
-        waiter.wake = MethodType(_finish, future)  # a partial makes a tuple and a dict besides
+        waiter.wake = MethodType(_finish, future)  # a partial would also make a tuple and a dict
         return future
 
     async def checkpoint(self) -> None:
-        """Yield to the loop."""
+        """Let the loop run its other tasks once."""
         await asyncio.sleep(0)
 
     async def sleep_until(self, when: float) -> None:
-        """Sleep on a future of our own, so that a far or odd instant is clamped in one place."""
+        """Sleep until an instant, on a future of our own so that `clamp` makes any instant safe."""
         future: asyncio.Future[None] = self.loop.create_future()
         handle = self.loop.call_at(clamp(when, self.now()), _finish, future)
         try:
@@ -50,8 +49,8 @@ class AsyncioRuntime:
             handle.cancel()
 
     def cut_off_after(self, seconds: float, now: float | None = None) -> Expiry:
-        """Join the line of timers of this duration."""
-        # All of it in one call: a timer is started for every attempt.
+        """Start a timer in the line of timers with this duration."""
+        # Written out in one function for speed: a timer is started for every attempt.
         try:
             line = self._lines[seconds]
         except KeyError:
@@ -72,11 +71,11 @@ class AsyncioRuntime:
         return expiry
 
     def cut_off_at(self, when: float) -> Expiry:
-        """Set a timer of its own, taken back when the block ends."""
+        """Start a timer with a loop timer of its own, which is cancelled when the block ends."""
         return start_single(self.loop, clamp(when, self.now()))
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
-        """Run it in a task that the loop's runtime keeps alive."""
+        """Run the clean-up in a task, which the runtime refers to so that it is not freed."""
 
         async def bounded() -> None:
             with self.cut_off_after(LONGEST_CLEAN_UP), contextlib.suppress(Exception):
@@ -88,7 +87,7 @@ class AsyncioRuntime:
             task.add_done_callback(self._tasks.discard)
 
     def start(self, main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Run it in a task that the loop's runtime keeps alive."""
+        """Run `main` in a task, which the runtime refers to so that it is not freed."""
 
         async def running() -> None:
             with contextlib.suppress(asyncio.CancelledError):
@@ -104,29 +103,33 @@ class AsyncioRuntime:
         return cancel
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
-        """Make a timer on the loop."""
+        """Return an alarm that uses a timer of the loop."""
         return _AsyncioAlarm(self.loop, callback)
 
     def is_cancelled(self) -> bool:
-        """Ask the task."""
+        """Whether a cancellation of the current task was requested."""
         task = current_task(self.loop)
         return task is not None and task.cancelling() > 0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Hand the callback to the loop; a loop that is over runs nothing, so it is run here."""
+        """Run the callback in the loop; run it here if the loop has ended and runs nothing."""
         try:
             self.loop.call_soon_threadsafe(callback)
         except RuntimeError:
             callback()
 
     def is_over(self) -> bool:
-        """Whether the loop does not run any more."""
+        """Whether the loop has stopped running."""
         return self.loop.is_closed() or not self.loop.is_running()
 
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
-    """Return the loop's clock: what its method calls, where that is known, at half the cost."""
-    # Not by `vars`: an instance that was once asked for its dict is slower ever after (3.11).
+    """Return the loop's clock.
+
+    A loop that inherits `time` from asyncio's base class gets `time.monotonic`, which that method
+    calls: this halves the cost.
+    """
+    # Do not use `vars(loop)`: on 3.11 it makes every later attribute access on the loop slower.
     method = getattr(loop.time, "__func__", None)
     return time.monotonic if method is asyncio.BaseEventLoop.time else loop.time
 
@@ -158,6 +161,9 @@ class _AsyncioAlarm:
     def _ring(self, when: float) -> None:
         self._handle = self._when = None
         now = self._loop.time()
-        # The loop may ring within its clock's resolution before the instant, which then counts as
-        # come. A timer that was clamped rings far too early: the callback sees that by the instant.
+        # There are two cases in which the clock does not show `when` yet:
+        # 1. The loop rings up to one clock resolution early. The instant counts as reached, so the
+        #    callback gets `when`.
+        # 2. `when` was over a year ahead and `clamp` shortened the timer. The callback gets the
+        #    real time, sees that nothing is due, and sets the alarm again.
         self._callback(when if when - now < RESOLUTION else now)

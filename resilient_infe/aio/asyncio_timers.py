@@ -1,7 +1,11 @@
-"""Timers under asyncio: one of the loop's for all of a duration, and cancellations told apart.
+"""Timers under asyncio that cancel the running task, and that recognise their own cancellation.
 
-A timer runs during every attempt, so this is written for speed: a timer is started and ended by
-one call each, and nothing is asked of the loop until one of them rings.
+asyncio has a single `CancelledError` for every reason. When one arrives in a block that a timer
+limits, the timer must decide whether it made that cancellation (the block took too long, swallow
+it) or something else did (let it pass). `Expiry.made` decides.
+
+A timer runs during every attempt, so this is written for speed. Starting a timer and ending it take
+one call each, and all timers of one duration share a single timer of the loop (see `Line`).
 """
 
 from __future__ import annotations
@@ -13,88 +17,106 @@ from typing import Any, Self
 
 from .runtime import LONGEST_SLEEP
 
-LOOK_AGAIN = 0.01
-"""Seconds after which a timer that found its task being cancelled by another looks again."""
+RECHECK_AFTER = 0.01
+"""Seconds until a timer that found another cancellation of its task under way checks again."""
+
+MOST_RECHECKS = 3
+"""Checks after which the timer cancels anyway: the other cancellation was swallowed."""
 
 LONGEST_CONTEXT = 16
-"""Links of a chain of exceptions that are followed; cycles exist."""
-
-LOOKS = 3
-"""Looks after which it cancels all the same: the other cancellation was swallowed."""
+"""Links of a chain of exception contexts that are followed, because a chain can be a cycle."""
 
 if sys.version_info >= (3, 12):
     current_task = asyncio.current_task
-else:  # there the function is Python, at thrice the cost of the table that it asks
+else:  # there it is a Python function, which costs three times the table that it looks in
     current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Expiry:
-    """One running timer; it tells its own cancellation from any other.
+    """One running timer.
 
-    Two signs are used together. The cancellation carries this object as its message. And the task
-    counts its cancel requests: one that was there before ours, or came after it, wins.
+    It recognises its own cancellation by two signs. The `CancelledError` carries this object as its
+    message. And the task counts its cancel requests (`Task.cancelling`): a request that was there
+    before the timer's own, or came after it, takes precedence.
 
-    Filled in by `AsyncioRuntime`: a constructor would cost more than all the rest.
+    `AsyncioRuntime` sets the attributes: a constructor would cost more than everything else here.
 
     Attributes:
-        entries: the line that it leaves when it ends.
-        task: what it cancels; None once it has ended after it left the line.
-        at_fire: the task's cancel requests when it rang; not there until then.
+        entries: the line that it is in; it leaves the line when it rings or ends.
+        task: the task to cancel; None if it ended after it had rung.
+        requests_before: the task's cancel requests just before the timer's own; unset until then.
         when: the instant at which it rings.
     """
 
-    __slots__ = ("at_fire", "entries", "task", "when")
+    __slots__ = ("entries", "requests_before", "task", "when")
 
     entries: dict[Expiry, None]
     task: asyncio.Task[Any] | None
-    at_fire: int
+    requests_before: int
     when: float
 
     def stop(self) -> None:
-        """End it; a ring that came too late is taken back."""
+        """End the timer; withdraw its cancel request if the block ended in spite of it."""
         try:
             del self.entries[self]
-        except KeyError:  # it has left the line, to ring
-            if self.task is not None and hasattr(self, "at_fire"):
+        except KeyError:  # it has left the line because it rang
+            if self.task is not None and hasattr(self, "requests_before"):
                 self.task.uncancel()
             self.task = None
 
     def made(self, error: BaseException) -> bool:
-        """End it, and tell whether `error` is the cancellation that it made."""
-        at_fire, task = getattr(self, "at_fire", None), self.task
-        if at_fire is None or task is None:
+        """End the timer, and return whether `error` is the cancellation that it made."""
+        # Whose cancellation is it? There are six cases:
+        # 1. The timer has not cancelled the task (yet): not its own.
+        requests_before, task = getattr(self, "requests_before", None), self.task
+        if requests_before is None or task is None:
             self.stop()
             return False
+        # From here on it has. Its request is withdrawn, whatever the answer.
         self.task = None
         left = task.uncancel()
+        # 2. The block raised another exception: not its own.
         if not isinstance(error, asyncio.CancelledError):
             return False
+        # 3. The error carries the timer, but it interrupted the slow clean-up after another
+        #    cancellation: not its own, since that other cancellation must go on.
         ours = bool(error.args) and error.args[0] is self
         if ours and _interrupted_a_cancellation(error):
             return False
-        return left <= at_fire and (ours or at_fire == 0)
+        # 4. Another request came after the timer's (left > requests_before): not its own.
+        # 5. The error carries the timer: its own. Earlier requests do not matter: `expire` has
+        #    found that they were swallowed.
+        # 6. The error does not carry the timer. The message is lost if code in between raises a
+        #    new CancelledError, so it is its own if there was no other request to explain it.
+        return left <= requests_before and (ours or requests_before == 0)
 
-    def expire(self, looks: int = 0) -> None:
-        """Cancel the task, unless somebody else does already."""
+    def expire(self, rechecks: int = 0) -> None:
+        """Cancel the task, unless another cancellation of it is already under way.
+
+        Args:
+            rechecks: how often it has already found another cancellation under way.
+        """
         task = self.task
         if task is None:
             return
         requests = task.cancelling()
-        if requests and looks < LOOKS:
-            # Leave it to them, but look again: the code inside may survive that, or has long ago.
-            task.get_loop().call_later(LOOK_AGAIN, self.expire, looks + 1)
+        if requests and rechecks < MOST_RECHECKS:
+            # The other cancellation should end the block, but check again. The code inside may
+            # catch it and go on, or it did so long ago: without `Task.uncancel` the count of
+            # requests then stays above 0.
+            task.get_loop().call_later(RECHECK_AFTER, self.expire, rechecks + 1)
             return
-        self.at_fire = requests
+        self.requests_before = requests
         task.cancel(msg=self)
 
     def __enter__(self) -> Self:
-        """Return itself, running already."""
+        """Return the timer, which is already running."""
         return self
 
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> bool:
-        """End it, and swallow the cancellation that it made."""
+        """End the timer, and swallow the cancellation that it made."""
         if error is None:
             self.stop()
             return False
@@ -102,19 +124,22 @@ class Expiry:
 
 
 class Line:
-    """All timers of one duration: insertion order is deadline order, so one timer serves them all.
+    """All running timers of one duration, which share one timer of the loop.
 
-    A dict is the line, since it keeps its order and lets anyone leave in O(1). The loop's timer is
-    armed for the oldest entry and simply left to ring when that one leaves; when it rings on an
-    empty line, the line ends, so an idle program has no timer at all.
+    With one duration, the order of starting is the order of ringing. So the line is a dict: it
+    keeps that order, and any timer can leave in O(1). The loop's timer is armed for the oldest
+    entry and is not cancelled when that entry leaves. When it rings, it is armed for the oldest
+    entry that is not due yet. If there is none, the line ends, so an idle program has no timer at
+    all.
 
     Args:
         loop: the event loop.
-        lines: where the line stands, by its duration, until it ends.
+        lines: every line by its duration; a line is removed from it when it ends.
         duration: seconds, above 0.
 
     Attributes:
-        entries: the timers that run, the one that rings first in front.
+        duration: seconds, at most `LONGEST_SLEEP`.
+        entries: the running timers; the first one rings next.
         armed: whether the loop's timer is set.
     """
 
@@ -123,7 +148,6 @@ class Line:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, lines: dict[float, Line], duration: float
     ) -> None:
-        """Start empty."""
         self._loop = loop
         self._lines = lines
         self.armed = False
@@ -132,7 +156,7 @@ class Line:
         self.entries: dict[Expiry, None] = {}
 
     def arm(self, when: float) -> None:
-        """Let the loop ring at an instant, for the oldest entry."""
+        """Set the loop's timer to an instant, for the oldest entry."""
         self.armed = True
         self._loop.call_at(when, self._ring, when)
 
@@ -153,25 +177,25 @@ class Line:
 
 
 class _Single(Expiry):
-    """A timer for an instant that no other shares: a line of its own."""
+    """A timer for an instant of its own: a line with one entry, and a loop timer to cancel."""
 
     __slots__ = ("handle",)
 
     handle: asyncio.TimerHandle
 
     def stop(self) -> None:
-        """End it, and take the loop's timer back."""
+        """End the timer, and cancel the loop's timer."""
         self.handle.cancel()
         super().stop()
 
-    def expire(self, looks: int = 0) -> None:
-        """Leave the line, as the others do before they ring."""
+    def expire(self, rechecks: int = 0) -> None:
+        """Leave the line, as any timer does before it rings."""
         self.entries.clear()
-        super().expire(looks)
+        super().expire(rechecks)
 
 
 def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
-    """Start a timer of its own for the task that runs, to ring at an instant."""
+    """Start a timer with a loop timer of its own, to cancel the running task at an instant."""
     task = current_task(loop)
     if task is None:
         raise RuntimeError("a timer runs only inside an asyncio task")
@@ -184,7 +208,10 @@ def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
 
 
 def _interrupted_a_cancellation(error: BaseException) -> bool:
-    """Whether ours came while somebody else's was being handled: a slow clean-up of it."""
+    """Whether the timer's cancellation arrived while another one was being handled.
+
+    That is so if the chain of contexts has a cancellation that no timer made.
+    """
     context = error.__context__
     for _ in range(LONGEST_CONTEXT):
         if context is None or (

@@ -1,4 +1,4 @@
-"""Finds the loop that runs, and binds it once."""
+"""Finds the `Runtime` of the running event loop; each loop gets one when it is first used."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _runtimes: WeakValueDictionary[asyncio.AbstractEventLoop, AsyncioRuntime] = Weak
 _thread = threading.local()
 
 this_thread = threading.get_ident
-"""Returns what the thread is known by that runs here."""
+"""Returns the id of the current thread."""
 
 task_on: Callable[[Any], object] = current_task
-"""Returns the task that an asyncio loop runs just now, or None."""
+"""Returns the task that an asyncio loop is running at this moment, or None."""
 
 
 def current() -> Runtime:
     """Return the runtime of the running loop.
 
-    Who has kept one may go on with it as long as its `thread` is `this_thread` and its `loop` runs
-    a task: to ask for the running loop is a system call on CPython 3.11. What that does not tell
-    apart: two loops that run tasks inside of each other, and a loop that went on in another
-    thread, where nobody asked for its runtime.
+    On CPython 3.11 asking for the running loop is a system call, so a caller may keep the result.
+    It stays valid while its `thread` equals `this_thread()` and its `loop` is running a task. This
+    check misses two cases: a loop that runs a task inside a task of another loop, and a loop that
+    went on in another thread without anyone there asking for its runtime.
 
     Raises:
-        RuntimeError: no event loop runs here.
+        RuntimeError: no event loop is running here.
     """
     loop = asyncio._get_running_loop()  # noqa: SLF001  # public in asyncio.events.__all__
     if loop is None:
@@ -42,19 +42,19 @@ def current() -> Runtime:
     owned: dict[asyncio.AbstractEventLoop, AsyncioRuntime] | None
     owned = getattr(_thread, "asyncio", None)
     if owned is None:
-        owned = _thread.asyncio = {}  # ends with the thread, and its loops with it
+        owned = _thread.asyncio = {}  # freed with the thread, and with it the loops
     kept = owned.get(loop)
     if kept is None:
         for closed in [each for each in owned if each.is_closed()]:
-            del owned[closed]  # a thread may run many loops, one after another
+            del owned[closed]  # a thread may run many loops one after another
         kept = _runtimes.get(loop) or AsyncioRuntime(loop)
         owned[loop] = _runtimes[loop] = kept
-    kept.thread = this_thread()  # the loop may have run in another before
+    kept.thread = this_thread()  # the loop may have run in another thread before
     return kept
 
 
-def _leave_to_the_parent() -> None:
-    # A child that is forked inside of a task runs none of its parent's loops.
+def _forget_parents_loops() -> None:
+    # A child process that is forked inside a task runs none of its parent's loops.
     for runtime in list(_runtimes.values()):
         runtime.thread = None
     _runtimes.clear()
@@ -62,7 +62,7 @@ def _leave_to_the_parent() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
+    os.register_at_fork(after_in_child=_forget_parents_loops)
 
 
 def _current_trio() -> Runtime:
@@ -72,10 +72,10 @@ def _current_trio() -> Runtime:
 
 
 def wall_time() -> float:
-    """Return the seconds since 1970, for dates in headers and nothing else."""
+    """Return the seconds since 1970. Use it only to read dates in headers."""
     return time.time()
 
 
 def finalizer(subject: object, callback: Callable[[], None], runtime: Runtime) -> Callable[[], Any]:
-    """Run `callback` in the loop if `subject` is dropped; the result, when called, disarms it."""
+    """Run `callback` in the loop when `subject` is freed; call the result to disarm this."""
     return weakref.finalize(subject, runtime.call_soon, callback).detach

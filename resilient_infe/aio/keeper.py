@@ -1,7 +1,8 @@
-"""Which loop a policy belongs to, and who wakes those that it grants.
+"""Which event loop a policy belongs to, and how the waiters that it grants are woken.
 
-A policy serves one event loop at a time. An idle one moves to the next, its instants rebased to the
-new clock; one that is in use, or whose loop still runs, is refused with an error that says why.
+A policy serves one event loop at a time. An idle policy moves to the next loop that uses it, and
+its stored instants are shifted to the new clock. A policy that is in use, or whose loop still runs,
+does not move: the caller gets an error that says why.
 """
 
 from __future__ import annotations
@@ -21,33 +22,33 @@ class Kept(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether something is held that only its own loop can give back."""
+        """Whether it holds something that only its own loop can give back."""
         ...
 
     def rebase(self, seconds: float) -> None:
-        """Move every stored instant, to follow another clock."""
+        """Add `seconds` to every stored instant, because the clock has changed."""
         ...
 
 
 @runtime_checkable
 class Queueing(Kept, Protocol):
-    """A kept policy whose waiters are granted by time."""
+    """A kept policy that also grants its waiters when a time has come."""
 
     @property
     def due(self) -> float | None:
-        """The instant at which `poll` will grant the next waiter."""
+        """The instant at which `poll` will grant the next waiter, or None."""
         ...
 
     def poll(self, now: float) -> Iterable[Waiter]:
-        """Grant all whose turn has come."""
+        """Grant every waiter whose time has come, and return them."""
         ...
 
 
 class Keeper:
-    """Binds a policy to the loop that uses it, and wakes those it grants.
+    """Binds a policy to the loop that uses it, and wakes the waiters that the policy grants.
 
     Args:
-        policy: what is kept, as long as somebody else holds it.
+        policy: the policy; it is held weakly, so it lives only as long as something else holds it.
         runtime: the loop.
 
     State: one per policy and loop, in `KEEPERS`.
@@ -56,16 +57,16 @@ class Keeper:
     __slots__ = ("_alarm", "_policy", "runtime")
 
     def __init__(self, policy: Kept, runtime: Runtime) -> None:
-        """Bind both; the alarm is only made for a policy that grants by time."""
         self._policy = weakref.ref(policy, partial(KEEPERS.pop, id(policy)))
         self.runtime = runtime
         self._alarm = runtime.alarm(self.pump) if isinstance(policy, Queueing) else None
 
     def pump(self, now: float | None = None) -> None:
-        """Wake all whose turn has come and set the alarm for the next.
+        """Wake every waiter whose time has come, and set the alarm for the next one.
 
         Args:
-            now: the instant that an alarm was set to, so that rounding cannot make it too early.
+            now: the instant that an alarm was set to, or None. It is used if the clock reads less,
+                so that rounding cannot make the alarm ring too early.
         """
         policy = self._policy()
         if self._alarm is None or not isinstance(policy, Queueing):
@@ -77,15 +78,14 @@ class Keeper:
 
 
 KEEPERS: dict[int, Keeper] = {}
-"""The keeper of each policy that a loop has used, by the policy's identity, until it is collected.
+"""The keeper of each policy that a loop has used, by the policy's `id`, until the policy is freed.
 
-To be read by who comes by on every call; a `WeakKeyDictionary` is Python, and takes five times as
-long to ask.
+It is read on every call. A `WeakKeyDictionary` is written in Python and takes five times as long.
 """
 
 
 def keep(policy: Kept, runtime: Runtime) -> Keeper:
-    """Return the keeper of a policy on this loop, moving an idle policy over from another.
+    """Return the keeper of a policy on this loop; an idle policy is moved here from another loop.
 
     Raises:
         WrongLoopError: the policy is in use on another loop.
@@ -101,19 +101,19 @@ def keep(policy: Kept, runtime: Runtime) -> Keeper:
 
 
 def keeper_of(policy: Kept) -> Keeper | None:
-    """Return the keeper of a policy, or None as long as no loop has used it."""
+    """Return the keeper of a policy, or None if no loop has used the policy yet."""
     return KEEPERS.get(id(policy))
 
 
 def pump(policy: Kept) -> None:
-    """Wake all whose turn has come at a policy, and set the alarm for the next."""
+    """Wake every waiter of a policy whose time has come, and set the alarm for the next one."""
     keeper = keeper_of(policy)
     if keeper is not None:
         keeper.pump()
 
 
 def wake(waiter: Waiter | None) -> None:
-    """Resume a waiter that was granted; one that never parked has nothing to resume."""
+    """Resume a waiter that was granted; a waiter that never parked needs no wake-up."""
     if waiter is not None and waiter.wake is not None:
         waiter.wake()
 
@@ -134,6 +134,10 @@ def _check_movable(policy: Kept, owner: Runtime) -> None:
 
 
 def _offset(old: Runtime, new: Runtime) -> float:
-    """Return how far the new clock is ahead; read in this order, instants only move later."""
+    """Return how far the new clock is ahead of the old one.
+
+    The old clock is read first: the time between the two readings can make instants later, not
+    earlier.
+    """
     before = old.now()
     return new.now() - before

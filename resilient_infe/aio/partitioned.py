@@ -1,4 +1,4 @@
-"""One policy for all calls, or one per partition: what three layers have in common."""
+"""One policy for all calls, or one policy per partition: the code that three layers share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .keeper import KEEPERS, Kept, keep
 
 
 class Policy(Kept, Idling, Protocol):
-    """A policy that a layer can hold for each partition."""
+    """A policy that a layer can hold, for all calls or per partition."""
 
 
 K = TypeVar("K", bound=Policy)
@@ -24,21 +24,20 @@ class Partitioned(Generic[K]):
 
     Args:
         policy: one policy for all calls, or a `Keyed` that makes one per partition.
-        cls: what it must be.
-        layer: the name of the layer, for the error.
-        instead: what to give, for the error.
+        cls: the class that a policy must have.
+        layer: the name of the layer, for the error message.
+        instead: what the user should give instead, for the error message.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: `policy` is something else.
 
     Attributes:
-        one: the policy that serves all calls, or None where there is one per partition.
+        one: the policy that serves all calls, or None if there is one per partition.
     """
 
     __slots__ = ("_keyed", "_known", "one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
-        """Check what it is, and note which of the two."""
         sample = policy.sample() if isinstance(policy, Keyed) else policy
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
@@ -50,7 +49,7 @@ class Partitioned(Generic[K]):
         """Return the call's policy, bound to the call's loop.
 
         Raises:
-            TooManyPartitions: there are more partitions in use than `Keyed` may hold.
+            TooManyPartitions: more partitions are in use than `Keyed` may hold.
             WrongLoopError: the policy is in use on another event loop.
         """
         policy = self.one
@@ -72,7 +71,7 @@ class Partitioned(Generic[K]):
             raise call.refuse(error) from None
 
     def items(self) -> Iterator[tuple[str | None, K]]:
-        """Iterate over the partitions and their policies; a single one has the partition None."""
+        """Yield each partition with its policy; a policy for all calls has the partition None."""
         if self._keyed is not None:
             yield from self._keyed.items()
         elif self.one is not None:
@@ -83,12 +82,12 @@ class Partitioned(Generic[K]):
         return self._keyed is None
 
     def sample(self) -> K:
-        """Return a policy to describe: the one there is, or a new one of the factory's."""
+        """Return a policy to describe: the one for all calls, or a new one made by the factory."""
         if self._keyed is not None:
             return self._keyed.sample()
         assert self.one is not None
         return self.one
 
     def describe(self) -> str:
-        """Say whether the policy is shared or per partition."""
+        """Return the text that marks one policy per partition, or an empty text."""
         return "" if self.shared() else ", per partition"

@@ -1,4 +1,4 @@
-"""What both loops have in common: how far a timer may be set, and what a cancellation is."""
+"""What asyncio and trio share: how far ahead a timer may be set, and what a cancellation is."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ LONGEST_CLEAN_UP = 5.0
 """Seconds that a clean-up in the background may take."""
 
 LONGEST_SLEEP = 365 * 86_400.0
-"""Seconds; no timer is set further off, so that no hint can overflow one."""
+"""Seconds; no timer is set further ahead, so a server's hint cannot overflow one."""
 
 
 def clamp(when: float, now: float) -> float:
     """Return an instant that a timer can be set to: not in the past, not NaN, not infinite."""
-    if not when > now:  # NaN too
+    if not when > now:  # `when <= now` would be False for NaN
         return now
     return min(when, now + LONGEST_SLEEP)
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether an exception is a loop's cancellation, under asyncio or trio."""
+    """Whether an exception is a cancellation by the event loop, of asyncio or of trio."""
     if isinstance(error, asyncio.CancelledError):
         return True
     cls = type(error)

@@ -1,4 +1,4 @@
-"""The trio side: the same, natively; loaded only when trio runs."""
+"""The `Runtime` for trio, built on trio's own functions; imported only if trio is running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def current_runtime() -> TrioRuntime:
     """Return the runtime of the running trio loop.
 
     Raises:
-        RuntimeError: neither asyncio nor trio runs here.
+        RuntimeError: neither asyncio nor trio is running here.
     """
     try:
         token = trio.lowlevel.current_trio_token()
@@ -42,13 +42,12 @@ class TrioRuntime:
     __slots__ = ("loop", "now", "thread", "token")
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
-        """Bind the run's clock, which can still be read after the run."""
         self.loop = self.token = token
-        self.thread = None  # trio tells by itself which run is the current one
-        self.now: Clock = trio.lowlevel.current_clock().current_time
+        self.thread = None  # look the run up each time: `current_runtime` compares its token
+        self.now: Clock = trio.lowlevel.current_clock().current_time  # also works after the run
 
     async def park(self, waiter: Waiter) -> None:
-        """Park the task itself."""
+        """Park the current task until `waiter.wake` is called."""
         task = trio.lowlevel.current_task()
         parked = True
 
@@ -67,24 +66,24 @@ class TrioRuntime:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def checkpoint(self) -> None:
-        """Yield to trio."""
+        """Let trio run its other tasks once."""
         await trio.lowlevel.checkpoint()
 
     async def sleep_until(self, when: float) -> None:
-        """Sleep by trio's own deadline."""
+        """Sleep until an instant, which is clamped first."""
         await trio.sleep_until(clamp(when, self.now()))
 
     def cut_off_after(self, seconds: float, now: float | None = None) -> _Scope:
-        """Use trio's own scope, which keeps its deadlines in one heap already."""
+        """Start a cancel scope as the timer; trio already keeps all deadlines in one heap."""
         now = self.now() if now is None else now
         return _Scope(clamp(now + seconds, now))
 
     def cut_off_at(self, when: float) -> _Scope:
-        """Use trio's own scope."""
+        """Start a cancel scope as the timer."""
         return _Scope(clamp(when, self.now()))
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
-        """Run it as a system task."""
+        """Run the clean-up in a system task."""
 
         async def bounded() -> None:
             with trio.move_on_after(LONGEST_CLEAN_UP), contextlib.suppress(Exception):
@@ -94,7 +93,7 @@ class TrioRuntime:
             self.token.run_sync_soon(_spawn, bounded)
 
     def start(self, main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Run it as a system task."""
+        """Run `main` in a system task."""
         scope = trio.CancelScope()
 
         async def running() -> None:
@@ -105,15 +104,15 @@ class TrioRuntime:
         return scope.cancel
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
-        """Make a timer that runs as a system task while it is set."""
+        """Return an alarm that runs a system task while it is set."""
         return _TrioAlarm(self, callback)
 
     def is_cancelled(self) -> bool:
-        """Say so: trio raises a task's own cancellation alone."""
+        """Return True: trio raises `Cancelled` only in the task that is cancelled."""
         return True
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Hand the callback to the loop; a loop that is over runs nothing, so it is run here."""
+        """Run the callback in the loop; run it here if the run has ended and runs nothing."""
         try:
             self.token.run_sync_soon(callback)
         except trio.RunFinishedError:
@@ -133,13 +132,13 @@ def _nothing() -> None:
 
 
 def _spawn(run: Callable[[], Awaitable[None]]) -> None:
-    """Start a system task; at the very end of a run none can be started, nor is one needed."""
+    """Start a system task, or do nothing: at the very end of a run trio accepts no new one."""
     with contextlib.suppress(RuntimeError):
         trio.lowlevel.spawn_system_task(run)
 
 
 class _Scope:
-    """A timer made of trio's own scope."""
+    """A timer made of a trio cancel scope."""
 
     __slots__ = ("_scope", "when")
 
@@ -167,6 +166,19 @@ class _Scope:
 
 
 class _TrioAlarm:
+    """An alarm made of one system task, which sleeps in a cancel scope until the instant.
+
+    `_when` is the instant, or None if the alarm is off. The task looks at it whenever it is awake,
+    so `set` only has to store it. Then there are four cases:
+
+    1. The task sleeps (`_scope` is not None): move the scope's deadline. If the alarm was switched
+       off, move it to now: the task wakes, finds no instant, and ends.
+    2. No task runs and an instant was set: start one.
+    3. The task runs but is not asleep: it has not started yet, or it is inside the callback. It
+       will look at `_when` before it sleeps.
+    4. No task runs and the alarm was switched off: there is nothing to do.
+    """
+
     __slots__ = ("_callback", "_running", "_runtime", "_scope", "_when")
 
     def __init__(self, runtime: TrioRuntime, callback: Callable[[float], None]) -> None:
@@ -179,7 +191,6 @@ class _TrioAlarm:
     def set(self, when: float | None) -> None:
         self._when = when
         if self._scope is not None:
-            # Switched off, the task wakes at once, finds nothing to do and ends.
             self._scope.deadline = self._runtime.now() if when is None else self._clamped(when)
         elif when is not None and not self._running:
             self._running = True
@@ -188,8 +199,11 @@ class _TrioAlarm:
     def _clamped(self, when: float) -> float:
         return clamp(when, self._runtime.now())
 
-    def _rung(self) -> float | None:
-        """Return the instant if it has come; it may have been moved while the task slept."""
+    def _reached(self) -> float | None:
+        """Return the instant if it is reached, else None.
+
+        A task may wake before the instant: it was moved or switched off, or it was clamped.
+        """
         return self._when if self._when is not None and self._when <= self._runtime.now() else None
 
     async def _run(self) -> None:
@@ -198,7 +212,7 @@ class _TrioAlarm:
                 with trio.CancelScope(deadline=self._clamped(self._when)) as self._scope:
                     await trio.sleep_forever()
                 self._scope = None
-                when = self._rung()
+                when = self._reached()
                 if when is not None:
                     self._when = None
                     self._callback(when)
