@@ -1,4 +1,4 @@
-"""Listeners for a stack's events: give them to ``Stack(..., listeners=[...])``."""
+"""Listeners for a stack's events: pass them as ``Stack(..., listeners=[...])``."""
 
 from __future__ import annotations
 

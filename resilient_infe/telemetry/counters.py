@@ -1,4 +1,4 @@
-"""Counts what happens, for a metrics endpoint or a line at the end of a run."""
+"""Counts what happens, for a metrics endpoint or for a summary at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class CountersSnapshot:
     """The counts at one moment.
 
     Attributes:
-        calls: how calls ended, by kind.
-        attempts: how attempts ended, by kind.
-        events: how often each event happened, by name.
-        tokens: tokens charged, as far as the calls' usage says.
+        calls: the number of calls that ended, by kind.
+        attempts: the number of attempts that ended, by kind.
+        events: the number of events, by name.
+        tokens: the sum of the total tokens of the calls that reported a usage.
         waited: seconds that calls spent in queues and sleeps.
         sent_for: seconds that calls spent in attempts and in reading streams.
     """
@@ -32,13 +32,12 @@ class CountersSnapshot:
 
 
 class Counters:
-    """A listener that adds up.
+    """A listener that adds up events.
 
-    State: its own; share one object between stacks to count them together.
+    State: its own; give one object to several stacks to count them together.
     """
 
     def __init__(self) -> None:
-        """Start at zero."""
         self._calls: Counter[Kind] = Counter()
         self._attempts: Counter[Kind] = Counter()
         self._events: Counter[str] = Counter()
@@ -57,7 +56,7 @@ class Counters:
             self._sent_for += event.sent_for
 
     def snapshot(self) -> CountersSnapshot:
-        """Return the counts as they are now."""
+        """Return the counts as of now."""
         return CountersSnapshot(
             dict(self._calls),
             dict(self._attempts),

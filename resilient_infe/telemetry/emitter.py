@@ -1,4 +1,4 @@
-"""Hands events to whoever listens."""
+"""Passes each event to the listeners that want it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from ..events import Listener
 
 
 class Emitter:
-    """Hands events to listeners; a listener that raises is reported once and the call goes on.
+    """Passes events to listeners. If one raises, that is logged once, and the call goes on.
 
     Args:
-        listeners: whom to tell, in order; one whose ``routine`` is False only of what is rare.
-        rare: whom to tell only of what is rare, after the others.
+        listeners: get the events, in this order. A listener whose attribute ``routine`` is False
+            gets only those that are not routine.
+        rare: listeners that get only events that are not routine, after the others.
 
     Attributes:
-        listeners: all of them.
-        routine: whether any of them wants the routine events, too.
+        listeners: all of them, in order.
+        routine: whether at least one of them wants the routine events.
 
-    State: shared by all calls of a stack; immutable but for the memory of who failed.
+    State: shared by all calls of a stack; immutable except for the set of listeners that failed.
     """
 
-    __slots__ = ("_failed", "_of_routine", "listeners", "routine")
+    __slots__ = ("_failed", "_want_routine", "listeners", "routine")
 
     def __init__(self, listeners: tuple[Listener, ...], rare: tuple[Listener, ...] = ()) -> None:
-        """Find out once who wants the routine events."""
         self.listeners = (*listeners, *rare)
-        self._of_routine = tuple(each for each in listeners if getattr(each, "routine", True))
-        self.routine = bool(self._of_routine)
+        self._want_routine = tuple(each for each in listeners if getattr(each, "routine", True))
+        self.routine = bool(self._want_routine)
         self._failed: set[int] = set()
 
     def __call__(self, event: Any) -> None:
-        """Tell every listener of `event`."""
-        for listener in self._of_routine if event.routine else self.listeners:
+        """Pass `event` to every listener that wants it."""
+        for listener in self._want_routine if event.routine else self.listeners:
             try:
                 listener(event)
             except Exception as error:
@@ -43,5 +43,5 @@ class Emitter:
         if id(listener) not in self._failed:
             self._failed.add(id(listener))
             logging.getLogger("resilient_infe").error(
-                "an event listener failed (told once): %r", listener, exc_info=error
+                "an event listener failed (reported once): %r", listener, exc_info=error
             )

@@ -1,8 +1,9 @@
-"""The only file that touches structlog: events become log lines.
+"""Writes events as log lines; this is the only file that uses structlog.
 
-A library must not print on stdout. Unconfigured, structlog would write every line to stdout and so
-corrupt a program that writes JSONL there; then its processors are put on a standard library logger
-instead, whose level and handlers are the application's. ``structlog.configure`` is never called.
+A library must not print to stdout. If structlog is not configured, it writes every line there,
+which corrupts the output of a program that writes JSONL to stdout. In that case the lines go to a
+standard library logger, whose level and handlers belong to the application. This file never calls
+``structlog.configure``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LOGGER_NAME = "resilient_infe"
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-"""Fields of a log record, which the standard library lets nobody overwrite."""
+"""Fields of a log record that the standard library does not let a message overwrite."""
 
 LEVELS = {
     "retry.scheduled": logging.INFO,
@@ -31,61 +32,62 @@ LEVELS = {
     "circuit.half_opened": logging.INFO,
     "circuit.closed": logging.WARNING,
 }
-"""The level of each event by its name; those that are not here are DEBUG, and a failed call is
-WARNING."""
+"""The level of each event, by its name. Any other event is DEBUG, but a call that failed is
+WARNING.
+"""
 
 
 class LogListener:
     """Writes events to structlog.
 
     Args:
-        logger: a bound structlog logger, or None for structlog's own if it is configured, else one
-            on ``logging.getLogger("resilient_infe")``.
+        logger: a bound structlog logger. None means structlog's own logger if structlog is
+            configured, else one on ``logging.getLogger("resilient_infe")``.
 
     Attributes:
-        enabled: tells whether a level is on; a logger that cannot tell takes everything.
+        enabled: returns whether a level is on; for a logger that cannot say, every level is on.
 
-    State: shared; the logger is bound at the first use, since a filtered call through a bound
-    logger costs a fiftieth of one through structlog's lazy proxy.
+    State: shared. The logger is bound at its first use: a filtered call costs a fiftieth through a
+    bound logger of what it costs through structlog's lazy proxy.
     """
 
     def __init__(self, logger: Any = None) -> None:
-        """Remember a given logger; without one load structlog, which takes its time, here."""
         if logger is None:
-            import structlog  # noqa: F401  # whoever does not log need not load it
+            # Importing structlog is slow: do it here, not in a call, and only if it is needed.
+            import structlog  # noqa: F401
         self._logger: Any = logger
-        self.enabled: Callable[[int], bool] = self._first_asked
+        self.enabled: Callable[[int], bool] = self._enabled_at_first_use
 
     def __call__(self, event: Event) -> None:
-        """Write one line."""
+        """Write one line for the event, if its level is on."""
         level = level_of(event)
         if self.enabled(level):
             self._logger.log(level, event.name, **event.as_dict())
 
-    def _first_asked(self, level: int) -> bool:
-        """Find the logger and what tells whether a level is on, and ask that."""
+    def _enabled_at_first_use(self, level: int) -> bool:
+        """Find the logger, replace `enabled` by the fastest function for it, and call that."""
         if self._logger is None:
             import structlog
 
             self._logger = _default_logger()
             if not structlog.is_configured():
-                # What structlog's own answer ends at, at a third of the cost.
+                # structlog's own method ends in this one; calling it directly costs a third.
                 self.enabled = logging.getLogger(LOGGER_NAME).isEnabledFor
                 return self.enabled(level)
         is_bound = hasattr(type(self._logger), "is_enabled_for")
-        self.enabled = self._logger.is_enabled_for if is_bound else self._ask_anew
+        self.enabled = self._logger.is_enabled_for if is_bound else self._enabled_at_each_use
         return self.enabled(level)
 
-    def _ask_anew(self, level: int) -> bool:
-        """Ask a logger that finds its configuration anew, as structlog's lazy one does."""
+    def _enabled_at_each_use(self, level: int) -> bool:
+        """Look the method up each time: structlog's lazy logger may be configured in between."""
         ask = getattr(self._logger, "is_enabled_for", None)
         return ask is None or bool(ask(level))
 
 
 def level_of(event: Event) -> int:
-    """Return the level that an event is logged at."""
+    """Return the level at which an event is logged."""
     if event.name == "call.finished":
-        # Whoever cancels a call knows that he did.
+        # A cancelled call is not logged as a failure: the code that cancelled it knows.
         quiet = getattr(event, "kind", None) in (Kind.OK, Kind.CANCELLED)
         return logging.DEBUG if quiet else logging.WARNING
     return LEVELS.get(event.name, logging.DEBUG)
@@ -111,10 +113,10 @@ def _default_logger() -> Any:
 def _fields_in_message(
     _: Any, __: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Put the fields into the message too, escaped: most formatters print nothing else."""
+    """Add the fields, escaped, to the message: most formatters print nothing else."""
     fields = " ".join(f"{name}={_plain(value)}" for name, value in event.items() if name != "event")
     event["event"] = f"{event['event']} {fields}"
-    for name in _RESERVED.intersection(event):  # a context variable of the application's, perhaps
+    for name in _RESERVED.intersection(event):  # the application's context variables can do this
         event[f"{name}_"] = event.pop(name)
     return event
 

@@ -1,4 +1,4 @@
-"""The note (PEP 678) that an exception carries to its caller: what was tried, what to quote."""
+"""The note (PEP 678) on an exception of a call: what was tried, and the ids to quote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PREFIX = "resilient_infe: "
 
 
 def add_note(error: BaseException, call: Call[Any], advice: str | None) -> None:
-    """Put the note on an exception, in place of one from an earlier call that raised the same."""
+    """Add the note to an exception, in place of the note of an earlier call that raised it."""
     notes = getattr(error, "__notes__", None)
     if isinstance(notes, list):
         notes[:] = [each for each in notes if not str(each).startswith(PREFIX)]

@@ -1,8 +1,8 @@
-"""Gives each call an id and says what happened to it.
+"""Gives each call an id, and reports the call's start and end.
 
-Why outermost? So that the id covers everything, queues and refusals too. The cost is kept near
-nothing when nobody listens: an id is a prefix and a counter (a UUID costs eight times as much), and
-no event is built.
+Why outermost? So that the id covers everything, including queues and refusals. If nothing listens,
+the cost is near zero: no event is built, and an id is a prefix and a counter (a UUID costs eight
+times as much).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _process = os.urandom(4).hex() + "-"
 
 
 def _reseed() -> None:
-    global _process  # noqa: PLW0603  # a forked child must not make its parent's ids
+    global _process  # noqa: PLW0603  # a forked child must not repeat the ids of its parent
     _process = os.urandom(4).hex() + "-"
 
 
@@ -36,32 +36,31 @@ if hasattr(os, "register_at_fork"):
 
 
 def make_id() -> str:
-    """Return an id that no other call of any process has, safe to log: ``8f3a02c1-31``."""
+    """Return an id that is unique over all processes and safe to log, like ``8f3a02c1-31``."""
     return f"{_process}{next(_counter)}"
 
 
 class RequestIdLogger(Guard[Emit]):
-    """Makes or checks the request id, and reports the call's start, attempts and end.
+    """Makes the request id, or checks a given one, and reports the start and the end of the call.
 
     Args:
-        logger: a bound structlog logger, or None for structlog's own if it is configured, else the
-            standard library's ``resilient_infe``.
-        log: False to give ids and feed the stack's listeners without logging anything.
+        logger: a bound structlog logger. None means structlog's own logger if structlog is
+            configured, else the standard library's ``resilient_infe``.
+        log: False to set ids and pass events to the stack's listeners without logging anything.
 
-    An id that is given and is not ``[A-Za-z0-9._:-]{1,128}`` is replaced: it goes into logs.
+    A given id that is not ``[A-Za-z0-9._:-]{1,128}`` is replaced, because ids go into logs.
 
-    State: none per call but what is on the `Call`.
+    State: what belongs to a call is on the `Call`.
     """
 
     def __init__(self, logger: Any = None, *, log: bool = True) -> None:
-        """Make the listener; its logger is bound at the first call."""
         self._log = LogListener(logger) if log else None
         self._base: Emit | None = None
         if self._log is not None:
             self._join(None, self._log)
 
     def enter(self, call: Call[Any]) -> Emit | None:
-        """Name the call; report its start, if somebody listens, and hold what reports its end."""
+        """Set the id, report the start if a listener wants it, and return the emitter."""
         if call.request_id is None or clean_id(call.request_id) is None:
             call.request_id = f"{_process}{next(_counter)}"
         emit, log = call.emit, self._log
@@ -74,7 +73,7 @@ class RequestIdLogger(Guard[Emit]):
         return emit
 
     def leave(self, call: Call[Any], held: Emit, _: Any, error: BaseException | None) -> None:
-        """Report the end, now or when the stream that came is closed."""
+        """Report the end: now, or for a stream when it is closed."""
         verdict = call.verdict
         failed = error is not None or (verdict is not None and verdict.kind is not SUCCESS)
         if call.hold is not None and error is None:
@@ -83,11 +82,11 @@ class RequestIdLogger(Guard[Emit]):
             _finish(call, held, error)
 
     def describe(self) -> str:
-        """Say where it logs to."""
+        """Return as text where it logs to."""
         return "an id per call" + ("; logs through structlog" if self._log else "; does not log")
 
     def _join(self, base: Emit | None, log: LogListener) -> None:
-        """Add the log to the listeners of the stack that calls come through."""
+        """Make the emitters for one stack: they pass events to its listeners and to the log."""
         self._base = base
         self._quiet, self._loud = _emitters(base, log)
 
@@ -120,13 +119,16 @@ def _finish(
 
 
 def _emitters(base: Emit | None, log: LogListener) -> tuple[Emitter, Emitter]:
-    """Return the emitter for when DEBUG is off, and the one for when it is on."""
+    """Return two emitters: one for use while DEBUG is off, and one for use while DEBUG is on."""
     others: tuple[Listener, ...] = () if base is None else base.listeners
     return Emitter(others, rare=(log,)), Emitter((*others, log))
 
 
 def outcome_of(call: Call[Any], error: BaseException | None) -> Kind:
-    """Return the kind a call ended as; a cancellation between attempts has no own verdict."""
+    """Return the kind that a call ended as.
+
+    A cancellation between two attempts has no verdict of its own, so it is checked first.
+    """
     if error is not None and is_cancellation(error):
         return Kind.CANCELLED
     if call.verdict is not None:
