@@ -1,1 +1,1 @@
-"""When to stop sending to a server that fails: the layer, and its state machine."""
+"""The circuit breaker: its layer, its state machine, and the window that it counts in."""

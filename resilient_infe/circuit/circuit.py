@@ -1,9 +1,16 @@
-"""When to stop sending to a server that is failing, and how to find out that it recovered.
+"""When to stop sending to a server that fails, and how to find out that it has recovered.
 
-The machine has three states and one table of transitions, `TRANSITIONS`; the documentation's
-diagram is drawn from it. Two races are closed here, which every breaker in common use leaves open.
-Results carry an *epoch*: a call admitted before a transition is counted but decides nothing. And a
-probe is a *lease* with an end: at most `probes` are out, and one that is lost comes back by itself.
+The state machine has three states and one table of transitions, `TRANSITIONS`; the diagram in the
+documentation is drawn from it. Two races are closed here that every circuit breaker in common use
+leaves open:
+
+1. A result can arrive after the state has changed. A slow success from before an outage must not
+   close the circuit, and a late failure must not open it again. So a permit belongs to an *epoch*,
+   the time between two transitions. A result from an earlier epoch is counted as `late` and changes
+   nothing.
+2. A probe can be lost: it hangs, say, and no result ever arrives. A half-open circuit that waits
+   for it is stuck. So a probe is a *lease* with an end. At most `probes` leases are out at a
+   time, and a lease that has ended makes room for another probe.
 
 Michael Nygard, "Release It!", chapter "Circuit Breaker".
 """
@@ -18,18 +25,18 @@ from .window import Window
 
 
 class State(StrEnum):
-    """Where a circuit is."""
+    """The state of a circuit."""
 
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
 
 
-_CLOSED, _OPEN = State.CLOSED, State.OPEN  # a member's look-up costs ten times a global's
+_CLOSED, _OPEN = State.CLOSED, State.OPEN  # looking up a member costs ten times as much
 
 
 class Trigger(StrEnum):
-    """What moves a circuit."""
+    """The reason for a change of state."""
 
     FAILURE_RATIO = "failure ratio reached"
     CONSECUTIVE_FAILURES = "too many failures in a row"
@@ -45,15 +52,17 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.HALF_OPEN, Trigger.PROBES_SUCCEEDED): State.CLOSED,
     (State.HALF_OPEN, Trigger.PROBE_FAILED): State.OPEN,
 }
-"""The whole machine; a pair that is not here cannot happen."""
+"""The whole state machine; a pair that is not in it cannot occur."""
 
 PROBE_POLLS = 10
-"""A call refused while all probes are out is told to come back after `open_for` over this."""
+"""A call that is refused because all probes are in flight gets ``retry_after = open_for /
+PROBE_POLLS``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of state, and why."""
+    """One change of state, and its reason."""
 
     previous: State
     state: State
@@ -62,9 +71,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class CircuitStatistics:
-    """A snapshot: the state, the window's counts, and the results that came too late to count.
+    """A snapshot: the state, the window's counts, and the number of results that came too late.
 
-    `rest` is how many seconds it stays open, if the instant was told.
+    `opened` is how often the circuit has opened. `rest` is the seconds that it stays open; it is 0
+    if it is not open, or if the snapshot was made without the current time.
     """
 
     state: State
@@ -77,12 +87,13 @@ class CircuitStatistics:
 
 
 class Permit:
-    """Leave to send one attempt; it must end in `record` or `drop`.
+    """Permission to send one attempt; every permit must end in `record` or `drop`.
 
-    All ordinary traffic between two transitions has one permit, so the permit tells the epoch.
+    All ordinary calls between two transitions share one permit, so its identity is the epoch. Each
+    probe has a permit of its own.
 
     Attributes:
-        expires: when a probe's lease ends, or None for ordinary traffic.
+        expires: the instant at which a probe's lease ends, or None for an ordinary call.
     """
 
     __slots__ = ("expires",)
@@ -92,26 +103,28 @@ class Permit:
 
 
 class Circuit:
-    """A circuit breaker's state machine.
+    """The state machine of a circuit breaker.
 
     Args:
-        failure_ratio: opens when this share of the window's calls failed, in (0, 1]; 0.5.
-        minimum_calls: and at least this many calls are in the window, from 1; 20, so that two
+        failure_ratio: the circuit opens if this share of the calls in the window failed, in (0, 1];
+            0.5.
+        minimum_calls: and if the window has at least this number of calls, from 1; 20, so that two
             failures in a quiet night do not open it.
-        window: seconds that the share is taken over, above 0; 10.
-        consecutive_failures: opens after this many failures in a row however long they took, or
-            None; 20, for a slow server that never fills the window.
-        open_for: seconds to rest before probing, above 0; 10.
-        probes: calls let through to probe, from 1; all must succeed to close; 3.
-        probe_lease: seconds after which a probe with no result is given up for lost, above 0;
-            120, longer than any attempt.
+        window: seconds over which the share is taken, above 0; 10.
+        consecutive_failures: the circuit also opens after this number of failures in a row, however
+            long they took, from 1, or None; 20, for a slow server that never fills the window.
+        open_for: seconds that an open circuit waits before it probes, above 0; 10.
+        probes: the number of probes, from 1; all must succeed to close the circuit; 3.
+        probe_lease: seconds after which a probe without a result counts as lost, above 0; 120,
+            longer than any attempt.
 
     Raises:
         ConfigurationError: a value is out of its range.
 
     Attributes:
-        last_transition: the last change of state, or None before the first.
-        answered: whether any call ever succeeded: a server that never answered is not in an outage.
+        last_transition: the last change of state, or None before the first one.
+        answered: whether any call has ever succeeded. A server that has never answered is not in an
+            outage; its address is probably wrong.
 
     State: shared by every `CircuitBreaker` that is given the object.
     """
@@ -131,7 +144,6 @@ class Circuit:
         probes: int = 3,
         probe_lease: float = 120.0,
     ) -> None:
-        """Start closed, with an empty window."""
         bounds.share(failure_ratio, "failure_ratio")
         bounds.whole(minimum_calls, 1, "minimum_calls")
         bounds.whole(probes, 1, "probes")
@@ -149,33 +161,33 @@ class Circuit:
         self.last_transition: Transition | None = None
         self.answered = False
         self._state = State.CLOSED
-        self._permit = Permit()
+        self._permit = Permit()  # of all ordinary calls of this epoch; `_move` makes a new one
         self._window = Window(window)
         self._consecutive = 0
         self._opened_at = 0.0
-        self._leases: list[Permit] = []
-        self._probed = 0
+        self._leases: list[Permit] = []  # probes that are in flight, or lost and not yet noticed
+        self._probed = 0  # probes that have succeeded since the circuit became half-open
         self._in_flight = self._late = self._opened = 0
 
     @property
     def state(self) -> State:
-        """Where it is, as of the last `admit`, `record` or `drop`."""
+        """The state, as of the last `admit`, `record` or `drop`."""
         return self._state
 
     @property
     def busy(self) -> bool:
-        """Whether something is held that only its own loop can give back: never."""
+        """Always False: a circuit holds nothing that only its own loop can give back."""
         return False
 
     def idle(self, now: float) -> bool:
-        """Whether it is as good as new, so that `Keyed` may drop it."""
+        """Whether it is in the same state as a new circuit, so that `Keyed` may drop it."""
         if self._state is not State.CLOSED or self._in_flight:
             return False
         self._window.forget(now)
         return self._window.empty
 
     def admit(self, now: float) -> Permit | None:
-        """Ask to send one attempt now: a permit, or None when it is refused."""
+        """Ask to send one attempt now; return a permit, or None if the attempt is refused."""
         if self._state is _CLOSED:
             self._in_flight += 1
             return self._permit
@@ -186,13 +198,19 @@ class Circuit:
         return self._admit_probe(now)
 
     def retry_after(self, now: float) -> float:
-        """Return how many seconds from now a refused call should ask again; above 0."""
+        """Return the seconds, above 0, after which a refused call should try again."""
         if self._state is State.OPEN:
             return max(1e-3, self._opened_at + self.open_for - now)
         return self.open_for / PROBE_POLLS
 
     def record(self, permit: Permit, now: float, *, success: bool) -> None:
-        """End a permit with a result."""
+        """End a permit with the result of its attempt."""
+        # There are three cases:
+        # 1. An ordinary call of this epoch: the window counts it, and a failure may open the
+        #    circuit.
+        # 2. A probe of this epoch: it may close the circuit, or open it again.
+        # 3. Anything else, of an earlier epoch or with a lease that was given up: it is only
+        #    counted.
         self._in_flight -= 1
         if success:
             self.answered = True
@@ -210,25 +228,25 @@ class Circuit:
         elif permit in self._leases:
             self._leases.remove(permit)
             self._record_probe(now, success=success)
-        else:  # given before the last transition, or its lease has ended and its place is another's
+        else:
             self._late += 1
 
     def drop(self, permit: Permit) -> None:
-        """End a permit without a result (cancelled, refused): a probe's place comes back."""
+        """End a permit without a result (cancelled, refused); a probe makes room for another."""
         self._in_flight -= 1
         if permit in self._leases:
             self._leases.remove(permit)
 
     def rebase(self, seconds: float) -> None:
-        """Move every stored instant by `seconds`, to follow another clock."""
+        """Add `seconds` to every stored instant, because the clock has changed."""
         self._opened_at += seconds
         for permit in self._leases:
             assert permit.expires is not None
             permit.expires += seconds
-        self._window.clear()  # its edges do not survive a change of clock
+        self._window.clear()  # the edges of its slices are instants of the old clock
 
     def statistics(self, now: float | None = None) -> CircuitStatistics:
-        """Return a frozen snapshot, of this instant if it is told."""
+        """Return a frozen snapshot; `now` is needed only for `rest`."""
         resting = now is not None and self._state is State.OPEN
         return CircuitStatistics(
             self._state,
@@ -241,6 +259,8 @@ class Circuit:
         )
 
     def _admit_probe(self, now: float) -> Permit | None:
+        # A lease that has ended is a lost probe: forget it. The limit counts the probes that have
+        # succeeded too, so that a circuit needs exactly `probes` of them to close.
         self._leases = [p for p in self._leases if p.expires is None or p.expires > now]
         if self._probed + len(self._leases) >= self.probes:
             return None
@@ -270,6 +290,7 @@ class Circuit:
     def _move(self, trigger: Trigger, now: float) -> None:
         previous, self._state = self._state, TRANSITIONS[self._state, trigger]
         self.last_transition = Transition(previous, self._state, trigger)
+        # A new epoch: no permit that is out now equals `_permit` or is in `_leases` any more.
         self._permit = Permit()
         self._leases = []
         self._probed = self._consecutive = 0
@@ -279,11 +300,9 @@ class Circuit:
             self._window.clear()
 
     def __repr__(self) -> str:
-        """Show the state."""
         return f"<Circuit {self._state}>"
 
     def __str__(self) -> str:
-        """Say when it opens and how it probes."""
         row = f" or {self.consecutive_failures} in a row" if self.consecutive_failures else ""
         return (
             f"opens at {self.failure_ratio:.0%} failures of {self.minimum_calls}+ calls in "

@@ -1,8 +1,9 @@
-"""Stops sending to a server that is failing.
+"""Stops sending to a server that fails.
 
-Why last before the send? Admission and send are then one instant: calls that queued before the
-circuit opened are stopped too, and a probe does not age in a queue. (3,000 calls queued when the
-server died: with the breaker outermost 2,744 were still sent, here 1.)
+Why innermost, directly before the send? Then nothing happens between admission and sending: calls
+that were queued before the circuit opened are stopped too, and a probe never waits in a queue.
+(With 3,000 calls in the queue when the server died, 2,744 were still sent with the breaker
+outermost, and 1 with the breaker here.)
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from .circuit import Circuit, CircuitStatistics, Permit, State
 FAILURES = frozenset(
     (Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT, Kind.UNKNOWN)
 )
-"""What counts against the server."""
+"""The kinds that count as a failure of the server."""
 
 ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FOUND, Kind.INVALID))
-"""What counts for it: a refusal is an answer. All else (429, cancelled, refused) says nothing."""
+"""The kinds that count as a success: even a refusal is an answer. A kind in neither set (429,
+cancelled, refused by the stack) says nothing about the server's health.
+"""
 
 _EVENTS: dict[State, type[CircuitChanged]] = {
     State.CLOSED: CircuitClosed,
@@ -34,20 +37,19 @@ _EVENTS: dict[State, type[CircuitChanged]] = {
 
 
 class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
-    """Refuses to send while its circuit is open, and probes when it has rested.
+    """Refuses to send while its circuit is open, and sends probes after `open_for`.
 
     Args:
-        circuit: a `Circuit`, shared or not, or a ``Keyed(Circuit)`` for one per partition; None
-            makes one with its defaults.
+        circuit: a `Circuit`, which may be shared, or a ``Keyed(Circuit)`` for one per partition.
+            None makes a `Circuit` with its defaults.
 
     Raises:
-        CircuitOpen: from a call that is refused; its `retry_after` says when to ask again.
+        CircuitOpen: from a call that is refused; its `retry_after` says when to try again.
 
     State: in the `Circuit`.
     """
 
     def __init__(self, circuit: Circuit | Keyed[Circuit] | None = None) -> None:
-        """Make the circuit if none is given."""
         self.circuits: Partitioned[Circuit] = Partitioned(
             Circuit() if circuit is None else circuit,
             Circuit,
@@ -56,16 +58,16 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
         )
 
     def enter(self, call: Call[Any]) -> tuple[Circuit, Permit]:
-        """Ask the circuit.
+        """Get a permit from the circuit.
 
         Raises:
-            CircuitOpen: it is open, or half-open with all its probes under way.
+            CircuitOpen: it is open, or half-open and all of its probes are in flight.
         """
         circuit, now = self.circuits.of(call), call.runtime.now()
         before = circuit.last_transition
         permit = circuit.admit(now)
         if circuit.last_transition is not before:
-            self._tell(call, circuit)
+            self._report(call, circuit)
         if permit is None:
             raise self._refusal(call, circuit, now)
         call.state.probes = permit.expires is not None and circuit.answered
@@ -74,7 +76,7 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
     def leave(
         self, call: Call[Any], held: tuple[Circuit, Permit], _: Any, __: BaseException | None
     ) -> None:
-        """Report to the circuit what the verdict says of the server."""
+        """Report to the circuit what the verdict says about the server's health."""
         circuit, permit = held
         verdict, before = call.verdict, circuit.last_transition
         if verdict is None:
@@ -86,27 +88,27 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
         else:
             circuit.drop(permit)
         if circuit.last_transition is not before:
-            self._tell(call, circuit)
+            self._report(call, circuit)
 
     def statistics(self, now: float) -> dict[str | None, CircuitStatistics]:
         """Return a snapshot per partition."""
         return {partition: circuit.statistics(now) for partition, circuit in self.circuits.items()}
 
     def describe(self) -> str:
-        """Say when it opens."""
+        """Return as text when the circuit opens and how it probes."""
         return f"{self.circuits.sample()}{self.circuits.describe()}"
 
     def _refusal(self, call: Call[Any], circuit: Circuit, now: float) -> CircuitOpen:
         wait = circuit.retry_after(now)
         where = f" of partition {call.partition!r}" if call.partition else ""
         refusal = CircuitOpen(
-            f"the circuit{where} is {circuit.state}: the server failed too often lately; ask again "
-            f"in {wait:.3g} s",
+            f"the circuit{where} is {circuit.state}: the server failed too often recently; try "
+            f"again in {wait:.3g} s",
             retry_after=wait,
         )
         return call.refuse(refusal)
 
-    def _tell(self, call: Call[Any], circuit: Circuit) -> None:
+    def _report(self, call: Call[Any], circuit: Circuit) -> None:
         transition = circuit.last_transition
         if call.emit is None or transition is None:
             return

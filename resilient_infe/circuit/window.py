@@ -1,7 +1,7 @@
-"""How many calls succeeded and failed of late.
+"""Counts the calls of the last seconds that succeeded and that failed.
 
-Counting is on the path of every call and asking is not (only a failure asks), so the counts lie in
-slices of the window and are summed when somebody asks.
+Every call is counted, but the sums are needed only when a call fails. So the counts are kept in
+slices of the window, which are added up only then.
 """
 
 from __future__ import annotations
@@ -10,35 +10,36 @@ import math
 from collections import deque
 
 SLICES = 10
-"""The window moves in this many steps."""
+"""The window moves in this number of steps."""
 
 
 class Slice:
     """The counts of one step of the window.
 
     Attributes:
-        index: which step of the clock it is.
-        successes: calls that were answered in it.
-        failures: calls that failed in it.
+        index: the step's number on the clock: the instant divided by the step's length, rounded
+            down.
+        successes: calls that succeeded in this step.
+        failures: calls that failed in this step.
     """
 
     __slots__ = ("failures", "index", "successes")
 
     def __init__(self, index: float) -> None:
-        """Start with nothing counted."""
         self.index = index
         self.successes = self.failures = 0
 
 
 class Window:
-    """Successes and failures of the last seconds.
+    """The successes and failures of the last seconds.
 
     Args:
-        seconds: how far it reaches back, above 0.
+        seconds: the length of the window, above 0.
 
     Attributes:
-        newest: the slice under way; count in it until the instant `end`, then `move` first.
-        end: when it ends.
+        newest: the current slice. Count in it while the time is before `end`; else call `move`
+            first.
+        end: the instant at which the current slice ends.
 
     State: inside the circuit that owns it.
     """
@@ -46,14 +47,13 @@ class Window:
     __slots__ = ("_slice", "_slices", "end", "newest")
 
     def __init__(self, seconds: float) -> None:
-        """Start empty."""
         self._slice = seconds / SLICES
         self._slices: deque[Slice] = deque()
         self.newest = Slice(-math.inf)
         self.end = -math.inf
 
     def move(self, now: float) -> None:
-        """Open the slice of an instant if it is not the newest already, and forget the oldest."""
+        """Start the slice that contains an instant, if it is not the newest; drop old slices."""
         index = now // self._slice
         if index == self.newest.index:
             return
@@ -63,7 +63,7 @@ class Window:
         self._slices.append(self.newest)
 
     def forget(self, now: float) -> None:
-        """Drop what has left the window at an instant."""
+        """Drop the slices that have left the window at an instant."""
         oldest = now // self._slice - SLICES
         while self._slices and self._slices[0].index <= oldest:
             self._slices.popleft()
@@ -71,22 +71,22 @@ class Window:
             self.clear()
 
     def clear(self) -> None:
-        """Forget everything; the next count opens a slice."""
+        """Drop everything; the next call of `move` starts a slice."""
         self._slices.clear()
         self.newest = Slice(-math.inf)
         self.end = -math.inf
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is left since the last `forget`."""
+        """Whether no slice is left, as of the last `forget`."""
         return not self._slices
 
     @property
     def successes(self) -> int:
-        """How many calls were answered, as of the last `move` or `forget`."""
+        """The number of calls that succeeded, as of the last `move` or `forget`."""
         return sum(each.successes for each in self._slices)
 
     @property
     def failures(self) -> int:
-        """How many calls failed, as of the last `move` or `forget`."""
+        """The number of calls that failed, as of the last `move` or `forget`."""
         return sum(each.failures for each in self._slices)

@@ -214,7 +214,7 @@ def test_an_open_circuit_is_told_as_the_client_tells(asker):
             error = await outcome(ask)
             wanted = openai.InternalServerError if asker in SDKS else errors.CircuitOpen
             assert type(error) is wanted
-            assert "ask again in" in str(error)
+            assert "try again in" in str(error)
 
     assert len(against(ERROR, test).asked) == 1
 

@@ -23,7 +23,7 @@ def test_opens_and_refuses_with_a_hint(run):
     assert len(server.sent) == 3
     assert all(isinstance(error, errors.CircuitOpen) for error in results[3:])
     assert results[9].retry_after == pytest.approx(10)
-    assert "ask again in 10 s" in str(results[9])
+    assert "try again in 10 s" in str(results[9])
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429])
