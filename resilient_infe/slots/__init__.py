@@ -1,1 +1,1 @@
-"""How many attempts are in flight: the layer, and the slots that it hands out."""
+"""The number of attempts in flight: the layer that limits it, and the slots that it hands out."""

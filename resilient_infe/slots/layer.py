@@ -1,8 +1,8 @@
-"""Bounds how many attempts are in flight.
+"""Limits the number of attempts in flight.
 
 Why inside Retry? A call that backs off must not hold a slot: with 64 slots and an outage, 64
-sleeping calls would be all that happens. Its slot goes to the next at once, and it keeps its place
-for later.
+sleeping calls would block all others. Instead its slot goes to the next call at once, and the retry
+later gets the place in the queue that the call's age gives it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from .slots import Slots, SlotsStatistics
 
 
 class ConcurrencyLimiter(Guard[Slots]):
-    """Bounds how many attempts run at once; the others wait, oldest call first.
+    """Limits how many attempts run at once; the others wait, the oldest call first.
 
     Args:
         slots: a number from 1, a shared `Slots`, or a ``Keyed(lambda: Slots(n))`` for one per
-            partition. No default: none is safe.
+            partition. There is no default, because no number is safe for every server.
 
     Raises:
-        QueueFull: from a call, when the `Slots` bound their queue and it is full.
+        QueueFull: from a call, if its `Slots` limit their queue and the queue is full.
 
-    A server that says (by the error's code) that too many are in progress makes the slots fewer;
-    once a minute a quarter more is tried again. State: in the `Slots`. A slot is held from the send
-    to the end of the reply, for a stream to the end of its body.
+    If the server reports too many calls in progress (by the error's code), the limit falls; once a
+    minute it is raised by a quarter again, up to the configured number.
+
+    State: in the `Slots`. A slot is held from the send to the end of the reply, for a stream to the
+    end of its body.
     """
 
     def __init__(self, slots: int | Slots | Keyed[Slots]) -> None:
-        """Make the slots if only their number is given."""
         self.slots: Partitioned[Slots] = Partitioned(
             Slots(slots) if isinstance(slots, int) else slots,
             Slots,
@@ -53,7 +54,11 @@ class ConcurrencyLimiter(Guard[Slots]):
         return slots if slots.take() else None
 
     async def wait(self, call: Call[Any]) -> Slots:
-        """Wait for a slot; one that is handed over while the caller leaves goes to the next."""
+        """Wait for a slot.
+
+        If the call is cancelled when it has just been granted a slot, the slot goes to the next
+        waiter.
+        """
         slots = self.slots.of(call)
         waiter = self._join(call, slots)
         try:
@@ -65,7 +70,7 @@ class ConcurrencyLimiter(Guard[Slots]):
         return slots
 
     def leave(self, call: Call[Any], held: Slots, _: Any, error: BaseException | None) -> None:
-        """Give the slot to the next, now or when the stream that came is closed."""
+        """Release the slot: now, or for a stream when it is closed."""
         verdict = call.verdict
         if verdict is not None and verdict.kind is REJECTED:
             self._narrow(call, held, verdict)
@@ -77,11 +82,15 @@ class ConcurrencyLimiter(Guard[Slots]):
             call.hold.on_close(partial(_release, held))
 
     def resize(self, limit: int, partition: str | None = None) -> None:
-        """Change the limit of a partition's slots (of the shared ones by default) while in use.
+        """Change the limit of a partition's slots while they are in use.
+
+        Args:
+            limit: the new number of slots, from 1.
+            partition: the partition; None for slots that all partitions share.
 
         Raises:
             ConfigurationError: the limit is below 1.
-            KeyError: no call of that partition has come by yet.
+            KeyError: no call of that partition has been made yet.
         """
         slots = dict(self.slots.items())[partition]
         for waiter in slots.resize(limit):
@@ -92,13 +101,13 @@ class ConcurrencyLimiter(Guard[Slots]):
         return {partition: slots.statistics() for partition, slots in self.slots.items()}
 
     def describe(self) -> str:
-        """Say the limit."""
+        """Return the limit as text."""
         slots: Any = self.slots.sample()
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
 
     def _narrow(self, call: Call[Any], slots: Slots, verdict: Verdict) -> None:
-        """Hold fewer where the server said that too many are in progress."""
+        """Lower the limit if the server reported too many calls in progress."""
         before = slots.limit
         if is_crowded(verdict) and slots.narrow(call.runtime.now()) and call.emit is not None:
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))

@@ -1,8 +1,9 @@
-"""How many calls may be in flight at once.
+"""The number of calls that may be in flight at once.
 
-A counter and a queue. A freed slot is *handed* to the next waiter, never thrown back into the open,
-so nobody overtakes and no wake-up is lost. `anyio.CapacityLimiter` is bound to tasks (it leaks from
-an abandoned async generator) and `asyncio.Semaphore` costs more and cannot be resized.
+A counter and a queue. A freed slot is *handed* to the next waiter and is never free in between, so
+no call can overtake the queue and no wake-up is lost. Why not an existing class?
+`anyio.CapacityLimiter` is bound to tasks (it leaks from an abandoned async generator), and
+`asyncio.Semaphore` costs more and cannot be resized.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..errors import QueueFull
 
 @dataclass(frozen=True, slots=True)
 class SlotsStatistics:
-    """A snapshot: slots in all, those held, and the calls that wait for one."""
+    """A snapshot: the limit, the slots that are held, and the calls that wait for one."""
 
     limit: int
     held: int
@@ -24,30 +25,32 @@ class SlotsStatistics:
 
 
 WIDEN_EVERY = 60.0
-"""Seconds between two tries of more slots: each may cost 429s."""
+"""Seconds between two attempts to raise a lowered limit: each attempt may cost 429s."""
 
 
 class Slots:
-    """Concurrency with a strict FIFO queue, resizable while in use.
+    """A concurrency limit with a strict FIFO queue, which can be resized while in use.
 
     Args:
-        limit: how many may be held at once, at least 1; no default, since none is safe.
-        max_waiting: how many may wait (a retry always may), or None for any number.
+        limit: the number of slots that may be held at once, at least 1; there is no default,
+            because no number is safe for every server.
+        max_waiting: the number of calls that may wait, from 0, or None for any number. A retry may
+            always wait.
 
     Raises:
         ConfigurationError: a value is out of its range.
 
     Attributes:
-        narrowed: whether the server takes fewer at once than were configured.
+        narrowed: whether the limit is below the configured one, because the server accepts less.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
     """
 
     __slots__ = (
         "__weakref__",
+        "_configured",
         "_held",
         "_limit",
-        "_most",
         "_queue",
         "_widened_at",
         "max_waiting",
@@ -55,8 +58,7 @@ class Slots:
     )
 
     def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
-        """Start with every slot free."""
-        self._limit = self._most = bounds.whole(limit, 1, "a concurrency limit")
+        self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
         self._widened_at = 0.0
         self.narrowed = False
         if max_waiting is not None:
@@ -67,17 +69,17 @@ class Slots:
 
     @property
     def limit(self) -> int:
-        """How many may be held at once."""
+        """The number of slots that may be held at once."""
         return self._limit
 
     @property
     def held(self) -> int:
-        """How many are held now."""
+        """The number of slots that are held now."""
         return self._held
 
     @property
     def waiting(self) -> int:
-        """How many wait for one."""
+        """The number of calls that wait for a slot."""
         return self._queue.live
 
     @property
@@ -85,31 +87,31 @@ class Slots:
         """Whether a slot is held or waited for, so that only its own loop may use it."""
         return self._held > 0 or self._queue.live > 0
 
-    def idle(self, now: float) -> bool:  # noqa: ARG002  # the shape every keyed policy has
-        """Whether it is as good as new, so that `Keyed` may drop it."""
+    def idle(self, now: float) -> bool:  # noqa: ARG002  # every keyed policy has this signature
+        """Whether it is in the same state as new slots, so that `Keyed` may drop it."""
         return not self.busy
 
     def take(self) -> bool:
-        """Take a slot if one is free; False takes nothing. While somebody waits none is free."""
+        """Take a slot if one is free, else return False. While a call waits, no slot is free."""
         if self._held < self._limit:
             self._held += 1
             return True
         return False
 
     def acquire(self, place: int | None = None, *, again: bool = False) -> Waiter | None:
-        """Take a slot: None when it was free, else the waiter to wait on.
+        """Take a slot: return None if one was free, else the waiter to wait on.
 
         Args:
             place: the age of the call (smaller is older), or None for the end of the queue.
-            again: whether the call has been let in before, and now comes back for a retry.
+            again: whether the call was let in before and now comes back for a retry.
 
         Raises:
-            QueueFull: `max_waiting` calls wait already, and this one comes for the first time.
+            QueueFull: `max_waiting` calls are waiting, and this call comes for the first time.
         """
         return None if self.take() else self.join(place, again)
 
     def join(self, place: int | None = None, again: bool = False) -> Waiter:
-        """Join the queue, for who found no slot to `take`; as `acquire`.
+        """Queue a call that could not `take` a slot. Arguments as for `acquire`.
 
         Raises:
             QueueFull: as for `acquire`.
@@ -117,7 +119,7 @@ class Slots:
         queue = self._queue
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
-                f"{queue.live} calls wait for {self._limit} slots already (max_waiting="
+                f"{queue.live} calls are already waiting for {self._limit} slots (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting"
             )
         waiter = Waiter(queue.youngest if place is None else place)
@@ -125,7 +127,8 @@ class Slots:
         return waiter
 
     def release(self) -> Waiter | None:
-        """Give a slot back; it goes to the waiter that is returned, if one waits."""
+        """Give a slot back; if a call waits, it gets the slot, and its waiter is returned."""
+        # Above a lowered limit a slot is not handed on: this is how the number falls.
         if not self._queue.live or self._held > self._limit:
             self._held -= 1
             return None
@@ -135,7 +138,7 @@ class Slots:
         return waiter
 
     def cancel(self, waiter: Waiter) -> Waiter | None:
-        """Stop waiting; a slot that was just granted goes to the waiter that is returned."""
+        """Stop waiting; a slot that was just granted goes to the next waiter, which is returned."""
         if waiter.granted:
             return self.release()
         if not waiter.gone:
@@ -143,36 +146,45 @@ class Slots:
         return None
 
     def resize(self, limit: int) -> list[Waiter]:
-        """Change the limit at once and return the waiters that got a slot by it.
+        """Change the limit at once, and return the waiters that get a slot from it.
 
-        Slots held above a lower limit are not taken away; they are not handed on when they end.
+        Slots held above a lower limit are not taken away; they are not handed on when they are
+        released.
 
         Raises:
             ConfigurationError: the limit is below 1.
         """
-        self._limit = self._most = bounds.whole(limit, 1, "a concurrency limit")
+        self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
         self.narrowed = False
         return self._hand_out()
 
     def narrow(self, now: float) -> bool:
-        """Hold one less than now, as the server takes fewer; True if the limit fell.
+        """Lower the limit, because the server rejected a call; return whether the limit fell.
 
-        When a crowd is rejected, each of it narrows by itself and its slot is given back, so that
-        what remains is what the server took. One alone halves them at most: the others in progress
-        may be somebody else's.
+        The new limit is one less than the slots held now, including that of the rejected call. When
+        a burst of calls is rejected, each of them lowers the limit and then releases its slot, so
+        the limit ends at the number of calls that the server accepted: of 64 in flight with 24
+        rejected, 40.
+
+        One rejection lowers the limit to half at most. If only 1 of 64 slots is held and that call
+        is rejected, the calls that fill the server are those of other clients, and the slots held
+        here say little about the limit.
         """
         limit = max(1, self._limit // 2, min(self._limit, self._held - 1))
         lower, self._limit, self._widened_at = limit < self._limit, limit, now
-        self.narrowed = limit < self._most
+        self.narrowed = limit < self._configured
         return lower
 
     def widen(self, now: float) -> list[Waiter]:
-        """Try a quarter more, once a minute, up to what was configured; return who got one."""
+        """Raise a lowered limit by a quarter, once a minute; return the waiters that get a slot.
+
+        The limit never exceeds the configured one. After a rejection it stays for a minute.
+        """
         if not self.narrowed or now - self._widened_at < WIDEN_EVERY:
             return []
         self._widened_at = now
-        self._limit = min(self._most, self._limit + max(1, self._limit // 4))
-        self.narrowed = self._limit < self._most
+        self._limit = min(self._configured, self._limit + max(1, self._limit // 4))
+        self.narrowed = self._limit < self._configured
         return self._hand_out()
 
     def _hand_out(self) -> list[Waiter]:
@@ -186,7 +198,7 @@ class Slots:
         return granted
 
     def rebase(self, seconds: float) -> None:
-        """Move the stored instant, to follow another clock."""
+        """Add `seconds` to the stored instant, because the clock has changed."""
         self._widened_at += seconds
 
     def statistics(self) -> SlotsStatistics:
@@ -194,5 +206,4 @@ class Slots:
         return SlotsStatistics(self._limit, self._held, self._queue.live)
 
     def __repr__(self) -> str:
-        """Show the limit and its use."""
         return f"<Slots {self._held}/{self._limit} held, {self._queue.live} waiting>"
