@@ -1,1 +1,1 @@
-"""Trying again: the layer, the schedule that decides, backoff, and a budget for all calls."""
+"""Retries: the layer, the schedule that decides, the backoff, and a budget shared by all calls."""

@@ -1,8 +1,8 @@
-"""A bound on retries that no single call can see: a share of all calls.
+"""A limit on the retries of all calls together, as a share of their first attempts.
 
-``max_attempts`` bounds one call; when everything fails at once, it still multiplies the load by
-itself. A budget bounds the *sum*: each first attempt pays in a fraction, each retry takes out one.
-See the Finagle ``RetryBudget`` and Google's SRE book, chapter "Handling Overload".
+``max_attempts`` limits one call. When everything fails at once, every call still multiplies the
+load. A budget limits the *sum*: each first attempt adds a fraction, each retry takes out one. See
+Finagle's ``RetryBudget``, and Google's SRE book, chapter "Handling Overload".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..core import bounds
 
 @dataclass(frozen=True, slots=True)
 class RetryBudgetStatistics:
-    """A snapshot: the retries that may be made now, those made and those denied so far."""
+    """A snapshot: the retries that may be made now, those made so far, and those denied so far."""
 
     balance: float
     withdrawn: int
@@ -22,16 +22,16 @@ class RetryBudgetStatistics:
 
 
 class RetryBudget:
-    """A token bucket that bounds retries to a share of first attempts.
+    """A token bucket that limits retries to a share of the first attempts.
 
-    Over any span of T seconds with N first attempts, at most
-    ``capacity + ratio * N + minimum_per_second * T`` retries are allowed.
+    Over any T seconds with N first attempts, at most ``capacity + ratio * N + minimum_per_second *
+    T`` retries are allowed.
 
     Args:
-        ratio: retries earned per first attempt that is sent, from 0; 0.2 adds at most a fifth to
-            the load in an outage.
-        minimum_per_second: retries earned by time alone, from 0, so that a small program can
-            still retry; 1.
+        ratio: retries added per first attempt that is sent, from 0; 0.2 adds at most a fifth to the
+            load in an outage.
+        minimum_per_second: retries added per second, from 0; 1, so that a small program can still
+            retry.
         capacity: retries that can be saved up, at least 1; also the starting balance; 10.
 
     Raises:
@@ -46,7 +46,6 @@ class RetryBudget:
     def __init__(
         self, ratio: float = 0.2, minimum_per_second: float = 1.0, capacity: float = 10.0
     ) -> None:
-        """Start full."""
         bounds.at_least(ratio, 0, "a budget's ratio")
         bounds.at_least(minimum_per_second, 0, "a budget's minimum_per_second")
         bounds.at_least(
@@ -62,18 +61,18 @@ class RetryBudget:
 
     @property
     def busy(self) -> bool:
-        """Whether something is held that only its own loop can give back: never."""
+        """Always False: a budget holds nothing that only its own loop can give back."""
         return False
 
     def deposit(self, now: float) -> None:
-        """Note that a first attempt was sent."""
+        """Add the share for a first attempt that was sent."""
         self._refill(now)
         self._balance = min(self.capacity, self._balance + self.ratio)
 
     def withdraw(self, now: float) -> bool:
-        """Take out one retry; False when the budget is empty."""
+        """Take out one retry; return False if the budget is empty."""
         self._refill(now)
-        # Ten deposits of 0.1 make 0.9999999999999999: that is one retry.
+        # Ten deposits of 0.1 add up to 0.9999999999999999, which must count as one retry.
         if self._balance < 1.0 - 1e-9:
             self._denied += 1
             return False
@@ -82,7 +81,7 @@ class RetryBudget:
         return True
 
     def rebase(self, seconds: float) -> None:
-        """Move every stored instant by `seconds`, to follow another clock."""
+        """Add `seconds` to the stored instant, because the clock has changed."""
         if self._updated is not None:
             self._updated += seconds
 
@@ -97,7 +96,6 @@ class RetryBudget:
         self._updated = now
 
     def __repr__(self) -> str:
-        """Show how it was made."""
         return (
             f"RetryBudget(ratio={self.ratio}, minimum_per_second={self.minimum_per_second}, "
             f"capacity={self.capacity})"

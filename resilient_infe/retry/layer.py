@@ -1,7 +1,8 @@
-"""Tries again, when the verdict says that it may help.
+"""Tries again if the verdict says that another attempt may help.
 
-Why outside the limiters and the breaker? Every attempt is judged, and every attempt pays. Why a
-budget and not only ``max_attempts``? See `retry.budget`. No slot is held while a call backs off.
+Why outside the limiters and the breaker? So that every attempt passes them: each is limited, and
+each is counted. And a call that backs off holds no slot. Why a budget in addition to
+``max_attempts``? See `retry.budget`.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from .budget import RetryBudget
 from .schedule import KindRule, Progress, RetrySchedule, Stop
 
 trying_again: ContextVar[bool] = ContextVar("resilient_infe_retry", default=False)
-"""Whether the code that runs is inside a further attempt of a `Retry`: a second one multiplies."""
+"""Whether the running code is inside the second or a later attempt of a `Retry`. A `Retry` inside
+it would multiply the attempts.
+"""
 
 
 class Tries:
-    """What one call has been through in a `Retry`. State: per call.
+    """The retries of one call. State: per call.
 
     Attributes:
-        progress: what the schedule counts.
-        token: undoes `trying_again`; None until the second attempt.
+        progress: what the schedule has counted.
+        token: resets `trying_again`; None before the second attempt.
     """
 
     __slots__ = ("progress", "token")
@@ -47,21 +50,27 @@ class Retry(Repeater[Tries]):
     """Tries again, as the API's reference asks for each kind of error.
 
     Args:
-        max_attempts: attempts in all, the first included, from 1; 6 waits out about half a minute.
-        backoff: the delays of kinds without their own; 1 s, 2 s, 4 s ... up to 60 s, full jitter.
-        rules: per `Kind`, what differs from the reference's table; None for a kind means never.
-        budget: a shared bound on retries, or None for none (a rate limiter bounds them already).
-        max_hint: seconds; a server's hint over it ends the call instead of holding it; 300.
-        wait_out_refusals: whether to wait when the stack itself refuses and says how long (an open
-            circuit); for batches, where waiting beats failing.
-        uniform: draws from [0, 1); to make a test repeatable.
+        max_attempts: attempts in all, including the first, from 1; 6, which waits out about half a
+            minute.
+        backoff: the delays of kinds without delays of their own; 1 s, 2 s, 4 s ... up to 60 s, with
+            full jitter.
+        rules: per `Kind`, what differs from the reference's table; None for a kind means never
+            retry.
+        budget: a shared limit on retries, or None for no limit; None, because a rate limiter limits
+            them already.
+        max_hint: seconds; if the server asks to wait longer, the call ends instead; 300.
+        wait_out_refusals: whether to wait if the stack itself refuses and says for how long (an
+            open circuit, for example); False. True is for batches, where waiting is better than
+            failing.
+        uniform: returns a random number in [0, 1); `random.random`. Another function makes a test
+            repeatable.
 
     Raises:
         ConfigurationError: a value is out of its range.
 
-    The last result or exception passes through unchanged, an exception with a note of the attempts.
+    The last result or exception is passed on unchanged; an exception gets a note on the attempts.
 
-    State: per call, but for the budget.
+    State: per call, except for the budget.
     """
 
     def __init__(
@@ -75,7 +84,6 @@ class Retry(Repeater[Tries]):
         wait_out_refusals: bool = False,
         uniform: Callable[[], float] = random.random,
     ) -> None:
-        """Gather the rules into a schedule."""
         self.schedule = RetrySchedule(
             max_attempts,
             ExponentialBackoff() if backoff is None else backoff,
@@ -89,33 +97,33 @@ class Retry(Repeater[Tries]):
         self._uniform = uniform
 
     def enter(self, call: Call[Any]) -> None:
-        """Hold nothing before the first failure."""
+        """Prepare the call for its first attempt, and hold nothing: most calls need no retry."""
         if self.budget is not None:
             call.state.on_send = partial(self._deposit, call)
         if call.verdict is not None:
-            _forget(call)
+            _clear_last_attempt(call)
 
     def begin(self, _: Call[Any]) -> Tries:
-        """Begin to count."""
+        """Start to count the retries of a call, at its first failure."""
         return Tries()
 
     def leave(self, _: Call[Any], held: Tries, __: Any, ___: BaseException | None) -> None:
-        """Let what comes after this call be no further attempt."""
+        """Reset `trying_again`: code that runs after this call is not inside a retry."""
         token, held.token = held.token, None
         if token is not None:
-            with contextlib.suppress(ValueError):  # of another context, which has ended
+            with contextlib.suppress(ValueError):  # set in another context, which has ended
                 trying_again.reset(token)
 
     async def pause(self, call: Call[Any], held: Tries, until: float) -> None:
-        """Sleep, and forget the last attempt."""
+        """Sleep until the next attempt, and remove the last one's results from the call."""
         await call.runtime.sleep_until(until)
         call.state.readmitted = True
-        _forget(call)
+        _clear_last_attempt(call)
         if held.token is None:
             held.token = trying_again.set(True)
 
     def describe(self) -> str:
-        """Say the bounds."""
+        """Return the limits as text."""
         budget = f"; {self.budget.ratio:.0%} budget" if self.budget is not None else ""
         waits = "; waits out refusals" if self.schedule.wait_out_refusals else ""
         return (
@@ -123,7 +131,7 @@ class Retry(Repeater[Tries]):
         )
 
     def again(self, call: Call[Any], held: Tries, error: Exception | None) -> float | None:
-        """Return the instant of the next attempt, or None where there is none."""
+        """Return the instant of the next attempt, or None if there is none."""
         verdict = call.verdict
         if verdict is None:
             return None
@@ -154,7 +162,7 @@ class Retry(Repeater[Tries]):
 
     def _veto(self, call: Call[Any], verdict: Verdict, now: float) -> Stop | None:
         if verdict.kind is Kind.REFUSED:
-            return None  # nothing was sent: neither the budget nor the body is concerned
+            return None  # nothing was sent: the body is unread, and a retry costs no budget
         if not call.replayable:
             return Stop("the request's body can be read only once, so it cannot be sent again")
         if self.budget is not None and not self._budget(call).withdraw(now):
@@ -182,7 +190,7 @@ class Retry(Repeater[Tries]):
             )
 
 
-def _forget(call: Call[Any]) -> None:
-    """Make the call ready for another attempt: what the last one left does not count any more."""
+def _clear_last_attempt(call: Call[Any]) -> None:
+    """Make the call ready for another attempt: remove what the last one left on it."""
     call.attempt = call.sends + 1
     call.verdict = call.reply = call.hold = None

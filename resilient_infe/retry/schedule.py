@@ -1,7 +1,8 @@
-"""Whether and when to try again: the decision that `Retry` carries out.
+"""Whether to try again, and when: the decision that `Retry` carries out.
 
-Per kind of outcome, because the reference asks for different things: a 429 waits at least 1 s, then
-2 s, then 4 s; a 500 gets at most 3 retries; a 502 backs off; a 401 is never tried again.
+The decision depends on the kind of outcome, because the API's reference asks for different things:
+a 429 waits at least 1 s, then 2 s, then 4 s; a 500 gets at most 3 retries; a 502 backs off; a 401
+is never tried again.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from ..core.verdict import Kind, Verdict
 from .backoff import ExponentialBackoff
 
 HINT_SPREAD = 0.1
-"""Jitter on top of a hint, as a share of it: waiters must not wake together."""
+"""Jitter added to a server's hint, as a share of the hint: waiters must not wake together."""
 
 HINT_SPREAD_FLOOR = 0.1
-"""Seconds of jitter on top of even a short hint."""
+"""Seconds; the jitter added to a short hint is drawn from at least this range."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindRule:
-    """How one kind of outcome is tried again.
+    """How to retry one kind of outcome.
 
     Args:
-        backoff: the delays, or None for those of the table (429) or of the `Retry` itself.
-        max_retries: retries for outcomes of this kind, or None for no bound but `max_attempts`.
-        counted: whether such an attempt uses up one of `max_attempts`.
+        backoff: the delays. None means those of the reference's table (429 has its own), else those
+            of the `Retry`.
+        max_retries: the number of retries for outcomes of this kind, or None for no limit except
+            `max_attempts`.
+        counted: whether such an attempt uses up one of `max_attempts`; True.
     """
 
     backoff: ExponentialBackoff | None = None
@@ -43,15 +46,22 @@ RULES: dict[Kind, KindRule] = {
     Kind.TRANSIENT: KindRule(),
     Kind.TIMEOUT: KindRule(),
 }
-"""The reference's table; a kind that is not here is never tried again."""
+"""The reference's table; a kind that is not in it is never retried."""
 
 STATUS_RETRIES: dict[int, int] = {425: 1}
-"""Statuses with a bound of their own (RFC 8470 section 5.2: retry a 425 once)."""
+"""Retries per status, for statuses with a limit of their own (RFC 8470 section 5.2: a 425 once)."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """What one call has been through. State: per call, made at its first failure."""
+    """What one call has used up. State: per call, made at its first failure.
+
+    Attributes:
+        counted: the attempts that count against `max_attempts`.
+        retries: the failed attempts of each kind, which is also the number of its next retry.
+        statuses: the failed attempts with each status in `STATUS_RETRIES`.
+        previous: the last backoff delay in seconds, or None.
+    """
 
     counted: int = 0
     retries: dict[Kind, int] = field(default_factory=dict)
@@ -68,7 +78,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Do not try again; `reason` completes "gave up: ...", None where nothing was to retry."""
+    """Do not try again; `reason` completes "gave up: ...", or is None if nothing was retryable."""
 
     reason: str | None = None
 
@@ -78,17 +88,18 @@ class RetrySchedule:
     """The rules of a `Retry`.
 
     Args:
-        max_attempts: attempts in all, the first included, from 1; 6.
-        backoff: the delays of kinds without their own.
-        rules: per kind; what is given here replaces the reference's table for that kind, and None
-            means never.
-        max_hint: seconds; a longer hint ends the call instead of holding it; 300.
-        wait_out_refusals: whether the stack's own refusals are waited out when they say how long.
+        max_attempts: attempts in all, including the first, from 1; 6.
+        backoff: the delays of kinds without delays of their own.
+        rules: per kind; a rule replaces the row of the reference's table, and None means never
+            retry.
+        max_hint: seconds; if the server asks to wait longer, the call ends instead; 300.
+        wait_out_refusals: whether to wait when the stack itself refuses and says for how long;
+            False.
 
     Raises:
         ConfigurationError: a value is out of its range.
 
-    State: none; what a call has been through is in its `Progress`.
+    State: none; what a call has used up is in its `Progress`.
     """
 
     max_attempts: int = 6
@@ -98,7 +109,6 @@ class RetrySchedule:
     wait_out_refusals: bool = False
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         bounds.whole(self.max_attempts, 1, "max_attempts, which counts the first,")
         bounds.positive(self.max_hint, "max_hint, in seconds,")
         instead = "ExponentialBackoff(...)"
@@ -109,7 +119,7 @@ class RetrySchedule:
                 bounds.instance(rule, KindRule, "rules", "KindRule(...) or None for each kind")
 
     def rule(self, kind: Kind) -> KindRule | None:
-        """Return the rule of a kind, its backoff filled in, or None for never."""
+        """Return the rule of a kind with its backoff filled in, or None for never retry."""
         usual = RULES.get(kind)
         rule = self.rules.get(kind, usual)
         if rule is None or rule.backoff is not None:
@@ -131,14 +141,18 @@ class RetrySchedule:
 
         Args:
             verdict: what the attempt meant.
-            progress: what the call has been through; noted in here.
-            now: the instant.
-            deadline: the instant by which the call must be over, or None.
+            progress: what the call has used up; this method updates it.
+            now: the current time.
+            deadline: the instant by which the call must have ended, or None.
             u: a random number in [0, 1).
-            probe: whether the attempt was a half-open circuit's probe. Where refusals are waited
-                out, a failed probe uses up no attempt: the oldest calls are always the probes, and
-                a long outage would otherwise end them one after the other.
+            probe: whether the attempt was a probe of a half-open circuit. If refusals are waited
+                out, a failed probe uses up no attempt. The oldest calls are always the probes, so a
+                long outage would otherwise end them one after the other.
         """
+        # There are two cases; in both, a wait must end before the deadline:
+        # 1. The stack itself refused to send. Wait if the user allows it (`wait_out_refusals`) and
+        #    the refusal says how long.
+        # 2. The attempt was sent and failed. The rule of its kind decides.
         if verdict.kind is Kind.REFUSED:
             decision = self._after_refusal(verdict, u)
         else:
@@ -159,16 +173,21 @@ class RetrySchedule:
     def _after_attempt(
         self, verdict: Verdict, progress: Progress, u: float, *, free: bool
     ) -> Wait | Stop:
+        # 1. An outcome that is never retried ends the call, without a reason.
         rule = self.rule(verdict.kind)
         if rule is None or not verdict.retryable:
             return Stop()
+        # 2. So does one that has used up a limit on attempts. A free probe uses up nothing.
         made = progress.retries.get(verdict.kind, 0) + 1
         stop = None if free else self._used_up(verdict, rule, progress, made)
         if stop is not None:
             return stop
+        # 3. So does a hint that is too long. It is not shortened: that would ask too early.
         hint = verdict.retry_after
         if hint is not None and hint > self.max_hint:
             return Stop(f"the server asks to wait {hint:.6g} s, over max_hint={self.max_hint:g} s")
+        # 4. Else wait, for the hint if there is one, for the backoff if not. The backoff is drawn
+        #    in either case: decorrelated jitter continues from it.
         assert rule.backoff is not None
         progress.previous = rule.backoff.delay(made, u, progress.previous)
         return Wait(progress.previous if hint is None else _above(hint, u))
@@ -176,7 +195,9 @@ class RetrySchedule:
     def _used_up(
         self, verdict: Verdict, rule: KindRule, progress: Progress, made: int
     ) -> Stop | None:
-        """Count a failed attempt, and return why it was the last one, if it was."""
+        """Count a failed attempt; return the reason to stop if a limit is reached, else None."""
+        # Three limits apply, in this order: retries of the kind, retries of the status (unless the
+        # user gave a rule for the kind), and attempts in all.
         progress.retries[verdict.kind] = made
         progress.counted += rule.counted
         if rule.max_retries is not None and made > rule.max_retries:
@@ -192,14 +213,18 @@ class RetrySchedule:
         return None
 
     def longest_wait(self, *, counted: bool = False) -> float:
-        """Return the longest that one call can spend in backoff where the server gives no hint.
+        """Return the longest time that one call can spend in backoff if the server gives no hints.
 
         Args:
-            counted: leave out the kinds that use up no attempts, which may be waited for for ever.
+            counted: whether to leave out the kinds that use up no attempts; with False such a kind
+                makes the result infinite, unless it has `max_retries`.
         """
         rules = [rule for rule in map(self.rule, Kind) if rule is not None]
         if not counted and any(not rule.counted and rule.max_retries is None for rule in rules):
             return math.inf
+        # The kinds may fail in any order, so each retry can have the longest delay of any kind.
+        # `max_retries` excludes a kind only if it is the only one: otherwise its few retries may
+        # be the last ones.
         worst = 0.0
         for retry in range(1, self.max_attempts):
             longest = (
