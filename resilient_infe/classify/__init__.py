@@ -1,1 +1,1 @@
-"""What an outcome means: the layer, the table, and how replies and exceptions are read."""
+"""What an outcome means: the layer, the table, and the code that reads replies and exceptions."""

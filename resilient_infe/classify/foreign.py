@@ -1,8 +1,8 @@
-"""Replies read off the results and exceptions of clients that the library has never heard of.
+"""Reads replies from the results and exceptions of clients that the library does not know.
 
-An SDK's typed error, ``httpx.Response``, ``aiohttp.ClientResponseError``: they differ in names
-only. What looks like an HTTP response (a status and headers) is read as one, so that a plain
-``async def`` around any of them is classified without an adapter.
+An SDK's typed error, ``httpx.Response``, ``aiohttp.ClientResponseError``: they differ only in the
+names of their attributes. An object that looks like an HTTP response (it has a status and headers)
+is read as one. So a plain ``async def`` around any client is classified without an adapter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PLAIN = (dict, list, str, bytes, int, float, bool, type(None), tuple)
 
 
 def reply_of_result(result: Any) -> Reply | None:
-    """Return the reply that a transport's result looks like, or None."""
+    """Return a result as a reply if it looks like an HTTP response, else None."""
     if isinstance(result, _PLAIN):
         return None
     try:
@@ -52,7 +52,7 @@ def _status(subject: Any) -> int | None:
 
 
 def _stated(error: BaseException) -> dict[str, str]:
-    """Return as headers what a typed error of our own kept of them."""
+    """Return as headers the fields that one of the library's own typed errors took from them."""
     hint, request_id = getattr(error, "retry_after", None), getattr(error, "request_id", None)
     headers = {}
     if isinstance(hint, int | float) and 0 < hint < 1e9:
@@ -67,7 +67,7 @@ def _body(error: BaseException) -> Any:
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         return body if "error" in body else {"error": body}
-    # From the instance alone: a class may have a deprecated property of that name (aiohttp has).
+    # Read only the instance: the class may have a deprecated property of that name (aiohttp does).
     fields = getattr(error, "__dict__", {})
     code, kind = fields.get("code"), fields.get("type")
     return {"error": {"code": code, "type": kind}} if code or kind else None

@@ -1,8 +1,8 @@
-"""What response headers say about waiting and limits: read with distrust, never raising.
+"""What response headers say about waiting and about limits: read with distrust, never raising.
 
-Every value here comes from outside. It may be negative, NaN, in year 9999, bytes, or a megabyte
-long; whatever cannot be read with certainty is None. Caps are not applied here: how long is too
-long is the layers' business.
+Every value here comes from outside. It may be negative, NaN, in the year 9999, bytes, or a megabyte
+long. A value that cannot be read with certainty is None. There is no maximum here: the layers
+decide how long is too long.
 
 Sources: RFC 9110 section 10.2.3 (Retry-After) and 5.6.7 (HTTP-date); OpenAI's "Rate limits in
 headers"; Anthropic's "Response headers"; draft-ietf-httpapi-ratelimit-headers.
@@ -19,10 +19,10 @@ from typing import Any
 from ..core.verdict import Dimension, Limit
 
 LONGEST_VALUE = 128
-"""No honest value is longer (characters)."""
+"""Characters; no valid value is longer."""
 
 MOST_REMEMBERED = 4096
-"""Texts whose reading is remembered: servers say the same few thousand again and again."""
+"""Texts whose parsed value is cached: servers send the same few thousand again and again."""
 
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?", re.ASCII)
 _GO_PART = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?)(h|ms|us|ns|m|s)", re.ASCII)
@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
 
 
 def text(value: object) -> str | None:
-    """Return a header's value as text, or None when it is no honest one."""
+    """Return the value of a header as text, or None if it cannot be a valid one."""
     if isinstance(value, bytes):
         value = value[: LONGEST_VALUE + 1].decode("latin-1")
     if not isinstance(value, str) or len(value) > LONGEST_VALUE:
@@ -40,20 +40,23 @@ def text(value: object) -> str | None:
 
 
 LOOKED_UP_LOWER = frozenset(("Lowered", "CIMultiDict", "CIMultiDictProxy"))
-"""Classes of headers (ours, aiohttp's) that find a name in lower case, in no time."""
+"""Names of header classes (ours, aiohttp's) whose `get` finds a lower-case name directly.
+
+They are compared by name, so that aiohttp need not be imported.
+"""
 
 
 class Lowered(dict[str, Any]):
-    """Headers as a dict whose names are in lower case already."""
+    """Headers as a dict with lower-case names."""
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[Any, Any]]) -> Lowered:
-        """Return headers from pairs of a name and a value; what is repeated is joined."""
+        """Return headers from pairs of a name and a value; repeated headers are joined."""
         return cls._joined([(str(name).lower(), value) for name, value in pairs])
 
     @classmethod
     def of_raw(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Lowered:
-        """Return headers from pairs of bytes, as they come over the wire."""
+        """Return headers from pairs of bytes, as they come over the network."""
         return cls._joined(
             [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs]
         )
@@ -64,23 +67,23 @@ class Lowered(dict[str, Any]):
         if len(made) < len(pairs):
             made.clear()
             for name, value in pairs:
-                known = made.get(name, value)  # said twice alike, it is said once
+                known = made.get(name, value)  # a header that is repeated unchanged counts once
                 made[name] = value if known == value else f"{known}, {value}"
         return made
 
 
 def lowered(headers: Any) -> Any:
-    """Return headers with their names in lower case; what is no mapping is returned as it is."""
+    """Return headers with lower-case names; an object that is not a mapping comes back as it is."""
     if type(headers) is Lowered:
         return headers
     try:
         return Lowered.of(headers.items())
-    except Exception:  # something from outside that has no more than a get
+    except Exception:  # an object from outside may have only a `get`
         return headers
 
 
 def header(headers: Any, name: str) -> str | None:
-    """Return the text of header `name` (lower case), whatever kind of mapping it is in."""
+    """Return the text of header `name` (lower case), or None; `headers` may be any mapping."""
     try:
         return text(headers.get(name))
     except Exception:  # a mapping from outside may raise anything
@@ -94,7 +97,7 @@ def seconds(value: object) -> float | None:
 
 
 def http_date(value: object) -> float | None:
-    """Return an HTTP-date as seconds since 1970, or None; a date without a zone is UTC."""
+    """Return an HTTP-date as seconds since 1970, or None; a date without a zone counts as UTC."""
     cleaned = text(value)
     if not cleaned or not cleaned.isascii():
         return None
@@ -113,9 +116,10 @@ def parse_retry_after(
     """Return the seconds that a ``Retry-After`` asks to wait, finite and 0 or more, or None.
 
     Args:
-        value: the header's value: a number of seconds or an HTTP-date.
-        date: the same response's ``Date``, which a date is taken relative to.
-        wall: seconds since 1970 by our own clock, used when there is no ``Date``.
+        value: the header's value: a number of seconds, or an HTTP-date.
+        date: the ``Date`` of the same response. The wait is counted from it, so that it does not
+            matter if our clock is wrong.
+        wall: seconds since 1970 by our own clock, used if there is no ``Date``.
     """
     number = seconds(value)
     if number is not None:
@@ -127,9 +131,13 @@ def parse_retry_after(
 
 
 def retry_after(headers: Any, wall: float | None = None) -> float | None:
-    """Return the wait that a response's headers ask for, above 0, or None when there is no hint.
+    """Return the wait in seconds that a response's headers ask for, above 0, or None.
 
-    ``retry-after-ms`` is finer and so comes first. A value of 0 (or a date in the past) is no hint.
+    The cases, in this order:
+
+    1. ``retry-after-ms`` above 0: it is finer than the other.
+    2. ``retry-after`` above 0, or a date in the future.
+    3. Anything else is not a hint, also a 0 or a date in the past.
     """
     headers = lowered(headers)
     milliseconds = seconds(header(headers, "retry-after-ms"))
@@ -139,7 +147,7 @@ def retry_after(headers: Any, wall: float | None = None) -> float | None:
 
 
 def duration(value: object) -> float | None:
-    """Return a reset time in seconds: plain seconds or a Go duration (``6m0s``, ``12ms``)."""
+    """Return a reset time in seconds: plain seconds or a Go duration (``6m0s``), or None."""
     return _duration(text(value))
 
 
@@ -159,10 +167,16 @@ def _duration(cleaned: str | None) -> float | None:
 
 
 def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
-    """Return every rate limit that a response's headers state, in any of the known dialects."""
+    """Return every rate limit that a response's headers state, in any of the known dialects.
+
+    1. OpenAI's: ``x-ratelimit-limit-requests``, resets as durations.
+    2. Anthropic's: ``anthropic-ratelimit-requests-limit``, resets as instants.
+    3. The IETF draft's: ``RateLimit`` and ``RateLimit-Policy``; needs the optional package http-sf.
+    """
     if type(headers).__name__ not in LOOKED_UP_LOWER:
         headers = lowered(headers)
-    names = "\nratelimit, anthropic-ratelimit"  # of an object that has no more than a `get`
+    # An object that has only a `get` cannot list its names: try every dialect.
+    names = "\nratelimit, anthropic-ratelimit"
     if type(headers).__name__ in LOOKED_UP_LOWER:
         names = "\n" + "\n".join(headers).lower()
     if "ratelimit" not in names:
@@ -176,7 +190,10 @@ def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
 
 
 def longest_reset(stated: tuple[Limit, ...]) -> float | None:
-    """Return the longest reset among the limits that have nothing left: the binding one."""
+    """Return the longest reset among the limits that have nothing left, in seconds, or None.
+
+    A request needs all limits at once, so the one that resets last decides.
+    """
     resets = [
         limit.reset
         for limit in stated
@@ -229,7 +246,7 @@ def _anthropic(headers: Any, wall: float | None) -> Iterator[Limit]:
 
 
 def _structured(headers: Any) -> Iterator[Limit]:
-    """Read ``RateLimit`` and ``RateLimit-Policy``; needs the optional package http-sf."""
+    """Read ``RateLimit`` and ``RateLimit-Policy``, if the optional package http-sf is installed."""
     state, policy = header(headers, "ratelimit"), header(headers, "ratelimit-policy")
     if not state and not policy:
         return
@@ -254,7 +271,7 @@ def _items(value: str | None) -> dict[str, dict[str, Any]]:
 
         parsed: Any = http_sf.parse(value.encode("ascii"), tltype="list")
         return {str(name): dict(parameters) for name, parameters in parsed}
-    except Exception:  # not installed, not ASCII, not a structured field: no information
+    except Exception:  # http-sf is missing, or the value is not ASCII or not a structured field
         return {}
 
 
@@ -268,7 +285,7 @@ def _rfc3339(value: str | None) -> float | None:
 
 @functools.lru_cache(maxsize=MOST_REMEMBERED)
 def _count(value: str | None) -> float | None:
-    """Read a count; Azure says -1 for "unknown"."""
+    """Return a count, or None; Azure sends -1 for "unknown"."""
     if not value or not _NUMBER.fullmatch(value):
         return None
     number = float(value)

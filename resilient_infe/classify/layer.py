@@ -1,7 +1,7 @@
 """Decides, once per attempt, what its result or exception meant.
 
-Nothing else in the stack reads a status, a header or an exception class: retry, circuit and rate
-limit all react to the one verdict that this layer leaves on the call.
+No other layer reads a status, a header or an exception class: retry, circuit and rate limit all
+react to the one verdict that this layer puts on the call.
 """
 
 from __future__ import annotations
@@ -21,26 +21,25 @@ from .table import classify_exception, classify_reply
 from .usage import usage_of
 
 _PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
-"""Results in which there is nothing to see."""
+"""Types of results in which there is nothing to read."""
 
 
 class ErrorClassifier(Guard[float]):
     """Sets ``call.verdict`` from the reply, the result or the exception.
 
     Args:
-        classify: a rule of one's own that is asked first: ``classify(result, error)`` with one of
-            the two None. It returns a `Verdict`, just a `Kind`, or None for the usual reading,
-            which also applies if it raises (that is logged once).
+        classify: a rule of your own that is asked first: ``classify(result, error)``, with one of
+            the two None. It returns a `Verdict`, a `Kind`, or None for the usual table. If it
+            raises or returns anything else, that is logged once, and the usual table applies.
 
-    State: none but whether that was logged.
+    State: whether a failure of `classify` was logged.
     """
 
     def __init__(self, classify: Classify | None = None) -> None:
-        """Remember the user's rule."""
         self._rule = None if classify is None else Rule(classify)
 
     def enter(self, call: Call[Any]) -> float:
-        """Count the attempt as sent, and return when that was, while somebody listens."""
+        """Count the attempt as sent; return the current time, or 0 if there is no listener."""
         call.sends += 1
         if call.state.on_send is not None:
             call.state.on_send()
@@ -48,7 +47,9 @@ class ErrorClassifier(Guard[float]):
         return 0.0 if call.emit is None else call.runtime.now()
 
     def leave(self, call: Call[Any], held: float, result: Any, error: BaseException | None) -> None:
-        """Judge what came, unless an adapter has judged it."""
+        """Set the verdict on the attempt, unless an adapter has already set one."""
+        # The first of these that exists decides: the adapter's verdict, the exception, the user's
+        # rule, the adapter's reply, the result.
         verdict = call.verdict
         if verdict is None:
             if error is not None:
@@ -70,25 +71,30 @@ class ErrorClassifier(Guard[float]):
                 emit(_attempt_finished(call, verdict, sent_for))
 
     def describe(self) -> str:
-        """Say whose rules apply."""
+        """Return as text which rules apply."""
         return "the Infe API's table" + (", after your own rule" if self._rule else "")
 
     def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
+        # There are four cases:
+        # 1. A cancellation. If the deadline has passed, its timer made it: the server was too slow,
+        #    so it is a timeout. Else the caller cancelled.
         if is_cancellation(error):
-            # The deadline's own cancellation is the server's slowness, not the caller's leaving.
             late = call.deadline is not None and call.runtime.now() >= call.deadline - 1e-6
             kind = Kind.TIMEOUT if late else Kind.CANCELLED
             return Verdict(kind, retryable=late, error=type(error).__name__)
+        # 2. The user's rule gives a verdict.
         own = None if self._rule is None else self._rule(None, error)
         if own is not None:
             return own
+        # 3. There is no reply: the class of the exception decides.
         reply = call.reply or reply_of_exception(error)
         if reply is None:
             return classify_exception(error)
+        # 4. There is a reply: it decides. If it announced a success, its body broke later: the
+        #    exception gives the kind, and the status and headers stay valid.
         verdict = _of_reply(reply)
         if verdict.kind is not SUCCESS:
             return verdict
-        # The status was a success and the rest was not: what the head said still holds.
         return replace(
             classify_exception(error),
             status=verdict.status,
@@ -111,7 +117,7 @@ def _of_reply(reply: Reply) -> Verdict:
 
 def _of_result(result: Any) -> Verdict:
     if isinstance(result, dict):
-        # Of a plain function's dict, only an error that names itself is taken for one.
+        # A plain function may use a field `error` for itself: it needs a `code` or a `type` too.
         if "error" in result:
             return classify_reply(200, {}, result) if any(error_fields(result)) else OK
     elif type(result) in _PLAIN:

@@ -1,8 +1,8 @@
-"""What the body of a 429 says about the limit, where the headers are silent.
+"""What the body of a 429 says about the limit, if the headers say nothing.
 
-There is no standard. Two forms are read: numbers beside the error's code, and headers that a
-gateway in between has put into the body (OpenRouter's ``error.metadata.headers``). As with headers,
-whatever cannot be read with certainty is left out, and nothing here raises.
+There is no standard. Two forms are read: numbers next to the error's code, and headers that a
+gateway has copied into the body (OpenRouter's ``error.metadata.headers``). As with headers, a value
+that cannot be read with certainty is ignored, and nothing here raises.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 from ..core.verdict import Dimension, Limit
 from .headers import limits, lowered
 
-NAMES: dict[str, Dimension] = {
+DIMENSIONS: dict[str, Dimension] = {
     "requests": "requests", "requests_per_minute": "requests", "rpm": "requests",
     "tokens": "tokens", "tokens_per_minute": "tokens", "tpm": "tokens",
 }  # fmt: skip
-"""What a limit may be said to count."""
+"""The names that bodies use for the dimension of a limit."""
 
-SAYING = ("limit_type", "dimension", "metric", "unit", "type")
-"""The fields in which that is said."""
+DIMENSION_FIELDS = ("limit_type", "dimension", "metric", "unit", "type")
+"""The fields of an error that may hold such a name, in this order."""
 
 SINCE_1970 = 1e9
-"""A reset from here on is an instant, in seconds since 1970; from a hundred times that, in ms."""
+"""A reset from this number on is an instant: seconds since 1970, or from 1e11 on milliseconds."""
 
 
 def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]:
@@ -31,7 +31,7 @@ def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]
 
     Args:
         content: the body, decoded from JSON; anything.
-        wall: seconds since 1970, for resets that are told as an instant.
+        wall: seconds since 1970, for resets that are given as an instant; None ignores those.
     """
     error = content.get("error") if isinstance(content, Mapping) else None
     if not isinstance(error, Mapping):
@@ -44,14 +44,14 @@ def _of_error(error: Mapping[Any, Any], wall: float | None) -> Iterator[Limit]:
     for dimension in dimensions:
         if limit := _number(error.get(f"{dimension}_per_minute")):
             yield Limit(dimension, limit)
-    said: Dimension | None = None
-    for field in SAYING:
-        said = said or NAMES.get(_name(error.get(field)))
+    stated: Dimension | None = None
+    for field in DIMENSION_FIELDS:
+        stated = stated or DIMENSIONS.get(_name(error.get(field)))
     limit = _number(error.get("limit"))
-    if said is not None and limit:
+    if stated is not None and limit:
         remaining, reset = _number(error.get("remaining")), _reset(error.get("reset"), wall)
         window = _number(error.get("window")) or _number(error.get("window_seconds")) or None
-        yield Limit(said, limit, remaining, reset, window)
+        yield Limit(stated, limit, remaining, reset, window)
 
 
 def _of_metadata(metadata: Any, wall: float | None) -> Iterator[Limit]:

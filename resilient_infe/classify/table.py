@@ -1,9 +1,8 @@
 """The table: what a status, a structured code or an exception means.
 
 Only the status and the body's ``code`` and ``type`` decide, never the message: messages change and
-are translated. Nothing here raises, whatever the body: it may be HTML, 10 MB, 10,000 levels deep,
-or a list. Exceptions are known by the names of their classes, so that no client library is
-imported.
+are translated. Nothing here raises, whatever the body is: HTML, 10 MB, 10,000 levels deep, or a
+list. Exceptions are recognised by the names of their classes, so no client library is imported.
 
 Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors for 520-526.
 """
@@ -22,10 +21,10 @@ from .limits_in_body import limits_in_body
 from .usage import count, usage_of
 
 LONGEST_ANSWER = 64 * 1024 * 1024
-"""Bytes of a successful body that are looked at."""
+"""Bytes of a successful body; a longer one is not decoded."""
 
 LONGEST_CHAIN = 16
-"""Links of an exception's cause chain that are followed; cycles exist."""
+"""Links of an exception's chain of causes that are followed, because a chain can be a cycle."""
 
 MOST_LEAVES = 1_000
 """Leaves of an exception group that are looked at."""
@@ -38,7 +37,7 @@ RETRYABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the reference's table: the kind, and what to tell the user."""
+    """One row of the reference's table: the kind, and the advice for the user."""
 
     kind: Kind
     advice: str
@@ -70,22 +69,25 @@ STATUSES: dict[int, Row] = {
     502: Row(Kind.TRANSIENT, _UPSTREAM),
     503: Row(Kind.OVERLOADED, "the server is overloaded; another attempt may succeed"),
     504: Row(Kind.TRANSIENT, _UPSTREAM),
-    505: Row(Kind.INVALID, "the server does not speak this HTTP version: check the base URL"),
-    525: Row(Kind.INVALID, "the gateway's TLS handshake with the server fails: tell its operator"),
-    526: Row(Kind.INVALID, "the server's certificate is invalid: tell its operator"),
+    505: Row(Kind.INVALID, "the server does not support this HTTP version: check the base URL"),
+    525: Row(
+        Kind.INVALID,
+        "the gateway's TLS handshake with the server fails: report it to the operator",
+    ),
+    526: Row(Kind.INVALID, "the server's certificate is invalid: report it to the operator"),
     529: Row(Kind.OVERLOADED, "the server is overloaded; another attempt may succeed"),
     **{status: Row(Kind.TRANSIENT, _UPSTREAM) for status in range(520, 525)},
 }
-"""The reference's table, and what gateways in front of such servers send."""
+"""The reference's table, and the statuses that gateways in front of such servers send."""
 
-_NOTHING_THERE = Row(
-    Kind.NOT_FOUND, "the server knows nothing at this address: does the base URL end in /v1?"
+_WRONG_ADDRESS = Row(
+    Kind.NOT_FOUND, "the server has nothing at this address: does the base URL end in /v1?"
 )
 _OTHER_4XX = Row(Kind.INVALID, "the server does not accept the request: see its message")
 _OTHER_5XX = Row(Kind.SERVER_ERROR, "server error; up to 3 retries may help")
 _REDIRECT = Row(Kind.INVALID, "the server redirects: correct the base URL")
 _CLASSES = {3: _REDIRECT, 4: _OTHER_4XX, 5: _OTHER_5XX}
-_STRANGE = Row(Kind.UNKNOWN, "the answer is none that an API gives: check the base URL")
+_OTHER_STATUS = Row(Kind.UNKNOWN, "no API answers with this status: check the base URL")
 _NOT_AN_API = Row(Kind.TRANSIENT, "a success status without a usable body: a gateway's page?")
 
 CODES: dict[str, Kind] = {
@@ -108,14 +110,14 @@ CODES: dict[str, Kind] = {
     "server_error": Kind.SERVER_ERROR,
     "timeout_error": Kind.TRANSIENT,
 }
-"""What a body's code (or type) means where the status does not tell: a 200 with an error inside."""
+"""What a body's code (or type) means if the status does not say it: a 200 with an error inside."""
 
 _CAPACITY = frozenset(
     ("capacity_exceeded", "engine_overloaded", "engine_overloaded_error", "model_overloaded",
      "no_capacity", "overloaded_error", "server_overloaded", "upstream_rate_limit_exceeded",
      "upstream_rate_limited")
 )  # fmt: skip
-"""With a 429: the server's own trouble, and not the caller's limit."""
+"""Codes of a 429 that mean that the server is overloaded, not that the caller is over its limit."""
 
 _LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
 _BODILESS = frozenset((204, 205))
@@ -126,9 +128,9 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
 
     Args:
         status: the HTTP status.
-        headers: anything with ``get``; a plain dict may have any case.
-        body: bytes, text, something decoded from JSON, or None; an error's is looked at up to
-            64 KiB, an answer's up to 64 MiB.
+        headers: anything with ``get``; the names in a plain dict may have any case.
+        body: bytes, text, a value decoded from JSON, or None. An error's is decoded up to 64 KiB,
+            an answer's up to 64 MiB.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
     """
     if type(status) is not int:
@@ -138,11 +140,13 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     stated = limits(headers, wall)
     request_id = clean_id(header(headers, "x-request-id"))
     success = 200 <= status < 300
+    # 1. Decode the body. For a long answer its end is enough, unless it may hold an error.
     content = None
     if success and type(body) is bytes and len(body) >= LONG_BODY:
         content = ending(body, LONGEST_ANSWER)
     if content is None:
         content = decoded(body, LONGEST_ANSWER if success else LONGEST_BODY)
+    # 2. A success needs both a success status and an answer in the body.
     if success and (
         (type(content) is dict and "error" not in content) or _is_an_answer(status, body, content)
     ):
@@ -150,6 +154,8 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
         if usage is None and not stated and request_id is None and status == 200:
             return OK
         return succeeded(usage, stated, status, request_id)
+    # 3. Anything else is an error. Limits in the body count only if the headers state none. A rate
+    #    limit without a hint has the reset of the limits that are used up as its hint.
     code, error_type = error_fields(content)
     if status == 429 and not stated:
         stated = limits_in_body(content, wall)
@@ -174,8 +180,8 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
 def classify_exception(error: BaseException) -> Verdict:
     """Return what an exception of a transport means, from its classes and its causes.
 
-    A group means what its gravest leaf means: one fatal leaf makes it fatal, one that is not known
-    makes it unknown, and it was never sent only if none of its leaves was.
+    A group means what its gravest leaf means, in the order INVALID, UNKNOWN, TIMEOUT, TRANSIENT.
+    It was never sent only if none of its leaves was sent.
     """
     verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
     gravest = min(verdicts, key=_gravity)
@@ -188,7 +194,7 @@ def _gravity(verdict: Verdict) -> int:
 
 def _of_names(names: set[str], name: str) -> Verdict:
     if names & _FATAL:
-        advice = "certificate or address are wrong: check the base URL (https or http?) and the CA"
+        advice = "the certificate or URL is wrong: check the base URL (https or http?) and the CA"
         return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
     if names & _REFUSED_BEFORE_SENDING:
         return Verdict(Kind.INVALID, error=name, sent=False)
@@ -225,6 +231,14 @@ _BROKEN = frozenset(
 
 
 def _row(status: int, code: str | None, error_type: str | None) -> Row:
+    # The first case that fits decides:
+    # 1. A success status with an error inside: its code, then its type. Without a known one the
+    #    body may be a gateway's page.
+    # 2. A 429: no credit left, an overloaded server, or a rate limit.
+    # 3. A 409 whose code names a lock.
+    # 4. A 404 without a code: the API itself names a code, so the address is wrong.
+    # 5. A status of the table.
+    # 6. Another status: its class (3xx, 4xx, 5xx), or else it is not an API's.
     if 200 <= status < 300:
         kind = CODES.get(code or "") or CODES.get(error_type or "")
         return Row(kind, _advice_for(kind)) if kind else _NOT_AN_API
@@ -233,18 +247,18 @@ def _row(status: int, code: str | None, error_type: str | None) -> Row:
     if status == 409 and (code in _LOCK_CONFLICTS or error_type in _LOCK_CONFLICTS):
         return Row(Kind.TRANSIENT, "another request held the lock; another attempt may succeed")
     if status == 404 and code is None:
-        return _NOTHING_THERE
+        return _WRONG_ADDRESS
     known = STATUSES.get(status)
     if known is not None:
         return known
-    return _CLASSES.get(status // 100, _STRANGE)
+    return _CLASSES.get(status // 100, _OTHER_STATUS)
 
 
 def _row_of_429(code: str | None, error_type: str | None) -> Row:
     if _is_quota(code) or _is_quota(error_type):
         return Row(Kind.QUOTA, _CREDIT)
-    ours = _CAPACITY.isdisjoint((code, error_type))
-    return STATUSES[429 if ours else 529]
+    callers_limit = _CAPACITY.isdisjoint((code, error_type))
+    return STATUSES[429 if callers_limit else 529]
 
 
 def _advice_for(kind: Kind) -> str:
@@ -258,17 +272,18 @@ def _is_quota(code: str | None) -> bool:
 
 
 def _is_an_answer(status: int, body: Any, content: Any) -> bool:
-    """Whether a success status comes with what an API answers: nothing to see, or an object."""
+    """Whether a success status comes with an answer: an object without an error, or no body."""
     if body is None or status in _BODILESS:
         return True
     if isinstance(content, dict):
         return not is_error(content)
-    # Bytes that do not decode, a list, a number; an SDK's own object is what the SDK made of it.
+    # Bytes that do not decode, a list or a number are not an answer. Any other object is one: an
+    # SDK made it from an answer.
     return not isinstance(body, bytes | bytearray | str | list | int | float)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
-    """Return the leaves of a group of exceptions, or the exception itself."""
+    """Return the leaves of an exception group, or the exception itself."""
     waiting: list[BaseException] = [error]
     leaves: list[BaseException] = []
     while waiting and len(leaves) < MOST_LEAVES:
@@ -281,10 +296,10 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _names(error: BaseException) -> set[str]:
-    """Return the class names of an exception and its causes, groups among them included.
+    """Return the class names of an exception and its causes, including groups among them.
 
-    Only what was raised *from* something is followed: what happened to be handled at the time (the
-    implicit context) says nothing.
+    Only causes are followed, which a ``raise ... from`` sets. The implicit context is not: the
+    exception that was being handled at the time need not be the reason.
     """
     names: set[str] = set()
     link: BaseException | None = error

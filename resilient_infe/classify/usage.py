@@ -1,4 +1,4 @@
-"""What a response says that it cost."""
+"""What a response says that it cost, in tokens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from ..core.verdict import Usage
 
 LARGEST_COUNT = 2**32 - 1
-"""What a body counts beyond this it does not count."""
+"""A larger number in a body is not taken for a count."""
 
 _counted = struct.Struct("<3I").pack
-"""Raises for what is no count (but not for `true`, which is 1): one look in C for all three."""
+"""Raises unless all three are counts (`True` passes as 1): one check in C instead of three in
+Python.
+"""
 
 _new = object.__new__
 
@@ -20,13 +22,14 @@ _new = object.__new__
 def usage_of(content: Any) -> Usage | None:
     """Return the usage that a decoded response (or an SDK's object) states, or None.
 
-    Chat completions name it prompt, completion and total; responses and messages, input and output.
+    Chat completions have ``prompt_tokens``, ``completion_tokens`` and ``total_tokens``; responses
+    and messages have ``input_tokens`` and ``output_tokens``.
     """
     if type(content) is dict:
         stated = content.get("usage")
         if stated is None:
             return None
-        if type(stated) is not dict:  # a `Counter`, say, has all of them
+        if type(stated) is not dict:  # a subclass such as `Counter` may invent missing keys
             return _unusual(content)
         try:  # the usual case: a chat completion that names all three
             prompt, completion = stated["prompt_tokens"], stated["completion_tokens"]
@@ -34,7 +37,7 @@ def usage_of(content: Any) -> Usage | None:
             _counted(prompt, completion, total)
         except (KeyError, struct.error):
             return _unusual(content)
-        usage: Usage = _new(Usage)  # to call the class costs as much again
+        usage: Usage = _new(Usage)  # calling the class would double the cost
         usage.prompt_tokens = prompt  # type: ignore[misc]
         usage.completion_tokens = completion  # type: ignore[misc]
         usage.total_tokens = total  # type: ignore[misc]
@@ -63,5 +66,5 @@ def _unusual(content: Any) -> Usage | None:
 
 
 def count(value: Any) -> int | None:
-    """Return a whole number that makes sense as a count, else None."""
-    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None  # a bool is none
+    """Return a whole number that can be a count, else None."""
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None  # not a bool

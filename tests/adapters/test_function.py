@@ -285,7 +285,7 @@ def test_no_verdict_is_the_usual_reading(answer, run, caplog):
     with pytest.raises(KeyError):
         run(lambda: wrap(ask, quick(), classify=classify)())
     assert len(given) == 2
-    assert caplog.text.count("told once") == (answer is not None)
+    assert caplog.text.count("reported once") == (answer is not None)
 
 
 def test_the_rule_comes_before_the_stacks_own(run):

@@ -189,7 +189,7 @@ def test_a_rule_that_raises_is_told_of_once(caplog):
         assert rule("result", None) is None
     [record] = caplog.records
     assert (record.levelname, record.exc_info[0]) == ("ERROR", ZeroDivisionError)
-    assert "told once" in record.message
+    assert "reported once" in record.message
 
 
 def test_a_rule_that_stops_the_program_stops_it():
