@@ -1,6 +1,6 @@
-"""What tests and demonstrations need: an Infe stand-in, in process or over HTTP, and virtual time.
+"""Helpers for tests and demonstrations: a stand-in for the Infe API, and virtual time.
 
-Nothing in the library imports this but its command line.
+The stand-in works in process or over HTTP. In the library, only the command line imports this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the stand-in saw: tests judge by the server's own books, not by the client's."""
+"""What the stand-in saw: a test should judge by the server's books, not by the client's."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Books:
-    """Everything the server counted.
+    """Everything that the server counted.
 
     Attributes:
         sends: requests for completions that arrived.
-        answered: those answered with 200 and not broken on the way.
-        by_status: replies by status.
+        answered: requests answered with 200 whose reply was not broken on the way.
+        by_status: replies by status; a reply that was broken or never sent is under 0.
         tokens: tokens charged for answers.
         peak_per_second: the most arrivals in any second of the clock.
         peak_per_minute: the most requests *admitted* in any 60 s.
-        peak_arrivals_per_minute: the most that arrived in any 60 s, admitted or not.
-        peak_in_flight: the most in progress at once.
-        answers: how often each `x-client-request-id` got an answer.
-        first, last: when the first and the last request arrived, in seconds.
+        peak_arrivals_per_minute: the most requests that arrived in any 60 s, admitted or not.
+        peak_in_flight: the most requests in progress at once.
+        answers: the number of answers to each `x-client-request-id`.
+        first: the instant at which the first request arrived, in seconds, or None.
+        last: the instant at which the last request arrived, in seconds.
+        admitted: requests that the limits let in.
     """
 
     sends: int = 0
@@ -41,11 +43,16 @@ class Books:
 
     @property
     def rejected(self) -> int:
-        """How many were answered with 429."""
+        """The number of requests answered with 429."""
         return self.by_status[429]
 
     def arrived(self, now: float, in_flight: int) -> None:
-        """Count one request."""
+        """Count a request that arrived.
+
+        Args:
+            now: the current time.
+            in_flight: the requests in progress, including this one.
+        """
         self.sends += 1
         self.first = now if self.first is None else self.first
         self.last = now
@@ -57,12 +64,18 @@ class Books:
         self.peak_per_second = max(self.peak_per_second, self._second[1])
 
     def admit(self, now: float) -> None:
-        """Count one request that the limits let in."""
+        """Count a request that the limits let in."""
         self.admitted += 1
         self.peak_per_minute = max(self.peak_per_minute, _in_last_minute(self._minute, now))
 
     def replied(self, status: int, tokens: int, client_id: str | None) -> None:
-        """Count one reply."""
+        """Count a reply.
+
+        Args:
+            status: its status, or 0 if it was broken or never sent.
+            tokens: the tokens charged for it.
+            client_id: the request's `x-client-request-id`, or None.
+        """
         self.by_status[status] += 1
         if status == 200:
             self.answered += 1
@@ -89,7 +102,7 @@ class Books:
 
 
 def _in_last_minute(log: deque[float], now: float) -> int:
-    """Log an instant and return how many there were in the 60 s that end with it."""
+    """Add an instant to the log, and return the number of instants in the 60 s that end with it."""
     log.append(now)
     while log[0] <= now - 60.0:
         log.popleft()

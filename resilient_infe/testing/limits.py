@@ -1,4 +1,4 @@
-"""The rate limits of the stand-in, as real servers keep them; pure, handed `now`."""
+"""The rate limits of the stand-in, as real servers apply them; pure functions of `now`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import deque
 from typing import Literal, Protocol
 
 Style = Literal["bucket", "fixed", "sliding"]
-"""A token bucket, a fixed window, or a sliding window."""
+"""How a limit is applied: a token bucket, a fixed window, or a sliding window."""
 
 
 class ServerLimit(Protocol):
-    """One limit in one dimension.
+    """One limit in one dimension (requests or tokens).
 
     Attributes:
         limit: units per period.
@@ -23,15 +23,15 @@ class ServerLimit(Protocol):
         ...
 
     def take(self, cost: float, now: float) -> None:
-        """Take it."""
+        """Take `cost`, even if it does not fit."""
         ...
 
     def remaining(self, now: float) -> float:
-        """Return what is left."""
+        """Return the units that are left."""
         ...
 
     def reset(self, now: float) -> float:
-        """Return the seconds until it is whole again."""
+        """Return the seconds until the whole limit is available again."""
         ...
 
     def wait(self, cost: float, now: float) -> float:
@@ -39,31 +39,31 @@ class ServerLimit(Protocol):
         ...
 
     def resize(self, limit: float, now: float) -> None:
-        """Keep another limit from now; what was spent stays spent."""
+        """Apply another limit from now on; what was spent stays spent."""
         ...
 
 
 class BucketLimit:
-    """A token bucket: refills evenly, holds `burst` seconds of the rate."""
+    """A token bucket: it refills evenly, and its size is `burst` seconds of the rate."""
 
     def __init__(self, limit: float, period: float, burst: float) -> None:
-        """Start full."""
         self._period, self._burst = period, burst
         self._shape(limit)
         self._level = self._size
         self._updated = 0.0
 
     def fits(self, cost: float, now: float) -> bool:
-        """A cost above the bucket's size fits a full bucket."""
-        # Arrivals spaced exactly at the rate must not fail by the last bit of a float.
+        """Whether `cost` may be taken now; a cost above the bucket's size fits a full bucket."""
+        # The tolerance is for arrivals that are spaced exactly at the rate: rounding must not fail
+        # them.
         return self._fill(now) >= min(cost, self._size) - 1e-6
 
     def take(self, cost: float, now: float) -> None:
-        """Take it, into debt if need be."""
+        """Take `cost`; the level may become negative."""
         self._level = self._fill(now) - cost
 
     def remaining(self, now: float) -> float:
-        """Return the level."""
+        """Return the level, at least 0."""
         return max(0.0, self._fill(now))
 
     def reset(self, now: float) -> float:
@@ -75,7 +75,7 @@ class BucketLimit:
         return max(0.0, (min(cost, self._size) - self._fill(now)) / self._rate)
 
     def resize(self, limit: float, now: float) -> None:
-        """Refill at another rate; a smaller bucket spills what it cannot hold."""
+        """Refill at another rate; a smaller bucket loses what it cannot hold."""
         self._fill(now)
         self._shape(limit)
 
@@ -91,10 +91,9 @@ class BucketLimit:
 
 
 class FixedWindow:
-    """A fixed window: so much in each period, counted from its start."""
+    """A fixed window: the limit is per period of the clock."""
 
     def __init__(self, limit: float, period: float) -> None:
-        """Start an empty window."""
         self.limit = limit
         self._period = period
         self._window = 0.0
@@ -106,12 +105,12 @@ class FixedWindow:
         return self._used == 0 or self._used + cost <= self.limit
 
     def take(self, cost: float, now: float) -> None:
-        """Count it."""
+        """Count `cost` in the current window."""
         self._turn(now)
         self._used += cost
 
     def remaining(self, now: float) -> float:
-        """Return the room."""
+        """Return the room in the current window."""
         self._turn(now)
         return max(0.0, self.limit - self._used)
 
@@ -121,11 +120,11 @@ class FixedWindow:
         return (self._window + 1) * self._period - now
 
     def wait(self, cost: float, now: float) -> float:
-        """Return the seconds until the next window, or 0 if it fits this one."""
+        """Return the seconds until the next window, or 0 if `cost` fits the current one."""
         return 0.0 if self.fits(cost, now) else self.reset(now)
 
     def resize(self, limit: float, now: float) -> None:
-        """Allow so much in the window under way and those to come."""
+        """Apply another limit to the current window and to later ones."""
         self._turn(now)
         self.limit = limit
 
@@ -136,38 +135,37 @@ class FixedWindow:
 
 
 class SlidingWindow:
-    """A sliding window: so much in any stretch of one period that ends now."""
+    """A sliding window: the limit is for the last period, counted back from now."""
 
     def __init__(self, limit: float, period: float) -> None:
-        """Start empty."""
         self.limit = limit
         self._period = period
         self._log: deque[tuple[float, float]] = deque()
         self._used = 0.0
 
     def fits(self, cost: float, now: float) -> bool:
-        """Whether there is room; a cost above the limit fits an empty window."""
+        """Whether the window has room; a cost above the limit fits an empty window."""
         self._forget(now)
         return not self._log or self._used + cost <= self.limit
 
     def take(self, cost: float, now: float) -> None:
-        """Log it."""
+        """Add `cost` to the log."""
         self._forget(now)
         self._log.append((now, cost))
         self._used += cost
 
     def remaining(self, now: float) -> float:
-        """Return the room."""
+        """Return the room in the window."""
         self._forget(now)
         return max(0.0, self.limit - self._used)
 
     def reset(self, now: float) -> float:
-        """Return the seconds until the last of the log has left the window."""
+        """Return the seconds until the newest entry of the log leaves the window."""
         self._forget(now)
         return self._log[-1][0] + self._period - now if self._log else 0.0
 
     def wait(self, cost: float, now: float) -> float:
-        """Return the seconds until enough of the log has left."""
+        """Return the seconds until enough of the log has left the window."""
         self._forget(now)
         room = self.limit - self._used
         for at, spent in self._log:
@@ -179,7 +177,7 @@ class SlidingWindow:
         return 0.0
 
     def resize(self, limit: float, now: float) -> None:
-        """Allow so much from now."""
+        """Apply another limit from now on."""
         self._forget(now)
         self.limit = limit
 
@@ -189,7 +187,7 @@ class SlidingWindow:
 
 
 def make_limit(style: Style, limit: float, period: float, burst: float) -> ServerLimit:
-    """Return a limit of the given style; `burst` is in seconds and only for a bucket."""
+    """Return a limit of the given style; `burst` is in seconds, and only a bucket uses it."""
     if style == "bucket":
         return BucketLimit(limit, period, burst)
     return FixedWindow(limit, period) if style == "fixed" else SlidingWindow(limit, period)

@@ -1,8 +1,8 @@
-"""The Infe stand-in: what the server would answer, given its state, a request and `now`.
+"""The stand-in for the Infe API: what the server would answer to a request, at the time `now`.
 
-No clock, no socket, and a random source of its own with a fixed seed: the same requests at the same
-instants get the same replies. Two shells carry it out, one in process and one over HTTP; the same
-contract tests run against both.
+It has no clock and no socket, and its own random source with a fixed seed: the same requests at the
+same instants get the same replies. Two modules make it a server: `shell` in process, and `server`
+over HTTP. The same contract tests run against both.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from .books import Books
 from .limits import ServerLimit, Style, make_limit
 
 RetryAfter = Literal["none", "exact", "rounded", "lying"]
-"""What a rejected client is told: nothing, the wait, it rounded up to seconds, or a tenth of it."""
+"""The hint to a rejected client: none, the exact wait, the wait rounded up to whole seconds, or a
+tenth of the wait.
+"""
 
 Break = Literal["cut", "reset", "garbage", "html", "slow"]
-"""How a reply breaks: cut half-way, reset, invalid JSON, a gateway's page, or byte by byte."""
+"""How a reply breaks: cut half-way, reset, invalid JSON, a gateway's HTML page, or sent in ten slow
+parts.
+"""
 
 HUNG = 1e6
-"""Seconds that a request hangs for."""
+"""Seconds before the reply to a request that hangs."""
 
 TABLE: dict[int, tuple[str, str]] = {
     400: ("invalid_request_error", "invalid_request_error"),
@@ -40,7 +44,7 @@ TABLE: dict[int, tuple[str, str]] = {
     503: ("server_error", "overloaded_error"),
     529: ("server_error", "overloaded_error"),
 }
-"""The ``type`` and ``code`` of each error of the reference."""
+"""The ``type`` and ``code`` of each error in the API's reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class ModelReply:
         delay: seconds before the first byte.
         chunks: the events of a stream, or None for a plain body.
         chunk_gap: seconds between two events.
-        broken: how the reply is to be broken, or None.
+        broken: how to break the reply, or None.
     """
 
     status: int
@@ -75,7 +79,7 @@ class ModelReply:
     broken: Break | None = None
 
     def raw(self) -> bytes:
-        """Return the body's bytes."""
+        """Return the body as bytes."""
         return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
 
 
@@ -86,9 +90,10 @@ class Faults:
     Attributes:
         rates: the share of requests answered with each status, such as ``{500: 0.02, 502: 0.01}``.
         breaks: the share of replies broken in each way, such as ``{"cut": 0.01}``.
-        outages: stretches ``(start, end)``, in seconds from the first request, answered with 503.
-        hangs: stretches in which nothing is answered at all.
-        script: statuses for the next requests, in order, before anything else is looked at.
+        outages: spans ``(start, end)``, in seconds from the first request, in which every request
+            is answered with 503.
+        hangs: spans, like `outages`, in which no request is answered.
+        script: statuses for the next requests, in order; they take precedence over everything else.
     """
 
     rates: Mapping[int, float] = field(default_factory=dict)
@@ -99,26 +104,28 @@ class Faults:
 
 
 class InfeModel:
-    """The stand-in's whole state.
+    """The whole state of the stand-in.
 
     Args:
-        requests_per_minute: the limit, or None.
-        tokens_per_minute: the limit, or None; an answer is charged what it costs, on arrival.
-        style: how the limits are kept; a token bucket by default.
-        burst: seconds of the rate that a bucket holds; 1.
-        concurrency: requests in progress at most, or None.
-        headers: whether ``x-ratelimit-*`` is sent.
-        retry_after: what a 429 and a 503 tell.
-        charge_rejected: whether a rejected request uses up the limit too.
-        faults: what goes wrong.
-        latency: seconds before every reply.
-        seconds_per_token: seconds more for each token of output: latency follows its length.
-        output_tokens: the mean length of an answer; lengths are spread a hundredfold around it.
+        requests_per_minute: the limit, or None for no limit.
+        tokens_per_minute: the limit, or None for no limit; the cost of an answer is charged when
+            its request arrives.
+        style: how the limits are applied; ``"bucket"``, a token bucket.
+        burst: the size of a bucket, in seconds of the rate; 1.
+        concurrency: the most requests in progress at once, or None for no limit.
+        headers: whether to send ``x-ratelimit-*``; False.
+        retry_after: the hint of a 429 and a 503; ``"none"``.
+        charge_rejected: whether a rejected request also uses up the limit of requests; False.
+        faults: what goes wrong; nothing by default.
+        latency: seconds before every reply; 0.05.
+        seconds_per_token: additional seconds for each token of output; 0.
+        output_tokens: the median length of an answer in tokens; lengths are spread from a tenth to
+            ten times of it; 20.
         models: the ids that exist.
-        api_keys: the keys that are accepted, or None for any.
-        seed: of the random source.
+        api_keys: the keys that are accepted, or None for any key.
+        seed: the seed of the random source; 0.
 
-    State: all of it here; `books` is what it saw.
+    State: all of it is here; `books` holds what the server saw.
     """
 
     def __init__(
@@ -140,7 +147,6 @@ class InfeModel:
         api_keys: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        """Start with nothing used."""
         self.books = Books()
         self.faults = faults or Faults()
         self.models = list(models)
@@ -163,7 +169,7 @@ class InfeModel:
         self._serial = 0
 
     def handle(self, request: ModelRequest, now: float) -> ModelReply:
-        """Return the reply to a request for a completion that arrives now."""
+        """Return the reply to a request for a completion that arrives at `now`."""
         while self._ends and self._ends[0] <= now:
             heapq.heappop(self._ends)
         self.books.arrived(now, len(self._ends) + 1)
@@ -177,7 +183,7 @@ class InfeModel:
             self._break(reply)
             end = now + reply.delay + reply.chunk_gap * len(reply.chunks or ())
             heapq.heappush(self._ends, end)
-        # A reply that is broken on its way was no answer, and neither is silence.
+        # A reply that is broken on the way, or never comes, does not count as an answer.
         unanswered = reply.broken in ("cut", "reset", "garbage", "html") or reply.delay >= HUNG
         status = 0 if unanswered else reply.status
         self.books.replied(status, tokens, request.client_id)
@@ -195,7 +201,7 @@ class InfeModel:
             status = self._script.popleft()
             done = status == 200
             return self._complete(request.body, now) if done else self._error(status, "scripted")
-        refusal = self._refuse(request) or self._out_of_order(now) or self._over_limit(now)
+        refusal = self._refuse(request) or self._outage(now) or self._over_limit(now)
         if refusal is not None:
             return refusal
         self.books.admit(now)
@@ -206,7 +212,7 @@ class InfeModel:
             draw -= share
         return self._complete(request.body, now)
 
-    def _out_of_order(self, now: float) -> ModelReply | None:
+    def _outage(self, now: float) -> ModelReply | None:
         since = now - (self.books.first or 0.0)
         if any(start <= since < end for start, end in self.faults.hangs):
             return self._error(504, "hung", delay=HUNG)
@@ -234,7 +240,10 @@ class InfeModel:
         return None
 
     def _charge(self, now: float) -> ModelReply | None:
-        """Charge the request; its tokens are charged when the length of the answer is known."""
+        """Charge one request, and return a 429 if a limit is used up.
+
+        The tokens are charged in `_complete`, where the length of the answer is known.
+        """
         full = [limit for limit in self._limits.values() if not limit.fits(1.0, now)]
         requests = self._limits.get("requests")
         if requests is not None and (not full or self._charge_rejected):

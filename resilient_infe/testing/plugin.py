@@ -1,6 +1,6 @@
-"""Fixtures for pytest: ``pytest_plugins = ["resilient_infe.testing.plugin"]`` in a conftest.
+"""Fixtures for pytest: put ``pytest_plugins = ["resilient_infe.testing.plugin"]`` in a conftest.
 
-A test that takes `run` is run twice, on asyncio and on trio, in virtual time::
+A test that uses `run` is run twice, on asyncio and on trio, in virtual time::
 
     def test_it(run):
         async def main(): ...
@@ -22,17 +22,17 @@ Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 @pytest.fixture(params=["asyncio", "trio"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Name the event loop; a test that asks for it runs on both."""
+    """Return the name of the event loop; a test that uses this fixture runs on both."""
     return "trio" if request.param == "trio" else "asyncio"
 
 
 @pytest.fixture
 def run(backend: Backend) -> Run:
-    """Return what runs an async function in virtual time, on each backend in turn."""
+    """Return a function that runs an async one in virtual time; the test runs on both loops."""
     return lambda function: run_virtually(function, backend)
 
 
 @pytest.fixture
 def infe_model() -> InfeModel:
-    """Return a stand-in without limits or faults; see `InfeModel` for its switches."""
+    """Return a stand-in without limits or faults; `InfeModel` has the options."""
     return InfeModel()

@@ -1,4 +1,4 @@
-"""The stand-in over HTTP: a real aiohttp server on loopback, carrying out what the model says."""
+"""The stand-in over HTTP: an aiohttp server on loopback that sends the replies of the model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ class InfeServer:
     """Serves an `InfeModel` on 127.0.0.1.
 
     Args:
-        model: the stand-in's state.
+        model: the state of the stand-in.
 
-    State: the model's; time starts with the server.
+    State: that of the model; its outages and hangs are counted from the first request.
     """
 
     def __init__(self, model: InfeModel) -> None:
-        """Make the application; nothing is bound yet."""
         self.model = model
         self._application = web.Application(client_max_size=LARGEST_REQUEST)
         self._application.add_routes(
@@ -41,10 +40,10 @@ class InfeServer:
 
     @asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator[str]:
-        """Serve while the block runs; yields the base URL, up to and with ``/v1``.
+        """Serve while the block runs; yields the base URL, which ends in ``/v1``.
 
         Args:
-            port: 0 for any free one.
+            port: the port, or 0 for any free one; 0.
         """
         runner = web.AppRunner(self._application, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -112,7 +111,7 @@ async def _streamed(
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_type = "text/event-stream"
     await response.prepare(request)
-    with contextlib.suppress(ConnectionError):  # a client may drop its stream
+    with contextlib.suppress(ConnectionError):  # the client may close its stream early
         async for event in events_of(reply, runtime):
             await response.write(f"data: {event}\n\n".encode())
     if reply.broken == "reset":

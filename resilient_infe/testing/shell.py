@@ -1,4 +1,4 @@
-"""The stand-in in process: a transport over the model, on any event loop and any clock."""
+"""The stand-in in process: a transport that asks the model, on any event loop and any clock."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .model import InfeModel, ModelReply, ModelRequest
 
 
 class InProcessInfe:
-    """A transport that asks an `InfeModel` directly: the same replies and errors as over HTTP.
+    """A transport that asks an `InfeModel` directly; replies and errors are the same as over HTTP.
 
     Args:
-        model: the stand-in's state.
-        api_key: what is sent as the key.
+        model: the state of the stand-in.
+        api_key: the key to send; ``"sk-test"``.
 
-    State: the model's; `cancelled` counts the attempts that were cancelled while it thought.
+    State: that of the model; `cancelled` counts the attempts that were cancelled before their
+    reply.
     """
 
     def __init__(self, model: InfeModel, api_key: str = "sk-test") -> None:
-        """Keep the model."""
         self.model = model
         self.cancelled = 0
         self._authorization = f"Bearer {api_key}"
@@ -34,9 +34,9 @@ class InProcessInfe:
         return await self.handle(Call(payload))
 
     async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
-        """Send a call's payload; put the reply on the call."""
+        """Send a call's payload, and put the reply on the call."""
         if call.payload.get("stream"):
-            raise ConfigurationError("in process there are no streams: use testing.server")
+            raise ConfigurationError("InProcessInfe cannot stream: use testing.server")
         runtime = aio.current()
         request = ModelRequest(dict(call.payload), self._authorization, call.request_id)
         now = runtime.now()
@@ -65,7 +65,7 @@ def _result(call: Call[Any], reply: ModelReply) -> dict[str, Any]:
 
 
 async def events_of(reply: ModelReply, runtime: aio.Runtime) -> AsyncIterator[str]:
-    """Yield the events of a streamed reply, at their pace; a broken one ends half-way."""
+    """Yield the events of a streamed reply with its gaps; a broken reply ends half-way."""
     chunks = reply.chunks or []
     last = len(chunks) // 2 if reply.broken in ("cut", "reset") else len(chunks)
     for chunk in chunks[:last]:

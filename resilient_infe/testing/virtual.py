@@ -1,8 +1,8 @@
-"""Virtual time: hours of a stack in milliseconds, on asyncio and on trio, the same every run.
+"""Virtual time: hours of a stack in milliseconds, on asyncio and on trio, the same in every run.
 
-Under asyncio a loop whose clock jumps to the next timer whenever nothing is ready; under trio its
-own `MockClock`. When nothing is ready and no timer is set, nobody can ever go on: a deadlock, which
-is raised instead of waited for.
+Under asyncio, this is a loop whose clock jumps to the next timer as soon as no task is ready. Under
+trio, it is trio's own `MockClock`. If no task is ready and no timer is set, no task can ever go on:
+that raises `DeadlockError` instead of waiting.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ R = TypeVar("R")
 Backend = Literal["asyncio", "trio"]
 
 LIVELOCK_TICKS = 50_000
-"""Rounds of the loop in which time may stand still."""
+"""Rounds of the loop without a change of time after which the run is given up."""
 
 FOREVER = 1e7
-"""Virtual seconds after which a run on trio, which sees no deadlock, is given up."""
+"""Virtual seconds after which a run on trio is given up, because a deadlock is not seen there."""
 
 
 class DeadlockError(RuntimeError):
-    """Every task waits for something that no timer will bring."""
+    """Every task waits, and no timer is set that could wake one."""
 
 
 class LivelockError(RuntimeError):
-    """The loop runs round after round and time does not move."""
+    """The loop runs round after round, but the time does not change."""
 
 
 class _JumpingSelector:
@@ -56,18 +56,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio loop in virtual time."""
 
     def __init__(self) -> None:
-        """Start the clock at 0."""
         self._virtual = 0.0
         self._still = 0
         super().__init__()
         self._selector: Any = _JumpingSelector(self, self._selector)
 
     def time(self) -> float:
-        """Return the virtual time."""
+        """Return the virtual time, which starts at 0."""
         return self._virtual
 
     def tick(self) -> None:
-        """Count a round in which time stood still."""
+        """Count a round of the loop in which the time did not change."""
         self._still += 1
         if self._still > LIVELOCK_TICKS:
             self._still = 0
@@ -84,23 +83,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Any, *args: Any
     ) -> Any:
-        """Refuse: a thread knows nothing of virtual time."""
+        """Raise an error: a thread does not run in virtual time."""
         raise RuntimeError(f"no threads in virtual time: {func} {args} {executor}")
 
 
 def run_virtually(
     function: Callable[[], Awaitable[R]], backend: Backend = "asyncio", *, seed: int = 0
 ) -> R:
-    """Run an async function to its end in virtual time and return its result.
+    """Run an async function to its end in virtual time, and return its result.
 
     Args:
-        function: takes nothing.
-        backend: ``"asyncio"`` or ``"trio"``.
-        seed: of trio's scheduler, which shuffles tasks.
+        function: an async function without arguments.
+        backend: ``"asyncio"`` (the default) or ``"trio"``.
+        seed: the seed of trio's scheduler, which runs tasks in random order; 0.
 
     Raises:
-        DeadlockError: nobody could ever go on.
-        LivelockError: time stood still.
+        DeadlockError: every task waits, and no timer is set.
+        LivelockError: under asyncio, the time did not change for 50,000 rounds of the loop.
     """
     if backend == "asyncio":
         return anyio.run(function, backend="asyncio", backend_options={"loop_factory": VirtualLoop})
