@@ -240,8 +240,7 @@ def _anthropic(headers: Any, wall: float | None) -> Iterator[Limit]:
         start = http_date(header(headers, "date"))
         until = _rfc3339(header(headers, f"{prefix}-reset"))
         start = wall if start is None else start
-        known = until is not None and start is not None
-        reset = max(0.0, until - start) if known else None  # type: ignore[operator]
+        reset = None if until is None or start is None else max(0.0, until - start)
         yield Limit(dimension, limit or None, remaining, reset)
 
 

@@ -16,8 +16,6 @@ _counted = struct.Struct("<3I").pack
 Python.
 """
 
-_new = object.__new__
-
 
 def usage_of(content: Any) -> Usage | None:
     """Return the usage that a decoded response (or an SDK's object) states, or None.
@@ -25,23 +23,15 @@ def usage_of(content: Any) -> Usage | None:
     Chat completions have ``prompt_tokens``, ``completion_tokens`` and ``total_tokens``; responses
     and messages have ``input_tokens`` and ``output_tokens``.
     """
-    if type(content) is dict:
-        stated = content.get("usage")
-        if stated is None:
-            return None
-        if type(stated) is not dict:  # a subclass such as `Counter` may invent missing keys
-            return _unusual(content)
+    stated = content.get("usage") if type(content) is dict else None
+    if type(stated) is dict:  # not a subclass: a `Counter`, for one, invents missing keys
         try:  # the usual case: a chat completion that names all three
             prompt, completion = stated["prompt_tokens"], stated["completion_tokens"]
             total = stated["total_tokens"]
             _counted(prompt, completion, total)
         except (KeyError, struct.error):
             return _unusual(content)
-        usage: Usage = _new(Usage)  # calling the class would double the cost
-        usage.prompt_tokens = prompt  # type: ignore[misc]
-        usage.completion_tokens = completion  # type: ignore[misc]
-        usage.total_tokens = total  # type: ignore[misc]
-        return usage
+        return Usage(prompt, completion, total)
     return _unusual(content)
 
 
