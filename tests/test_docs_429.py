@@ -89,7 +89,7 @@ def played(headers, code, preset, draw):
     return heard, names, counted, after
 
 
-def test_the_story_is_the_listing(backend):
+def test_the_story_is_the_listing():
     """The example of the page prints the listing of the page, to the letter."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
@@ -116,7 +116,7 @@ def row_of(name):
         spread = f"{soonest:.4g} to {latest:.4g}" if latest > soonest + 1e-9 else f"{soonest:.4g}"
         second = f"{spread} s later"
     kind = low.named("attempt.finished")[0].kind.name
-    gate = f"shut for {', then '.join(shut)}" if shut else "open"
+    gate = f"closed for {', then '.join(shut)}" if shut else "open"
     return [name, kind, circuit, gate, second, ", ".join(f"`{each}`" for each in names)]
 
 
@@ -132,7 +132,7 @@ def test_every_row_of_the_table_is_run():
     assert [line.split(" | ")[0].lstrip("| ") for line in rows[2:]] == list(VARIANTS)
 
 
-def test_a_429_sent_before_the_gate_shut_does_not_move_it():
+def test_a_429_sent_before_the_gate_closed_does_not_move_it():
     """The second of two calls in flight is told to wait longer, and only it waits longer."""
     server = FakeServer([(429, HINT), (429, {"retry-after": "9"})], latency=0.1)
     stack, heard = made(presets.batch, 0.0)
