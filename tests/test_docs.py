@@ -1,4 +1,4 @@
-"""README and docs tell the truth: their code runs, and their tables are those of the code."""
+"""README and docs tell the truth: their code runs, and their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from pathlib import Path
 import pytest
 
 import resilient_infe
-from resilient_infe import Kind
 from resilient_infe.circuit.circuit import diagram
-from resilient_infe.circuit.layer import ANSWERS, FAILURES
-from resilient_infe.rate.settlement import SETTLEMENTS
 from resilient_infe.stack.order import ORDER
 from resilient_infe.testing import InfeModel
 from resilient_infe.testing.server import InfeServer
@@ -28,6 +25,12 @@ HOWTO = sorted((ROOT / "docs/howto").glob("*.md"))  # run by tests/clients: `mak
 def blocks(path, language="python"):
     """Return the code blocks of a page."""
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def anchors(path):
+    """Return the anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings]
 
 
 def examples():
@@ -82,6 +85,15 @@ def test_the_readmes_stack_prints_what_it_says():
     with contextlib.redirect_stdout(shown):
         exec(compile(blocks(ROOT / "README.md")[2], "README.md", "exec"), {"__name__": "example"})
     assert shown.getvalue() in blocks(ROOT / "README.md", "text")
+
+
+@pytest.mark.parametrize("preset", ["service", "batch"])
+def test_the_presets_print_what_their_page_says(preset):
+    """docs/presets.md shows the real output of both presets."""
+    stack = getattr(resilient_infe.presets, preset)(
+        requests_per_minute=600, tokens_per_minute=200_000
+    )
+    assert f"{stack}\n" in blocks(ROOT / "docs/presets.md", "text")
 
 
 @pytest.mark.network
@@ -164,24 +176,13 @@ def test_the_diagram_is_drawn_from_the_table():
     assert diagram() + "\n" in blocks(ROOT / "docs/layers/breaker.md", "mermaid")
 
 
-def test_the_table_of_kinds_is_the_codes():
-    """docs/kinds.md says of each kind what the code does with it."""
-    page = (ROOT / "docs/kinds.md").read_text()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()
-            if line.startswith("|")]  # fmt: skip
-    table = {row[0].strip("`"): row for row in rows if len(row) == 6}
-    for kind in Kind:
-        row = table[kind.name]
-        circuit = "failure" if kind in FAILURES else "success" if kind in ANSWERS else "-"
-        assert row[3] == circuit, kind
-        assert row[5].startswith(SETTLEMENTS[kind].value), kind
-
-
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda p: p.name)
 def test_links_lead_somewhere(path):
-    """No link of a page to another file is dead."""
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    """No link of a page to a file, or to a heading of one, is dead."""
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", path.read_text()):
+        page = path.parent / target if target else path
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
 
 
 def test_every_howto_page_is_run_by_its_clients_tests():
