@@ -62,6 +62,7 @@ def tables(path):
     for block in path.read_text().split("\n\n"):
         if named := re.search(r"^`(\w+)`:$", block, re.MULTILINE):
             subject = named[1]
+        assert block.startswith("|") or "|---|" not in block, "a table needs empty lines around it"
         if block.startswith("|"):
             lines = [[cell.strip() for cell in line[1:-1].split("|")]
                      for line in block.strip().splitlines()]  # fmt: skip
