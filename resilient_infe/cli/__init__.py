@@ -9,7 +9,7 @@ from importlib import import_module
 
 from ..errors import ResilienceError
 from ..version import __version__
-from .config import config_in
+from .config import read_config
 
 COMMANDS = {
     "run": "send a file of requests, and write one of results",
@@ -50,7 +50,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         if list(given[:1]) == [name]:
             add_options = getattr(import_module(f".{name}", __name__), f"add_{name}")
             if name == "run":
-                add_options(command, config_in(given))
+                add_options(command, read_config(given))
             else:
                 add_options(command)
     return parser

@@ -1,4 +1,4 @@
-"""Options from a TOML file: the same names and the same checks as on the command line."""
+"""Reads options from a TOML file, with the same names and checks as on the command line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 from ..errors import ConfigurationError
 
 
-def config_in(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return what the file says that ``--config`` names; nothing if there is none.
+def read_config(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options in the file named by ``--config``; empty if the option is absent.
+
+    Args:
+        arguments: the command line; only ``--config`` is parsed here, because the file's values
+            become the defaults of the command's full parser.
 
     Raises:
-        ConfigurationError: it cannot be read, or is not TOML.
+        ConfigurationError: the file cannot be read or is not valid TOML.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
@@ -23,42 +27,51 @@ def config_in(arguments: Sequence[str]) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        told = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        parsed = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"--config {path}: {error.strerror}") from None
     except ValueError as error:
-        raise ConfigurationError(f"--config {path} is not TOML: {error}") from None
-    table = told.get("run", told)
-    return table if isinstance(table, dict) else told
+        raise ConfigurationError(f"--config {path} is not valid TOML: {error}") from None
+    # Options may stand in a [run] table or at the top level.
+    table = parsed.get("run", parsed)
+    return table if isinstance(table, dict) else parsed
 
 
 def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> None:
-    """Make the values of a file the defaults of a parser.
+    """Set the file's values as the parser's defaults.
 
     Raises:
-        ConfigurationError: there is no such option, or the value does not fit it.
+        ConfigurationError: there is no such option, or its value has the wrong type or is out of
+            range.
     """
-    actions = {action.dest: action for action in parser._actions}  # noqa: SLF001  # no other way
+    # argparse has no public way to list the options.
+    actions = {action.dest: action for action in parser._actions}  # noqa: SLF001
+    # The file can set neither of these two.
     del actions["help"]
     actions.pop("config", None)
     for name, value in config.items():
         action = actions.get(name.replace("-", "_"))
         if action is None:
             known = ", ".join(sorted(each.replace("_", "-") for each in actions))
-            raise ConfigurationError(f"--config: there is no option {name!r}; there are {known}")
+            raise ConfigurationError(f"--config: unknown option {name!r}; valid options: {known}")
         parser.set_defaults(**{action.dest: _converted(name, value, action)})
-        action.required = False
+        action.required = False  # the file has a value for it
 
 
 def _converted(name: str, value: Any, action: argparse.Action) -> Any:
+    """Check and convert a value as the command line would.
+
+    There are three cases: a flag takes true or false; an option with a conversion function takes a
+    string or a number; any other option takes a string.
+    """
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise ConfigurationError(f"--config: {name} is true or false; got {value!r}")
+            raise ConfigurationError(f"--config: {name} must be true or false; got {value!r}")
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ConfigurationError(f"--config: {name} is a text or a number; got {value!r}")
+        raise ConfigurationError(f"--config: {name} must be a string or a number; got {value!r}")
     if action.type is None and not isinstance(value, str):
-        raise ConfigurationError(f"--config: {name} is a text; got {value!r}")
+        raise ConfigurationError(f"--config: {name} must be a string; got {value!r}")
     try:
         convert: Any = action.type or str
         return convert(str(value))

@@ -245,11 +245,11 @@ def test_options_from_a_file(infe, capsys):
     assert main(["run", "--config", "run.toml", "-o", "b.jsonl", "--limit", "3"]) == 0
     assert len(ids("b.jsonl")) == 3
     for line, told in (
-        ("speed = 5", "there is no option 'speed'"),
+        ("speed = 5", "unknown option 'speed'; valid options: api-key-file"),
         ("concurrency = 0", "concurrency: 0 is not 1 or more"),
-        ("ordered = 1", "ordered is true or false"),
-        ("limit = [1]", "limit is a text or a number"),
-        ("limit =", "is not TOML"),
+        ("ordered = 1", "ordered must be true or false"),
+        ("limit = [1]", "limit must be a string or a number"),
+        ("limit =", "is not valid TOML"),
     ):
         Path("bad.toml").write_text(line)
         assert main(["run", "--config", "bad.toml"]) == 2
