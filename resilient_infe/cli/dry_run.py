@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..adapters.infe.replies import printable
-from ..batch.files.check import Check, check
+from ..batch.files.check import CheckResult, check_file
 from ..batch.files.lines import opened
 from ..batch.files.options import JobOptions, place_of
 from ..batch.files.request import Defaults
@@ -24,7 +24,7 @@ def dry_run(options: JobOptions) -> int:
     try:
         with opened(options.input) as file:
             defaults = Defaults(options.model, options.url)
-            found = check(
+            found = check_file(
                 file,
                 options.input,
                 defaults,
@@ -39,7 +39,7 @@ def dry_run(options: JobOptions) -> int:
     return 1 if found.bad and not options.skip_bad else 0
 
 
-def forecast(found: Check, options: JobOptions) -> list[str]:
+def forecast(found: CheckResult, options: JobOptions) -> list[str]:
     """Return what a run would do, line by line."""
     lines = [f"{options.input}: {found.rows:,} requests, {found.bad:,} bad lines"]
     lines += bad_lines(found, options.input)

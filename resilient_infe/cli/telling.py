@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..batch.files import Job
-from ..batch.files.check import Check
+from ..batch.files.check import CheckResult
 from ..core.verdict import Kind
 from ..errors import BatchError, BatchPaused, ResilienceError
 from .display import Display, JsonLines, write
@@ -18,7 +18,7 @@ ROWS_FAILED, CANNOT, PAUSED, SIGNALLED = 1, 2, 3, 128
 top."""
 
 
-def say_found(job: Job, display: Display, found: Check | None) -> None:
+def say_found(job: Job, display: Display, found: CheckResult | None) -> None:
     """Say what the input is, and refuse one with bad lines.
 
     Raises:
@@ -49,7 +49,7 @@ def say_found(job: Job, display: Display, found: Check | None) -> None:
         )
 
 
-def bad_lines(found: Check, name: str) -> list[str]:
+def bad_lines(found: CheckResult, name: str) -> list[str]:
     """Return the first bad lines, and how many more there are."""
     told = [f"{name}: {problem}" for problem in found.problems]
     if found.bad > len(found.problems):

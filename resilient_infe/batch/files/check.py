@@ -1,4 +1,4 @@
-"""Looks at every line before anything is sent, so that a bad one costs nothing but a look."""
+"""Checks every input line before the first request is sent: an invalid line costs no request."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
 from .lines import numbered
 from .request import Defaults, Request, parsed
 
-SHOWN = 10
-"""Bad lines that are told one by one."""
+MAX_REPORTED = 10
+"""Invalid lines reported individually; further ones are only counted."""
 
 
 @dataclass(slots=True)
-class Check:
-    """What was found.
+class CheckResult:
+    """The result of checking an input.
 
     Attributes:
-        rows: lines that are requests.
-        pending: of those, how many are still to be sent.
-        bad: how many lines are none.
-        problems: the first of them, in words.
-        models: the requests by model.
-        tokens: what they will probably cost, if that was asked for.
+        rows: the number of valid requests.
+        pending: the number of rows to send: those without a result, and failures to retry.
+        bad: the number of lines that are not valid requests, duplicate ids included.
+        problems: messages for the first `MAX_REPORTED` invalid lines.
+        models: the number of pending requests per model.
+        tokens: estimated tokens of the pending requests; 0 if `check_file` did not estimate.
     """
 
     rows: int = 0
@@ -38,19 +38,22 @@ class Check:
     tokens: float = 0.0
 
     def note_bad(self, problem: str) -> None:
-        """Count a line that is no request."""
+        """Count an invalid line; keep its message if it is one of the first `MAX_REPORTED`."""
         self.bad += 1
-        if len(self.problems) < SHOWN:
+        if len(self.problems) < MAX_REPORTED:
             self.problems.append(problem)
 
 
 def requests_in(file: BinaryIO, name: str, defaults: Defaults) -> Iterator[Request | RowError]:
-    """Yield each line's request, or what is wrong with the line.
+    """Yield the request on each line, or an error that says why the line is not valid.
 
     Args:
-        file: of lines.
-        name: of the file.
-        defaults: what lines leave open.
+        file: the input file, opened in binary mode.
+        name: the file's name.
+        defaults: the values for fields that a line omits.
+
+    Raises:
+        BatchError: the file cannot be read to its end.
     """
     for line in numbered(file, name):
         try:
@@ -59,14 +62,14 @@ def requests_in(file: BinaryIO, name: str, defaults: Defaults) -> Iterator[Reque
             yield error
 
 
-def used_before(request: Request) -> RowError:
-    """Return what is wrong with a line whose id another one has."""
+def duplicate_id_error(request: Request) -> RowError:
+    """Return the error for a duplicate `custom_id`."""
     return RowError(
         f"line {request.line}: the custom_id {request.custom_id!r} was used before", request.line
     )
 
 
-def check(
+def check_file(
     file: BinaryIO,
     name: str,
     defaults: Defaults,
@@ -74,36 +77,40 @@ def check(
     *,
     retry_failed: bool = False,
     estimate: bool = False,
-) -> Check:
-    """Look at every line.
+) -> CheckResult:
+    """Check every line.
 
     Args:
-        file: of lines.
-        name: of the file.
-        defaults: what lines leave open.
-        table: of the journal, or an empty one.
-        retry_failed: whether rows that failed for good count as pending.
-        estimate: whether to add up the tokens of the pending rows.
+        file: the input file, opened in binary mode.
+        name: the file's name.
+        defaults: the values for fields that a line omits.
+        table: the journal's row table, or an empty one; each row is marked `CHECKED` in it.
+        retry_failed: whether rows that failed permanently count as pending.
+        estimate: whether to add up the estimated tokens of the pending rows.
+
+    Raises:
+        BatchError: the file cannot be read to its end.
     """
-    found = Check()
+    result = CheckResult()
     for request in requests_in(file, name, defaults):
         if isinstance(request, RowError):
-            found.note_bad(str(request))
+            result.note_bad(str(request))
             continue
-        word = table.mark(key_of(request.custom_id), CHECKED)
-        if word & CHECKED:
-            found.note_bad(str(used_before(request)))
+        # The entry as it was before: an earlier line with the same id has set the flag.
+        entry = table.mark(key_of(request.custom_id), CHECKED)
+        if entry & CHECKED:
+            result.note_bad(str(duplicate_id_error(request)))
             continue
-        found.rows += 1
-        if is_pending(word, retry_failed=retry_failed):
-            found.pending += 1
-            found.models[request.body["model"]] += 1
-            found.tokens += estimate_tokens(request.body) if estimate else 0.0
-    return found
+        result.rows += 1
+        if is_pending(entry, retry_failed=retry_failed):
+            result.pending += 1
+            result.models[request.body["model"]] += 1
+            result.tokens += estimate_tokens(request.body) if estimate else 0.0
+    return result
 
 
-def is_pending(word: int, *, retry_failed: bool) -> bool:
-    """Whether a row is to be sent, by what the table says of it."""
-    if not word & OFFSET:
+def is_pending(entry: int, *, retry_failed: bool) -> bool:
+    """Return whether a row is to be sent, according to the row's entry in the table."""
+    if not entry & OFFSET:  # no earlier run recorded a result
         return True
-    return bool(word & FAILED) and (retry_failed or not word & PERMANENT)
+    return bool(entry & FAILED) and (retry_failed or not entry & PERMANENT)

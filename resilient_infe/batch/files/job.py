@@ -19,7 +19,7 @@ from ..result import Result
 from ..run import IN_MEMORY, BatchRun, run_batch
 from ..sample import Tally
 from .answer import answer_line, bad_line
-from .check import Check, check, is_pending, requests_in, used_before
+from .check import CheckResult, check_file, duplicate_id_error, is_pending, requests_in
 from .endpoints import Endpoints
 from .feed import Feed
 from .lines import is_stream, opened
@@ -56,7 +56,7 @@ class Job:
         """Open the journal; nothing is read or sent yet."""
         self.options = options
         self.monitor = Monitor()
-        self.found: Check | None = None
+        self.found: CheckResult | None = None
         self.skipped = self.left = self.failed = self.failed_for_good = 0
         self.last: Progress | None = None
         self._defaults = Defaults(options.model, options.url)
@@ -91,7 +91,7 @@ class Job:
         self._broken: BatchError | None = None
         self._stopped = False
 
-    def check(self) -> Check | None:
+    def check(self) -> CheckResult | None:
         """Look at every line before anything is sent; None for what can be read but once.
 
         Raises:
@@ -101,7 +101,7 @@ class Job:
         if self._is_stream:
             return None
         with opened(options.input) as file:
-            self.found = check(
+            self.found = check_file(
                 file,
                 options.input,
                 self._defaults,
@@ -211,7 +211,7 @@ class Job:
                 continue
             word = self.journal.table.get(key_of(request.custom_id))
             if word & TAKEN:
-                self._skip(used_before(request))
+                self._skip(duplicate_id_error(request))
                 continue
             if not is_pending(word, retry_failed=self.options.retry_failed):
                 replayed += 1

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_infe.batch.files import lines
-from resilient_infe.batch.files.check import check
+from resilient_infe.batch.files.check import check_file
 from resilient_infe.batch.files.lines import LONGEST, NumberedLine, numbered, opened
 from resilient_infe.batch.files.request import CHAT, Defaults, parsed
 from resilient_infe.batch.journal.table import FAILED, PERMANENT, RowTable, key_of
@@ -270,11 +270,11 @@ def test_a_check_finds_all_that_is_wrong():
         table.record(key_of("r4"), 0, FAILED | PERMANENT)
         return table
 
-    found = check(io.BytesIO(raw), "x", WITH_MODEL, recorded(), estimate=True)
+    found = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded(), estimate=True)
     assert (found.rows, found.pending, found.bad) == (10, 8, 31)
     assert found.problems[0] == "line 11: the custom_id 'r3' was used before"
     assert len(found.problems) == 10
     assert found.models == {"infe-pulse": 8}
     assert found.tokens == 8 * (101 + 256)  # the role is a word too
-    again = check(io.BytesIO(raw), "x", WITH_MODEL, recorded(), retry_failed=True)
+    again = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded(), retry_failed=True)
     assert (again.pending, again.tokens) == (9, 0.0)
