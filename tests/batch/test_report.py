@@ -66,7 +66,7 @@ def test_a_history_adds_up(journal):
     recorded = history.recorded
     assert sum(bucket.ok for bucket in history.buckets) == recorded.done
     assert sum(group.rows for group in history.failures) == recorded.failed
-    assert [run.why for run in history.runs] == ["finished", "stopped"]
+    assert [run.end_reason for run in history.runs] == ["finished", "stopped"]
     assert history.rejected == sum(bucket.rejected for bucket in history.buckets)
     assert history.attempts >= recorded.done + recorded.failed
     assert 30 < len(history.buckets) <= 120

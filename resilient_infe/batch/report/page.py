@@ -11,7 +11,7 @@ from typing import Any
 
 from ..progress import short, span
 from .chart import Series, chart, number_text, strip
-from .history import Failed, History
+from .history import FailureGroup, History
 
 PACKAGE = "resilient_infe.batch.report"
 
@@ -144,13 +144,13 @@ def _state(circuit: str | None, waits: str | None) -> tuple[str, str]:
     return ("c-alt", "waited for the server's limit") if waits else ("c-ok", "closed")
 
 
-def _failures(failures: list[Failed]) -> str:
+def _failures(failures: list[FailureGroup]) -> str:
     if not failures:
         return "<p>No row failed.</p>"
     return "".join(_failure(each) for each in failures)
 
 
-def _failure(failed: Failed) -> str:
+def _failure(failed: FailureGroup) -> str:
     rows = "".join(
         f"<tr><td>{escape(str(each['id']))}</td><td>{each['status'] or '-'}</td>"
         f"<td>{escape(each['message'])}</td>"
@@ -169,7 +169,7 @@ def _failure(failed: Failed) -> str:
 def _runs(history: History) -> str:
     rows = "".join(
         f"<tr><td>{_date(run.began)}</td><td>{span(run.ended - run.began)}</td>"
-        f"<td>{escape(WHY.get(run.why, run.why))}</td></tr>"
+        f"<td>{escape(WHY.get(run.end_reason, run.end_reason))}</td></tr>"
         for run in history.runs
     )
     head = "<tr><th>began (UTC)</th><th>took</th><th>ended</th></tr>"
