@@ -11,7 +11,7 @@ from ..classify.rule import Classify, Rule
 from ..core.call import Call
 from ..rate.estimate import bodies_in
 from ..stack import Stack
-from .http.request import name_partition, safe_model, warn_of_nested_retries
+from .http.request import safe_model, set_partition, warn_of_nested_retries
 from .openai import sdk_retries
 
 A = ParamSpec("A")
@@ -64,7 +64,7 @@ def wrap_function(
         call: Call[Arguments] = Call((args, kwargs))
         arguments = {**bound, **dict(zip(names, args, strict=False)), **kwargs}
         call.body = lambda: arguments
-        name_partition(call, _model_in(arguments, usual))
+        set_partition(call, _model_in(arguments, usual))
         return await handler(call)
 
     return resilient

@@ -14,8 +14,8 @@ from loopback import ASK, against, at_rest, head, response
 from streamers import ENDING, WHOLE, event, word
 
 from resilient_infe import Call, Kind, presets, wrap
-from resilient_infe.adapters.aiohttp.content import EndedContent, HeldContent
-from resilient_infe.adapters.http.watch import StreamWatch
+from resilient_infe.adapters.aiohttp.content import EndedContent, OpenContent
+from resilient_infe.adapters.http.stream_watch import StreamWatch
 from resilient_infe.aio import current
 
 LINES = b"".join(b"line %d\r\n" % n for n in range(12_000))
@@ -184,7 +184,7 @@ async def held_over(body, cut, parts=1):
     call.started = call.runtime.now()
     watch = StreamWatch("application/octet-stream", expected=False)
     start = await reader.readexactly(min(cut, len(body)))
-    return HeldContent(reader, call, watch, start), reader
+    return OpenContent(reader, call, watch, start), reader
 
 
 async def carried_out(content, steps):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loopback import KEY
 
 from resilient_infe import Call, call_options
-from resilient_infe.adapters.http.request import LONGEST_REQUEST, describe
+from resilient_infe.adapters.http.request import LONGEST_REQUEST, prepare_call
 
 BASES = {
     "/v1/chat/completions": "/v1",
@@ -38,7 +38,7 @@ BASES = {
 def partition_of(path="/v1/x", headers=None, body=b"{}", origin="api.infe.io"):
     """Return the partition of a request."""
     call = Call(None)
-    describe(call, "POST", origin, path, headers or {}, body)
+    prepare_call(call, "POST", origin, path, headers or {}, body)
     return call.partition
 
 
@@ -183,8 +183,8 @@ def test_options_name_the_partition_instead():
     """`call_options(partition=...)` comes before what the request says."""
     call = Call(None)
     with call_options(partition="mine"):
-        describe(call, "POST", "host", "/v1/x", {}, b"{}")
+        prepare_call(call, "POST", "host", "/v1/x", {}, b"{}")
     assert call.partition is None  # the stack fills it in
     with call_options(tokens=5):
-        describe(call, "POST", "host", "/v1/x", {}, b"{}")
+        prepare_call(call, "POST", "host", "/v1/x", {}, b"{}")
     assert call.partition == "host/v1/#"

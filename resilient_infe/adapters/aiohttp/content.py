@@ -18,10 +18,10 @@ from ...aio import finalizer
 from ...core.call import Call, Hold
 from ...errors import DeadlineExceeded
 from ...telemetry.note import add_note
-from ..http.watch import StreamWatch, mark_broken
+from ..http.stream_watch import StreamWatch, mark_broken
 
 
-class HeldContent:
+class OpenContent:
     """Reads as an ``aiohttp.StreamReader`` does; what is not here is the inner reader's.
 
     Args:

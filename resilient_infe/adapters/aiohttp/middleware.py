@@ -27,16 +27,16 @@ from ...errors import ConfigurationError
 from ...retry.layer import Retry
 from ...stack import Stack
 from ...telemetry.note import note
-from ..http.answer import (
+from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, prepare_call
+from ..http.response import (
     SWITCHING_PROTOCOLS,
+    body_for_classifier,
+    buffer_limit,
+    closed_client_verdict,
     is_redirect,
-    of_closed_client,
-    read_inside,
-    to_judge,
-    watch_of,
+    stream_watch_for,
 )
-from ..http.request import LONGEST_REQUEST, NestedRetries, describe
-from .content import EndedContent, HeldContent
+from .content import EndedContent, OpenContent
 
 _TOTAL = (
     "if this is aiohttp's ClientTimeout(total=...), which counts the stack's waits: set total=None "
@@ -68,7 +68,7 @@ class StackMiddleware:
         bounds.instance(stack, Stack, "stack_middleware", "a Stack, like presets.batch()")
         self._handler = stack.handler(_send)
         self._retries = any(isinstance(layer, Retry) for layer in stack.layers)
-        self._nested = NestedRetries()
+        self._nested = NestedRetriesCheck()
         self._owner = owner
 
     async def __call__(
@@ -77,8 +77,8 @@ class StackMiddleware:
         """Send one request through the stack and return the real last response, readable."""
         call = Call(Exchange(request, handler))
         url, headers, content = request.url, request.headers, _content_of(request)
-        describe(call, request.method, url.authority, url.raw_path, headers, content)
-        self._nested.look(headers)
+        prepare_call(call, request.method, url.authority, url.raw_path, headers, content)
+        self._nested.check(headers)
         if self._retries:
             _take_over_retries(request)
         try:
@@ -164,21 +164,21 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
     request, response = call.payload.request, None
     if _is_closed(request):  # while the call waited
         error = RuntimeError("Session is closed")  # what aiohttp says
-        call.verdict = of_closed_client(error, sent=False)
+        call.verdict = closed_client_verdict(error, sent=False)
         raise error
     try:
         response = await call.payload.handler(request)
         request.response = None  # it would keep a response alive that the caller has dropped
         content, start = response.content, b""
         websocket = response.status == SWITCHING_PROTOCOLS
-        most = 0 if websocket else read_inside(call, response.status, response.headers)
+        most = 0 if websocket else buffer_limit(call, response.status, response.headers)
         if most:
             start = await _read(content, most)
     except BaseException as error:
         if response is not None:
             response.close()
         if _is_closed(request):
-            call.verdict = of_closed_client(error, sent=True)
+            call.verdict = closed_client_verdict(error, sent=True)
         elif type(error) is TimeoutError:  # aiohttp's other timeouts have classes of their own
             call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL)
         raise
@@ -199,8 +199,8 @@ def _hand_over(call: Call[Exchange], response: aiohttp.ClientResponse, start: by
     _loosen(response)
     headers = response.headers
     call.reply = Reply(response.status, headers)
-    watch = watch_of(call, headers.get("content-type", ""))
-    held = HeldContent(response.content, call, watch, start)
+    watch = stream_watch_for(call, headers.get("content-type", ""))
+    held = OpenContent(response.content, call, watch, start)
     response.content = cast("aiohttp.StreamReader", held)
     if start and call.hold is not None:  # another attempt gives this one's connection back
         call.hold.on_close(partial(_close_unread, weakref.ref(response)))
@@ -213,7 +213,7 @@ def _to_judge(call: Call[Exchange], response: aiohttp.ClientResponse, start: byt
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     if encoded and start.lstrip()[:1] not in (b"{", b"["):
         return None  # as it came, because the session does not decompress
-    return to_judge(call, response.status, start)
+    return body_for_classifier(call, response.status, start)
 
 
 def _loosen(response: aiohttp.ClientResponse) -> None:

@@ -148,7 +148,7 @@ def _is_outermost(content: str, start: int, end: int) -> bool:
     return rest.count("}") - rest.count("{") == 1 and rest.count("[") == rest.count("]")
 
 
-def describe(
+def prepare_call(
     call: Call[Any], method: str, origin: str, path: str, headers: Headers, content: Any
 ) -> None:
     """Put the body on the call, and name its partition where `call_options` does not.
@@ -186,7 +186,7 @@ def _safe(text: str) -> str:
     return _UNSAFE.sub("_", text)
 
 
-def name_partition(call: Call[Any], partition: str) -> None:
+def set_partition(call: Call[Any], partition: str) -> None:
     """Put the call into a partition, unless `call_options` names another."""
     options = current_options()
     if partition and (options is None or options.partition is None):
@@ -222,14 +222,14 @@ def _digits(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()[:8]
 
 
-class NestedRetries:
+class NestedRetriesCheck:
     """Warns, once, that a client retries above the stack."""
 
     def __init__(self) -> None:
         """Nothing was told yet."""
         self._told = False
 
-    def look(self, headers: Headers) -> None:
+    def check(self, headers: Headers) -> None:
         """Warn if the request is a retry of the SDK's own."""
         if not self._told and (headers.get(RETRY_COUNT_HEADER) or "0") != "0":
             self._told = True

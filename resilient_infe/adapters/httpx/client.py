@@ -13,11 +13,11 @@ from typing import Any
 from ...core.call import Call
 from ...errors import ConfigurationError
 from ...stack import Stack
-from ..http.answer import of_closed_client
+from ..http.response import closed_client_verdict
 from .transport import ResilientTransport
 
 
-class Original:
+class OriginalClient:
     """A client that was wrapped: whichever of it and a copy is closed first closes both, once.
 
     Args:
@@ -56,7 +56,7 @@ class SharedTransport(ResilientTransport):
     State: the stack's, and the original's.
     """
 
-    def __init__(self, inner: Any, stack: Stack, original: Original, **options: Any) -> None:
+    def __init__(self, inner: Any, stack: Stack, original: OriginalClient, **options: Any) -> None:
         """Remember whose transport it is."""
         super().__init__(inner, stack, **options)
         self._original = original
@@ -84,7 +84,7 @@ class SharedTransport(ResilientTransport):
             return await super()._send(call)
         except BaseException as error:
             if self._original.client.is_closed:
-                call.verdict = of_closed_client(error, sent=sent)
+                call.verdict = closed_client_verdict(error, sent=sent)
             raise
 
 
@@ -105,7 +105,9 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
         )
     wrapped = copy.copy(client)
     wrapped.__class__ = _quiet_class(client.__class__)
-    around = functools.partial(SharedTransport, stack=stack, original=Original(client), **options)
+    around = functools.partial(
+        SharedTransport, stack=stack, original=OriginalClient(client), **options
+    )
     wrapped._transport = around(inner=client._transport)  # noqa: SLF001
     wrapped._mounts = {  # noqa: SLF001
         pattern: None if each is None else around(inner=each)

@@ -21,10 +21,16 @@ from ...core.verdict import OK, Kind
 from ...errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
 from ...stack import Stack
 from ...telemetry.note import note
-from ..http.answer import SWITCHING_PROTOCOLS, is_redirect, read_inside, to_judge, watch_of
-from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetries, describe
-from .held import close, held_stream_class
-from .packed import unpacked
+from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
+from ..http.response import (
+    SWITCHING_PROTOCOLS,
+    body_for_classifier,
+    buffer_limit,
+    is_redirect,
+    stream_watch_for,
+)
+from .decompress import decompressed
+from .open_body import close, open_body_class
 
 LONGEST_DECODED = 64 * 1024 * 1024
 """Bytes of a decoded body that are looked at."""
@@ -81,7 +87,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         self.inner = inner
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
-        self._nested = NestedRetries()
+        self._nested = NestedRetriesCheck()
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack and return the real last response, readable."""
@@ -90,8 +96,8 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         content = _content_of(request)
         call.replayable = content is not None or _is_multipart(request.stream)
         origin, path = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
-        describe(call, request.method, origin, path, headers, content)
-        self._nested.look(headers)
+        prepare_call(call, request.method, origin, path, headers, content)
+        self._nested.check(headers)
         try:
             response = await self._handler(call)
         except (Refused, AttemptTimedOut) as error:
@@ -135,13 +141,13 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             return response
         answered = OK if is_redirect(status) else None
         if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
-            judged = read_inside(call, status, headers) and call.payload.method != "HEAD"
-            raw = to_judge(call, status, response.content) if judged else None
+            judged = buffer_limit(call, status, headers) and call.payload.method != "HEAD"
+            raw = body_for_classifier(call, status, response.content) if judged else None
             call.verdict, call.reply = answered, Reply(status, headers, raw)
             return response
         library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
-        most = read_inside(call, status, headers)
+        most = buffer_limit(call, status, headers)
         try:
             whole = most > 0 and await _read(body, parts, most)
         except BaseException:  # not every transport closes what broke
@@ -159,8 +165,8 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             return response
         call.reply = Reply(status, headers)
         kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
-        watch = watch_of(call, kind, encoding)
-        response.stream = held_stream_class(library)(library, inner, body, call, watch, parts)
+        watch = stream_watch_for(call, kind, encoding)
+        response.stream = open_body_class(library)(library, inner, body, call, watch, parts)
         if most and call.hold is not None:  # another attempt gives this one's connection back
             call.hold.on_close(lambda _: call.runtime.spawn(functools.partial(close, body, inner)))
         return response
@@ -228,8 +234,8 @@ async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bo
 
 def _judged(call: Call[Any], status: int, headers: Lowered, raw: bytes) -> bytes | None:
     """Return what the classifier looks at of a whole body; a bomb is the caller's to set off."""
-    body = unpacked(raw, headers.get("content-encoding", "identity"), LONGEST_DECODED)
-    return None if body is None else to_judge(call, status, body)
+    body = decompressed(raw, headers.get("content-encoding", "identity"), LONGEST_DECODED)
+    return None if body is None else body_for_classifier(call, status, body)
 
 
 def _annotate(response: Any, call: Call[Any]) -> None:

@@ -11,7 +11,7 @@ import anyio
 from ...errors import ModelNotFoundError
 from .replies import printable
 
-ASK_FOR = 3.0
+LIST_TIMEOUT = 3.0
 """Seconds that the list may take; an error message is not worth more."""
 
 SUGGESTIONS = 3
@@ -49,7 +49,7 @@ class ModelList:
 
     async def _list(self) -> list[str]:
         try:
-            with anyio.fail_after(ASK_FOR):
+            with anyio.fail_after(LIST_TIMEOUT):
                 content = await self._fetch()
         except Exception:  # the list is a courtesy: without it the error stands as it is
             return []

@@ -20,7 +20,7 @@ from ...core.call import Call, Hold
 from ...core.verdict import Kind, Usage, Verdict
 from ...errors import DeadlineExceeded, ResilienceError, StreamBroken, StreamSilent
 from ..http.sse import SSEDecoder
-from ..http.watch import Choices
+from ..http.stream_watch import ChoiceTracker
 
 DONE = "[DONE]"
 
@@ -72,7 +72,7 @@ class InfeStream:
         self._body = response.content
         self._decoder = SSEDecoder()
         self._ready: deque[str] = deque()
-        self._choices = Choices()
+        self._choices = ChoiceTracker()
         self._call = call
         self._runtime = aio.current()
         hold = self._hold = call.hold = Hold()
@@ -135,7 +135,7 @@ class InfeStream:
         if not isinstance(chunk, dict) or chunk.get("error"):
             raise self._broken("the stream holds an error, or something that is no chunk")
         self.usage = usage_of(chunk) or self.usage
-        self._choices.follow(chunk.get("choices"))
+        self._choices.update(chunk.get("choices"))
         return chunk
 
     async def _fill(self) -> None:
@@ -152,7 +152,7 @@ class InfeStream:
             self._fail(Kind.CANCELLED, error)
             raise
         if not block:
-            if not self._choices.whole:
+            if not self._choices.complete:
                 raise self._broken("the stream ended before it was whole: no [DONE] came")
             self._close()
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import zstandard
 
-from resilient_infe.adapters.httpx.packed import unpacked
+from resilient_infe.adapters.httpx.decompress import decompressed
 
 BODY = b'{"usage": {"total_tokens": 7}}'
 MIB = 1024 * 1024
@@ -37,7 +37,7 @@ PACKERS = {
 @pytest.mark.parametrize("encoding", PACKERS)
 def test_what_the_header_says_is_undone(encoding):
     """Each coding is undone, in the reverse of the order in which it was applied."""
-    assert unpacked(PACKERS[encoding](BODY), encoding, MIB) == BODY
+    assert decompressed(PACKERS[encoding](BODY), encoding, MIB) == BODY
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "gzip, zstd", "zstd, gzip"])
@@ -48,7 +48,7 @@ def test_a_bomb_is_never_unpacked(encoding):
         bomb = PACKERS[coding](bomb)
     tracemalloc.start()
     try:
-        assert unpacked(bomb, encoding, MIB) == b""
+        assert decompressed(bomb, encoding, MIB) == b""
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
@@ -59,7 +59,7 @@ def test_a_bomb_is_never_unpacked(encoding):
 )
 def test_what_is_not_packed_is_returned_empty(encoding):
     """A body that is not what its header says, or has too many codings, is not an answer."""
-    assert unpacked(BODY, encoding, MIB) == b""
+    assert decompressed(BODY, encoding, MIB) == b""
 
 
 class Brotli(ModuleType):
@@ -92,17 +92,17 @@ class OldBrotli(ModuleType):
 def test_brotli_is_asked_for_a_part_at_a_time(monkeypatch, size, found):
     """Parts are put together up to the bound."""
     monkeypatch.setitem(sys.modules, "brotli", Brotli("brotli"))
-    assert len(unpacked(bytes(size), "br", 4 * MIB)) == found
+    assert len(decompressed(bytes(size), "br", 4 * MIB)) == found
 
 
 def test_a_brotli_that_cannot_be_bounded_is_not_used(monkeypatch):
     """With a version before 1.2 the body is not looked at."""
     monkeypatch.setitem(sys.modules, "brotli", OldBrotli("brotli"))
-    assert unpacked(BODY, "br", MIB) is None
+    assert decompressed(BODY, "br", MIB) is None
 
 
 def test_a_coding_without_its_package_is_passed_over(monkeypatch):
     """The body is looked at as it came, as the client will hand it over."""
     for name in ("brotli", "brotlicffi"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert unpacked(BODY, "br", MIB) == BODY
+    assert decompressed(BODY, "br", MIB) == BODY

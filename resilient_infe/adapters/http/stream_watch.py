@@ -70,7 +70,7 @@ class StreamWatch:
         self._begun = self._ended = False
         self._empty = expected
         self._several = several
-        self._choices = Choices()
+        self._choices = ChoiceTracker()
 
     def feed(self, part: bytes) -> None:
         """Look at a part of the body; what cannot be read is not watched any further."""
@@ -88,16 +88,16 @@ class StreamWatch:
 
     def cut_short(self) -> str | None:
         """Return what is missing at the end of the body, or None if it is whole or not judged."""
-        if self._events is None or self.whole or self.verdict is not None:
+        if self._events is None or self.complete or self.verdict is not None:
             return None
         if self._empty:
             return "the stream that was asked for ended before its first event"
         return "the stream ended before it was whole" if self._begun else None
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether the end has come by: what breaks afterwards is no loss."""
-        return self._ended or self._choices.whole
+        return self._ended or self._choices.complete
 
     def _look(self, data: str) -> None:
         self._empty = False
@@ -115,7 +115,7 @@ class StreamWatch:
     def _follow(self, data: str) -> None:
         content = _decoded(data)
         if isinstance(content, dict) and "choices" in content:
-            self._choices.follow(content["choices"])
+            self._choices.update(content["choices"])
         elif _FINISHED.search(data):  # a completion of another shape, that has them further inside
             self._ended = True
 
@@ -129,7 +129,7 @@ class StreamWatch:
             self.verdict = classify_reply(200, {}, {"error": content["error"]})
 
 
-class Choices:
+class ChoiceTracker:
     """Follows the choices of a streamed completion: it is whole when each that began has ended.
 
     State: per response.
@@ -141,11 +141,11 @@ class Choices:
         self._ended: set[int] = set()
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether there were any, and none of them is open."""
         return bool(self._ended) and self._begun <= self._ended
 
-    def follow(self, choices: Any) -> None:
+    def update(self, choices: Any) -> None:
         """Note what a chunk's ``choices`` begin and end; anything may stand there."""
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
@@ -158,7 +158,7 @@ class Choices:
 
 def mark_broken(call: Call[Any], watch: StreamWatch, error: BaseException) -> None:
     """Note that a body broke: too late for another attempt, but the outcome is no success."""
-    if watch.whole:
+    if watch.complete:
         return
     gone = is_cancellation(error)
     call.verdict = Verdict(Kind.CANCELLED) if gone else classify_exception(error)

@@ -23,7 +23,7 @@ MOST_CODINGS = 5
 """Codings one around the other that are undone; no honest server applies more than one."""
 
 
-def unpacked(raw: bytes, encoding: str, most: int) -> bytes | None:
+def decompressed(raw: bytes, encoding: str, most: int) -> bytes | None:
     """Return a body with its content encoding undone, at most `most` bytes of it.
 
     Args:

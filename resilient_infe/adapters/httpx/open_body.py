@@ -11,10 +11,10 @@ from typing import Any
 from ...aio import finalizer
 from ...core.call import Call, Hold
 from ...telemetry.note import add_note
-from ..http.watch import StreamWatch, mark_broken
+from ..http.stream_watch import StreamWatch, mark_broken
 
 
-class HeldBody:
+class OpenBody:
     """A body that gives back slot and reservation when it is closed, or dropped unread.
 
     Args:
@@ -106,6 +106,6 @@ async def close(body: Any, inner: Any) -> None:
 
 
 @functools.cache
-def held_stream_class(library: Any) -> Any:
+def open_body_class(library: Any) -> Any:
     """Return the class for a library, whose streams must derive from its own base."""
-    return type("HeldStream", (HeldBody, library.AsyncByteStream), {})
+    return type("OpenBody", (OpenBody, library.AsyncByteStream), {})

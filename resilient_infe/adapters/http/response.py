@@ -15,7 +15,7 @@ from ...classify.table import CODES
 from ...core.call import Call, Headers
 from ...core.verdict import Kind, Verdict
 from .request import RequestBody
-from .watch import StreamWatch
+from .stream_watch import StreamWatch
 
 _first_value = json.JSONDecoder().raw_decode
 
@@ -29,7 +29,7 @@ LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that are read inside the attempt; a larger one is handed over open."""
 
 
-def read_inside(call: Call[Any], status: int, headers: Headers) -> int:
+def buffer_limit(call: Call[Any], status: int, headers: Headers) -> int:
     """Return how many bytes of a body to read inside the attempt; 0 to hand it over open."""
     if not 200 <= status < 300:
         return LONGEST_ERROR
@@ -43,7 +43,7 @@ def read_inside(call: Call[Any], status: int, headers: Headers) -> int:
     return LONGEST_ANSWER if kind == "text/html" and asks_model(call) else 0
 
 
-def to_judge(call: Call[Any], status: int, raw: bytes) -> bytes | None:
+def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | None:
     """Return what the classifier looks at of a whole body, or None where anything is an answer.
 
     Only who asks a model is promised an object. Other endpoints may well answer with a list, with
@@ -69,7 +69,7 @@ def _is_known(content: dict[str, Any]) -> bool:
     return any(each in CODES for each in named)
 
 
-def of_closed_client(error: BaseException, *, sent: bool) -> Verdict:
+def closed_client_verdict(error: BaseException, *, sent: bool) -> Verdict:
     """Return what a failure means once its client is closed: no fault of a server's.
 
     Args:
@@ -99,7 +99,7 @@ def _may_ask_model(call: Call[Any]) -> bool:
     return not isinstance(call.body, RequestBody) or call.body.may_ask_model()
 
 
-def watch_of(call: Call[Any], kind: str, encoding: str = "identity") -> StreamWatch:
+def stream_watch_for(call: Call[Any], kind: str, encoding: str = "identity") -> StreamWatch:
     """Return what looks at a body that is handed over open, and knows what was asked for.
 
     Args:

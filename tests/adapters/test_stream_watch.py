@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamers import ENDING, USAGE, WHOLE, event, word
 
 from resilient_infe import Kind, Usage
-from resilient_infe.adapters.http.watch import StreamWatch
+from resilient_infe.adapters.http.stream_watch import StreamWatch
 
 SSE = "text/event-stream"
 
@@ -133,7 +133,7 @@ STREAMS = {
 def test_each_choice_that_began_has_to_end(events, whole):
     """Where several were asked for, the stream is whole when none of them is open."""
     watch = watched(events, several=True)
-    assert (watch.cut_short() is None) is watch.whole is whole
+    assert (watch.cut_short() is None) is watch.complete is whole
     watch.feed(event("[DONE]"))
     assert watch.cut_short() is None
 
