@@ -103,7 +103,7 @@ BEGINNINGS = {
 def test_every_dialects_end_is_known(beginning, end):
     """OpenAI's chat and responses and Anthropic's messages: with their end whole, without not."""
     assert watched([beginning, end]).cut_short() is None
-    assert watched([beginning]).cut_short() == "the stream ended before it was whole"
+    assert watched([beginning]).cut_short() == "the stream ended before it was complete"
 
 
 def of_choice(index, reason=None):

@@ -1,1 +1,1 @@
-"""What the adapters of all HTTP clients share."""
+"""What every HTTP client's adapter needs: partitions, body rules, server-sent events, streams."""

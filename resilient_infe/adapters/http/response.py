@@ -1,7 +1,8 @@
-"""Which part of an HTTP response is read inside the attempt, and what of it is judged.
+"""Which response bodies are read inside the attempt, and what the classifier sees of them.
 
-JSON answers and errors are read to their end before the attempt is over, so that its timeout, its
-retries and its verdict cover the body too. What is streamed, binary or large is handed over open.
+A JSON response or an error is read completely before the attempt ends, so the attempt's timeout,
+retries and verdict cover the body too. A body that is streamed, binary or large is handed over
+open: the caller gets the response before the body has arrived, and reads it after the attempt.
 """
 
 from __future__ import annotations
@@ -20,35 +21,51 @@ from .stream_watch import StreamWatch
 _first_value = json.JSONDecoder().raw_decode
 
 SWITCHING_PROTOCOLS = 101
-"""The status with which a websocket begins (RFC 9110 section 15.2.2): what follows is no body."""
+"""The status that starts a websocket (RFC 9110 section 15.2.2). What follows is not a body."""
 
 LONGEST_ERROR = 64 * 1024
-"""Bytes of an error body that are read inside the attempt."""
+"""Bytes of an error body that are read inside the attempt. A longer one is handed over open."""
 
 LONGEST_ANSWER = 4 * 1024 * 1024
-"""Bytes of an answer that are read inside the attempt; a larger one is handed over open."""
+"""Bytes of a successful JSON body read inside the attempt. A longer one is handed over open."""
 
 
 def buffer_limit(call: Call[Any], status: int, headers: Headers) -> int:
-    """Return how many bytes of a body to read inside the attempt; 0 to hand it over open."""
+    """Return how many bytes of a body to read inside the attempt; 0 to hand the body over open."""
     if not 200 <= status < 300:
         return LONGEST_ERROR
     kind = headers.get("content-type") or ""
     if kind == "application/json":
         return LONGEST_ANSWER
     kind = kind.partition(";")[0].strip().lower()
+    # "+json" is one JSON value, except in types for a stream of values ("stream+json").
+    # "x-ndjson" is a stream of values too, and does not end in "+json".
     if kind == "application/json" or (kind.endswith("+json") and "stream" not in kind):
-        return LONGEST_ANSWER  # one value, and not a stream of them (x-ndjson, stream+json)
-    # Whoever asks a model does not want a page: a gateway or a captive portal answers.
+        return LONGEST_ANSWER
+    # A model never responds with an HTML page. The page comes from a gateway or a captive portal.
     return LONGEST_ANSWER if kind == "text/html" and asks_model(call) else 0
 
 
 def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | None:
-    """Return what the classifier looks at of a whole body, or None where anything is an answer.
+    """Return a complete body for the classifier, or None to count the response without its body.
 
-    Only who asks a model is promised an object. Other endpoints may well answer with a list, with
-    lines of JSON, with nothing, or with something that they call an error: there it is one only
-    where it names a code that is known. What is cut off is no answer, whoever asked.
+    There are five cases:
+
+    1. The status is an error, or the request names a model: the classifier gets the body. A model's
+       response must be a JSON object that is not an error.
+    2. Another endpoint sends a body that is truncated or is not JSON: the classifier gets it, and
+       counts it as malformed.
+    3. Another endpoint sends nothing, a list, a single value or JSON lines: None. All of these can
+       be valid there.
+    4. Another endpoint sends an object that looks like an error, but the error has no code or type
+       that the library knows, and the path is not a model endpoint: None. The object is a valid
+       result of that endpoint.
+    5. Another endpoint sends any other object: the classifier gets it.
+
+    Args:
+        call: the call whose response it is.
+        status: the HTTP status.
+        raw: the body, not compressed.
     """
     if status >= 400 or asks_model(call):
         return raw
@@ -64,28 +81,28 @@ def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | Non
 
 
 def _is_known(content: dict[str, Any]) -> bool:
-    """Whether an error names a code or a type that the table has."""
+    """Whether an error has a code or a type that the classifier's table knows."""
     named = error_fields(content) if isinstance(content["error"], dict) else ()
     return any(each in CODES for each in named)
 
 
 def closed_client_verdict(error: BaseException, *, sent: bool) -> Verdict:
-    """Return what a failure means once its client is closed: no fault of a server's.
+    """Return the verdict for a failure after the client was closed. The server is not to blame.
 
     Args:
         error: the failure.
-        sent: whether the request may have left; one that did not costs the shared limits nothing.
+        sent: whether the request may have left. If it did not, it costs the rate limit nothing.
     """
     return Verdict(
         Kind.CANCELLED,
-        advice="the client was closed under this call: close it when its calls ended",
+        advice="the client was closed during this call: close it after its calls have ended",
         error=type(error).__name__,
         sent=sent,
     )
 
 
 def is_redirect(status: int) -> bool:
-    """Whether a response sends the client elsewhere, or says that it knows: that is an answer."""
+    """Whether the status is 3xx: a redirect or a 304. Both count as a success."""
     return 300 <= status < 400
 
 
@@ -95,17 +112,17 @@ def asks_model(call: Call[Any]) -> bool:
 
 
 def _may_ask_model(call: Call[Any]) -> bool:
-    """Whether the request asks a model, as far as can be told."""
+    """Whether the request may address a model; True if the request's body is unknown."""
     return not isinstance(call.body, RequestBody) or call.body.may_ask_model()
 
 
 def stream_watch_for(call: Call[Any], kind: str, encoding: str = "identity") -> StreamWatch:
-    """Return what looks at a body that is handed over open, and knows what was asked for.
+    """Return the `StreamWatch` for a body that is handed over open.
 
     Args:
-        call: the call whose response it is.
+        call: the call whose response it is. Its request says whether a stream was asked for.
         kind: the response's content type.
-        encoding: its content encoding, where what comes by is still packed.
+        encoding: its content encoding, if the parts that the watch sees are still compressed.
     """
     body = call.body
     if not isinstance(body, RequestBody):

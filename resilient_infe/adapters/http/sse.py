@@ -1,8 +1,8 @@
-"""Server-sent events: from bytes to the data of each event.
+"""Server-sent events: turns bytes into the ``data`` of each event.
 
-The WHATWG HTML standard, section 9.2. Lines end at CR, LF or CRLF and nowhere else: a splitter that
-also knows U+2028 (``str.splitlines``) cuts JSON apart. The decoder is pure and takes chunks cut
-anywhere.
+Source: the WHATWG HTML standard, section 9.2. A line ends at CR, LF or CRLF and nowhere else.
+``str.splitlines`` also splits at U+2028, which would cut JSON apart. The decoder does no I/O and
+takes chunks that are cut anywhere, even inside of a character.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ...errors import StreamBroken
 
 LONGEST_EVENT = 8 * 1024 * 1024
-"""Characters; a longer event is none of this API's."""
+"""Characters. A longer event is an error, because no API sends one."""
 
 
 class SSEDecoder:
@@ -22,18 +22,17 @@ class SSEDecoder:
     __slots__ = ("_after_cr", "_data", "_line", "_size", "_text")
 
     def __init__(self) -> None:
-        """Start at the beginning of a stream."""
         self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
-        self._line: list[str] = []
-        self._data: list[str] = []
+        self._line: list[str] = []  # pieces of a line whose end has not come yet
+        self._data: list[str] = []  # the data lines of the current event
         self._after_cr = False
-        self._size = 0  # characters kept for an event that is not complete
+        self._size = 0  # characters buffered for the current event
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the data of every event that `chunk` completes.
 
         Raises:
-            StreamBroken: an event is longer than any can be.
+            StreamBroken: an event is longer than `LONGEST_EVENT`.
         """
         text = self._text.decode(chunk)
         if self._after_cr and text.startswith("\n"):
@@ -42,22 +41,24 @@ class SSEDecoder:
             self._after_cr = text.endswith("\r")
         *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         for line in lines:
-            self._keep(line)
-            whole = "".join(self._line)
+            self._buffer(line)
+            complete = "".join(self._line)
             self._line = []
-            data = self._take(whole)
+            data = self._process_line(complete)
             if data is not None:
                 yield data
         if rest:
-            self._keep(rest)
+            self._buffer(rest)
 
-    def _keep(self, text: str) -> None:
+    def _buffer(self, text: str) -> None:
+        """Append a piece to the current line, if the event stays within its limit."""
         self._size += len(text)
         if self._size > LONGEST_EVENT:
             raise StreamBroken(f"an event of the stream is over {LONGEST_EVENT} characters")
         self._line.append(text)
 
-    def _take(self, line: str) -> str | None:
+    def _process_line(self, line: str) -> str | None:
+        """Process a complete line; return the event's data if an empty line ends the event."""
         if not line:
             data, self._data = "\n".join(self._data), []
             self._size = 0

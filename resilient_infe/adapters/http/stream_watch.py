@@ -1,8 +1,14 @@
-"""What a streamed body tells while it passes by: its usage, an error, and whether it is whole.
+"""Watches a streamed body while the caller reads it: usage, errors, and whether it is complete.
 
-A stream that is cut off at the end of an event looks to an SDK like one that has ended. So the end
-is looked for: ``[DONE]`` or a ``finish_reason`` of a chat completion, ``message_stop`` of
-Anthropic's messages, the last event of a response. Other streams are not judged.
+To an SDK, a stream that is cut off between two events looks like one that has ended. So the watch
+looks for the end that each API sends:
+
+1. Chat completions: ``[DONE]``, or a ``finish_reason`` for each choice that has begun.
+2. Anthropic's messages: ``message_stop``.
+3. OpenAI's responses: ``response.completed``, ``response.failed`` or ``response.incomplete``.
+
+A stream of another API is reported only if it ends without any event although the request asked for
+a stream.
 
 Sources: OpenAI's "Streaming" for chat completions and responses; Anthropic's "Streaming messages".
 """
@@ -24,10 +30,10 @@ from ...errors import StreamBroken
 from .sse import SSEDecoder
 
 LONGEST_PART = 8 * 1024 * 1024
-"""Decoded bytes of one part; a part that unpacks to more is not watched any further."""
+"""Bytes. If one part decompresses to more, the watch stops, so a bomb cannot fill the memory."""
 
 _GZIP_OR_ZLIB = 47
-"""The window bits with which zlib finds the format out by itself."""
+"""The ``wbits`` value with which zlib detects gzip or zlib by itself."""
 
 _BEGUN = re.compile(r'"choices"\s*:|"type"\s*:\s*"(message_start|response\.created)"')
 _ENDED = re.compile(r'"type"\s*:\s*"(message_stop|response\.(completed|failed|incomplete))"')
@@ -37,18 +43,20 @@ _ERROR = re.compile(r'"error"\s*:\s*[{"]')
 
 
 class StreamWatch:
-    """Watches one body. State: per response.
+    """Watches one body without changing it.
 
     Args:
-        content_type: the response's; only ``text/event-stream`` is watched.
-        encoding: its content encoding; gzip and deflate are seen through, others are not.
-        expected: whether a stream was asked for, so that an empty one is none.
-        several: whether several choices of a completion were asked for: each that has begun has
-            to finish.
+        content_type: the response's content type. Only ``text/event-stream`` is watched.
+        encoding: its content encoding. Only identity, gzip and deflate are watched.
+        expected: whether the request asked for a stream. Then a stream without events is an error.
+        several: whether the request asked for several choices. Then every chunk is decoded, because
+            each choice that has begun must finish.
 
     Attributes:
-        usage: what the stream says that the call cost, or None.
-        verdict: what an error inside the stream means, or None.
+        usage: the tokens that the stream reports, or None.
+        verdict: the verdict for an error inside the stream, or None.
+
+    State: per response.
     """
 
     def __init__(
@@ -59,7 +67,6 @@ class StreamWatch:
         expected: bool,
         several: bool = False,
     ) -> None:
-        """Begin at the start of a body."""
         self.usage: Usage | None = None
         self.verdict: Verdict | None = None
         known = encoding in ("", "identity", "gzip", "deflate")
@@ -73,30 +80,33 @@ class StreamWatch:
         self._choices = ChoiceTracker()
 
     def feed(self, part: bytes) -> None:
-        """Look at a part of the body; what cannot be read is not watched any further."""
+        """Look at the next part of the body; stop watching if it cannot be decoded."""
         if self._events is None:
             return
         try:
             if self._unpack is not None:
                 part = self._unpack.decompress(part, LONGEST_PART)
                 if self._unpack.unconsumed_tail:
-                    raise StreamBroken("a part unpacks to more than a stream's part can be")
+                    raise StreamBroken(f"a part decompresses to over {LONGEST_PART} bytes")
             for data in self._events.feed(part):
                 self._look(data)
-        except (StreamBroken, zlib.error):  # not ours to judge: the caller reads it
+        except (
+            StreamBroken,
+            zlib.error,
+        ):  # not an error here: the caller gets the same bytes
             self._events = None
 
     def cut_short(self) -> str | None:
-        """Return what is missing at the end of the body, or None if it is whole or not judged."""
+        """Return a message if the body ended too early; None if it is complete or not watched."""
         if self._events is None or self.complete or self.verdict is not None:
             return None
         if self._empty:
-            return "the stream that was asked for ended before its first event"
-        return "the stream ended before it was whole" if self._begun else None
+            return "the request asked for a stream, which ended before its first event"
+        return "the stream ended before it was complete" if self._begun else None
 
     @property
     def complete(self) -> bool:
-        """Whether the end has come by: what breaks afterwards is no loss."""
+        """Whether the last event has come. If the connection breaks after it, nothing is lost."""
         return self._ended or self._choices.complete
 
     def _look(self, data: str) -> None:
@@ -106,47 +116,46 @@ class StreamWatch:
         elif not self._begun:
             self._begun = _BEGUN.search(data) is not None
         if (self._several and '"choices"' in data) or _FINISHED.search(data):
-            self._follow(data)
+            self._update_choices(data)
         if _USAGE.search(data):
             self._note_usage(_decoded(data))
         if _ERROR.search(data):
             self._note_error(_decoded(data))
 
-    def _follow(self, data: str) -> None:
+    def _update_choices(self, data: str) -> None:
         content = _decoded(data)
         if isinstance(content, dict) and "choices" in content:
             self._choices.update(content["choices"])
-        elif _FINISHED.search(data):  # a completion of another shape, that has them further inside
+        elif _FINISHED.search(data):  # another shape of completion: `choices` is nested deeper
             self._ended = True
 
     def _note_usage(self, content: Any) -> None:
         if isinstance(content, dict):
             for each in (content, content.get("response"), content.get("message")):
-                self.usage = _larger(self.usage, usage_of(each))
+                self.usage = _merged(self.usage, usage_of(each))
 
     def _note_error(self, content: Any) -> None:
-        if any(error_fields(content)):  # also beside choices: SDKs raise for it all the same
+        if any(error_fields(content)):  # even if the event has choices too: SDKs raise for it
             self.verdict = classify_reply(200, {}, {"error": content["error"]})
 
 
 class ChoiceTracker:
-    """Follows the choices of a streamed completion: it is whole when each that began has ended.
+    """Tracks the choices of a streamed completion, which is complete when all of them have ended.
 
     State: per response.
     """
 
     def __init__(self) -> None:
-        """Begin before the first chunk."""
         self._begun: set[int] = set()
         self._ended: set[int] = set()
 
     @property
     def complete(self) -> bool:
-        """Whether there were any, and none of them is open."""
+        """Whether at least one choice has ended, and each one that has begun has ended."""
         return bool(self._ended) and self._begun <= self._ended
 
     def update(self, choices: Any) -> None:
-        """Note what a chunk's ``choices`` begin and end; anything may stand there."""
+        """Record which choices a chunk begins and ends; `choices` may be any JSON value."""
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 index = choice.get("index")
@@ -157,21 +166,25 @@ class ChoiceTracker:
 
 
 def mark_broken(call: Call[Any], watch: StreamWatch, error: BaseException) -> None:
-    """Note that a body broke: too late for another attempt, but the outcome is no success."""
+    """Set the call's verdict after `error` broke a body that the caller was reading.
+
+    The caller has part of the body already, so there is no retry. But the call is not a success.
+    If the body was complete, its verdict stays.
+    """
     if watch.complete:
         return
-    gone = is_cancellation(error)
-    call.verdict = Verdict(Kind.CANCELLED) if gone else classify_exception(error)
+    cancelled = is_cancellation(error)
+    call.verdict = Verdict(Kind.CANCELLED) if cancelled else classify_exception(error)
 
 
-def _larger(known: Usage | None, told: Usage | None) -> Usage | None:
-    """Put together what several events say: each count only ever grows."""
-    if known is None or told is None:
-        return known or told
-    prompt = max(known.prompt_tokens, told.prompt_tokens)
-    completion = max(known.completion_tokens, told.completion_tokens)
+def _merged(known: Usage | None, reported: Usage | None) -> Usage | None:
+    """Merge the usage of several events: take the larger of each count, since counts only grow."""
+    if known is None or reported is None:
+        return known or reported
+    prompt = max(known.prompt_tokens, reported.prompt_tokens)
+    completion = max(known.completion_tokens, reported.completion_tokens)
     return Usage(
-        prompt, completion, max(prompt + completion, known.total_tokens, told.total_tokens)
+        prompt, completion, max(prompt + completion, known.total_tokens, reported.total_tokens)
     )
 
 
