@@ -186,7 +186,7 @@ def test_a_transport_of_another_make_is_told():
 
     async def main():
         transport = ResilientTransport(Foreign(), quick())
-        with pytest.raises(TypeError, match="neither of httpx nor of httpx2"):
+        with pytest.raises(TypeError, match="neither httpx nor httpx2"):
             await transport.handle_async_request(httpx.Request("GET", "http://x/"))
 
     asyncio.run(main())

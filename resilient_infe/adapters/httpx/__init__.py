@@ -1,1 +1,1 @@
-"""Clients of httpx and httpx2: a transport with a stack around it."""
+"""The adapter for httpx and httpx2: a transport that sends requests through a stack."""

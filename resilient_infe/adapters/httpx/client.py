@@ -1,6 +1,6 @@
-"""An httpx or httpx2 client that exists already, copied with a stack around its transports.
+"""Copies an existing httpx or httpx2 client and puts a stack around the copy's transports.
 
-httpx offers no public way to do this: its private names are used here and nowhere else.
+httpx has no public way to do this. Its private names are used in this file and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,68 +18,78 @@ from .transport import ResilientTransport
 
 
 class OriginalClient:
-    """A client that was wrapped: whichever of it and a copy is closed first closes both, once.
+    """The client that was wrapped, as one copy of it sees it.
+
+    The original and the copy share their transports. There are two cases:
+
+    1. The copy is closed first: it marks the original as closed and closes the transports.
+    2. The original is closed first: it has closed the transports, so the copy must not.
 
     Args:
         client: the original, which is kept alive.
 
-    State: whether this copy of it was closed first.
+    State: whether the copy was closed before the original.
     """
 
     def __init__(self, client: Any) -> None:
-        """Nothing was closed yet."""
         self.client = client
-        self._closes = False
+        self._copy_closed_first = False
 
     def check_open(self) -> None:
-        """Raise where nothing may be sent any more."""
+        """Check that the original is open.
+
+        Raises:
+            RuntimeError: it is closed.
+        """
         if self.client.is_closed:
-            raise RuntimeError("Cannot send a request, as the client that was wrapped is closed.")
+            raise RuntimeError("Cannot send a request, as the wrapped client has been closed.")
 
     def close(self) -> bool:
-        """Note that the copy is closed; whether its transports still have to be."""
+        """Mark the original as closed; return whether the copy must close its transports.
+
+        The copy calls this once for each of its transports, and must close all of them or none.
+        """
         if not self.client.is_closed:
-            self._closes = True
+            self._copy_closed_first = True
             _set_state(self.client, "CLOSED")
-        return self._closes
+        return self._copy_closed_first
 
 
 class SharedTransport(ResilientTransport):
-    """A transport of a copied client: closed with the original, and of no use after it.
+    """A transport of a copied client. It sends nothing once the original is closed.
 
     Args:
         inner: the original's own transport.
         stack: the layers.
-        original: whose it is, the same for all transports of one copy.
+        original: the client that was copied; the same object for all transports of one copy.
         options: as for `ResilientTransport`.
 
-    State: the stack's, and the original's.
+    State: the stack's, and that of `original`.
     """
 
     def __init__(self, inner: Any, stack: Stack, original: OriginalClient, **options: Any) -> None:
-        """Remember whose transport it is."""
         super().__init__(inner, stack, **options)
         self._original = original
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send one request through the stack, while the original is open."""
+        """Send one request through the stack, if the original is open."""
         self._original.check_open()
         return await super().handle_async_request(request)
 
     async def aclose(self) -> None:
-        """Close the inner transport, unless the original is closed."""
+        """Close the inner transport, unless closing the original has done so."""
         if self._original.close():
             await super().aclose()
 
-    async def __aexit__(self, *raised: Any) -> None:  # noqa: PYI036  # as they came
-        """Leave the inner transport, once for each time that it was entered."""
+    async def __aexit__(self, *raised: Any) -> None:  # noqa: PYI036  # passed on unchanged
+        """Exit the inner transport, once for each time that it was entered."""
         self._original.close()
         await super().__aexit__(*raised)
 
     async def _send(self, call: Call[Any]) -> Any:
         sent = False
         try:
-            self._original.check_open()  # again, as the call may have waited long
+            self._original.check_open()  # again: the call may have waited in the stack
             sent = True
             return await super()._send(call)
         except BaseException as error:
@@ -89,22 +99,27 @@ class SharedTransport(ResilientTransport):
 
 
 def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
-    """Return a copy of an httpx client whose transports have the stack around them.
+    """Return a copy of an httpx client that sends its requests through the stack.
 
-    Cookies, hooks, headers, proxies and the connection pool are shared with the original, which is
-    kept alive; closing either closes both. An open client can be wrapped, and the copy opened for
-    itself.
+    The copy shares cookies, hooks, headers, proxies and the connection pool with the original, and
+    keeps it alive. Closing either closes both. The original may be open already; the copy is
+    unopened, so ``async with`` works on it.
+
+    Args:
+        client: an ``AsyncClient`` of httpx or httpx2.
+        stack: the layers.
+        options: as for `ResilientTransport`.
 
     Raises:
-        ConfigurationError: a version of the library has other names.
+        ConfigurationError: the installed version of the library has other private names.
     """
     if not (hasattr(client, "_transport") and hasattr(client, "_mounts")):
         raise ConfigurationError(
-            f"this version of {client.__class__.__module__.partition('.')[0]} is not known: build "
-            f"the client with AsyncClient(transport=ResilientTransport(inner, stack))"
+            f"this version of {client.__class__.__module__.partition('.')[0]} is not supported: "
+            f"build the client with AsyncClient(transport=ResilientTransport(inner, stack))"
         )
     wrapped = copy.copy(client)
-    wrapped.__class__ = _quiet_class(client.__class__)
+    wrapped.__class__ = _class_without_del(client.__class__)
     around = functools.partial(
         SharedTransport, stack=stack, original=OriginalClient(client), **options
     )
@@ -119,17 +134,18 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
 
 
 def _set_state(client: Any, name: str) -> None:
-    """Set a client's state, which no method does without closing or opening its transports."""
+    """Set a client's state. Each public way to do so also opens or closes the transports."""
     state = getattr(client, "_state", None)
     if isinstance(state, enum.Enum):
         client._state = type(state)[name]  # noqa: SLF001
 
 
 @functools.cache
-def _quiet_class(cls: Any) -> Any:
-    """Return the class of a copy: an SDK's client closes its pool when it is collected.
+def _class_without_del(cls: Any) -> Any:
+    """Return `cls`, or a subclass whose ``__del__`` does nothing if `cls` has one.
 
-    The pool is the original's to close.
+    An SDK's http client closes its connection pool in ``__del__``. A copy must not do that when it
+    is garbage-collected, because the original still uses the pool.
     """
-    closes = hasattr(cls, "__del__")
-    return type(cls.__name__, (cls,), {"__del__": lambda _: None}) if closes else cls
+    has_del = hasattr(cls, "__del__")
+    return type(cls.__name__, (cls,), {"__del__": lambda _: None}) if has_del else cls

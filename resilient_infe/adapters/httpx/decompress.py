@@ -1,8 +1,16 @@
-"""Unpacks a body that came whole, with its size bounded before a byte of it exists.
+"""Decompresses a complete body for the classifier, with a limit on the decompressed size.
 
-A megabyte can unpack to gigabytes. httpx unpacks a part at once however large it becomes, so what
-is only judged is unpacked here instead: each format's decoder is asked for a bounded number of
-bytes. The caller's own copy stays packed until the caller reads it.
+One megabyte can decompress to gigabytes (a decompression bomb). httpx decompresses each part at
+once, however large the result. So the classifier's copy is decompressed here, where each format's
+decoder is asked for a limited number of bytes. The caller's copy stays compressed until the caller
+reads it.
+
+How each format keeps the limit:
+
+1. gzip and deflate: zlib takes the limit as an argument.
+2. brotli: the decoder returns its output in pieces, and no more pieces are taken above the limit.
+   Versions before 1.2 return everything at once, so with them nothing is decompressed.
+3. zstd: a file object is read up to the limit.
 
 Sources: RFC 9110 section 8.4 (Content-Encoding); RFC 1950 to 1952, 7932 and 8878 for the formats.
 """
@@ -17,41 +25,43 @@ from collections.abc import Callable
 from typing import Any
 
 PART = 1024 * 1024
-"""Bytes that brotli is asked for at once; it may return up to twice as many."""
+"""Bytes that brotli is asked for at a time. It may return up to twice as many."""
 
 MOST_CODINGS = 5
-"""Codings one around the other that are undone; no honest server applies more than one."""
+"""A body with more nested codings is rejected. Honest servers apply one."""
 
 
 def decompressed(raw: bytes, encoding: str, most: int) -> bytes | None:
-    """Return a body with its content encoding undone, at most `most` bytes of it.
+    """Return a body with its content encoding undone, if it is no longer than `most` bytes.
 
     Args:
-        raw: the whole body, as it came over the wire.
-        encoding: the value of ``Content-Encoding``. A coding that is not known, or whose package is
-            not installed, is passed over, as httpx does.
-        most: bytes, above 0. A body that unpacks to more is returned empty: it is not an answer.
+        raw: the complete body, as it came over the wire.
+        encoding: the value of ``Content-Encoding``. A coding that is unknown, or whose package is
+            not installed, is skipped, as in httpx.
+        most: bytes, above 0. It limits the output of each coding, so nested codings cannot exceed
+            it in between.
 
     Returns:
-        The body; empty bytes where it is too long, or is not what `encoding` says; None where the
-        installed package cannot bound what it unpacks, so that nothing was unpacked.
+        The decompressed body. Empty bytes if it is longer than `most`, or is not in the format that
+        `encoding` names. None if the installed package cannot limit its output; then nothing was
+        decompressed.
     """
     codings = [coding.strip().lower() for coding in encoding.split(",")]
     if len(codings) > MOST_CODINGS:
         return b""
     for coding in reversed(codings):
-        unpack = _UNPACKERS.get(coding)
-        if unpack is None:
+        decode = _DECODERS.get(coding)
+        if decode is None:
             continue
         try:
-            found = unpack(raw, most + 1)
+            decoded = decode(raw, most + 1)  # one byte more shows that the body is too long
         except ImportError:
             continue
-        except Exception:  # each format has an error of its own, and the body is from outside
+        except Exception:  # each format raises its own errors, and the body is untrusted
             return b""
-        if found is None:
+        if decoded is None:
             return None
-        raw = found
+        raw = decoded
         if len(raw) > most:
             return b""
     return raw
@@ -64,7 +74,7 @@ def _gzip(raw: bytes, most: int) -> bytes:
 def _deflate(raw: bytes, most: int) -> bytes:
     try:
         return zlib.decompressobj().decompress(raw, most)
-    except zlib.error:  # some servers leave the zlib header out
+    except zlib.error:  # some servers omit the zlib header
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, most)
 
 
@@ -75,10 +85,10 @@ def _brotli(raw: bytes, most: int) -> bytes | None:
     found = bytearray()
     try:
         part = process(raw, output_buffer_limit=PART)
-        while part and len(found) < most:
+        while part and len(found) < most:  # each call returns a piece; empty once all is out
             found += part
             part = process(b"", output_buffer_limit=PART)
-    except TypeError:  # before version 1.2 nothing bounds what a part unpacks to
+    except TypeError:  # before version 1.2 there is no output_buffer_limit
         return None
     return bytes(found)
 
@@ -90,17 +100,21 @@ def _zstd(raw: bytes, most: int) -> bytes:
 
 
 def _first_of(*names: str) -> Any:
-    """Return the first of these modules that is installed."""
+    """Import and return the first of these modules that is installed.
+
+    Raises:
+        ImportError: none of them is installed.
+    """
     for name in names:
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
     raise ImportError(f"none of {names} is installed")
 
 
-_UNPACKERS: dict[str, Callable[[bytes, int], bytes | None]] = {
+_DECODERS: dict[str, Callable[[bytes, int], bytes | None]] = {
     "gzip": _gzip,
     "deflate": _deflate,
     "br": _brotli,
     "zstd": _zstd,
 }
-"""What undoes each coding that httpx knows."""
+"""The decoder of each coding that httpx knows."""

@@ -1,4 +1,4 @@
-"""A streamed httpx body that holds its call's slot and reservation to its end."""
+"""An httpx body that is handed over open: its call keeps slot and reservation to the body's end."""
 
 from __future__ import annotations
 
@@ -15,15 +15,25 @@ from ..http.stream_watch import StreamWatch, mark_broken
 
 
 class OpenBody:
-    """A body that gives back slot and reservation when it is closed, or dropped unread.
+    """The stream of a response that the caller reads after the attempt.
+
+    Slot, reservation and connection are given back when the body ends. There are five cases:
+
+    1. The caller reads to the end. httpx then closes the stream with `aclose`.
+    2. The caller closes the response early: `aclose` too.
+    3. The caller stops iterating: ``GeneratorExit`` is raised inside of `__aiter__`, and the stream
+       is closed in the background.
+    4. The connection breaks, the deadline passes, the reader is cancelled, or the stream ends
+       before it is complete: `__aiter__` sets the verdict and closes the hold.
+    5. The caller drops the response without closing it: a finaliser closes stream and hold.
 
     Args:
         library: httpx or httpx2, for its exceptions.
-        inner: the stream that the transport gave.
-        body: the iterator over it, begun already.
-        call: gets a hold.
-        watch: looks at what passes by.
-        start: the parts that were read already.
+        inner: the stream that the inner transport returned.
+        body: the iterator over `inner`, which has already been started.
+        call: the call; gets a `Hold`.
+        watch: watches the parts as they are read.
+        start: the parts that were already read from `body`.
 
     State: per response.
     """
@@ -37,7 +47,6 @@ class OpenBody:
         watch: StreamWatch,
         start: Sequence[bytes],
     ) -> None:
-        """Put the hold on the call."""
         self._library = library
         self._inner = inner
         self._body = body
@@ -48,14 +57,19 @@ class OpenBody:
         runtime = call.runtime
 
         def drop() -> None:
-            runtime.spawn(partial(close, body, inner))  # or its connection would stay taken
+            runtime.spawn(partial(close, body, inner))  # gives the connection back to the pool
             hold.close()
 
         disarm = finalizer(self, drop, runtime)
         hold.on_close(lambda _: disarm())
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the parts; end with an error where the body is not whole."""
+        """Yield the parts of the body; raise if the body is not complete.
+
+        Raises:
+            RemoteProtocolError: the library's own; the stream ended before it was complete.
+            ReadTimeout: the library's own; the call's deadline has passed.
+        """
         try:
             for part in self._start:
                 self._watch.feed(part)
@@ -65,7 +79,7 @@ class OpenBody:
                 yield more
             if (missing := self._watch.cut_short()) is not None:
                 raise self._library.RemoteProtocolError(missing, request=self._call.payload)
-        except GeneratorExit:  # the reader has had enough, which is no failure
+        except GeneratorExit:  # the caller stopped reading, which is not a failure
             self._call.runtime.spawn(partial(close, self._body, self._inner))
             self._hold.close(self._watch.usage)
             raise
@@ -73,11 +87,11 @@ class OpenBody:
             mark_broken(self._call, self._watch, error)
             if isinstance(error, Exception):
                 add_note(error, self._call, None)
-            self._hold.close(self._watch.usage)  # not every httpx closes what broke
+            self._hold.close(self._watch.usage)  # not every version of httpx closes a broken stream
             raise
 
     async def aclose(self) -> None:
-        """Give everything back, with the usage that was seen."""
+        """Close the stream and the hold; set the verdict of an error that the stream contained."""
         if self._watch.verdict is not None:
             self._call.verdict = self._watch.verdict
         try:
@@ -86,26 +100,31 @@ class OpenBody:
             self._hold.close(self._watch.usage)
 
     async def _next_part(self) -> bytes | None:
-        """Read a part under what is left of the call's deadline; None at the end."""
+        """Return the next part, or None at the end; stop at the call's deadline."""
         call = self._call
         if call.deadline is None:
             return await anext(self._body, None)
         if call.deadline > call.runtime.now():
             with call.runtime.cut_off_at(call.deadline):
                 return await anext(self._body, None)
+        # Here the deadline has passed: before the read, or during it, in which case the timer has
+        # cancelled the read and swallowed that cancellation at the end of its block.
         message = "the call's deadline passed while its body was read"
         raise self._library.ReadTimeout(message, request=call.payload)
 
 
 async def close(body: Any, inner: Any) -> None:
-    """Close a stream, and first the iterator over it, which trio would complain of."""
+    """Close the iterator over a stream, then the stream.
+
+    The iterator may be an async generator. Trio warns of a generator that is not closed.
+    """
     if hasattr(body, "aclose"):
-        with contextlib.suppress(RuntimeError):  # it is being read
+        with contextlib.suppress(RuntimeError):  # another task is reading it
             await body.aclose()
     await inner.aclose()
 
 
 @functools.cache
 def open_body_class(library: Any) -> Any:
-    """Return the class for a library, whose streams must derive from its own base."""
+    """Return `OpenBody` as a subclass of the library's ``AsyncByteStream``, which it requires."""
     return type("OpenBody", (OpenBody, library.AsyncByteStream), {})

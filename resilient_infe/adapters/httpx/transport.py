@@ -1,8 +1,8 @@
-"""A transport for httpx and httpx2: the same file serves both, and imports neither.
+"""A transport for httpx and httpx2. This file serves both and imports neither.
 
-A client's transport is the one place where everything that a client sends comes by, below its
-hooks, its authentication and its redirects. What an httpx client calls a transport needs four
-methods only; the library that a response belongs to is found from the response itself.
+Every request of a client passes through its transport, below hooks, authentication and redirects.
+So this is where the stack goes. httpx requires four methods of a transport. The library (httpx or
+httpx2) is found from the class of the request or response.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from .decompress import decompressed
 from .open_body import close, open_body_class
 
 LONGEST_DECODED = 64 * 1024 * 1024
-"""Bytes of a decoded body that are looked at."""
+"""Bytes. The classifier sees a body that decompresses to more as empty."""
 
 NOTE = "resilient_infe"
-"""The key among a failed response's ``extensions`` under which its note stands."""
+"""The key in ``response.extensions`` that holds a failed response's note."""
 
 SDK_HEADER = "x-stainless-lang"
-"""Sent by SDKs (OpenAI's, Anthropic's) that know their own errors and timeouts only."""
+"""A request header of SDKs (OpenAI's, Anthropic's) that handle only their own exceptions."""
 
 
 if TYPE_CHECKING:
-    # What either library takes for a transport of its own; its methods are all it has to have.
+    # Neither library requires a base class of a transport, only its methods.
     Transport: TypeAlias = Any
 else:
     Transport = object
@@ -52,22 +52,26 @@ else:
 class ResilientTransport(Transport):  # type: ignore[misc]  # by design
     """An httpx transport with a stack around it, for ``AsyncClient(transport=...)``.
 
-    It works for httpx and httpx2. The real last response comes back, readable; one that failed has
-    a line about its attempts in ``response.extensions["resilient_infe"]``.
+    It works for httpx and httpx2. It returns the last response that the server sent, with a body
+    that can be read. If that response is a failure, ``response.extensions["resilient_infe"]`` has a
+    line about its attempts.
 
     Args:
         inner: the transport that sends, such as ``httpx.AsyncHTTPTransport()``. Its pool should
-            hold as many connections as the stack lets be in flight, or calls queue twice.
+            allow as many connections as the stack allows calls in flight. Otherwise calls wait
+            twice: in the stack, and for a connection.
         stack: the layers.
-        refuse_with_response: whether a refusal of the stack becomes a 503 that asks not to be
-            retried (and a deadline the library's own read timeout), for SDKs that would wrap or
-            retry an exception they do not know, and a success without a usable body a 502; None
-            for the requests that such SDKs mark.
+        refuse_with_response: for SDKs, which wrap or retry an exception that they do not know. If
+            True, a refusal of the stack becomes a 503, a success without a usable body becomes a
+            502 (both ask not to be retried), and a timeout or a passed deadline becomes the
+            library's own ``ReadTimeout``. If False, the stack's exceptions are raised and the
+            response is returned as it came. None means True for requests that an SDK marks, and
+            False for all others.
 
     Raises:
-        ConfigurationError: `inner` is no async transport, or `stack` no Stack.
+        ConfigurationError: `inner` is not an async transport, or `stack` is not a Stack.
 
-    State: the stack's; ``aclose`` closes `inner`.
+    State: the stack's. ``aclose`` closes `inner`.
     """
 
     def __init__(
@@ -77,12 +81,11 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         *,
         refuse_with_response: bool | None = None,
     ) -> None:
-        """Link the layers once."""
         bounds.instance(stack, Stack, "ResilientTransport", "a Stack, like presets.batch()")
         if inspect.isclass(inner) or not hasattr(inner, "handle_async_request"):
             raise ConfigurationError(
                 f"ResilientTransport goes around an async transport, such as "
-                f"httpx.AsyncHTTPTransport(); got {inner!r}. A client goes into wrap(client, stack)"
+                f"httpx.AsyncHTTPTransport(); got {inner!r}. For a client use wrap(client, stack)"
             )
         self.inner = inner
         self._handler = stack.handler(self._send)
@@ -90,9 +93,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         self._nested = NestedRetriesCheck()
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send one request through the stack and return the real last response, readable."""
+        """Send one request through the stack; return the last response, with a readable body."""
         call: Call[Any] = Call(request)
-        headers, url = _telling(request.headers.raw), request.url
+        headers, url = _relevant(request.headers.raw), request.url
         content = _content_of(request)
         call.replayable = content is not None or _is_multipart(request.stream)
         origin, path = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
@@ -101,11 +104,11 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         try:
             response = await self._handler(call)
         except (Refused, AttemptTimedOut) as error:
-            if not self._typed(headers):
+            if not self._needs_sdk_errors(headers):
                 raise
             return _refusal(call, error)
         if call.verdict is not None and call.verdict.kind is not Kind.OK:
-            if response.status_code < 300 and call.hold is None and self._typed(headers):
+            if response.status_code < 300 and call.hold is None and self._needs_sdk_errors(headers):
                 return _malformed(call, response)
             _annotate(response, call)
         return response
@@ -128,38 +131,53 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         """Close the inner transport."""
         await self.inner.__aexit__(kind, error, traceback)
 
-    def _typed(self, headers: Lowered) -> bool:
-        """Whether whoever asks knows its own errors only."""
-        typed = self._refuse_with_response
-        return SDK_HEADER in headers if typed is None else typed
+    def _needs_sdk_errors(self, headers: Lowered) -> bool:
+        """Whether the caller is an SDK that handles only its own exceptions."""
+        chosen = self._refuse_with_response
+        return SDK_HEADER in headers if chosen is None else chosen
 
     async def _send(self, call: Call[Any]) -> Any:
+        """Make one attempt and put its reply on the call.
+
+        There are four cases:
+
+        1. The protocol is switched (101): what follows is not a body, and belongs to the caller.
+        2. The inner transport has already read the body: it is classified from memory.
+        3. The body ends within `buffer_limit`: it is read here, inside the attempt, and the
+           response gets it back as a stream of bytes.
+        4. The body is longer, or the limit is 0: it is handed over open. The parts that were read
+           come first, and a hold keeps slot and reservation until the body ends.
+
+        If reading fails or is cancelled, the connection is closed in the background.
+        """
         response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
-        if status == SWITCHING_PROTOCOLS:  # what follows is no body, and the caller's to speak
+        if status == SWITCHING_PROTOCOLS:
             call.verdict, call.reply = OK, Reply(status, headers)
             return response
-        answered = OK if is_redirect(status) else None
-        if response.is_closed or response.is_stream_consumed:  # by a transport that looked at it
-            judged = buffer_limit(call, status, headers) and call.payload.method != "HEAD"
-            raw = body_for_classifier(call, status, response.content) if judged else None
-            call.verdict, call.reply = answered, Reply(status, headers, raw)
+        verdict = OK if is_redirect(status) else None  # None: the classifier decides
+        if response.is_closed or response.is_stream_consumed:
+            classify = buffer_limit(call, status, headers) and call.payload.method != "HEAD"
+            raw = body_for_classifier(call, status, response.content) if classify else None
+            call.verdict, call.reply = verdict, Reply(status, headers, raw)
             return response
         library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
         most = buffer_limit(call, status, headers)
         try:
-            whole = most > 0 and await _read(body, parts, most)
-        except BaseException:  # not every transport closes what broke
+            complete = most > 0 and await _read(body, parts, most)
+        except BaseException:  # not every transport closes a broken stream
             call.runtime.spawn(functools.partial(close, body, inner))
             raise
-        call.verdict = answered
-        if whole:
+        call.verdict = verdict
+        if complete:
             await inner.aclose()
             raw = b"".join(parts)
             response.stream = library.ByteStream(raw)
             if call.payload.method != "HEAD":
-                call.reply = Reply(status, headers, _judged(call, status, headers, raw))
+                call.reply = Reply(
+                    status, headers, _body_for_classifier(call, status, headers, raw)
+                )
             else:
                 call.reply = Reply(status, headers)
             return response
@@ -167,44 +185,46 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
         watch = stream_watch_for(call, kind, encoding)
         response.stream = open_body_class(library)(library, inner, body, call, watch, parts)
-        if most and call.hold is not None:  # another attempt gives this one's connection back
+        # An error with a long body may be retried. Retry closes the hold before the next attempt,
+        # which gives the connection back.
+        if most and call.hold is not None:
             call.hold.on_close(lambda _: call.runtime.spawn(functools.partial(close, body, inner)))
         return response
 
 
-_TELLING = frozenset(
+_RELEVANT = frozenset(
     name.encode("ascii") for name in (*KEY_HEADERS, SDK_HEADER, RETRY_COUNT_HEADER)
 )
 
 
-def _telling(raw: list[tuple[bytes, bytes]]) -> Lowered:
-    """Return the few of a request's headers that say anything to us; an SDK sends twenty."""
-    return Lowered.of_raw([pair for pair in raw if pair[0].lower() in _TELLING])
+def _relevant(raw: list[tuple[bytes, bytes]]) -> Lowered:
+    """Return the request headers that the adapter reads. An SDK sends twenty in all."""
+    return Lowered.of_raw([pair for pair in raw if pair[0].lower() in _RELEVANT])
 
 
 @functools.cache
 def _library(cls: type) -> Any:
-    """Return the library of a request's or response's class, which may be derived from its own."""
+    """Return the library that a request's or response's class, or a base of it, comes from."""
     for base in cls.__mro__:
         library = sys.modules.get(base.__module__.partition(".")[0])
         if hasattr(library, "AsyncByteStream"):
             return library
-    raise TypeError(f"{cls.__qualname__} is neither of httpx nor of httpx2")
+    raise TypeError(f"{cls.__qualname__} belongs to neither httpx nor httpx2")
 
 
 def _content_of(request: Any) -> bytes | None:
-    """Return the body where it is bytes that httpx keeps, not an iterator gone once read."""
+    """Return the body if httpx has its bytes; None if it is an iterator that can be read once."""
     try:
         content = request.content
-    except Exception:  # RequestNotRead: each library has its own
+    except Exception:  # RequestNotRead, of which each library has its own
         if not isinstance(request.stream, _library(request.__class__).ByteStream):
             return None
-        content = request.read()  # a redirected request has its bytes in the stream alone
+        content = request.read()  # a redirected request has its bytes only in the stream
     return content if isinstance(content, bytes) else None
 
 
 def _is_multipart(stream: Any) -> bool:
-    """Whether a body is a form whose files httpx can rewind, so that it can be sent again."""
+    """Whether a body is a form whose files httpx can rewind. Then it can be sent again."""
     files = [getattr(field, "file", b"") for field in getattr(stream, "fields", ())]
     return bool(files) and all(isinstance(f, bytes | str) or _can_seek(f) for f in files)
 
@@ -212,14 +232,15 @@ def _is_multipart(stream: Any) -> bool:
 def _can_seek(file: Any) -> bool:
     try:
         return bool(file.seekable())
-    except Exception:  # an object of the caller's own
+    except Exception:  # the file may be any object
         return False
 
 
 async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bool:
-    """Read a body as it comes over the wire, up to a size; True if that is all of it.
+    """Read a body into `parts` as it comes over the wire; return whether it ended.
 
-    The iterator itself is read, so that whoever goes on with it misses nothing.
+    Reading stops at the first part that takes the size above `most`. The rest stays in `body`, so
+    `parts` and then `body` give every byte once.
     """
     size = 0
     while size <= most:
@@ -232,20 +253,26 @@ async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bo
     return False
 
 
-def _judged(call: Call[Any], status: int, headers: Lowered, raw: bytes) -> bytes | None:
-    """Return what the classifier looks at of a whole body; a bomb is the caller's to set off."""
+def _body_for_classifier(
+    call: Call[Any], status: int, headers: Lowered, raw: bytes
+) -> bytes | None:
+    """Return a complete body, decompressed within a limit, for the classifier; None to skip it."""
     body = decompressed(raw, headers.get("content-encoding", "identity"), LONGEST_DECODED)
     return None if body is None else body_for_classifier(call, status, body)
 
 
 def _annotate(response: Any, call: Call[Any]) -> None:
-    """Leave the note where the client, or an SDK above it, finds it."""
+    """Put the note into the response's extensions, for the client or an SDK above it."""
     advice = None if call.verdict is None else call.verdict.advice
     response.extensions = {**response.extensions, NOTE: note(call, advice)}
 
 
 def _refusal(call: Call[Any], error: Exception) -> Any:
-    """Return what an SDK understands: a timeout, or a 503 that asks not to be retried."""
+    """Return a 503 that asks not to be retried; for a timeout raise the library's own.
+
+    Raises:
+        ReadTimeout: the library's own; the deadline or the attempt's timeout has passed.
+    """
     request = call.payload
     library = _library(request.__class__)
     if isinstance(error, DeadlineExceeded | AttemptTimedOut):
@@ -256,10 +283,10 @@ def _refusal(call: Call[Any], error: Exception) -> Any:
 
 
 def _malformed(call: Call[Any], response: Any) -> Any:
-    """Return an error in place of a success that is none: an SDK would take it for an answer."""
+    """Return a 502 in place of a malformed success, which an SDK would return as a completion."""
     verdict, request_id = call.verdict, response.headers.get("x-request-id")
     advice = "" if verdict is None or verdict.advice is None else f": {verdict.advice}"
-    message = f"the server answered {response.status_code} with what is no answer{advice}"
+    message = f"the server sent status {response.status_code} without a usable body{advice}"
     headers = {"x-request-id": request_id} if request_id else {}
     return _synthetic(call, 502, message, "MalformedResponseError", "malformed_response", headers)
 
@@ -267,7 +294,7 @@ def _malformed(call: Call[Any], response: Any) -> Any:
 def _synthetic(
     call: Call[Any], status: int, message: str, kind: str, code: str, headers: dict[str, str]
 ) -> Any:
-    """Return a response of our own making, that asks not to be retried."""
+    """Return a response that the server did not send. It asks not to be retried."""
     request = call.payload
     response = _library(request.__class__).Response(
         status,
