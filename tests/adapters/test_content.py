@@ -324,7 +324,7 @@ def test_each_way_to_read_sees_a_stream_end_too_early(reader, whole):
             if whole:
                 assert b"".join(await reader(answer.content)) in body
             else:
-                with pytest.raises(aiohttp.ClientPayloadError, match="before it was whole"):
+                with pytest.raises(aiohttp.ClientPayloadError, match="before it was complete"):
                     await reader(answer.content)
             assert at_rest(stack)
             answer.close()

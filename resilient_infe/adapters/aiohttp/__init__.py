@@ -1,1 +1,1 @@
-"""Sessions of aiohttp: a client middleware with a stack inside."""
+"""The adapter for aiohttp: a client middleware that sends requests through a stack."""

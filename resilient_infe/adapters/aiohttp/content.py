@@ -1,7 +1,8 @@
-"""The content of an aiohttp response that is handed over open, held to its end.
+"""Replacements for the ``content`` of an aiohttp response: an open body, and a complete one.
 
-It stands in for the response's own ``StreamReader``: every read goes to that one, under what is
-left of the call's deadline, and what comes by is looked at.
+Both read like aiohttp's ``StreamReader``. `OpenContent` passes every read on to the response's own
+reader, stops at the call's deadline and watches the data. `EndedContent` holds a body that was read
+inside the attempt.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from ..http.stream_watch import StreamWatch, mark_broken
 
 
 class OpenContent:
-    """Reads as an ``aiohttp.StreamReader`` does; what is not here is the inner reader's.
+    """The content of a response that the caller reads after the attempt.
+
+    Attributes that are not defined here come from the inner reader. A hold keeps the call's slot
+    and reservation until the body ends: read to its end, broken, closed, or dropped unread.
 
     Args:
         inner: the response's own content.
-        call: gets a hold on its slot and reservation, to the end of the body.
-        watch: looks at what is read.
-        start: what was read already, and is put back.
+        call: the call; gets a `Hold`.
+        watch: watches the data as it is read.
+        start: data that was already read. It is put back into `inner`.
 
     State: per response.
     """
@@ -36,7 +40,6 @@ class OpenContent:
     def __init__(
         self, inner: aiohttp.StreamReader, call: Call[Any], watch: StreamWatch, start: bytes
     ) -> None:
-        """Put the hold on the call."""
         self._inner = inner
         self._call = call
         self._watch = watch
@@ -44,12 +47,12 @@ class OpenContent:
         disarm = finalizer(self, hold.close, call.runtime)
         hold.on_close(lambda _: disarm())
         if start:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # there is no other way
+            with warnings.catch_warnings():  # there is no other way to put data back
+                warnings.simplefilter("ignore", DeprecationWarning)
                 inner.unread_data(start)
 
     def __getattr__(self, name: str) -> Any:
-        """Find the rest where it is."""
+        """Return an attribute of the inner reader."""
         return getattr(self._inner, name)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -58,37 +61,37 @@ class OpenContent:
 
     def iter_chunked(self, n: int) -> AsyncIterator[bytes]:
         """Iterate over parts of at most `n` bytes."""
-        self._inner.iter_chunked(n)  # for what it notes about the size of reads
+        self._inner.iter_chunked(n)  # it sets the size of reads on the inner reader
         return _until_empty(partial(self.read, n))
 
     def iter_any(self) -> AsyncIterator[bytes]:
-        """Iterate over the parts as they come."""
+        """Iterate over the parts as they arrive."""
         return _until_empty(self.readany)
 
     async def iter_chunks(self) -> AsyncIterator[tuple[bytes, bool]]:
-        """Iterate over the parts, each with whether a chunk of the protocol ends there."""
+        """Iterate over pairs: a part, and whether an HTTP chunk ends with it."""
         while (pair := await self.readchunk()) != (b"", False):
             yield pair
 
     def at_eof(self) -> bool:
-        """Whether everything was read, and told whether it was whole."""
+        """Whether everything was read. If the body was cut off, False until a read has raised."""
         return self._inner.at_eof() and self._hold.closed
 
     def set_exception(self, *args: Any) -> None:
-        """Note that the response was released or closed: nothing more will be read."""
+        """Close the hold: aiohttp calls this when the response was released or closed."""
         self._inner.set_exception(*args)
         self._hold.close(self._watch.usage)
 
     async def read(self, n: int = -1) -> bytes:
-        """Read up to `n` bytes, or all."""
-        return await self._pass(partial(self._inner.read, n), to_end=n < 0)
+        """Read up to `n` bytes; all of them if `n` is negative."""
+        return await self._read(partial(self._inner.read, n), to_end=n < 0)
 
     async def readany(self) -> bytes:
-        """Read what is there."""
-        return await self._pass(self._inner.readany)
+        """Read what has arrived; wait if nothing has."""
+        return await self._read(self._inner.readany)
 
     async def readchunk(self) -> tuple[bytes, bool]:
-        """Read what is there, and whether a chunk of the protocol ends with it."""
+        """Read what has arrived, and return with it whether an HTTP chunk ends there."""
         ends = False
 
         async def read() -> bytes:
@@ -96,33 +99,36 @@ class OpenContent:
             data, ends = await self._inner.readchunk()
             return data
 
-        return await self._pass(read), ends
+        return await self._read(read), ends
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly `n` bytes."""
-        return await self._pass(partial(self._inner.readexactly, n))
+        return await self._read(partial(self._inner.readexactly, n))
 
     async def readline(self, **options: Any) -> bytes:
-        """Read up to the end of a line."""
-        return await self._pass(partial(self._inner.readline, **options))
+        """Read to the end of a line."""
+        return await self._read(partial(self._inner.readline, **options))
 
     async def readuntil(self, *separator: bytes, **options: Any) -> bytes:
-        """Read up to a separator."""
-        return await self._pass(partial(self._inner.readuntil, *separator, **options))
+        """Read to a separator."""
+        return await self._read(partial(self._inner.readuntil, *separator, **options))
 
     def read_nowait(self, n: int = -1) -> bytes:
-        """Read what is in memory."""
+        """Read what is in memory, without waiting."""
         data = self._inner.read_nowait(n)
-        self._look(data, to_end=False)
+        self._watch_data(data, to_end=False)
         return data
 
-    async def _pass(self, read: Callable[[], Awaitable[bytes]], *, to_end: bool = False) -> bytes:
-        """Read and look at what comes by."""
+    async def _read(self, read: Callable[[], Awaitable[bytes]], *, to_end: bool = False) -> bytes:
+        """Read with `read`, stop at the deadline, and watch the data.
+
+        A read that fails or is cancelled sets the call's verdict and closes the hold.
+        """
         if self._hold.closed:
             return await read()
         try:
             data = await _in_time(self._call, read)
-            self._look(data, to_end=to_end)
+            self._watch_data(data, to_end=to_end)
         except BaseException as error:
             mark_broken(self._call, self._watch, error)
             if isinstance(error, Exception):
@@ -131,7 +137,23 @@ class OpenContent:
             raise
         return data
 
-    def _look(self, data: bytes, *, to_end: bool) -> None:
+    def _watch_data(self, data: bytes, *, to_end: bool) -> None:
+        """Pass data to the watch, and finish at the end of the body.
+
+        At the end there are three cases:
+
+        1. The body is complete, or is not a stream that the watch knows: close the hold.
+        2. It was cut off, and this read wanted all of it or got nothing: raise.
+        3. It was cut off, and this read got data: return it, and let the next read raise. Until
+           then `at_eof` is False, so the caller does read again and no data is lost.
+
+        Args:
+            data: what was read.
+            to_end: whether the caller asked for the rest of the body.
+
+        Raises:
+            ClientPayloadError: the body was cut off.
+        """
         watch = self._watch
         watch.feed(data)
         if not self._inner.at_eof():
@@ -141,19 +163,20 @@ class OpenContent:
             if watch.verdict is not None:
                 self._call.verdict = watch.verdict
             self._hold.close(watch.usage)
-        elif to_end or not data:  # else the next read tells, so that no data is lost
+        elif to_end or not data:
             raise aiohttp.ClientPayloadError(missing)
 
 
 class EndedContent:
-    """The body of a response that has come whole, in place of the reader it was read from.
+    """The content of a response whose body was read inside the attempt.
 
-    Nearly everybody reads it once and to its end. Whoever asks for anything else is given a
-    ``StreamReader`` over it, which costs as much to make as two layers.
+    Nearly every caller reads the body once, to its end, and gets the bytes. For anything else a
+    real ``StreamReader`` over the bytes is made on demand. One for each response would cost as much
+    as two layers.
 
     Args:
-        body: all of it.
-        runtime: where it came.
+        body: the complete body.
+        runtime: the call's runtime, for its event loop.
 
     State: per response.
     """
@@ -161,7 +184,6 @@ class EndedContent:
     __slots__ = ("_body", "_failure", "_is_read", "_reader", "_runtime")
 
     def __init__(self, body: bytes, runtime: Any) -> None:
-        """Start unread."""
         self._body = body
         self._runtime = runtime
         self._is_read = not body
@@ -169,9 +191,9 @@ class EndedContent:
         self._failure: tuple[Any, ...] | None = None
 
     async def read(self, n: int = -1) -> bytes:
-        """Read up to `n` bytes, or all."""
+        """Read up to `n` bytes; all of them if `n` is negative."""
         if n != -1 or self._is_read or self._reader is not None or self._failure is not None:
-            return await self._open().read(n)
+            return await self._get_reader().read(n)
         self._is_read = True
         return self._body
 
@@ -180,26 +202,27 @@ class EndedContent:
         return self._is_read if self._reader is None else self._reader.at_eof()
 
     def exception(self) -> Any:
-        """Return what a read will raise, if it will."""
+        """Return the exception that the next read raises, or None."""
         return self._failure and self._failure[0]
 
     def set_exception(self, *failure: Any) -> None:
-        """Note that the response was released or closed: nothing more will be read."""
+        """Let the next read raise: aiohttp calls this when the response was released or closed."""
         self._failure = failure
         if self._reader is not None:
             self._reader.set_exception(*failure)
 
     def __getattr__(self, name: str) -> Any:
-        """Find the rest in a real reader."""
-        if name in EndedContent.__slots__:  # of one that is being copied
+        """Return an attribute of a real ``StreamReader`` over the body."""
+        if name in EndedContent.__slots__:  # not set yet: copy() asks an empty instance
             raise AttributeError(name)
-        return getattr(self._open(), name)
+        return getattr(self._get_reader(), name)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the lines."""
-        return self._open().__aiter__()
+        return self._get_reader().__aiter__()
 
-    def _open(self) -> aiohttp.StreamReader:
+    def _get_reader(self) -> aiohttp.StreamReader:
+        """Return a real ``StreamReader`` in the same state; make it the first time."""
         if self._reader is None:
             loop, body = self._runtime.loop, self._body
             reader = aiohttp.StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
@@ -214,15 +237,22 @@ class EndedContent:
 
 
 async def _in_time(call: Call[Any], read: Callable[[], Awaitable[bytes]]) -> bytes:
-    """Read under what is left of the call's deadline."""
+    """Read, but no longer than to the call's deadline.
+
+    Raises:
+        DeadlineExceeded: the deadline passed before or during the read.
+    """
     if call.deadline is None:
         return await read()
     if call.deadline > call.runtime.now():
         with call.runtime.cut_off_at(call.deadline):
             return await read()
+    # If the deadline passed during the read, the timer has cancelled the read and swallowed that
+    # cancellation at the end of its block.
     raise DeadlineExceeded("the call's deadline passed while its body was read")
 
 
 async def _until_empty(read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+    """Yield what `read` returns, up to the first empty result."""
     while part := await read():
         yield part

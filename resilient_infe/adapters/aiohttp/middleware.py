@@ -1,8 +1,14 @@
 """A stack as a client middleware of aiohttp: ``ClientSession(middlewares=(stack_middleware(s),))``.
 
-aiohttp calls a middleware with the request and with what sends it. Four of its ways are minded
-here: its total timeout counts the stack's waits, a body left unread keeps its connection, a
-generator's body would be sent again empty, and a response is handed over long before its end.
+aiohttp calls a middleware with a request and a handler that sends it. The middleware handles four
+properties of aiohttp:
+
+1. Its total timeout includes the time that a call waits in the stack. If it ends a call, a note on
+   the exception says so.
+2. A body that is not read keeps its connection. So a response is closed before a retry.
+3. A body that is a generator would be empty when sent again. So such a request is not retried.
+4. It returns a response before the body has arrived. So JSON and errors are read in the attempt,
+   and for other bodies a hold keeps the slot and the reservation.
 """
 
 from __future__ import annotations
@@ -38,91 +44,97 @@ from ..http.response import (
 )
 from .content import EndedContent, OpenContent
 
-_TOTAL = (
-    "if this is aiohttp's ClientTimeout(total=...), which counts the stack's waits: set total=None "
-    "and sock_read, and bound the call with Deadline"
+_TOTAL_TIMEOUT_ADVICE = (
+    "if this was aiohttp's ClientTimeout(total=...), which includes waits in the stack: set "
+    "total=None and sock_read, and limit the call with Deadline"
 )
 
 ClientHandler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
 
 class Exchange(NamedTuple):
-    """One request, and what sends it: the payload of a call."""
+    """The payload of a call: a request and the handler that sends it."""
 
     request: aiohttp.ClientRequest
     handler: ClientHandler
 
 
 class StackMiddleware:
-    """A client middleware with a stack inside; made by `stack_middleware`.
+    """A client middleware that sends requests through a stack; made by `stack_middleware`.
 
     Args:
         stack: the layers.
-        owner: kept alive as long as this middleware is.
+        owner: an object to keep alive as long as the middleware: the session that was wrapped.
 
     State: the stack's.
     """
 
     def __init__(self, stack: Stack, owner: object = None) -> None:
-        """Link the layers once."""
         bounds.instance(stack, Stack, "stack_middleware", "a Stack, like presets.batch()")
         self._handler = stack.handler(_send)
-        self._retries = any(isinstance(layer, Retry) for layer in stack.layers)
+        self._has_retry = any(isinstance(layer, Retry) for layer in stack.layers)
         self._nested = NestedRetriesCheck()
         self._owner = owner
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: ClientHandler
     ) -> aiohttp.ClientResponse:
-        """Send one request through the stack and return the real last response, readable."""
+        """Send one request through the stack; return the last response, with a readable body."""
         call = Call(Exchange(request, handler))
         url, headers, content = request.url, request.headers, _content_of(request)
         prepare_call(call, request.method, url.authority, url.raw_path, headers, content)
         self._nested.check(headers)
-        if self._retries:
-            _take_over_retries(request)
+        if self._has_retry:
+            _disable_aiohttp_retry(request)
         try:
             return await self._handler(call)
         except asyncio.CancelledError as error:
-            error.add_note(note(call, _TOTAL))  # the cause of a TimeoutError, if it is that
+            # If the total timeout has cancelled this call, aiohttp raises TimeoutError from it.
+            error.add_note(note(call, _TOTAL_TIMEOUT_ADVICE))
             raise
 
 
 def stack_middleware(stack: Stack) -> StackMiddleware:
     """Return `stack` as a client middleware of aiohttp (3.12 or newer).
 
-    The response comes back as soon as its head is there, JSON and errors when they are read; a slot
-    is held to the end of the body. Where a request is given ``middlewares=`` of its own, they take
-    the place of the session's, this one included.
+    JSON responses and errors are returned when their bodies have been read, all others as soon as
+    the headers have arrived. The call keeps its slot to the end of the body. A request with its own
+    ``middlewares=`` does not use the session's middlewares, so it does not use the stack.
 
     Args:
         stack: the layers.
 
     Raises:
-        ConfigurationError: `stack` is no Stack.
-        Refused: from a request, when the stack refuses to send it, or its deadline passed.
+        ConfigurationError: `stack` is not a Stack.
+        Refused: from a request, if the stack refuses to send it, or its deadline passed.
     """
     return StackMiddleware(stack)
 
 
 def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.ClientSession:
-    """Return a copy of a session whose requests go through the stack, innermost of middlewares.
+    """Return a copy of a session that sends its requests through the stack.
 
-    Cookies, headers, trace configs and the connector are shared with the original, which is kept
-    alive; closing either closes the connector. aiohttp's default total timeout of 5 minutes, which
-    would count the stack's waits, is lifted, and so is its own retry of a GET that broke. aiohttp
-    offers no public way to do this: these private names are used here and nowhere else.
+    The stack is the innermost middleware. The copy shares cookies, headers, trace configs and the
+    connector with the original, and keeps it alive. Closing either closes the connector.
+
+    Two settings of aiohttp are switched off in the copy: the default total timeout of 5 minutes,
+    because it would include waits in the stack, and aiohttp's own retry of an idempotent request
+    whose connection broke. aiohttp has no public way to do all this, so private names are used.
+
+    Args:
+        session: the session.
+        stack: the layers.
 
     Raises:
-        ConfigurationError: aiohttp is older than 3.12, or has other names.
+        ConfigurationError: aiohttp is older than 3.12, or has other private names.
     """
     if not hasattr(session, "_middlewares"):
         raise ConfigurationError(
-            "wrapping a ClientSession needs aiohttp 3.12 or newer; with a version that is newer "
-            "than this library, use ClientSession(middlewares=(stack_middleware(stack),))"
+            "wrapping a ClientSession needs aiohttp 3.12 or newer; if yours is newer than this "
+            "library supports, use ClientSession(middlewares=(stack_middleware(stack),))"
         )
     wrapped: Any = copy.copy(session)
-    wrapped.__class__ = _quiet_class(cast("Any", type(session)))
+    wrapped.__class__ = _class_without_del(cast("Any", type(session)))
     wrapped._retry_connection = False  # noqa: SLF001
     middleware = StackMiddleware(stack, owner=session)
     wrapped._middlewares = (*session._middlewares, middleware)  # noqa: SLF001
@@ -134,17 +146,19 @@ def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.C
 
 
 @functools.cache
-def _quiet_class(cls: Any) -> Any:
-    """Return the session's class for a copy: one that is dropped does not complain of the pool."""
+def _class_without_del(cls: Any) -> Any:
+    """Return a subclass whose ``__del__`` does not warn that the copy was never closed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp discourages subclasses
         return type(cls.__name__, (cls,), {"__del__": lambda _: None})
 
 
-def _take_over_retries(request: aiohttp.ClientRequest) -> None:
-    """Switch aiohttp's own retry off, which calls all middlewares anew for a GET that broke.
+def _disable_aiohttp_retry(request: aiohttp.ClientRequest) -> None:
+    """Switch off aiohttp's own retry, which would send a request through the stack once more.
 
-    From the session's next request on; a private name, as there is no public one.
+    aiohttp retries an idempotent request whose connection broke. The switch takes effect with the
+    session's next request, because aiohttp has read it for this one. Its name is private; there is
+    no public one.
     """
     session = getattr(request, "_session", None)
     if getattr(session, "_retry_connection", False):
@@ -152,7 +166,7 @@ def _take_over_retries(request: aiohttp.ClientRequest) -> None:
 
 
 def _is_closed(request: aiohttp.ClientRequest) -> bool:
-    """Whether the session that a request belongs to is closed; a private name, guarded."""
+    """Whether the request's session is closed; False if its private attribute has a new name."""
     try:
         closed: bool = request._session.closed  # noqa: SLF001
     except AttributeError:
@@ -161,14 +175,28 @@ def _is_closed(request: aiohttp.ClientRequest) -> bool:
 
 
 async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
+    """Make one attempt and put its reply on the call.
+
+    A response ends in one of three ways:
+
+    1. A websocket (101) is returned as it came. It has no body and needs no hold.
+    2. The body ended within `buffer_limit`: it was read here, inside the attempt.
+    3. The body is longer, or the limit is 0: it is handed over open.
+
+    After a failure the response is closed. The cause decides the verdict:
+
+    1. The session was closed: CANCELLED, because the server is not to blame.
+    2. A plain ``TimeoutError``, probably of aiohttp's total timeout: TIMEOUT.
+    3. Anything else: the classifier decides.
+    """
     request, response = call.payload.request, None
-    if _is_closed(request):  # while the call waited
-        error = RuntimeError("Session is closed")  # what aiohttp says
+    if _is_closed(request):  # it was closed while the call waited in the stack
+        error = RuntimeError("Session is closed")  # the same as aiohttp raises
         call.verdict = closed_client_verdict(error, sent=False)
         raise error
     try:
         response = await call.payload.handler(request)
-        request.response = None  # it would keep a response alive that the caller has dropped
+        request.response = None  # else it keeps alive a response that the caller has dropped
         content, start = response.content, b""
         websocket = response.status == SWITCHING_PROTOCOLS
         most = 0 if websocket else buffer_limit(call, response.status, response.headers)
@@ -179,15 +207,17 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
             response.close()
         if _is_closed(request):
             call.verdict = closed_client_verdict(error, sent=True)
-        elif type(error) is TimeoutError:  # aiohttp's other timeouts have classes of their own
-            call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL)
+        elif type(error) is TimeoutError:  # socket timeouts are subclasses
+            call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL_TIMEOUT_ADVICE)
         raise
     finally:
         call.replayable = _replayable(request.body)
     if websocket or is_redirect(response.status):
         call.verdict = OK
     if most and content.at_eof():
-        call.reply = Reply(response.status, response.headers, _to_judge(call, response, start))
+        call.reply = Reply(
+            response.status, response.headers, _body_for_classifier(call, response, start)
+        )
         response.content = cast("aiohttp.StreamReader", EndedContent(start, call.runtime))
     elif not websocket:
         _hand_over(call, response, start)
@@ -195,32 +225,41 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
 
 
 def _hand_over(call: Call[Exchange], response: aiohttp.ClientResponse, start: bytes) -> None:
-    """Leave a body open, under a hold."""
-    _loosen(response)
+    """Hand a body over open: `OpenContent` replaces the content, and the call gets a hold."""
+    _drop_reference_to(response)
     headers = response.headers
     call.reply = Reply(response.status, headers)
     watch = stream_watch_for(call, headers.get("content-type", ""))
-    held = OpenContent(response.content, call, watch, start)
-    response.content = cast("aiohttp.StreamReader", held)
-    if start and call.hold is not None:  # another attempt gives this one's connection back
+    content = OpenContent(response.content, call, watch, start)
+    response.content = cast("aiohttp.StreamReader", content)
+    # An error with a long body may be retried. Retry closes the hold before the next attempt, which
+    # gives the connection back.
+    if start and call.hold is not None:
         call.hold.on_close(partial(_close_unread, weakref.ref(response)))
 
 
-def _to_judge(call: Call[Exchange], response: aiohttp.ClientResponse, start: bytes) -> bytes | None:
-    """Return the part of a whole body that is judged: none that is not there, or still packed."""
+def _body_for_classifier(
+    call: Call[Exchange], response: aiohttp.ClientResponse, start: bytes
+) -> bytes | None:
+    """Return a complete body for the classifier; None if there is none, or it is compressed."""
     if response.method == "HEAD":
         return None
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     if encoded and start.lstrip()[:1] not in (b"{", b"["):
-        return None  # as it came, because the session does not decompress
+        return None  # still compressed, because the session has auto_decompress=False
     return body_for_classifier(call, response.status, start)
 
 
-def _loosen(response: aiohttp.ClientResponse) -> None:
-    """Let go of a response that its content keeps alive: if it is dropped, that must be seen.
+def _drop_reference_to(response: aiohttp.ClientResponse) -> None:
+    """Let the response be garbage-collected as soon as the caller drops it.
 
-    Its connection is given back by aiohttp then, its slot by the hold. Private names, guarded;
-    without them a response that is dropped unread keeps its slot until its body has come.
+    The connection refers to the inner reader, whose end-of-file callback is a bound method of the
+    response. So the response would stay alive until its body has arrived. Here the callback gets a
+    weak reference instead. When the caller drops the response, aiohttp then gives the connection
+    back, and the finaliser of `OpenContent` gives the slot back.
+
+    The names are private. If aiohttp renames them, a response that is dropped unread keeps its slot
+    until its body has arrived.
     """
     callbacks = getattr(response.content, "_eof_callbacks", None)
     at_eof = getattr(response, "_response_eof", None)
@@ -228,20 +267,20 @@ def _loosen(response: aiohttp.ClientResponse) -> None:
         callbacks[callbacks.index(at_eof)] = partial(_at_eof, weakref.ref(response))
 
 
-def _at_eof(left: weakref.ref[Any]) -> None:
-    response = left()
+def _at_eof(reference: weakref.ref[Any]) -> None:
+    response = reference()
     if response is not None:
         response._response_eof()  # noqa: SLF001
 
 
-def _close_unread(left: weakref.ref[aiohttp.ClientResponse], _: Usage | None) -> None:
-    response = left()
+def _close_unread(reference: weakref.ref[aiohttp.ClientResponse], _: Usage | None) -> None:
+    response = reference()
     if response is not None and not response.closed:
         response.close()
 
 
 async def _read(content: aiohttp.StreamReader, most: int) -> bytes:
-    """Read a body to its end, or to a little over `most` decoded bytes."""
+    """Read a body to its end, or to the first part that takes it above `most` decoded bytes."""
     part = await content.readany()
     if content.at_eof():
         return part
@@ -255,15 +294,15 @@ async def _read(content: aiohttp.StreamReader, most: int) -> bytes:
 
 @functools.cache
 def _is_bytes_payload(cls: type) -> bool:
-    """Whether bodies of a class are in memory; a payload is an abstract class, and slow to ask."""
+    """Whether a body of this class is in memory. Cached, since ``issubclass`` of an ABC is slow."""
     return issubclass(cls, aiohttp.BytesPayload)
 
 
 def _content_of(request: aiohttp.ClientRequest) -> Any:
-    """Return the body's text where it is in memory and not too long to look at."""
+    """Return the body's text; None if it is not in memory or is over `LONGEST_REQUEST`."""
     body: Any = request.body
     if body == b"":
-        return ""  # there is none
+        return ""
     if not _is_bytes_payload(body.__class__) or (body.size or 0) > LONGEST_REQUEST:
         return None
     try:
@@ -273,7 +312,7 @@ def _content_of(request: aiohttp.ClientRequest) -> Any:
 
 
 def _replayable(body: Any) -> bool:
-    """Whether a body can be sent again: bytes can, and files that aiohttp could rewind."""
+    """Whether a body can be sent again: bytes, or a file that aiohttp can rewind."""
     if _is_bytes_payload(body.__class__) or isinstance(body, bytes):
         return True
     return not isinstance(body, AsyncIterablePayload) and getattr(body, "consumed", True) is False
