@@ -104,7 +104,7 @@ def test_a_stream_of_which_a_part_is_missing(plan):
     async def test(url):
         async with InfeTransport(KEY, base_url=url) as transport:
             stream = await service().around(transport.stream)(asked_for(plan))
-            with pytest.raises(errors.StreamBroken, match="before it was whole"):
+            with pytest.raises(errors.StreamBroken, match="before it was complete"):
                 assert not [chunk async for chunk in stream if "choices" not in chunk]
 
     against(stream_server, test)

@@ -391,7 +391,7 @@ def test_a_stream_is_asked_for_by_its_own_transport(run):
 def test_the_http_transport_says_that_it_needs_asyncio():
     """Under trio InfeTransport says what to use instead."""
     infe = InfeTransport("sk-x", base_url="http://127.0.0.1:9/v1")
-    with pytest.raises(errors.ConfigurationError, match="asyncio only"):
+    with pytest.raises(errors.ConfigurationError, match="needs asyncio"):
         run_virtually(lambda: infe(ASK), "trio")
 
 

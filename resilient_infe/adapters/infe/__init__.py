@@ -1,1 +1,1 @@
-"""The transport of our own, on aiohttp: JSON in, JSON out, and streams."""
+"""The library's own transport for the Infe API, on aiohttp: JSON requests and streams."""

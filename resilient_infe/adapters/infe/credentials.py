@@ -1,4 +1,4 @@
-"""The API key: checked when it is given, shown to nobody."""
+"""The API key: checked when the transport is made, and never shown in a message or a log."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from ...errors import ConfigurationError
 VARIABLE = "INFE_API_KEY"
 
 MASK = "***"
-"""What stands in the key's place."""
+"""Replaces the key in a text."""
 
 SHORTEST_MASKED = 8
-"""Letters of a key; a shorter one is a stand-in's, and may be a word of the message."""
+"""Characters. A shorter key is a test's, and could be an ordinary word of the text."""
 
 
 class ApiKey:
-    """A key that no repr, log, pickle or exception shows.
+    """A key that does not appear in any repr, log, pickle or exception.
 
     Args:
         value: the key, or None for the environment variable ``INFE_API_KEY``.
 
     Raises:
-        ConfigurationError: there is no key, or it cannot be one; the message does not quote it.
+        ConfigurationError: there is no key, or it is malformed. The message does not quote it.
     """
 
     __slots__ = ("_header",)
 
     def __init__(self, value: str | None = None) -> None:
-        """Check it for the mistakes that a server would answer with a bare 401."""
         if value is None:
             value = os.environ.get(VARIABLE)
             if value is None:
@@ -44,17 +43,18 @@ class ApiKey:
         return self._header
 
     def masked(self, text: str) -> str:
-        """Return a text from outside without the key, which some servers quote in their errors."""
+        """Return `text` with the key masked. Some servers quote the key in their errors."""
         key = self._header.removeprefix("Bearer ")
         if len(key) < SHORTEST_MASKED:
             return text
         return text.replace(key, MASK).replace(json.dumps(key)[1:-1], MASK)
 
     def masked_json(self, content: Any) -> Any:
-        """Return a value decoded from JSON without the key, or None where it is nested too deep.
+        """Return a decoded JSON value with the key masked; None if it is nested too deeply.
 
-        JSON may write any letter as an escape. So the key is looked for in the decoded value, which
-        is written anew for that: each letter then has one form.
+        JSON can write any character as an escape, so the key need not appear literally in the
+        server's text. Therefore the value is encoded again, in which each character has one form,
+        and the key is replaced there.
         """
         try:
             written = json.dumps(content)
@@ -64,34 +64,43 @@ class ApiKey:
             return None
 
     def masked_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Return a response's headers without the key."""
+        """Return a response's headers with the key masked."""
         return Lowered.of((name, self.masked(value)) for name, value in headers.items())
 
     def __repr__(self) -> str:
-        """Show nothing."""
+        """Return a fixed text without the key."""
         return "ApiKey('***')"
 
     def __reduce__(self) -> str:
-        """Refuse to be pickled."""
-        raise TypeError("an API key is not pickled: give it to each process by itself")
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("an API key is not pickled: pass it to each process separately")
 
 
 def _checked(value: object) -> str:
+    """Return the key if it has none of the usual mistakes, for which a server sends a bare 401.
+
+    Raises:
+        ConfigurationError: it has one; the message says which.
+    """
     if not isinstance(value, str):
-        raise ConfigurationError(f"the API key is text; got {type(value).__name__}")
+        raise ConfigurationError(f"the API key must be a text; got {type(value).__name__}")
     if not value.strip():
         raise ConfigurationError(f"the API key is empty: pass api_key=, or set {VARIABLE}")
     if value != value.strip():
         where = "a newline" if value.strip("\r\n") != value else "a space"
         raise ConfigurationError(
-            f"the API key has {where} at its start or end: strip it (a file read with read() ends "
-            f"with a newline)"
+            f"the API key has {where} at its start or end: strip it (a key read from a file often "
+            f"ends with a newline)"
         )
     if value.lower().startswith("bearer "):
-        raise ConfigurationError("give the API key without `Bearer`: it is added for you")
+        raise ConfigurationError("pass the API key without `Bearer`: the transport adds it")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigurationError(
-            "the API key has a space, a control character or a letter outside ASCII inside: was it "
-            "copied with something else?"
+            "the API key contains a space, a control character or a character outside ASCII: was "
+            "something else copied with it?"
         )
     return value

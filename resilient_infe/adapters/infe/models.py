@@ -1,4 +1,4 @@
-"""Which models there are: asked for once, to explain a ``model_not_found``."""
+"""The API's list of models, fetched once to suggest a name after a ``model_not_found``."""
 
 from __future__ import annotations
 
@@ -12,36 +12,41 @@ from ...errors import ModelNotFoundError
 from .replies import printable
 
 LIST_TIMEOUT = 3.0
-"""Seconds that the list may take; an error message is not worth more."""
+"""Seconds. A better error message is not worth a longer wait."""
 
 SUGGESTIONS = 3
+"""Model ids that the advice names at most."""
 
 
 class ModelList:
     """The ids that ``GET /v1/models`` lists.
 
     Args:
-        fetch: gets the decoded list.
+        fetch: returns the decoded response of ``GET /v1/models``.
 
-    State: per transport; the list is asked for at most once, whatever comes of it.
+    State: per transport. The list is fetched at most once, even if that fails.
     """
 
     __slots__ = ("_fetch", "_ids", "_lock")
 
     def __init__(self, fetch: Callable[[], Awaitable[Any]]) -> None:
-        """Ask for nothing yet."""
         self._fetch = fetch
         self._ids: list[str] | None = None
         self._lock = anyio.Lock()
 
     async def explain(self, error: ModelNotFoundError, asked: object) -> None:
-        """Name the nearest existing ids in the error's advice."""
+        """Put the ids that are most similar to `asked` into the error's advice, if there are any.
+
+        Args:
+            error: the error to explain.
+            asked: the model that the request named.
+        """
         async with self._lock:
             if self._ids is None:
-                self._ids = []  # asked for, whatever comes of it
+                self._ids = []  # not None any more, even if the fetch is cancelled
                 self._ids = await self._list()
         if asked in self._ids:
-            return  # it exists: something else is wrong
+            return  # the model exists, so the cause is another
         near = difflib.get_close_matches(str(asked), self._ids, SUGGESTIONS, cutoff=0.3)
         if near:
             names = " or ".join(printable(name) for name in near)
@@ -51,7 +56,7 @@ class ModelList:
         try:
             with anyio.fail_after(LIST_TIMEOUT):
                 content = await self._fetch()
-        except Exception:  # the list is a courtesy: without it the error stands as it is
+        except Exception:  # without the list the error keeps its own advice
             return []
         rows = content.get("data") if isinstance(content, dict) else None
         ids = [row.get("id") for row in rows or () if isinstance(row, dict)]

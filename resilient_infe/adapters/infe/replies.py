@@ -1,6 +1,6 @@
-"""From a reply to the typed error that tells its user what to do.
+"""Makes the typed error for a reply, with advice for the user.
 
-Shared by the transports that are ours: the one on aiohttp and the in-process stand-in.
+Both of the library's own transports use it: `InfeTransport`, and `InProcessInfe` for tests.
 """
 
 from __future__ import annotations
@@ -38,42 +38,48 @@ CLASSES: dict[Kind, type[InfeError]] = {
     Kind.NOT_FOUND: ModelNotFoundError,
     Kind.INVALID: InvalidRequestError,
 }
-"""One class per row of the reference's table."""
+"""The error class of each row in the Infe API reference's table of errors."""
 
 LONGEST_MESSAGE = 500
 """Characters of the server's message that are kept."""
 
 _KEY_LIKE = re.compile(r"(?i)\b(bearer\s+|sk-|key[-_])[A-Za-z0-9._~+/*-]{4,}")
+"""A text that looks like an API key."""
 
 
 def error_of(reply: Reply, wall: float | None = None) -> InfeError:
-    """Return the typed error that an unsuccessful reply stands for; its verdict stays on the reply.
+    """Return the typed error for an unsuccessful reply, and set the reply's verdict.
 
     Args:
-        reply: as the adapter saw it.
+        reply: the reply, as the adapter saw it.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
     """
     verdict = reply.verdict = classify_reply(reply.status, reply.headers, reply.body, wall)
-    message = _message(reply) or f"the server answered with status {reply.status}"
+    message = _message(reply) or f"the server sent status {reply.status}"
     return _typed(CLASSES.get(verdict.kind, InfeError), message, verdict)
 
 
 def malformed(reply: Reply, what: str) -> InfeError:
-    """Return the error for a success status whose body is not what the API promises."""
-    judged = classify_reply(reply.status, reply.headers, None)
+    """Return the error for a reply with a success status and a malformed body; set its verdict.
+
+    Args:
+        reply: the reply, as the adapter saw it.
+        what: the error's message.
+    """
+    stated = classify_reply(reply.status, reply.headers, None)
     reply.verdict = replace(
-        judged,
+        stated,
         kind=Kind.TRANSIENT,
         status=reply.status,
         retryable=True,
         error=MalformedResponseError.__name__,
-        advice="is a gateway or a captive portal answering? check the base URL",
+        advice="a gateway or a captive portal may have answered: check the base URL",
     )
     return _typed(MalformedResponseError, what, reply.verdict)
 
 
 def printable(text: str) -> str:
-    """Return text from outside, bounded, in one line, with what looks like a key taken out."""
+    """Return untrusted text, shortened, in one line, with everything like an API key masked."""
     bounded = _KEY_LIKE.sub(r"\1***", text[:LONGEST_MESSAGE])
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in bounded)
 

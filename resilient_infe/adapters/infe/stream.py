@@ -1,7 +1,7 @@
-"""A streamed completion, held to its end.
+"""A streamed completion, whose call keeps its slot and reservation to the stream's end.
 
-The slot and the reservation of a streaming call stay taken until the body is closed: read to its
-end, closed by the caller, broken, or dropped unread, in which case a finaliser closes it.
+The stream ends in one of four ways: it is read to its end, closed by the caller, broken, or dropped
+unread, in which case a finaliser closes it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from ..http.sse import SSEDecoder
 from ..http.stream_watch import ChoiceTracker
 
 DONE = "[DONE]"
+"""The data of the last event of a complete stream."""
 
 LONGEST_SILENCE = 60.0
-"""Seconds between two parts of a stream: a server that says nothing for longer has hung."""
+"""Seconds without data after which a server counts as hung."""
 
 LINGER = 0.5
-"""Seconds to wait for the end of a body whose last event has come."""
+"""Seconds to wait for the end of the body after `DONE`."""
 
 
 class StreamTransport:
-    """The streaming side of a transport: ``await transport.stream(payload)``.
+    """A transport that opens streams: ``await transport.stream(payload)``.
 
     Args:
         open_stream: opens the stream for a call.
@@ -43,7 +44,6 @@ class StreamTransport:
     def __init__(
         self, open_stream: Callable[[Call[Mapping[str, Any]]], Awaitable[InfeStream]]
     ) -> None:
-        """Keep what opens a stream."""
         self._open = open_stream
 
     async def __call__(self, payload: Mapping[str, Any]) -> InfeStream:
@@ -58,15 +58,20 @@ class StreamTransport:
 class InfeStream:
     """An open stream of decoded chunks: ``async for chunk in stream``.
 
-    Iterating may raise `StreamBroken` when the stream ends before it is whole; nothing is ever
-    delivered twice. Leaving the loop early? Use ``async with stream`` or `aclose`.
+    Iterating raises `StreamBroken` if the stream ends before it is complete. No chunk is delivered
+    twice. To leave the loop early, use ``async with stream`` or call `aclose`.
+
+    Args:
+        response: the open response.
+        call: the call; gets a `Hold`.
 
     Attributes:
-        usage: what the server says the completion cost, once it has told.
+        usage: the tokens of the completion, once the server has reported them; else None.
+
+    State: per response.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, call: Call[Any]) -> None:
-        """Take over the open response, and put a hold on the call."""
         self.usage: Usage | None = None
         self._response = response
         self._body = response.content
@@ -84,7 +89,6 @@ class InfeStream:
         self._disarm = aio.finalizer(self, drop, self._runtime)
 
     def __aiter__(self) -> Self:
-        """Return self."""
         return self
 
     if not TYPE_CHECKING:  # to a type checker it has no such method
@@ -97,8 +101,8 @@ class InfeStream:
         """Return the next chunk.
 
         Raises:
-            StreamBroken: the connection ended or sent nonsense before the stream was whole.
-            StreamSilent: the server sent nothing for a minute.
+            StreamBroken: the stream broke, ended before it was complete, or has an invalid chunk.
+            StreamSilent: the server sent nothing for 60 s.
             DeadlineExceeded: the call's deadline passed.
         """
         while not self._hold.closed:
@@ -111,11 +115,10 @@ class InfeStream:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Close the stream and give back what its call held."""
+        """Close the stream and give back the call's slot and reservation."""
         self._close()
 
     async def __aenter__(self) -> Self:
-        """Return self."""
         return self
 
     async def __aexit__(
@@ -128,23 +131,35 @@ class InfeStream:
         self._close()
 
     def _chunk(self, data: str) -> dict[str, Any]:
+        """Decode an event, and record its usage and choices."""
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
             chunk = None
         if not isinstance(chunk, dict) or chunk.get("error"):
-            raise self._broken("the stream holds an error, or something that is no chunk")
+            raise self._broken("the stream contains an error, or something that is not a chunk")
         self.usage = usage_of(chunk) or self.usage
         self._choices.update(chunk.get("choices"))
         return chunk
 
     async def _fill(self) -> None:
+        """Read a part of the body and queue its events.
+
+        There are five cases besides data:
+
+        1. The deadline passed, or the server was silent too long: the call counts as TIMEOUT.
+        2. An event is too long: TRANSIENT.
+        3. The connection broke: TRANSIENT.
+        4. The reader was cancelled: CANCELLED.
+        5. The body ended without ``[DONE]``: a success if every choice has finished, else
+           TRANSIENT.
+        """
         try:
             block = await self._read()
             self._ready.extend(self._decoder.feed(block))
-        except ResilienceError as error:  # its deadline, a silence, or a line without an end
-            late = isinstance(error, TimeoutError)
-            self._fail(Kind.TIMEOUT if late else Kind.TRANSIENT, error)
+        except ResilienceError as error:  # DeadlineExceeded, StreamSilent or StreamBroken
+            timed_out = isinstance(error, TimeoutError)
+            self._fail(Kind.TIMEOUT if timed_out else Kind.TRANSIENT, error)
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(f"the connection broke: {type(error).__name__}") from error
@@ -153,22 +168,30 @@ class InfeStream:
             raise
         if not block:
             if not self._choices.complete:
-                raise self._broken("the stream ended before it was whole: no [DONE] came")
+                raise self._broken("the stream ended before it was complete: no [DONE] came")
             self._close()
 
     async def _finish(self) -> None:
-        """Read the little that follows the last event, so that the connection is used again."""
+        """Read what follows the last event, so that the connection can be reused."""
         try:
             with self._runtime.cut_off_after(LINGER):
                 while await self._body.readany():
                     pass
         except (aiohttp.ClientError, OSError):
-            pass  # the stream is whole; only the connection is lost
+            pass  # the stream is complete, and only the connection is lost
         finally:
             self._close()
 
     async def _read(self) -> bytes:
-        """Read a part, for as long as the call's deadline and the bound on silence allow."""
+        """Read a part, no longer than to the call's deadline and for `LONGEST_SILENCE`.
+
+        A timer that ends a read cancels it and swallows that cancellation at the end of its block.
+        So the code after a ``with`` block runs only if its time is over.
+
+        Raises:
+            DeadlineExceeded: the call's deadline passed.
+            StreamSilent: nothing came for `LONGEST_SILENCE`.
+        """
         now, deadline = self._runtime.now(), self._call.deadline
         if deadline is not None and deadline < now + LONGEST_SILENCE:
             if deadline > now:
@@ -178,21 +201,25 @@ class InfeStream:
         with self._runtime.cut_off_after(LONGEST_SILENCE, now):
             return await self._body.readany()
         raise StreamSilent(
-            f"the server sent nothing for {LONGEST_SILENCE:g} s and kept the stream open; what "
-            f"came before is whole, nothing is sent again"
+            f"the server sent nothing for {LONGEST_SILENCE:g} s and kept the stream open; the "
+            f"chunks before it are valid, and the request is not sent again"
         )
 
     def _broken(self, what: str) -> StreamBroken:
-        error = StreamBroken(f"{what}; what came before it is whole, nothing is sent again")
+        """Close the stream as TRANSIENT and return the error to raise."""
+        error = StreamBroken(
+            f"{what}; the chunks before it are valid, and the request is not sent again"
+        )
         self._fail(Kind.TRANSIENT, error)
         return error
 
     def _fail(self, kind: Kind, error: BaseException) -> None:
-        """Close the stream as failed: the call's outcome is no success any more."""
+        """Close the stream, and set the verdict of the call to a failure."""
         self._call.verdict = Verdict(kind, error=type(error).__name__)
         self._close()
 
     def _close(self) -> None:
+        """Give connection, slot and reservation back. Only the first call does anything."""
         if self._hold.closed:
             return
         self._disarm()

@@ -1,7 +1,8 @@
-"""The transport of our own, on aiohttp: JSON in, JSON out, and streams.
+"""The library's own transport for the Infe API, on aiohttp: JSON requests and streams.
 
-Straight on aiohttp, because at 500 calls in flight the SDK's client costs 6 to 15 times its CPU per
-request. It does one attempt and reports it; all resilience is the stack's.
+It uses aiohttp directly, because at 500 calls in flight the SDK's client takes 6 to 15 times as
+much CPU per request. The transport makes one attempt and reports it. Retries, rate limits and
+timeouts are the stack's work.
 """
 
 from __future__ import annotations
@@ -38,34 +39,35 @@ from .stream import InfeStream, StreamTransport
 BASE_URL = "https://api.infe.io/v1"
 
 LONGEST_ERROR = 64 * 1024
-"""Decoded bytes of an error body that are read."""
+"""Decoded bytes of an error body. Reading stops above it."""
 
 LONGEST_RESPONSE = 64 * 1024 * 1024
-"""Decoded bytes of a response that are accepted; a gzip bomb ends here."""
+"""Decoded bytes of a response. Reading stops above it, so a gzip bomb cannot fill the memory."""
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds to reach the server."""
+"""Seconds to open a connection."""
 
 
 class InfeTransport:
-    """Posts chat completions to the Infe API, or to anything that looks like it.
+    """Posts chat completions to the Infe API, or to a server that is compatible with it.
 
     ``await transport(payload)`` returns the decoded response; ``transport.stream`` is a second
     transport whose result is an `InfeStream`. Give either to `Stack.around`.
 
     Args:
         api_key: the key, or None for the environment's ``INFE_API_KEY``.
-        base_url: where the API is, up to and with ``/v1``.
-        path: the endpoint, for another than chat completions.
-        max_connections: connections at most, from 1; None for as many as there are calls in
-            flight. Keep it at least as large as the concurrency, or calls queue twice.
-        headers: further headers for each request.
+        base_url: the API's URL, up to and including ``/v1``.
+        path: the endpoint, if it is not chat completions.
+        max_connections: the largest number of connections, from 1; None for no limit. Keep it at
+            least as large as the concurrency, or calls wait twice: in the stack, and for a
+            connection.
+        headers: additional headers for each request.
 
     Raises:
-        ConfigurationError: the key or the URL cannot be right; the message says why.
+        ConfigurationError: the key or the URL is malformed; the message says why.
 
     State: one connection pool, opened at the first call and closed by `aclose`, or by ``async
-    with``. One transport serves one event loop at a time, asyncio's.
+    with``. A transport serves one asyncio event loop at a time.
     """
 
     def __init__(
@@ -77,11 +79,10 @@ class InfeTransport:
         max_connections: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Check everything; nothing is opened yet."""
         bounds.instance(base_url, str, "base_url", "text")
         if not base_url.startswith(("http://", "https://")) or "@" in base_url:
             raise ConfigurationError(
-                f"base_url starts with https:// (or http://) and holds no credentials, like "
+                f"base_url must start with https:// (or http://) and contain no credentials, like "
                 f"{BASE_URL}"
             )
         if max_connections is not None:
@@ -103,24 +104,24 @@ class InfeTransport:
         """Send one request and return the decoded response.
 
         Raises:
-            InfeError: the server answered with an error, or not at all.
+            InfeError: the server sent an error or no response.
         """
         return await self.handle(Call(payload))
 
     async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
-        """Send a call's payload; put the reply on the call."""
+        """Send a call's payload, and set the call's reply."""
         return await self.post(call, call.payload, self._path)
 
     async def post(self, call: Call[Any], payload: Mapping[str, Any], path: str) -> dict[str, Any]:
-        """Send a body to an endpoint on a call's behalf; put the reply on the call.
+        """Send a body to an endpoint as one attempt of a call, and set the call's reply.
 
         Args:
-            call: whose attempt this is.
+            call: the call.
             payload: the body.
-            path: what follows the base URL, like ``/embeddings``.
+            path: the path after the base URL, like ``/embeddings``.
 
         Raises:
-            InfeError: the server answered with an error, or not at all.
+            InfeError: the server sent an error or no response.
         """
         body = _encoded(payload)
         if payload.get("stream"):
@@ -132,17 +133,21 @@ class InfeTransport:
         try:
             async with self._post(call, body, path) as response:
                 raw = await _read(response, LONGEST_RESPONSE)
-        except _BROKEN as error:
+        except _NO_RESPONSE as error:
             failure = self._transport_error(error)
         else:
             return await self._result(call, response, raw, payload.get("model"), path)
-        # Outside of the handler: aiohttp's exceptions hold the request's headers, the key among
-        # them, and must not hang on ours as a context.
+        # Raised outside of the except block, so that it has no __context__: aiohttp's exceptions
+        # refer to the request's headers, which contain the API key.
         raise failure
 
     async def open_stream(self, call: Call[Mapping[str, Any]]) -> InfeStream:
-        """Send a call's payload with ``stream`` on and return the open stream."""
-        _encoded(call.payload)  # says what is wrong with it before it is unpacked
+        """Send a call's payload with ``"stream": true`` and return the open stream.
+
+        Raises:
+            InfeError: the server sent an error, something other than a stream, or no response.
+        """
+        _encoded(call.payload)  # raises if it is not a mapping, before ** does
         body = _encoded({**call.payload, "stream": True})
         failure: Exception
         try:
@@ -152,24 +157,23 @@ class InfeTransport:
                 return InfeStream(response, call)
             async with response:
                 raw = await _read(response, LONGEST_ERROR)
-        except _BROKEN as error:
+        except _NO_RESPONSE as error:
             failure = self._transport_error(error)
         else:
             await self._result(call, response, raw, call.payload.get("model"), self._path)
             failure = malformed(
                 Reply(response.status, response.headers),
-                "a stream was asked for and something else came",
+                "the request asked for a stream, and the response is not a stream",
             )
-        raise failure
+        raise failure  # outside of the except block, as in `post`
 
     async def aclose(self) -> None:
-        """Close the connections; the transport can be used again afterwards."""
+        """Close the connections. The transport can be used again afterwards."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def __aenter__(self) -> Self:
-        """Return self."""
         return self
 
     async def __aexit__(
@@ -182,7 +186,7 @@ class InfeTransport:
         await self.aclose()
 
     def __repr__(self) -> str:
-        """Show where it sends to, and not with what key."""
+        """Show the base URL, not the key."""
         return f"<InfeTransport {self.base_url}>"
 
     def _post(self, call: Call[Any], body: bytes, path: str) -> Any:
@@ -193,27 +197,33 @@ class InfeTransport:
         return self._open().post(url, data=body, headers=headers, allow_redirects=False)
 
     def _open(self) -> aiohttp.ClientSession:
+        """Return the session; open it if there is none.
+
+        Raises:
+            ConfigurationError: the running event loop is not asyncio's.
+            WrongLoopError: the session is open on another event loop.
+        """
         runtime = current()
         if not isinstance(runtime, AsyncioRuntime):
             raise ConfigurationError(
-                "InfeTransport runs on asyncio only, as aiohttp does: under trio wrap an "
+                "InfeTransport needs asyncio, because aiohttp does: under trio wrap an "
                 "httpx.AsyncClient instead"
             )
         session = self._session
         if session is not None and not session.closed and runtime is not self._runtime:
             raise WrongLoopError(
-                "this InfeTransport was opened on another event loop: make one per loop, or close "
-                "it there before the next one (async with InfeTransport(...) as transport)"
+                "this InfeTransport is open on another event loop: make one per loop, or close it "
+                "there first (async with InfeTransport(...) as transport)"
             )
         self._runtime = runtime
         if session is None or session.closed:
-            # Attempts and calls are timed by the stack: a total here would count its sleeps too.
+            # No total timeout: the stack limits attempts and calls.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
             connector = aiohttp.TCPConnector(limit=self._max_connections or 0)
             session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),  # the API has none, and to look costs time
+                cookie_jar=aiohttp.DummyCookieJar(),  # the API sets none, and looking costs time
             )
             self._session = session
         return session
@@ -221,8 +231,9 @@ class InfeTransport:
     async def _result(
         self, call: Call[Any], response: aiohttp.ClientResponse, raw: bytes, model: Any, path: str
     ) -> dict[str, Any]:
+        """Set the call's reply; return the decoded body, or raise the typed error for it."""
         content = decoded(raw, LONGEST_RESPONSE)
-        if _is_answer(response.status, content, path):
+        if _is_valid(response.status, content, path):
             call.reply = Reply(response.status, response.headers, content, raw)
             return cast("dict[str, Any]", content)
         headers = self._key.masked_headers(response.headers)
@@ -233,6 +244,7 @@ class InfeTransport:
         raise error
 
     def _transport_error(self, error: Exception) -> InfeError:
+        """Return the typed error for an exception of aiohttp, with the key masked."""
         verdict = classify_exception(error)
         name = type(error).__name__
         message = f"{name}: {printable(self._key.masked(str(error)))}"
@@ -242,22 +254,28 @@ class InfeTransport:
         return cls(message, type=name, advice=verdict.advice)
 
     async def _list_models(self) -> Any:
+        """Return the decoded response of ``GET /models``, outside of the stack."""
         headers = {"Authorization": self._key.header()}
         async with self._open().get(
             f"{self.base_url}/models", headers=headers, allow_redirects=False
         ) as response:
             content = decoded(await _read(response, LONGEST_ERROR), LONGEST_ERROR)
-        return self._key.masked_json(content)  # an id of it may go into an error's advice
+        return self._key.masked_json(content)  # its ids may go into an error's advice
 
 
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
-"""Made once: `json.dumps` makes an encoder for every call that asks for anything special."""
+"""Made once: `json.dumps` makes a new encoder for each call with options other than its own."""
 
 
 def _encoded(payload: Mapping[str, Any]) -> bytes:
+    """Return the payload as JSON.
+
+    Raises:
+        InvalidRequestError: it is not a mapping, or cannot be written as JSON.
+    """
     if not isinstance(payload, Mapping):
         raise InvalidRequestError(
-            f"a payload is a mapping with `model` and `messages`; got {type(payload).__name__}"
+            f"a payload must be a mapping with `model` and `messages`; got {type(payload).__name__}"
         )
     try:
         plain = payload if type(payload) is dict else dict(payload)
@@ -266,15 +284,15 @@ def _encoded(payload: Mapping[str, Any]) -> bytes:
         raise InvalidRequestError(f"the payload cannot be written as JSON: {error}") from None
 
 
-def _is_answer(status: int, content: Any, path: str) -> bool:
-    """Whether a response holds what its endpoint promises."""
+def _is_valid(status: int, content: Any, path: str) -> bool:
+    """Whether a response has a success status and the body that its endpoint promises."""
     if not (200 <= status < 300 and isinstance(content, dict)) or is_error(content):
         return False
     return not path.endswith("/chat/completions") or isinstance(content.get("choices"), list)
 
 
 def _error_of(reply: Reply) -> InfeError:
-    """Return the typed error for a response that is not an answer."""
+    """Return the typed error for a response that is not valid."""
     if 200 <= reply.status < 300:
         if not isinstance(reply.body, dict):
             return malformed(reply, "the response is not a JSON object")
@@ -284,7 +302,14 @@ def _error_of(reply: Reply) -> InfeError:
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """Read a body, its *decoded* size bounded, to its end so that the connection is used again."""
+    """Read a body, limited by its *decoded* size.
+
+    There are three cases:
+
+    1. The length is stated, within the limit, and nothing is compressed: read it at once.
+    2. Otherwise it is read in chunks. If it ends within the limit, the connection is reused.
+    3. If it exceeds the limit, the connection is closed and the first `most` bytes are returned.
+    """
     most = most if response.status < 400 else LONGEST_ERROR
     length = response.content_length
     if length is not None and length <= most and "Content-Encoding" not in response.headers:
@@ -299,5 +324,5 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(parts)[:most]
 
 
-_BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
-"""What aiohttp raises when there is no whole response."""
+_NO_RESPONSE = (aiohttp.ClientError, OSError, TimeoutError)
+"""The exceptions that aiohttp raises if there is no complete response."""
