@@ -1,1 +1,1 @@
-"""Where a client meets the stack: one file or folder per client, and `wrap`, the way in to all."""
+"""Adapters between clients and the stack: a file or folder per client, and `wrap` for all."""

@@ -1,4 +1,4 @@
-"""Any ``async def``, made resilient with its signature and types kept."""
+"""Wraps an ``async def`` function in a stack and keeps its signature and types."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 def wrap_function(
     function: Callable[A, Awaitable[R]], stack: Stack, classify: Classify | None = None
 ) -> Callable[A, Coroutine[Any, Any, R]]:
-    """Return an async function with the same signature that sends its arguments through `stack`.
+    """Return an async function with the same signature that calls `function` through `stack`.
 
-    The call's payload is ``(args, kwargs)``. Tokens are estimated from the arguments by name, and a
-    ``model`` among them, or in a body among them, is the partition; `call_options` may say both.
-    The attempt ends where the function returns, so what it returns should have come whole.
+    The call's payload is ``(args, kwargs)``. Tokens are estimated from the arguments by name. The
+    partition is the argument ``model``, or the ``model`` in an argument that is a request body.
+    `call_options` can set both. An attempt ends when the function returns, so the function should
+    return a complete result, not an open stream.
 
     Args:
-        function: the ``async def``, or a bound method, or an object with an async ``__call__``.
+        function: an ``async def``, a bound method, or an object with an async ``__call__``.
         stack: the layers.
-        classify: says what this function's results and exceptions mean, before the stack's
-            classifier: ``classify(result, error)`` returns a `Verdict`, a `Kind` or None.
+        classify: classifies this function's results and exceptions, before the stack's classifier:
+            ``classify(result, error)`` returns a `Verdict`, a `Kind`, or None for the stack's
+            classification.
 
     State: the stack's.
     """
     if sdk_retries(function) > 0:
         warn_of_nested_retries(
-            "the wrapped method's client has retries of its own, so their attempts multiply: set "
-            "max_retries=0 on it, or give the client itself to wrap(client, stack), which does so"
+            "the wrapped method's client retries too, so their attempts multiply: set "
+            "max_retries=0 on it, or pass the client itself to wrap(client, stack), which sets it"
         )
-    names, bound, usual = _parameters(function)
+    names, bound, default_model = _parameters(function)
     rule = None if classify is None else Rule(classify)
 
     async def send(call: Call[Arguments]) -> R:
@@ -64,18 +66,18 @@ def wrap_function(
         call: Call[Arguments] = Call((args, kwargs))
         arguments = {**bound, **dict(zip(names, args, strict=False)), **kwargs}
         call.body = lambda: arguments
-        set_partition(call, _model_in(arguments, usual))
+        set_partition(call, _model_in(arguments, default_model))
         return await handler(call)
 
     return resilient
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any], str]:
-    """Return what may be given by position, what a partial has bound, and the usual model."""
+    """Return the positional parameters, the arguments bound by a partial, and the default model."""
     if isinstance(function, functools.partial):
-        names, bound, usual = _parameters(function.func)
+        names, bound, default_model = _parameters(function.func)
         bound |= dict(zip(names, function.args, strict=False)) | function.keywords
-        return names[len(function.args) :], bound, usual
+        return names[len(function.args) :], bound, default_model
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # no signature can be found
@@ -85,8 +87,15 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str
     return named, {}, safe_model(parameters["model"].default) if "model" in parameters else ""
 
 
-def _model_in(arguments: dict[str, Any], usual: str) -> str:
-    """Return the model that is given, or else in a body; the usual one where none was given."""
-    asked = (arguments.get("model"), *(body.get("model") for body in bodies_in(arguments)))
-    named = filter(None, map(safe_model, asked))
-    return next(named, "" if "model" in arguments else usual)
+def _model_in(arguments: dict[str, Any], default_model: str) -> str:
+    """Return the call's model; empty if it has none.
+
+    It is the first of these that exists:
+
+    1. The argument ``model``.
+    2. The ``model`` in an argument that is a request body.
+    3. The default of the parameter ``model``, if the call does not pass that argument.
+    """
+    models = (arguments.get("model"), *(body.get("model") for body in bodies_in(arguments)))
+    named = filter(None, map(safe_model, models))
+    return next(named, "" if "model" in arguments else default_model)

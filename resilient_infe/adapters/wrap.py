@@ -1,4 +1,4 @@
-"""`wrap`: the same client back, made resilient."""
+"""`wrap`: returns a client of the same type that sends its requests through a stack."""
 
 from __future__ import annotations
 
@@ -16,48 +16,51 @@ from .openai import resilient_openai
 T = TypeVar("T")
 
 WRAPPABLE = (
-    "an AsyncOpenAI or AsyncAzureOpenAI client (or another async client of that make), an httpx or "
+    "an AsyncOpenAI or AsyncAzureOpenAI client (or another made by Stainless), an httpx or "
     "httpx2 AsyncClient, an aiohttp ClientSession, or an async def function"
 )
 
 
 def wrap(target: T, stack: Stack, *, classify: Classify | None = None) -> T:
-    """Return `target`, made resilient by `stack`, with its own type.
+    """Return an object of the same type as `target` that sends its calls through `stack`.
 
     Args:
-        target: an ``AsyncOpenAI`` or ``AsyncAzureOpenAI`` (or ``AsyncAnthropic``, which is of the
-            same make), an ``AsyncClient`` of httpx or httpx2, a ``ClientSession`` of aiohttp, or an
-            ``async def`` function or method. (A transport such as `InfeTransport` goes into
-            ``stack.around`` instead.)
+        target: an ``AsyncOpenAI`` or ``AsyncAzureOpenAI`` (or ``AsyncAnthropic``, whose SDK has the
+            same generator, Stainless), an ``AsyncClient`` of httpx or httpx2, a ``ClientSession``
+            of aiohttp, or an ``async def`` function or method. For a transport such as
+            `InfeTransport` use ``stack.around`` instead.
         stack: the layers.
-        classify: for a function, what its results and exceptions mean:
-            ``classify(result, error)`` returns a `Verdict`, just a `Kind`, or None for the usual
-            reading. The clients' responses are read without.
+        classify: only for a function: ``classify(result, error)`` says what its results and
+            exceptions mean. It returns a `Verdict`, a `Kind`, or None for the stack's
+            classification.
 
     Raises:
-        ConfigurationError: `target` is nothing that can be wrapped; the message lists what can.
+        ConfigurationError: `target` cannot be wrapped; the message lists what can.
 
-    State: the stack's. A wrapped client shares its original's connection pool: closing either
-    closes both.
+    State: the stack's. A wrapped client shares the connection pool of the original, so closing
+    either closes both.
     """
     bounds.instance(stack, Stack, "wrap", "a Stack as the second argument, like presets.batch()")
-    found: Any = target
-    client = _client(found, stack)
+    untyped: Any = target
+    client = _wrap_client(untyped, stack)
     if client is None:
-        return cast("T", _function(found, stack, classify))
+        return cast("T", _wrap_function(untyped, stack, classify))
     if classify is not None:
         raise ConfigurationError(
-            "classify= is for functions; for a client give it to its stack: ErrorClassifier(...)"
+            "classify= is for functions; for a client put ErrorClassifier(...) into its stack"
         )
     return cast("T", client)
 
 
-def _client(found: Any, stack: Stack) -> Any:
-    """Return a client wrapped, or None for what is none; known by name, so nothing is imported."""
+def _wrap_client(found: Any, stack: Stack) -> Any:
+    """Return the wrapped client, or None if it is not a client.
+
+    Clients are recognised by the names of their classes, so no client library is imported.
+    """
     lineage = type(found).__mro__
     families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in lineage}
-    made_alike = "AsyncAPIClient" in {name for _, name in families}
-    if made_alike and hasattr(found, "_client") and hasattr(found, "with_options"):
+    is_stainless = "AsyncAPIClient" in {name for _, name in families}
+    if is_stainless and hasattr(found, "_client") and hasattr(found, "with_options"):
         return resilient_openai(found, stack)
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
         return resilient_client(found, stack)
@@ -68,10 +71,15 @@ def _client(found: Any, stack: Stack) -> Any:
     return None
 
 
-def _function(found: Any, stack: Stack, classify: Classify | None) -> Any:
+def _wrap_function(found: Any, stack: Stack, classify: Classify | None) -> Any:
+    """Return the wrapped function.
+
+    Raises:
+        ConfigurationError: it is not an ``async def``; the message says what to do instead.
+    """
     if inspect.isclass(found):
         raise ConfigurationError(
-            f"{found.__qualname__} is a class: make one first, wrap({found.__qualname__}(...), "
+            f"{found.__qualname__} is a class: make an instance, wrap({found.__qualname__}(...), "
             f"stack)"
         )
     if inspect.iscoroutinefunction(getattr(type(found), "handle", None)):
@@ -80,7 +88,7 @@ def _function(found: Any, stack: Stack, classify: Classify | None) -> Any:
         )
     if hasattr(type(found), "handle_async_request"):
         raise ConfigurationError(
-            f"{type(found).__qualname__} is a transport of httpx: use "
+            f"{type(found).__qualname__} is an httpx transport: use "
             f"ResilientTransport(transport, stack)"
         )
     calls = [found, getattr(type(found), "__call__", None)]  # noqa: B004  # an async __call__
@@ -88,20 +96,20 @@ def _function(found: Any, stack: Stack, classify: Classify | None) -> Any:
     if any(map(inspect.isasyncgenfunction, inner)):
         raise ConfigurationError(
             "an async generator function cannot be wrapped: a retry would deliver items twice. "
-            "Wrap an async def that returns the whole result, or the client that opens the stream, "
-            "which holds its slot to the stream's end."
+            "Wrap an async def that returns the complete result, or the client that opens the "
+            "stream, which keeps its slot to the stream's end."
         )
     if any(map(inspect.iscoroutinefunction, inner)):
         return wrap_function(cast("Any", found), stack, classify)
     raise ConfigurationError(
-        f"cannot wrap {type(found).__qualname__}{_hint(found)}: give {WRAPPABLE}; "
+        f"cannot wrap {type(found).__qualname__}{_reason(found)}: pass {WRAPPABLE}; "
         f"stack.around(transport) takes any callable that returns an awaitable"
     )
 
 
-def _hint(found: Any) -> str:
-    """Say what is nearly right about what is synchronous."""
+def _reason(found: Any) -> str:
+    """Return why a synchronous client or function cannot be wrapped; empty for anything else."""
     names = {cls.__name__ for cls in type(found).__mro__}
     if names & {"SyncAPIClient", "Client", "Session"}:
         return ", which is synchronous"
-    return ", which is no async def" if inspect.isroutine(found) else ""
+    return ", which is not an async def" if inspect.isroutine(found) else ""

@@ -181,7 +181,7 @@ def test_a_class_that_is_only_called_alike_is_told():
     class AsyncAPIClient:
         pass
 
-    with pytest.raises(ConfigurationError, match=r"cannot wrap .*AsyncAPIClient: give"):
+    with pytest.raises(ConfigurationError, match=r"cannot wrap .*AsyncAPIClient: pass"):
         wrap(AsyncAPIClient(), quick())
 
 

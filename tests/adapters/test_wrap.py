@@ -66,7 +66,7 @@ SYNC = [openai.OpenAI(api_key=KEY), httpx.Client(), httpx2.Client()]
 def test_what_cannot_be_wrapped_is_told(target):
     """A thing of another kind gets an error that lists what can be wrapped."""
     with pytest.raises(
-        errors.ConfigurationError, match=r"give an AsyncOpenAI or .* aiohttp Client"
+        errors.ConfigurationError, match=r"pass an AsyncOpenAI or .* aiohttp Client"
     ):
         wrap(target, presets.service())
 
@@ -81,7 +81,7 @@ def test_a_synchronous_client_is_told(target):
 @pytest.mark.parametrize("target", [len, lambda: 1, openai.AsyncOpenAI(api_key=KEY).models.list])
 def test_a_synchronous_function_is_told(target):
     """A plain function, or a method that returns an awaitable, is told what it is not."""
-    with pytest.raises(errors.ConfigurationError, match="which is no async def"):
+    with pytest.raises(errors.ConfigurationError, match="which is not an async def"):
         wrap(target, presets.service())
 
 
