@@ -52,46 +52,46 @@ def wrap(target: T, stack: Stack, *, classify: Classify | None = None) -> T:
     return cast("T", client)
 
 
-def _wrap_client(found: Any, stack: Stack) -> Any:
+def _wrap_client(target: Any, stack: Stack) -> Any:
     """Return the wrapped client, or None if it is not a client.
 
     Clients are recognised by the names of their classes, so no client library is imported.
     """
-    lineage = type(found).__mro__
+    lineage = type(target).__mro__
     families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in lineage}
     is_stainless = "AsyncAPIClient" in {name for _, name in families}
-    if is_stainless and hasattr(found, "_client") and hasattr(found, "with_options"):
-        return resilient_openai(found, stack)
+    if is_stainless and hasattr(target, "_client") and hasattr(target, "with_options"):
+        return resilient_openai(target, stack)
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
-        return resilient_client(found, stack)
+        return resilient_client(target, stack)
     if ("aiohttp", "ClientSession") in families:
         from .aiohttp.middleware import resilient_session  # aiohttp is slow to import
 
-        return resilient_session(found, stack)
+        return resilient_session(target, stack)
     return None
 
 
-def _wrap_function(found: Any, stack: Stack, classify: Classify | None) -> Any:
+def _wrap_function(target: Any, stack: Stack, classify: Classify | None) -> Any:
     """Return the wrapped function.
 
     Raises:
         ConfigurationError: it is not an ``async def``; the message says what to do instead.
     """
-    if inspect.isclass(found):
+    if inspect.isclass(target):
         raise ConfigurationError(
-            f"{found.__qualname__} is a class: make an instance, wrap({found.__qualname__}(...), "
+            f"{target.__qualname__} is a class: make an instance, wrap({target.__qualname__}(...), "
             f"stack)"
         )
-    if inspect.iscoroutinefunction(getattr(type(found), "handle", None)):
+    if inspect.iscoroutinefunction(getattr(type(target), "handle", None)):
         raise ConfigurationError(
-            f"{type(found).__qualname__} is a transport: use stack.around(transport)"
+            f"{type(target).__qualname__} is a transport: use stack.around(transport)"
         )
-    if hasattr(type(found), "handle_async_request"):
+    if hasattr(type(target), "handle_async_request"):
         raise ConfigurationError(
-            f"{type(found).__qualname__} is an httpx transport: use "
+            f"{type(target).__qualname__} is an httpx transport: use "
             f"ResilientTransport(transport, stack)"
         )
-    calls = [found, getattr(type(found), "__call__", None)]  # noqa: B004  # an async __call__
+    calls = [target, getattr(type(target), "__call__", None)]  # noqa: B004  # an async __call__
     inner = [inspect.unwrap(each) for each in calls if callable(each)]  # SDKs decorate methods
     if any(map(inspect.isasyncgenfunction, inner)):
         raise ConfigurationError(
@@ -100,16 +100,16 @@ def _wrap_function(found: Any, stack: Stack, classify: Classify | None) -> Any:
             "stream, which keeps its slot to the stream's end."
         )
     if any(map(inspect.iscoroutinefunction, inner)):
-        return wrap_function(cast("Any", found), stack, classify)
+        return wrap_function(cast("Any", target), stack, classify)
     raise ConfigurationError(
-        f"cannot wrap {type(found).__qualname__}{_reason(found)}: pass {WRAPPABLE}; "
+        f"cannot wrap {type(target).__qualname__}{_reason(target)}: pass {WRAPPABLE}; "
         f"stack.around(transport) takes any callable that returns an awaitable"
     )
 
 
-def _reason(found: Any) -> str:
+def _reason(target: Any) -> str:
     """Return why a synchronous client or function cannot be wrapped; empty for anything else."""
-    names = {cls.__name__ for cls in type(found).__mro__}
+    names = {cls.__name__ for cls in type(target).__mro__}
     if names & {"SyncAPIClient", "Client", "Session"}:
         return ", which is synchronous"
-    return ", which is not an async def" if inspect.isroutine(found) else ""
+    return ", which is not an async def" if inspect.isroutine(target) else ""

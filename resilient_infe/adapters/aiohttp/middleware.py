@@ -199,9 +199,9 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         request.response = None  # else it keeps alive a response that the caller has dropped
         content, start = response.content, b""
         websocket = response.status == SWITCHING_PROTOCOLS
-        most = 0 if websocket else buffer_limit(call, response.status, response.headers)
-        if most:
-            start = await _read(content, most)
+        limit = 0 if websocket else buffer_limit(call, response.status, response.headers)
+        if limit:
+            start = await _read(content, limit)
     except BaseException as error:
         if response is not None:
             response.close()
@@ -214,7 +214,7 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         call.replayable = _replayable(request.body)
     if websocket or is_redirect(response.status):
         call.verdict = OK
-    if most and content.at_eof():
+    if limit and content.at_eof():
         call.reply = Reply(
             response.status, response.headers, _body_for_classifier(call, response, start)
         )
@@ -279,13 +279,13 @@ def _close_unread(reference: weakref.ref[aiohttp.ClientResponse], _: Usage | Non
         response.close()
 
 
-async def _read(content: aiohttp.StreamReader, most: int) -> bytes:
-    """Read a body to its end, or to the first part that takes it above `most` decoded bytes."""
+async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """Read a body to its end, or to the first part that takes it above `limit` decoded bytes."""
     part = await content.readany()
     if content.at_eof():
         return part
     parts, size = [part], len(part)
-    while size <= most and not content.at_eof():
+    while size <= limit and not content.at_eof():
         part = await content.readany()
         parts.append(part)
         size += len(part)

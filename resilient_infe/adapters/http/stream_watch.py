@@ -72,8 +72,8 @@ class StreamWatch:
         known = encoding in ("", "identity", "gzip", "deflate")
         watched = known and content_type.lower().startswith("text/event-stream")
         self._events = SSEDecoder() if watched else None
-        packed = watched and encoding in ("gzip", "deflate")
-        self._unpack = zlib.decompressobj(_GZIP_OR_ZLIB) if packed else None
+        compressed = watched and encoding in ("gzip", "deflate")
+        self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB) if compressed else None
         self._begun = self._ended = False
         self._empty = expected
         self._several = several
@@ -84,17 +84,14 @@ class StreamWatch:
         if self._events is None:
             return
         try:
-            if self._unpack is not None:
-                part = self._unpack.decompress(part, LONGEST_PART)
-                if self._unpack.unconsumed_tail:
+            if self._decompressor is not None:
+                part = self._decompressor.decompress(part, LONGEST_PART)
+                if self._decompressor.unconsumed_tail:
                     raise StreamBroken(f"a part decompresses to over {LONGEST_PART} bytes")
             for data in self._events.feed(part):
-                self._look(data)
-        except (
-            StreamBroken,
-            zlib.error,
-        ):  # not an error here: the caller gets the same bytes
-            self._events = None
+                self._inspect(data)
+        except (StreamBroken, zlib.error):
+            self._events = None  # not an error here: the caller gets the same bytes
 
     def cut_short(self) -> str | None:
         """Return a message if the body ended too early; None if it is complete or not watched."""
@@ -109,7 +106,7 @@ class StreamWatch:
         """Whether the last event has come. If the connection breaks after it, nothing is lost."""
         return self._ended or self._choices.complete
 
-    def _look(self, data: str) -> None:
+    def _inspect(self, data: str) -> None:
         self._empty = False
         if data == "[DONE]" or _ENDED.search(data):
             self._ended = True

@@ -31,20 +31,20 @@ MOST_CODINGS = 5
 """A body with more nested codings is rejected. Honest servers apply one."""
 
 
-def decompressed(raw: bytes, encoding: str, most: int) -> bytes | None:
-    """Return a body with its content encoding undone, if it is no longer than `most` bytes.
+def decompressed(raw: bytes, encoding: str, limit: int) -> bytes | None:
+    """Return a body with its content encoding undone, if it is no longer than `limit` bytes.
 
     Args:
         raw: the complete body, as it came over the wire.
         encoding: the value of ``Content-Encoding``. A coding that is unknown, or whose package is
             not installed, is skipped, as in httpx.
-        most: bytes, above 0. It limits the output of each coding, so nested codings cannot exceed
+        limit: bytes, above 0. It limits the output of each coding, so nested codings cannot exceed
             it in between.
 
     Returns:
-        The decompressed body. Empty bytes if it is longer than `most`, or is not in the format that
-        `encoding` names. None if the installed package cannot limit its output; then nothing was
-        decompressed.
+        The decompressed body. Empty bytes if it is longer than `limit`, is not in the format of
+        `encoding`, or has more than `MOST_CODINGS` codings. None if the installed package cannot
+        limit its output; then nothing was decompressed.
     """
     codings = [coding.strip().lower() for coding in encoding.split(",")]
     if len(codings) > MOST_CODINGS:
@@ -54,7 +54,7 @@ def decompressed(raw: bytes, encoding: str, most: int) -> bytes | None:
         if decode is None:
             continue
         try:
-            decoded = decode(raw, most + 1)  # one byte more shows that the body is too long
+            decoded = decode(raw, limit + 1)  # one byte more shows that the body is too long
         except ImportError:
             continue
         except Exception:  # each format raises its own errors, and the body is untrusted
@@ -62,30 +62,30 @@ def decompressed(raw: bytes, encoding: str, most: int) -> bytes | None:
         if decoded is None:
             return None
         raw = decoded
-        if len(raw) > most:
+        if len(raw) > limit:
             return b""
     return raw
 
 
-def _gzip(raw: bytes, most: int) -> bytes:
-    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, most)
+def _gzip(raw: bytes, limit: int) -> bytes:
+    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, limit)
 
 
-def _deflate(raw: bytes, most: int) -> bytes:
+def _deflate(raw: bytes, limit: int) -> bytes:
     try:
-        return zlib.decompressobj().decompress(raw, most)
+        return zlib.decompressobj().decompress(raw, limit)
     except zlib.error:  # some servers omit the zlib header
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, most)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, limit)
 
 
-def _brotli(raw: bytes, most: int) -> bytes | None:
+def _brotli(raw: bytes, limit: int) -> bytes | None:
     brotli = _first_of("brotli", "brotlicffi")
     decoder = brotli.Decompressor()
     process = getattr(decoder, "process", None) or decoder.decompress
     found = bytearray()
     try:
         part = process(raw, output_buffer_limit=PART)
-        while part and len(found) < most:  # each call returns a piece; empty once all is out
+        while part and len(found) < limit:  # each call returns a piece; empty once all is out
             found += part
             part = process(b"", output_buffer_limit=PART)
     except TypeError:  # before version 1.2 there is no output_buffer_limit
@@ -93,10 +93,10 @@ def _brotli(raw: bytes, most: int) -> bytes | None:
     return bytes(found)
 
 
-def _zstd(raw: bytes, most: int) -> bytes:
+def _zstd(raw: bytes, limit: int) -> bytes:
     zstd = _first_of("compression.zstd", "backports.zstd", "zstandard")
     with zstd.open(io.BytesIO(raw)) as file:
-        return bytes(file.read(most))
+        return bytes(file.read(limit))
 
 
 def _first_of(*names: str) -> Any:

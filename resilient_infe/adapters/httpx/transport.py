@@ -163,9 +163,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             return response
         library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
-        most = buffer_limit(call, status, headers)
+        limit = buffer_limit(call, status, headers)
         try:
-            complete = most > 0 and await _read(body, parts, most)
+            complete = limit > 0 and await _read(body, parts, limit)
         except BaseException:  # not every transport closes a broken stream
             call.runtime.spawn(functools.partial(close, body, inner))
             raise
@@ -187,7 +187,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         response.stream = open_body_class(library)(library, inner, body, call, watch, parts)
         # An error with a long body may be retried. Retry closes the hold before the next attempt,
         # which gives the connection back.
-        if most and call.hold is not None:
+        if limit and call.hold is not None:
             call.hold.on_close(lambda _: call.runtime.spawn(functools.partial(close, body, inner)))
         return response
 
@@ -236,14 +236,14 @@ def _can_seek(file: Any) -> bool:
         return False
 
 
-async def _read(body: AsyncIterator[bytes], parts: list[bytes], most: int) -> bool:
+async def _read(body: AsyncIterator[bytes], parts: list[bytes], limit: int) -> bool:
     """Read a body into `parts` as it comes over the wire; return whether it ended.
 
-    Reading stops at the first part that takes the size above `most`. The rest stays in `body`, so
+    Reading stops at the first part that takes the size above `limit`. The rest stays in `body`, so
     `parts` and then `body` give every byte once.
     """
     size = 0
-    while size <= most:
+    while size <= limit:
         try:
             part = await anext(body)
         except StopAsyncIteration:

@@ -56,15 +56,15 @@ def error_of(reply: Reply, wall: float | None = None) -> InfeError:
     """
     verdict = reply.verdict = classify_reply(reply.status, reply.headers, reply.body, wall)
     message = _message(reply) or f"the server sent status {reply.status}"
-    return _typed(CLASSES.get(verdict.kind, InfeError), message, verdict)
+    return _make_error(CLASSES.get(verdict.kind, InfeError), message, verdict)
 
 
-def malformed(reply: Reply, what: str) -> InfeError:
+def malformed(reply: Reply, message: str) -> InfeError:
     """Return the error for a reply with a success status and a malformed body; set its verdict.
 
     Args:
         reply: the reply, as the adapter saw it.
-        what: the error's message.
+        message: the error's message.
     """
     stated = classify_reply(reply.status, reply.headers, None)
     reply.verdict = replace(
@@ -75,7 +75,7 @@ def malformed(reply: Reply, what: str) -> InfeError:
         error=MalformedResponseError.__name__,
         advice="a gateway or a captive portal may have answered: check the base URL",
     )
-    return _typed(MalformedResponseError, what, reply.verdict)
+    return _make_error(MalformedResponseError, message, reply.verdict)
 
 
 def printable(text: str) -> str:
@@ -84,7 +84,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in bounded)
 
 
-def _typed(cls: type[InfeError], message: str, verdict: Verdict) -> InfeError:
+def _make_error(cls: type[InfeError], message: str, verdict: Verdict) -> InfeError:
     return cls(
         message,
         status=verdict.status,

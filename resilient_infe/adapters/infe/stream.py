@@ -205,10 +205,10 @@ class InfeStream:
             f"chunks before it are valid, and the request is not sent again"
         )
 
-    def _broken(self, what: str) -> StreamBroken:
+    def _broken(self, reason: str) -> StreamBroken:
         """Close the stream as TRANSIENT and return the error to raise."""
         error = StreamBroken(
-            f"{what}; the chunks before it are valid, and the request is not sent again"
+            f"{reason}; the chunks before it are valid, and the request is not sent again"
         )
         self._fail(Kind.TRANSIENT, error)
         return error

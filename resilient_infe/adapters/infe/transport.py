@@ -301,27 +301,27 @@ def _error_of(reply: Reply) -> InfeError:
     return error_of(reply, wall_time())
 
 
-async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """Read a body, limited by its *decoded* size.
 
     There are three cases:
 
     1. The length is stated, within the limit, and nothing is compressed: read it at once.
     2. Otherwise it is read in chunks. If it ends within the limit, the connection is reused.
-    3. If it exceeds the limit, the connection is closed and the first `most` bytes are returned.
+    3. If it exceeds the limit, the connection is closed and the first `limit` bytes are returned.
     """
-    most = most if response.status < 400 else LONGEST_ERROR
+    limit = limit if response.status < 400 else LONGEST_ERROR
     length = response.content_length
-    if length is not None and length <= most and "Content-Encoding" not in response.headers:
+    if length is not None and length <= limit and "Content-Encoding" not in response.headers:
         return await response.read()
     parts, size = [], 0
     async for chunk in response.content.iter_chunked(64 * 1024):
         parts.append(chunk)
         size += len(chunk)
-        if size > most:
+        if size > limit:
             response.close()
             break
-    return b"".join(parts)[:most]
+    return b"".join(parts)[:limit]
 
 
 _NO_RESPONSE = (aiohttp.ClientError, OSError, TimeoutError)
