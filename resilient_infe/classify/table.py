@@ -113,10 +113,13 @@ CODES: dict[str, Kind] = {
 """What a body's code (or type) means if the status does not say it: a 200 with an error inside."""
 
 _CAPACITY = frozenset(
-    ("capacity_exceeded", "engine_overloaded", "engine_overloaded_error", "model_overloaded",
-     "no_capacity", "overloaded_error", "server_overloaded", "upstream_rate_limit_exceeded",
-     "upstream_rate_limited")
-)  # fmt: skip
+    (
+        "capacity_exceeded",  # Groq
+        "engine_overloaded",  # OpenAI
+        "engine_overloaded_error",  # Moonshot (Kimi)
+        "overloaded_error",  # Anthropic
+    )
+)
 """Codes of a 429 that mean that the server is overloaded, not that the caller is over its limit."""
 
 _LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))

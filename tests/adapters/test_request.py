@@ -91,12 +91,26 @@ def test_a_key_is_found_wherever_an_api_takes_it(name):
 
 
 def test_a_token_that_is_renewed_stays_in_its_partition():
-    """A JSON Web Token changes by the hour, and the limit does not."""
+    """Microsoft Entra ID (Azure) and Google Vertex AI renew a JSON Web Token by the hour."""
     tokens = ["eyJhbGciOi.eyJleHAi.one", "eyJhbGciOi.eyJleHAi.two"]
     for scheme in ("Bearer ", "bearer ", ""):
         assert {hash_of(scheme + token) for token in tokens} == {"token"}
     assert hash_of("Bearer eyJ-a-key") != "token"
     assert hash_of("Bearer sk-a.b.c") != "token"
+
+
+def test_a_signature_is_known_by_who_signs():
+    """Amazon Bedrock signs each request anew (AWS Signature Version 4); the key id stays."""
+
+    def signed(user, day, signature):
+        return (
+            f"AWS4-HMAC-SHA256 Credential={user}/{day}/eu-west-1/bedrock/aws4_request, "
+            f"SignedHeaders=host;x-amz-date, Signature={signature}"
+        )
+
+    mine = {hash_of(signed("AKIDEXAMPLE", "20261130", text)) for text in ("aa11", "bb22")}
+    assert len(mine) == 1
+    assert mine != {hash_of(signed("AKIDOTHER", "20261130", "aa11"))}
 
 
 @given(st.text(max_size=40), st.text(max_size=40))

@@ -612,10 +612,19 @@ def test_a_fatal_leaf_of_a_large_group_is_found():
     assert classify_exception(ExceptionGroup("x", leaves)).kind is Kind.INVALID
 
 
-@pytest.mark.parametrize("code", ["engine_overloaded", "upstream_rate_limited"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("capacity_exceeded", id="Groq, flex processing"),
+        pytest.param("engine_overloaded", id="OpenAI"),
+        pytest.param("engine_overloaded_error", id="Moonshot, Kimi API"),
+        pytest.param("overloaded_error", id="Anthropic"),
+    ],
+)
 def test_a_429_about_the_servers_capacity_is_none_of_the_callers_limit(code):
     """The server has too much to do: back off and count it, but learn no limit from it."""
-    verdict = classify_reply(429, {}, {"error": {"message": "?", "type": None, "code": code}})
-    assert (verdict.kind, verdict.retryable) == (Kind.OVERLOADED, True)
+    for error in ({"type": None, "code": code}, {"type": code}):
+        verdict = classify_reply(429, {}, {"error": {"message": "?", **error}})
+        assert (verdict.kind, verdict.retryable) == (Kind.OVERLOADED, True)
     usual = classify_reply(429, {}, {"error": {"code": "rate_limit_exceeded"}})
     assert usual.kind is Kind.RATE_LIMITED
