@@ -122,6 +122,10 @@ class AsyncioRuntime:
         """Whether the loop has stopped running."""
         return self.loop.is_closed() or not self.loop.is_running()
 
+    def is_closed(self) -> bool:
+        """Whether the loop was closed; one that was only stopped may run again."""
+        return self.loop.is_closed()
+
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     """Return the loop's clock.
@@ -135,7 +139,9 @@ def _clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
 
 
 def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
+    # In a loop that was closed nothing wakes up any more: its tasks are garbage, and give back
+    # what they hold when they are collected.
+    if not future.done() and not future.get_loop().is_closed():
         future.set_result(None)
 
 

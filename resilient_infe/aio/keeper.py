@@ -25,6 +25,14 @@ class Kept(Protocol):
         """Whether it holds something that only its own loop can give back."""
         ...
 
+    def abandon(self) -> None:
+        """Forget what is held and waited for, because its loop was closed.
+
+        Nobody there can give it back. What is given back all the same, when a task that was left in
+        the loop is collected, changes nothing.
+        """
+        ...
+
     def rebase(self, seconds: float) -> None:
         """Add `seconds` to every stored instant, because the clock has changed."""
         ...
@@ -94,7 +102,10 @@ def keep(policy: Kept, runtime: Runtime) -> Keeper:
     if keeper is not None:
         if keeper.runtime is runtime:
             return keeper
-        _check_movable(policy, keeper.runtime)
+        if keeper.runtime.is_closed():
+            policy.abandon()
+        else:
+            _check_movable(policy, keeper.runtime)
         policy.rebase(_offset(keeper.runtime, runtime))
     fresh = KEEPERS[id(policy)] = Keeper(policy, runtime)
     return fresh
@@ -122,9 +133,9 @@ def _check_movable(policy: Kept, owner: Runtime) -> None:
     name = type(policy).__name__
     if policy.busy:
         raise WrongLoopError(
-            f"this {name} is in use on another event loop (an open stream of a loop that has ended "
-            f"counts): share it only within one loop, or make one per loop (for several processes "
-            f"or threads, give each a share=)"
+            f"this {name} is in use on another event loop, which was not closed: share it only "
+            f"within one loop, or make one per loop (for several threads or processes, give each a "
+            f"share=)"
         )
     if not owner.is_over():
         raise WrongLoopError(

@@ -126,6 +126,10 @@ class TrioRuntime:
             return True
         return False
 
+    def is_closed(self) -> bool:
+        """Whether the run has finished: a trio run never continues."""
+        return self.is_over()
+
 
 def _nothing() -> None:
     pass

@@ -129,7 +129,7 @@ class Circuit:
     State: shared by every `CircuitBreaker` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_consecutive", "_in_flight", "_late", "_leases", "_opened",
+    __slots__ = ("__weakref__", "_consecutive", "_late", "_leases", "_opened",
                  "_opened_at", "_permit", "_probed", "_state", "_window", "answered",
                  "consecutive_failures", "failure_ratio", "last_transition",
                  "minimum_calls", "open_for", "probe_lease", "probes", "window")  # fmt: skip
@@ -167,7 +167,7 @@ class Circuit:
         self._opened_at = 0.0
         self._leases: list[Permit] = []  # probes that are in flight, or lost and not yet noticed
         self._probed = 0  # probes that have succeeded since the circuit became half-open
-        self._in_flight = self._late = self._opened = 0
+        self._late = self._opened = 0
 
     @property
     def state(self) -> State:
@@ -181,7 +181,7 @@ class Circuit:
 
     def idle(self, now: float) -> bool:
         """Whether it is in the same state as a new circuit, so that `Keyed` may drop it."""
-        if self._state is not State.CLOSED or self._in_flight:
+        if self._state is not State.CLOSED:
             return False
         self._window.forget(now)
         return self._window.empty
@@ -189,7 +189,6 @@ class Circuit:
     def admit(self, now: float) -> Permit | None:
         """Ask to send one attempt now; return a permit, or None if the attempt is refused."""
         if self._state is _CLOSED:
-            self._in_flight += 1
             return self._permit
         if self._state is _OPEN:
             if now < self._opened_at + self.open_for:
@@ -211,7 +210,6 @@ class Circuit:
         # 2. A probe of this epoch: it may close the circuit, or open it again.
         # 3. Anything else, of an earlier epoch or with a lease that was given up: it is only
         #    counted.
-        self._in_flight -= 1
         if success:
             self.answered = True
         if permit is self._permit:
@@ -233,9 +231,13 @@ class Circuit:
 
     def drop(self, permit: Permit) -> None:
         """End a permit without a result (cancelled, refused); a probe makes room for another."""
-        self._in_flight -= 1
         if permit in self._leases:
             self._leases.remove(permit)
+
+    def abandon(self) -> None:
+        """Begin a new epoch, because the event loop was closed: its calls decide nothing more."""
+        self._permit = Permit()
+        self._leases = []
 
     def rebase(self, seconds: float) -> None:
         """Add `seconds` to every stored instant, because the clock has changed."""
@@ -266,7 +268,6 @@ class Circuit:
             return None
         permit = Permit(now + self.probe_lease)
         self._leases.append(permit)
-        self._in_flight += 1
         return permit
 
     def _record_probe(self, now: float, *, success: bool) -> None:

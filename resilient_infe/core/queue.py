@@ -112,6 +112,14 @@ class WaitQueue(Generic[W]):
         if self._abandoned > max(SWEEP_FLOOR, self.live):
             self._sweep()
 
+    def clear(self) -> None:
+        """Remove all waiters, as if each had left."""
+        for waiter in (*self._line, *(entry[2] for entry in self._late)):
+            waiter.gone = True
+        self._line.clear()
+        self._late.clear()
+        self.live = self._abandoned = 0
+
     def _sweep(self) -> None:
         self._line = deque(waiter for waiter in self._line if not waiter.gone)
         self._late = [entry for entry in self._late if not entry[2].gone]

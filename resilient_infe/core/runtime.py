@@ -130,3 +130,7 @@ class Runtime(Protocol):
     def is_over(self) -> bool:
         """Whether the loop has ended, so that what it owned may move to another."""
         ...
+
+    def is_closed(self) -> bool:
+        """Whether the loop can never run again: nothing in it can give back what it holds."""
+        ...

@@ -58,7 +58,7 @@ class Allowance:
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_ended", "_gate", "_granted", "_granted_tokens",
+    __slots__ = ("__weakref__", "_abandoned", "_ended", "_gate", "_granted", "_granted_tokens",
                  "_queued_tokens", "_rates", "max_waiting", "queue")  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class Allowance:
         self._queued_tokens = 0.0
         self._granted = 0
         self._ended = 0
+        self._abandoned = 0
         self._granted_tokens = 0.0
 
     @property
@@ -208,10 +209,8 @@ class Allowance:
             now: the instant.
             tokens: what it really cost, or None to leave it at the estimate.
         """
-        if not reservation.open:
+        if not self._end(reservation):
             return
-        reservation.open = False
-        self._ended += 1
         if reservation.ticket is not None:
             self._rates.learner.accepted(now, reservation.ticket, tokens)
         if tokens is None or not 0.0 <= tokens < _FOREVER:
@@ -229,10 +228,8 @@ class Allowance:
             now: the instant.
             request: whether the request comes back too: only when it was never sent.
         """
-        if not reservation.open:
+        if not self._end(reservation):
             return
-        reservation.open = False
-        self._ended += 1
         self._granted_tokens -= reservation.tokens
         if self._rates.tokens is not None:
             self._rates.tokens.correct(-reservation.tokens, reservation.granted_at, now)
@@ -289,6 +286,12 @@ class Allowance:
         """Return what was learned, as a value that JSON can hold, or None while nothing was."""
         return self._rates.learner.belief()
 
+    def abandon(self) -> None:
+        """End all reservations at their estimates and forget who waits: their loop was closed."""
+        self.queue.clear()
+        self._queued_tokens = 0.0
+        self._ended = self._abandoned = self._granted
+
     def rebase(self, seconds: float) -> None:
         """Move every stored instant by `seconds`, to follow another clock."""
         self._rates.rebase(seconds)
@@ -304,6 +307,13 @@ class Allowance:
         if now < self._gate.until:
             return self._gate.reason or "the gate is closed"
         return self._rates.learner.waits_for
+
+    def _end(self, reservation: Reservation) -> bool:
+        """End a reservation; False if it has ended before, or was abandoned."""
+        ends = reservation.open and reservation.ordinal > self._abandoned
+        reservation.open = False
+        self._ended += ends
+        return ends
 
     def _ready_at(self, tokens: float) -> float:
         return max(self._gate.until, self._rates.ready_at(tokens))

@@ -80,6 +80,9 @@ class RetryBudget:
         self._withdrawn += 1
         return True
 
+    def abandon(self) -> None:
+        """Do nothing: a budget holds nothing."""
+
     def rebase(self, seconds: float) -> None:
         """Add `seconds` to the stored instant, because the clock has changed."""
         if self._updated is not None:

@@ -20,10 +20,10 @@ from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
 from ..errors import QueueFull
 from ..events import SlotsNarrowed
-from .slots import Slots, SlotsStatistics
+from .slots import Lease, Slots, SlotsStatistics
 
 
-class ConcurrencyLimiter(Guard[Slots]):
+class ConcurrencyLimiter(Guard[Lease]):
     """Limits how many attempts run at once; the others wait, the oldest call first.
 
     Args:
@@ -48,34 +48,34 @@ class ConcurrencyLimiter(Guard[Slots]):
             "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
 
-    def enter(self, call: Call[Any]) -> Slots | None:
+    def enter(self, call: Call[Any]) -> Lease | None:
         """Take a slot if one is free."""
         slots = self.slots.of(call)
-        return slots if slots.take() else None
+        return slots.lease if slots.take() else None
 
-    async def wait(self, call: Call[Any]) -> Slots:
+    async def wait(self, call: Call[Any]) -> Lease:
         """Wait for a slot.
 
         If the call is cancelled when it has just been granted a slot, the slot goes to the next
         waiter.
         """
         slots = self.slots.of(call)
-        waiter = self._join(call, slots)
+        waiter, lease = self._join(call, slots), slots.lease
         try:
             if not waiter.granted:
                 await call.runtime.park(waiter)
         except BaseException:
-            wake(slots.cancel(waiter))
+            wake(slots.cancel(waiter, lease))
             raise
-        return slots
+        return lease
 
-    def leave(self, call: Call[Any], held: Slots, _: Any, error: BaseException | None) -> None:
+    def leave(self, call: Call[Any], held: Lease, _: Any, error: BaseException | None) -> None:
         """Release the slot: now, or for a stream when it is closed."""
         verdict = call.verdict
         if verdict is not None and verdict.kind is REJECTED:
-            self._narrow(call, held, verdict)
+            self._narrow(call, held.slots, verdict)
         if call.hold is None or error is not None:
-            freed = held.release()
+            freed = held.slots.release(held)
             if freed is not None:
                 wake(freed)
         else:
@@ -123,5 +123,5 @@ class ConcurrencyLimiter(Guard[Slots]):
         return waiter
 
 
-def _release(slots: Slots, _: Usage | None) -> None:
-    wake(slots.release())
+def _release(lease: Lease, _: Usage | None) -> None:
+    wake(lease.slots.release(lease))

@@ -24,6 +24,23 @@ class SlotsStatistics:
     waiting: int
 
 
+class Lease:
+    """What the calls of one event loop hold their slots by.
+
+    All slots that are held in a loop have the same lease, so taking one makes no object. If the
+    loop is closed with slots held, the next loop has a new lease, and the old one gives nothing
+    back.
+
+    Attributes:
+        slots: the slots that it belongs to.
+    """
+
+    __slots__ = ("slots",)
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+
+
 WIDEN_EVERY = 60.0
 """Seconds between two attempts to raise a lowered limit: each attempt may cost 429s."""
 
@@ -41,6 +58,7 @@ class Slots:
         ConfigurationError: a value is out of its range.
 
     Attributes:
+        lease: what slots that are taken now are held by.
         narrowed: whether the limit is below the configured one, because the server accepts less.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
@@ -53,6 +71,7 @@ class Slots:
         "_limit",
         "_queue",
         "_widened_at",
+        "lease",
         "max_waiting",
         "narrowed",
     )
@@ -65,6 +84,7 @@ class Slots:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self._held = 0
+        self.lease = Lease(self)
         self._queue: WaitQueue[Waiter] = WaitQueue()
 
     @property
@@ -126,8 +146,15 @@ class Slots:
         queue.push(waiter)
         return waiter
 
-    def release(self) -> Waiter | None:
-        """Give a slot back; if a call waits, it gets the slot, and its waiter is returned."""
+    def release(self, lease: Lease | None = None) -> Waiter | None:
+        """Give a slot back; if a call waits, it gets the slot, and its waiter is returned.
+
+        Args:
+            lease: what the slot was held by. A lease from before `abandon` gives nothing back; None
+                is the current one.
+        """
+        if lease is not None and lease is not self.lease:
+            return None
         # Above a lowered limit a slot is not handed on: this is how the number falls.
         if not self._queue.live or self._held > self._limit:
             self._held -= 1
@@ -137,10 +164,15 @@ class Slots:
             waiter.granted = True
         return waiter
 
-    def cancel(self, waiter: Waiter) -> Waiter | None:
-        """Stop waiting; a slot that was just granted goes to the next waiter, which is returned."""
+    def cancel(self, waiter: Waiter, lease: Lease | None = None) -> Waiter | None:
+        """Stop waiting; a slot that was just granted goes to the next waiter, which is returned.
+
+        Args:
+            waiter: what `acquire` or `join` returned.
+            lease: the current one when it was returned, as for `release`.
+        """
         if waiter.granted:
-            return self.release()
+            return self.release(lease)
         if not waiter.gone:
             self._queue.remove(waiter)
         return None
@@ -196,6 +228,12 @@ class Slots:
             waiter.granted = True
             granted.append(waiter)
         return granted
+
+    def abandon(self) -> None:
+        """Free all slots and forget who waits, because their event loop was closed."""
+        self.lease = Lease(self)
+        self._held = 0
+        self._queue.clear()
 
     def rebase(self, seconds: float) -> None:
         """Add `seconds` to the stored instant, because the clock has changed."""

@@ -10,7 +10,15 @@ import math
 import anyio
 import pytest
 
-from resilient_infe import Slots, errors
+from resilient_infe import (
+    CircuitBreaker,
+    ConcurrencyLimiter,
+    ErrorClassifier,
+    RateLimiter,
+    Slots,
+    Stack,
+    errors,
+)
 from resilient_infe.aio import clamp, current, is_cancellation, keep, keeper_of, wake
 from resilient_infe.aio.keeper import KEEPERS
 from resilient_infe.core.queue import Waiter
@@ -316,8 +324,8 @@ def test_an_idle_policy_moves_to_the_next_loop(first, second):
 
 
 def test_a_busy_policy_does_not_move():
-    """A policy whose slots are held on one loop is refused on the next, with advice."""
-    slots = Slots(1)
+    """A policy whose slots are held on a loop that may run again is refused on the next."""
+    slots, first = Slots(1), asyncio.new_event_loop()
 
     async def take():
         keep(slots, current())
@@ -326,9 +334,51 @@ def test_a_busy_policy_does_not_move():
     async def use():
         keep(slots, current())
 
-    run_virtually(take)
+    first.run_until_complete(take())
     with pytest.raises(errors.WrongLoopError, match="in use on another event loop"):
         run_virtually(use)
+    first.close()
+    run_virtually(use)
+    assert slots.statistics().held == 0
+
+
+@pytest.mark.parametrize("collected", [True, False], ids=["dropped", "kept"])
+def test_a_loop_that_was_closed_holds_nothing(collected):
+    """Tasks that were left in it hold no slot on the next loop, nor wake anybody when they go."""
+    stack = Stack(
+        ConcurrencyLimiter(2),
+        RateLimiter(requests_per_minute=60_000),
+        CircuitBreaker(),
+        ErrorClassifier(),
+    )
+
+    async def server(seconds):
+        await anyio.sleep(seconds)
+        return "ok"
+
+    send, kept = stack.around(server), []
+
+    def left_in_the_middle():
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # asyncio tells of tasks that were dropped
+        kept.extend(loop.create_task(send(60.0)) for _ in range(6))
+        loop.call_soon(loop.call_soon, loop.stop)
+        loop.run_forever()
+        assert (stack.statistics().slots[None].held, stack.statistics().waiting) == (2, 4)
+        loop.close()
+        if collected:
+            kept.clear()
+            gc.collect()
+
+    async def again():
+        return await asyncio.gather(*(send(0.0) for _ in range(6)))
+
+    left_in_the_middle()
+    assert run_virtually(again) == ["ok"] * 6
+    kept.clear()
+    gc.collect()
+    assert (stack.statistics().slots[None].held, stack.statistics().waiting) == (0, 0)
+    assert stack.statistics().allowances[None].outstanding == 0
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -786,3 +786,21 @@ def test_a_limit_that_was_declared_anew_is_followed_again():
     assert allowance.observe(told, reservation, 0.0) == []
     allowance.resize(0.0, requests_per_minute=900)
     assert [change.new for change in allowance.observe(told, reservation, 0.0)] == [300.0]
+
+
+def test_reservations_of_a_loop_that_was_closed_end():
+    """They stay spent; who waited is gone, and what is settled later changes nothing."""
+    allowance = Allowance(60.0, 6_000.0)
+    granted = allowance.reserve(0.0, 50.0)
+    waiting = allowance.reserve(0.0, 50.0)
+    assert (granted.granted, waiting.granted, allowance.busy) == (True, False, True)
+    allowance.abandon()
+    assert (allowance.busy, allowance.waiting, waiting.gone) == (False, 0, True)
+    left = allowance.statistics(0.0)
+    allowance.settle(granted, 0.0, 5.0)
+    allowance.cancel(waiting, 0.0)
+    assert allowance.statistics(0.0) == left
+    later = allowance.reserve(10.0, 50.0)
+    assert (later.granted, allowance.busy) == (True, True)
+    allowance.refund(later, 10.0, request=True)
+    assert not allowance.busy

@@ -308,3 +308,33 @@ def test_a_quarter_more_is_tried_each_minute(configured, tried):
         slots.widen(60.0 * minute)
         limits.append(slots.limit)
     assert limits == tried
+
+
+def test_slots_of_a_loop_that_was_closed_come_back():
+    """All are free at once; who waited is gone, and who gives back later gives back nothing."""
+    slots = Slots(2)
+    old = slots.lease
+    assert slots.take()
+    assert slots.take()
+    waiter = slots.join()
+    slots.abandon()
+    assert (slots.held, slots.waiting, waiter.gone) == (0, 0, True)
+    assert slots.take()
+    assert slots.release(old) is None
+    assert slots.cancel(waiter, old) is None
+    assert (slots.held, slots.waiting) == (1, 0)
+    assert slots.release(slots.lease) is None
+    assert slots.held == 0
+
+
+def test_a_slot_granted_before_its_loop_was_closed_is_not_given_back_twice():
+    """The waiter had it when the loop was closed; its task goes later, when others hold slots."""
+    slots = Slots(1)
+    old = slots.lease
+    assert slots.take()
+    waiter = slots.join()
+    assert slots.release(old) is waiter
+    slots.abandon()
+    assert slots.take()
+    assert slots.cancel(waiter, old) is None
+    assert slots.held == 1
