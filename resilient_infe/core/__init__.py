@@ -1,1 +1,1 @@
-"""What everything here speaks: the call, its verdict, errors, guards, queues and checks."""
+"""What every other package uses: calls, verdicts, guards, queues, and checks of arguments."""

@@ -1,4 +1,4 @@
-"""Checks of what a user configures: a wrong value, or one of a wrong type, is told at once."""
+"""Checks of configured values: a value of a wrong type or out of range raises at once."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from ..errors import ConfigurationError
 
 
 def positive(value: object, what: str) -> float:
-    """Return a number above 0 and finite.
+    """Return `value` if it is a finite number above 0.
 
     Raises:
-        ConfigurationError: it is none; the message begins with `what`.
+        ConfigurationError: it is not; the message begins with `what`.
     """
     if not _is_number(value) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{what} is a number above 0; got {value!r}")
+        raise ConfigurationError(f"{what} must be a number above 0; got {value!r}")
     return value
 
 
 def at_least(value: object, least: float, what: str) -> float:
-    """Return a finite number from `least` on.
+    """Return `value` if it is a finite number, and not below `least`.
 
     Raises:
-        ConfigurationError: it is none; the message begins with `what`.
+        ConfigurationError: it is not; the message begins with `what`.
     """
     if not _is_number(value) or not least <= value < math.inf:
-        raise ConfigurationError(f"{what} is a number from {least:g}; got {value!r}")
+        raise ConfigurationError(f"{what} must be a number of {least:g} or more; got {value!r}")
     return value
 
 
 def share(value: object, what: str) -> float:
-    """Return a number in (0, 1].
+    """Return `value` if it is a number in (0, 1].
 
     Raises:
-        ConfigurationError: it is none; the message begins with `what`.
+        ConfigurationError: it is not; the message begins with `what`.
     """
     if not _is_number(value) or not 0 < value <= 1:
-        raise ConfigurationError(f"{what} is in (0, 1]; got {value!r}")
+        raise ConfigurationError(f"{what} must be above 0 and at most 1; got {value!r}")
     return value
 
 
 def whole(value: object, least: int, what: str) -> int:
-    """Return a whole number from `least` on.
+    """Return `value` if it is a whole number, and not below `least`.
 
     Raises:
-        ConfigurationError: it is none; the message begins with `what`.
+        ConfigurationError: it is not; the message begins with `what`.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(f"{what} is a whole number from {least}; got {value!r}")
+        raise ConfigurationError(f"{what} must be a whole number of {least} or more; got {value!r}")
     return value
 
 
 def instance(value: Any, cls: type, what: str, instead: str) -> None:
-    """Check that a value is of a class.
+    """Check that `value` is an instance of `cls`.
 
     Raises:
-        ConfigurationError: it is not; the message says what to give `instead`.
+        ConfigurationError: it is not; the message asks for `instead`.
     """
     if isinstance(value, type):
         raise ConfigurationError(f"{what}: give an instance, {value.__name__}(...), not the class")
@@ -66,20 +66,20 @@ def instance(value: Any, cls: type, what: str, instead: str) -> None:
 
 
 def function(value: object, arguments: int, what: str) -> None:
-    """Check that a value can be called with a number of arguments, and is not asynchronous.
+    """Check that `value` is a synchronous callable that takes a number of positional arguments.
 
     Raises:
-        ConfigurationError: it cannot; the message begins with `what`.
+        ConfigurationError: it is not; the message begins with `what`.
     """
     if not callable(value):
         raise ConfigurationError(f"{what}; got {value!r}")
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
         getattr(value, "__call__", None)  # noqa: B004  # an object with an async __call__
     ):
-        raise ConfigurationError(f"{what} that answers at once, not an async one")
+        raise ConfigurationError(f"{what}, and must not be async")
     try:
         signature = inspect.signature(value)
-    except (TypeError, ValueError):  # of one written in C
+    except (TypeError, ValueError):  # some callables written in C have no signature
         return
     try:
         signature.bind(*[None] * arguments)

@@ -1,12 +1,21 @@
-"""What a layer that guards a call says, and the one coroutine that runs such layers.
+"""The base class of most layers, and the one coroutine that runs a row of such layers.
 
-Most layers do the same three things around what they call: they let the call in, now or later; they
-hold something for it; they give that back when it ends. Such a layer is a `Guard`: it says `enter`,
-`wait` and `leave`, and never calls on by itself. So guards that stand next to each other can run in
-one coroutine, instead of one each, whether a call is free, waits, is refused or fails.
+Most layers do three things around the code that they call: they admit the call, at once or later;
+they hold something for it, such as a slot; they release it when the call ends. Such a layer is a
+`Guard`. It implements `enter`, `wait` and `leave`, and does not itself call the next layer. So
+adjacent guards share one coroutine instead of one each.
 
-That coroutine is generated, as `dataclasses` generates ``__init__``: Python has no way to nest `n`
-``try`` statements but to write them. ADR 0010 has the other forms that were tried, with figures.
+The coroutine is generated source code, as `dataclasses` generates ``__init__``: `n` guards need `n`
+nested ``try`` statements, and Python can nest them only in source. The code runs these steps, in
+this order (`source` shows it in full):
+
+1. Guards enter, outermost first. If `enter` of a guard that may wait returns None, its `wait` runs.
+2. The next handler runs.
+3. Guards leave, innermost first, with the result or the exception. A guard that raised in `enter`
+   or `wait` holds nothing, so its own `leave` does not run; those outside it do leave.
+4. Before it leaves, a `Repeater` may run everything inside it again, after a pause.
+
+ADR 0010 lists the other forms that were tried, with measurements.
 """
 
 from __future__ import annotations
@@ -21,87 +30,92 @@ from .verdict import SUCCESS
 
 H = TypeVar("H")
 
-MOST = 8
-"""Guards in one coroutine: CPython nests at most 20 blocks, and a guard that repeats has three.
-Both presets have eight."""
+MAX_GUARDS = 8
+"""The number of guards in one coroutine.
+
+CPython nests at most 20 blocks. A guard needs one and a repeater three, so eight guards with one
+repeater need ten. Both presets have eight guards."""
 
 
 class Guard(Generic[H]):
-    """A layer that lets calls in and takes back what they held; the base of most layers here.
+    """A layer that admits a call, holds something for it, and releases that when the call ends.
 
-    In a `Stack` a guard shares a coroutine with its neighbours. It can also be awaited like any
-    other layer, ``await guard(call, call_next)``, and does the same there.
+    In a `Stack`, adjacent guards share a coroutine. Like any other layer, a guard can also be
+    awaited alone, ``await guard(call, call_next)``, with the same effect.
     """
 
     __slots__ = ()
 
     def enter(self, call: Call[Any]) -> H | None:
-        """Let the call in at once, and return what it holds.
+        """Admit the call at once, and return what it holds.
 
-        None means that the call must `wait`. From a guard without `wait` it means that the call
-        holds nothing: then nothing is taken back either.
+        There are two meanings of None:
+
+        1. The guard has a `wait`: the call cannot be admitted at once, and `wait` runs next.
+        2. It has none: the call is admitted and holds nothing, so `leave` does not run for it.
 
         Raises:
-            Refused: the call is not let in.
+            Refused: the call is not admitted.
         """
         raise NotImplementedError
 
     async def wait(self, call: Call[Any]) -> H:
-        """Wait until the call is let in, and return what it holds; asked only after `enter`."""
+        """Wait until the call is admitted; return what it holds. Runs if `enter` returned None."""
         raise NotImplementedError
 
     def leave(self, call: Call[Any], held: H, result: Any, error: BaseException | None, /) -> None:
-        """Take back what the call held: called exactly once for each call that holds something.
+        """Release what the call held. Runs exactly once for each call that holds something.
 
         Args:
             call: the call.
-            held: what `enter` or `wait` returned.
-            result: what came from inside, where `error` is None.
-            error: what was raised inside, or None. It goes on to the guard outside, unless this
-                one raises another in its place.
+            held: the value that `enter` or `wait` returned.
+            result: the result of the code inside; None if it raised.
+            error: the exception of the code inside; None if it returned. It is raised again after
+                `leave`, unless `leave` raises another one.
         """
         raise NotImplementedError
 
     async def __call__(self, call: Call[Any], call_next: Handler[Any, Any]) -> Any:
-        """Run alone around `call_next`."""
+        """Run this guard alone around `call_next`."""
         return await guarded((self,), call_next)(call)
 
 
 class Repeater(Guard[H]):
-    """A guard that may run what it guards again.
+    """A guard that may run the code inside it several times.
 
-    Most calls succeed at once, so it need hold nothing at first: `enter` may return None.
+    Most calls succeed at the first attempt. So `enter` may return None, and `begin` makes the value
+    to hold only when an attempt fails.
     """
 
     __slots__ = ()
 
     def begin(self, call: Call[Any], /) -> H:
-        """Return what is held from the first failure on, where `enter` returned None."""
+        """Return what the call holds from its first failure on. Runs if `enter` returned None."""
         raise NotImplementedError
 
     def again(self, call: Call[Any], held: H, error: Exception | None, /) -> float | None:
-        """Return the instant at which to run it again, or None to keep what came.
+        """Return the loop time at which to run again; None to keep the result or the exception.
 
-        It is asked when something was raised, or when the verdict is not a success.
+        Runs if the code inside raised, or if it returned and the verdict is not a success.
 
         Args:
             call: the call.
-            held: what `enter` or `begin` returned.
-            error: what was raised inside, or None where there is a result.
+            held: the value that `enter` or `begin` returned.
+            error: the exception of the code inside; None if it returned.
         """
         raise NotImplementedError
 
     async def pause(self, call: Call[Any], held: H, until: float, /) -> None:
-        """Wait until the instant that `again` returned, and make the call ready for another run."""
+        """Sleep until the loop time that `again` returned, and reset the call for the next run."""
         raise NotImplementedError
 
 
 def guarded(guards: Sequence[Guard[Any]], call_next: Handler[Any, Any]) -> Handler[Any, Any]:
-    """Return a handler that runs `call_next` inside of `guards`.
+    """Return a handler that runs `call_next` inside `guards`.
 
     Args:
-        guards: outermost first.
-        call_next: what the innermost one guards.
+        guards: the guards, outermost first; at most `MAX_GUARDS`.
+        call_next: the handler that the innermost guard encloses.
     """
     names: dict[str, Any] = {}
     for number, guard in enumerate(guards):
@@ -112,11 +126,16 @@ def guarded(guards: Sequence[Guard[Any]], call_next: Handler[Any, Any]) -> Handl
 
 
 PARTS = ("enter", "wait", "leave", "begin", "again", "pause")
-"""What the generated text calls of each guard, by these names and its number."""
+"""The methods that the generated code calls, each by its name and the guard's number."""
 
 
 class Shape(NamedTuple):
-    """What the text says of a guard: whether a call may wait there, and whether it repeats."""
+    """The properties of a guard that its generated code depends on.
+
+    Attributes:
+        waits: whether the guard has a `wait`.
+        repeats: whether the guard is a `Repeater`.
+    """
 
     waits: bool = False
     repeats: bool = False
@@ -128,9 +147,9 @@ def shape_of(guard: Guard[Any]) -> Shape:
 
 
 def source(shapes: Sequence[Shape]) -> str:
-    """Return the text of a function that returns the coroutine function.
+    """Return the source of a factory: a function that returns the coroutine function.
 
-    For one guard that may wait it reads::
+    For one guard that may wait, the source is::
 
         def guard(call_next, enter_0, wait_0, leave_0, begin_0, again_0, pause_0):
             async def guarded_call(call):
@@ -146,8 +165,8 @@ def source(shapes: Sequence[Shape]) -> str:
                 return result
             return guarded_call
 
-    And within the outer ``try`` of one that repeats, where, as in any that may not wait,
-    ``leave_0`` is only called ``if held_0 is not None``::
+    And the body of the outer ``try`` of a repeater is as follows. Around it, as for each guard
+    that may not wait, ``leave_0`` runs only ``if held_0 is not None``::
 
         while True:
             try:
@@ -169,7 +188,7 @@ def source(shapes: Sequence[Shape]) -> str:
             await pause_0(call, held_0, until)
 
     Args:
-        shapes: of the guards, outermost first.
+        shapes: the shape of each guard, outermost first.
     """
     names = [f"{part}_{number}" for number in range(len(shapes)) for part in PARTS]
     return "\n".join(
@@ -209,7 +228,8 @@ def _nested(shapes: Sequence[Shape], number: int) -> list[str]:
 
 
 def _repeated(inside: list[str], number: int) -> list[str]:
-    # The pause is outside of the handler, as a cancellation in it does not follow from the error.
+    # The pause is outside the except block: an exception raised inside one, such as a cancellation
+    # of the sleep, would get the failed attempt as its __context__.
     begin = [f"if held_{number} is None:", f"    held_{number} = begin_{number}(call)"]
     return [
         "while True:",
@@ -237,7 +257,7 @@ def _indented(lines: list[str], by: int = 4) -> list[str]:
 
 @functools.cache
 def _factory(shapes: tuple[Shape, ...]) -> Callable[..., Any]:
-    """Return the function that `source` is the text of: made once for all stacks of one shape."""
+    """Compile `source` and return the factory; stacks of the same shapes share it."""
     kinds = "".join("-wrb"[each.waits + 2 * each.repeats] for each in shapes)
     text, name = source(shapes), f"<resilient_infe: guards {kinds}>"
     linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name  # for tracebacks

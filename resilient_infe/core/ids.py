@@ -1,4 +1,4 @@
-"""Ids from outside: which of them are safe to log as they are."""
+"""Checks ids that come from outside before they are logged."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 
 def clean_id(value: object) -> str | None:
-    """Return an id from outside if it is safe to log as it is, else None."""
+    """Return `value` if it is text that is safe to log unchanged, else None."""
     return value if isinstance(value, str) and _SAFE.fullmatch(value) else None

@@ -1,7 +1,7 @@
 """One policy per partition: a model that is rate-limited must not stop the others.
 
-A policy is dropped only when it is *idle*, that is when it holds nothing that a new one would not
-have; so which idle one is dropped makes no difference, and no order of use needs to be kept.
+A policy is dropped only while it is *idle*: nothing in it differs from a new one. So it does not
+matter which idle policy is dropped, and the order of use need not be recorded.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from . import bounds
 
 
 class Idling(Protocol):
-    """A policy that can tell whether it is as good as new."""
+    """A policy that can report whether it differs from a new one."""
 
     def idle(self, now: float) -> bool:
-        """Whether nothing is in it that a new one would not have."""
+        """Whether the policy is in the state of a new one, so that it may be dropped."""
         ...
 
 
@@ -25,18 +25,19 @@ K = TypeVar("K", bound=Idling)
 
 
 class Keyed(Generic[K]):
-    """A policy per key, made when first asked for, bounded in number.
+    """Makes a policy for each key when the key is first used, and bounds their number.
 
     Args:
         factory: makes one policy, for example ``lambda: Slots(64)`` or ``Circuit``.
-        max_keys: how many to keep, at least 1; 1024 bounds a key taken from user input by
-            mistake, and is far above the models and hosts that one program talks to.
+        max_keys: the number of policies to keep, at least 1. The default of 1024 is far above the
+            models and hosts that one program uses, and bounds memory if a key is by mistake taken
+            from user input.
 
     Raises:
         ConfigurationError: `max_keys` is below 1.
 
     Attributes:
-        policies: those there are already, by key; to be read only.
+        policies: the policies made so far, by key. Read it, but do not change it.
 
     State: shared by every layer that is given the object.
     """
@@ -44,21 +45,20 @@ class Keyed(Generic[K]):
     __slots__ = ("_factory", "max_keys", "policies")
 
     def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
-        """Start with no policy."""
         bounds.whole(max_keys, 1, "max_keys")
         if not callable(factory):
             raise ConfigurationError(
-                f"Keyed takes what makes a policy, like Circuit; got {factory!r}"
+                f"Keyed needs a function that makes a policy, like Circuit; got {factory!r}"
             )
         self._factory = factory
         self.policies: dict[str | None, K] = {}
         self.max_keys = max_keys
 
     def of(self, key: str | None, now: float) -> K:
-        """Return the policy of `key`, making it if need be.
+        """Return the policy of `key`; make it if it does not exist.
 
         Raises:
-            TooManyPartitions: `max_keys` policies are in use.
+            TooManyPartitions: `max_keys` policies exist and none of them is idle.
         """
         policy = self.policies.get(key)
         return policy if policy is not None else self._make(key, now)
@@ -68,11 +68,11 @@ class Keyed(Generic[K]):
         return iter(tuple(self.policies.items()))
 
     def __len__(self) -> int:
-        """Return how many policies there are."""
+        """Return the number of policies."""
         return len(self.policies)
 
     def sample(self) -> K:
-        """Return a new policy that is not kept, to describe what the factory makes."""
+        """Return a new policy that is not kept, for descriptions of what the factory makes."""
         return self._factory()
 
     def _make(self, key: str | None, now: float) -> K:
@@ -92,5 +92,4 @@ class Keyed(Generic[K]):
         )
 
     def __repr__(self) -> str:
-        """Show how many there are."""
         return f"<Keyed {len(self.policies)}/{self.max_keys} partitions>"

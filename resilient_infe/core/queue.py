@@ -1,8 +1,18 @@
-"""Who is next: the one queue that slots and allowances share.
+"""The wait queue that slots and allowances use.
 
-First come, first served by the *age of the call*, not by the time of joining: a retry rejoins with
-its call's old place and so stands ahead of younger calls. Leaving is O(1): a waiter that gave up is
-only marked, and skipped (or swept out) later.
+The oldest *call* is served first, not the first to join. A retry joins again with the age of its
+call, so it is ahead of younger calls that have waited longer.
+
+A waiter is stored in one of two places:
+
+1. The line, a deque sorted by age. A waiter whose call is not older than the last one in the line
+   is appended. This is the usual case, and O(1).
+2. A heap. A waiter whose call is older, such as a retry, is pushed onto it. This is rare, and costs
+   O(log n).
+
+The next waiter is the older of the two heads. Leaving is O(1): a waiter that gives up is only
+marked as gone. It is skipped when it reaches a head, or removed by a sweep. A sweep runs when the
+marked waiters outnumber those that still wait, so its cost per departure is constant on average.
 """
 
 from __future__ import annotations
@@ -14,19 +24,19 @@ from typing import Generic, TypeVar
 
 
 class Waiter:
-    """One place in a queue. `wake` is set by the code that parks on it; the policy never calls it.
+    """One entry of a queue.
 
     Attributes:
-        place: the age of its call; smaller is older.
-        granted: True once what was waited for is the waiter's.
-        gone: True once it left the queue without being granted.
-        wake: resumes the task that waits.
+        place: the age of the waiter's call, as a number; a smaller number is an older call.
+        granted: True once the waiter has received what it waited for.
+        gone: True once the waiter has left the queue without a grant.
+        wake: resumes the task that waits. The runtime that parks the task sets it; policies never
+            call it.
     """
 
     __slots__ = ("gone", "granted", "place", "wake")
 
     def __init__(self, place: int) -> None:
-        """Start waiting."""
         self.place = place
         self.granted = False
         self.gone = False
@@ -36,11 +46,16 @@ class Waiter:
 W = TypeVar("W", bound=Waiter)
 
 SWEEP_FLOOR = 64
-"""Fewer abandoned waiters than this are not worth a sweep."""
+"""No sweep runs while at most this many abandoned waiters are stored."""
 
 
 class WaitQueue(Generic[W]):
-    """Waiters in the order of their calls' age.
+    """Waiters, ordered by the age of their calls.
+
+    Attributes:
+        live: the number of waiters that still wait.
+        youngest: the largest place that was ever pushed. A waiter whose call has no age takes it,
+            and so joins at the end.
 
     State: shared, inside the policy that owns it.
     """
@@ -48,22 +63,15 @@ class WaitQueue(Generic[W]):
     __slots__ = ("_abandoned", "_joined", "_late", "_line", "live", "youngest")
 
     def __init__(self) -> None:
-        """Start empty.
-
-        `live` counts those who still wait; `youngest` is the newest age that ever waited, and where
-        one joins who has none.
-        """
         self._line: deque[W] = deque()
-        # Those who rejoin ahead of the line's end: rare, so a heap of their own keeps the line
-        # O(1).
-        self._late: list[tuple[int, int, W]] = []
-        self._joined = 0  # breaks ties in the heap, in the order of joining
-        self._abandoned = 0
+        self._late: list[tuple[int, int, W]] = []  # a heap of (place, order of joining, waiter)
+        self._joined = 0  # pushes onto the heap so far; among equal places the first to join wins
+        self._abandoned = 0  # waiters marked as gone that are still stored
         self.live = 0
         self.youngest = 0
 
     def push(self, waiter: W) -> None:
-        """Join, at the place that the waiter's age gives it."""
+        """Add a waiter, at the position that its age gives it."""
         self.live += 1
         place, line = waiter.place, self._line
         if place > self.youngest:
@@ -76,7 +84,7 @@ class WaitQueue(Generic[W]):
             heapq.heappush(self._late, (waiter.place, self._joined, waiter))
 
     def head(self) -> W | None:
-        """Return the oldest who still waits, without removing it."""
+        """Return the oldest waiter without removing it; None if the queue is empty."""
         line, late = self._line, self._late
         while line and line[0].gone:
             line.popleft()
@@ -89,7 +97,7 @@ class WaitQueue(Generic[W]):
         return line[0] if line else None
 
     def pop(self) -> W | None:
-        """Remove and return the oldest who still waits."""
+        """Remove and return the oldest waiter; None if the queue is empty."""
         line = self._line
         if line and not self._late and not line[0].gone:  # the usual case
             self.live -= 1
@@ -105,7 +113,7 @@ class WaitQueue(Generic[W]):
         return waiter
 
     def remove(self, waiter: W) -> None:
-        """Leave without being served."""
+        """Take out a waiter that was not served, in O(1)."""
         waiter.gone = True
         self.live -= 1
         self._abandoned += 1

@@ -1,6 +1,6 @@
-"""What a 429 is about: a rate, calls in progress, or a rate that grew too fast.
+"""Which limit a 429 is about: a rate, the calls in progress, or a rate that grew too fast.
 
-Only the structured code and type count, never the message.
+Only the error's structured ``code`` and ``type`` are read, never its message.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ CROWDED = frozenset(
         "too_many_concurrent_requests",
     )
 )
-"""Too many calls are in progress: fewer at once help, slower does not."""
+"""Codes for too many calls in progress: the remedy is fewer at once, not a lower rate."""
 
 REJECTED = Kind.RATE_LIMITED
-"""The kind, by a name that costs less than the enum's own look-up."""
+"""A module-level name for the kind: an attribute look-up on the enum costs more."""
 
 STEEP = frozenset(
     ("burst_rate_limit_exceeded", "limit_burst_rate", "ramp_rate_exceeded", "slow_down")
 )
-"""The rate grew too fast: it says nothing about how much is allowed in the end."""
+"""Codes for a rate that grew too fast: they say nothing about the limit itself."""
 
 
 def is_crowded(verdict: Verdict) -> bool:
-    """Whether a request was rejected because too many are in progress."""
+    """Whether the server rejected a request because too many calls are in progress."""
     return verdict.kind is REJECTED and _named(verdict, CROWDED)
 
 
 def is_steep(verdict: Verdict) -> bool:
-    """Whether a request was rejected because the rate grew too fast."""
+    """Whether the server rejected a request because the rate grew too fast."""
     return verdict.kind is REJECTED and _named(verdict, STEEP)
 
 

@@ -1,4 +1,4 @@
-"""What an event loop is to the layers, whichever it is."""
+"""What the layers need of an event loop: the same protocols for asyncio and for trio."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from .queue import Waiter
 
 
 class Alarm(Protocol):
-    """One timer that calls back, moved or switched off with `set`."""
+    """A timer that runs a callback; `set` moves it or turns it off."""
 
     def set(self, when: float | None) -> None:
-        """Call back at an instant instead of whenever it was set to; None for never."""
+        """Run the callback at loop time `when`, in place of the time set before; None: never."""
         ...
 
 
 class Timer(Protocol):
-    """A running timer, which cancels the task that started it when its time has come.
+    """A running timer that cancels the task that started it when its time is over.
 
-    It swallows the cancellation that it made, and no other. As a ``with`` block it then ends as if
-    it had run through: what follows the block is what to do when the time is over. Where a block
-    would cost too much, end it by hand with `stop`, or with `made` for an exception.
+    There are two ways to use it:
+
+    1. As a ``with`` block. When the timer fires, the block ends early and without an exception. The
+       timer swallows only its own cancellation; any other one passes through.
+    2. By hand, where a block costs too much. Call `stop` if the guarded code returned, or `made` if
+       it raised.
     """
 
     @property
     def when(self) -> float:
-        """The instant at which it rings."""
+        """The loop time at which the timer fires."""
         ...
 
     def stop(self) -> None:
-        """End it: what it bounds has come to its end in time."""
+        """End the timer: the guarded code returned."""
         ...
 
     def made(self, error: BaseException) -> bool:
-        """End it, and tell whether `error` is the cancellation that it made."""
+        """End the timer; return whether `error` is the timer's own cancellation."""
         ...
 
     def __enter__(self) -> Self:
-        """Return the timer, which runs already."""
+        """Return the timer, which is already running."""
         ...
 
     def __exit__(
@@ -49,86 +52,92 @@ class Timer(Protocol):
         at: TracebackType | None,
         /,
     ) -> bool:
-        """End it, and swallow the cancellation that it made."""
+        """End the timer, and swallow its own cancellation."""
         ...
 
 
 class Clock(Protocol):
-    """Something that reads an event loop's clock."""
+    """Reads the clock of an event loop."""
 
     def __call__(self) -> float:
-        """Return the instant, in seconds."""
+        """Return the loop time, in seconds."""
         ...
 
 
 class Runtime(Protocol):
-    """One event loop, as the layers see it."""
+    """One event loop, as the layers use it."""
 
     @property
     def loop(self) -> object:
-        """What the loop is known by: under asyncio the loop itself."""
+        """The object that identifies the loop; under asyncio this is the loop itself."""
         ...
 
     @property
     def thread(self) -> int | None:
-        """The thread that it runs in; None for one that is to be looked for anew each time."""
+        """The id of the thread that the loop runs in; None to look for the loop on each call."""
         ...
 
     @property
     def now(self) -> Clock:
-        """Read the loop's clock, in seconds: the loop's own method, so that it costs no more."""
+        """The function that reads the loop's clock, in seconds, without a wrapper around it."""
         ...
 
     def park(self, waiter: Waiter) -> Awaitable[None]:
-        """Return what to await until ``waiter.wake()`` is called."""
+        """Return an awaitable that completes when ``waiter.wake()`` is called."""
         ...
 
     async def checkpoint(self) -> None:
-        """Let every other task that is ready run once; the caller may be cancelled here."""
+        """Let every other ready task run once; the calling task may be cancelled here."""
         ...
 
     async def sleep_until(self, when: float) -> None:
-        """Sleep until an instant; an instant in the past still lets others run."""
+        """Sleep until loop time `when`; if it is in the past, other tasks still get to run."""
         ...
 
     def cut_off_after(self, seconds: float, now: float | None = None) -> Timer:
-        """Start a timer for the task that runs.
+        """Start a timer that cancels the running task after `seconds`.
 
         Args:
-            seconds: until it rings, above 0.
-            now: the current time, if it is known already; None to read the clock.
+            seconds: the time until the timer fires, above 0.
+            now: the loop time, if the caller already has it; None to read the clock.
         """
         ...
 
     def cut_off_at(self, when: float) -> Timer:
-        """Start a timer that rings at an instant."""
+        """Start a timer that cancels the running task at loop time `when`."""
         ...
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
-        """Run a clean-up that nobody waits for, for at most 5 s; its errors are dropped."""
+        """Run `clean_up` in the background for at most 5 s; its errors are dropped."""
         ...
 
     def start(self, main: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Run `main`, which must not raise, in a task of its own; the result cancels it.
+        """Run `main` in a new task, and return a function that cancels the task.
 
-        The task has the context variables of the code that starts it.
+        The task has the context variables of the code that starts it. `main` must not raise.
         """
         ...
 
     def alarm(self, callback: Callable[[float], None]) -> Alarm:
-        """Return a timer that calls `callback` with the instant it was set to."""
+        """Return a timer, not yet set, that calls `callback` with the loop time it was set to."""
         ...
 
     def is_cancelled(self) -> bool:
-        """Whether the running task is being cancelled: a cancellation may be what it awaited."""
+        """Whether the running task itself is being cancelled.
+
+        If it is not, a cancellation that it catches came from something that it awaited.
+        """
         ...
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run `callback` in the loop, from any thread or finaliser; at once if the loop is over."""
+        """Run `callback` in the loop; immediately, in this thread, if the loop has ended.
+
+        Any thread and any finaliser may call this.
+        """
         ...
 
     def is_over(self) -> bool:
-        """Whether the loop has ended, so that what it owned may move to another."""
+        """Whether the loop has ended, so that its policies may move to another loop."""
         ...
 
     def is_closed(self) -> bool:

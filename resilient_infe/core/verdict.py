@@ -1,8 +1,8 @@
-"""What one attempt meant.
+"""The verdict: what the outcome of one attempt means.
 
-Every layer that reacts to an outcome (retry, circuit, rate limit) must react to the *same* reading
-of it. So the reading happens once per attempt, in the error classifier, and its result is this
-value; nothing else in the stack looks at a status code, a header or an exception class.
+Several layers react to an outcome: retry, circuit breaker, rate limiter. They must all read it the
+same way. So the error classifier reads it once per attempt and makes a `Verdict`, and no other
+layer looks at a status code, a header or an exception class.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _new = object.__new__
 
 @dataclass_transform(frozen_default=True)
 def frozen(cls: type[_C]) -> type[_C]:
-    """Make a dataclass that is frozen for type checkers alone.
+    """Make a dataclass that only type checkers treat as frozen.
 
-    Several are made for every attempt, and one that is frozen at run time takes six times as long
-    to make.
+    Several are made for every attempt. A dataclass that is frozen at run time takes six times as
+    long to construct.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)
 
@@ -30,11 +30,11 @@ Dimension = Literal["requests", "tokens"]
 """What a rate limit counts."""
 
 MINUTE = 60.0
-"""Seconds: the period of a rate limit that states no other."""
+"""Seconds: the period of a rate limit that does not state its own."""
 
 
 class Kind(StrEnum):
-    """The kinds of outcome, each treated alike by every layer (see `docs/kinds.md`)."""
+    """The kinds of outcome; `docs/kinds.md` lists how each layer treats each kind."""
 
     OK = "ok"
     RATE_LIMITED = "rate_limited"
@@ -57,11 +57,12 @@ class Limit:
     """One rate limit as the server stated it in a response's headers.
 
     Attributes:
-        dimension: what it counts, ``"requests"`` or ``"tokens"``.
-        limit: units per window, or None when not stated.
-        remaining: units left in the window, or None.
-        reset: seconds from the response until the allowance is whole again, or None.
-        window: seconds that the limit spans, or None when not stated (then it is a minute).
+        dimension: the unit that it counts, ``"requests"`` or ``"tokens"``.
+        limit: units per window; None if not stated.
+        remaining: units left in the window; None if not stated.
+        reset: seconds from the response until the full limit is available again; None if not
+            stated.
+        window: the length of the window in seconds; None if not stated, which means a minute.
     """
 
     dimension: Dimension
@@ -73,12 +74,12 @@ class Limit:
 
 @frozen
 class Usage:
-    """What a call really cost, as the server's ``usage`` object says.
+    """The real cost of a call, from the ``usage`` object in the response.
 
     Attributes:
-        prompt_tokens: tokens of the input.
-        completion_tokens: tokens of the output.
-        total_tokens: tokens charged; what a rate limit's reservation is settled to.
+        prompt_tokens: tokens in the input.
+        completion_tokens: tokens in the output.
+        total_tokens: tokens charged; the rate limiter replaces its estimate by this number.
     """
 
     prompt_tokens: int
@@ -88,23 +89,25 @@ class Usage:
 
 @frozen
 class Verdict:
-    """What one attempt meant: made once, by the classifier or by the layer that refused.
+    """The meaning of one attempt's outcome.
+
+    The classifier makes it once per attempt; a layer that refuses a call makes its own.
 
     Attributes:
-        kind: the outcome's kind.
-        retryable: whether another attempt may help at all.
-        retry_after: seconds the server (or a refusing layer) asks to wait, or None; never 0,
-            negative or infinite.
+        kind: the kind of outcome.
+        retryable: whether another attempt may succeed.
+        retry_after: seconds to wait before the next attempt, as the server or the refusing layer
+            asked; None if neither did. Never 0, negative or infinite.
         limits: the rate limits that the response stated.
-        usage: the tokens that the response says it cost, or None.
-        status: the HTTP status, or None where there was no response.
-        code: the error's ``code`` as the body states it, or None.
-        advice: one sentence telling the user what to do, or None.
-        request_id: the server's ``x-request-id``, cleaned for logs, or None.
-        error: the error's ``type``, or the exception's class name; never the message, which may
-            quote a prompt or a key.
-        sent: False when the request certainly never left (connection refused, DNS): only then
-            may its reservation be given back.
+        usage: the tokens that the call cost, from the response; None if it states none.
+        status: the HTTP status; None without a response.
+        code: the ``code`` of the error in the response body, or None.
+        advice: one sentence for the user on what to do, or None.
+        request_id: the server's ``x-request-id``, checked to be safe for logs, or None.
+        error: the ``type`` of the error, or the name of the exception's class. Never the message,
+            which may quote a prompt or a key.
+        sent: False if the request certainly never left (connection refused, DNS). Only then may its
+            reservation be given back.
     """
 
     kind: Kind
@@ -121,10 +124,10 @@ class Verdict:
 
 
 SUCCESS = Kind.OK
-"""The kind of a success, by a name that costs a tenth of the enum's own look-up (Python 3.11)."""
+"""A module-level name for `Kind.OK`: it costs a tenth of a look-up on the enum (Python 3.11)."""
 
 OK = Verdict(Kind.OK)
-"""The plain success, shared: most attempts end with nothing else to tell."""
+"""A success without usage or limits, as one shared instance."""
 
 
 def succeeded(
@@ -133,7 +136,10 @@ def succeeded(
     status: int | None = None,
     request_id: str | None = None,
 ) -> Verdict:
-    """Return the verdict of a success: what the class makes, at three quarters of the cost."""
+    """Return the verdict of a success.
+
+    Equal to ``Verdict(Kind.OK, ...)``, at three quarters of the cost of the constructor.
+    """
     verdict: Any = _new(Verdict)
     verdict.kind = SUCCESS
     verdict.retryable = False

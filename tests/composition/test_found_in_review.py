@@ -55,7 +55,7 @@ ASK = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
         (lambda: ConcurrencyLimiter("3"), "whole number"),
         (lambda: ConcurrencyLimiter(Keyed(Circuit)), "Slots"),
         (lambda: CircuitBreaker(Circuit), "not the class"),
-        (lambda: Keyed(5), "what makes a policy"),
+        (lambda: Keyed(5), "a function that makes a policy"),
         (lambda: Retry(backoff=2.0), "ExponentialBackoff"),
         (lambda: Retry(budget=0.2), "RetryBudget"),
         (lambda: Retry(max_attempts=2.5), "whole number"),
