@@ -1,4 +1,4 @@
-"""How layers become one call, in which order they work, and what a stack reports of itself."""
+"""How a stack links its layers, which orders are allowed, and what a stack reports."""
 
 from __future__ import annotations
 

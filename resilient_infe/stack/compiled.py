@@ -1,7 +1,7 @@
-"""Links layers and the transport, once, when a stack is put around it.
+"""Links the layers of a stack and a transport into one handler, once per transport.
 
-Guards that stand next to each other become one coroutine. A layer that is not a guard, such as a
-user's own, is called with what comes next, and splits the guards there.
+Adjacent guards become one coroutine. A layer that is not a guard, such as a user's own function, is
+called with the next handler as its argument; guards on its two sides become two coroutines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> Handler[Any, Any]:
-    """Return a handler that runs `layers`, outermost first, around `handler`."""
+    """Return a handler that runs `layers` around `handler`, the first layer outermost."""
     for are_guards, found in groupby(reversed(layers), _is_guard):
         inside_out: list[Any] = list(found)
         if are_guards:
@@ -34,7 +34,7 @@ def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> H
 
 
 def _is_guard(layer: object) -> bool:
-    """Whether a layer leaves calling on to its base; one derived from a guard may do it itself."""
+    """Whether the layer is a guard, and does not replace the guard's ``__call__`` by its own."""
     return isinstance(layer, Guard) and type(layer).__call__ is Guard.__call__
 
 
@@ -46,28 +46,29 @@ def _calling(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[An
 
 
 def handler_of(transport: Callable[[P], Awaitable[R]]) -> Handler[P, R]:
-    """Return a transport, which takes a payload, as a handler, which takes a call.
+    """Return a handler, which takes a call, that passes the payload to a transport.
 
     Raises:
-        ConfigurationError: it cannot be called; or from a call, it returned nothing to await.
+        ConfigurationError: the transport cannot be called. The handler raises it too, if the
+            transport returns a value that cannot be awaited.
     """
     if not callable(transport):
-        raise ConfigurationError(f"{transport!r} cannot be called: give an async def (payload)")
+        raise ConfigurationError(f"a transport must be an async def (payload); got {transport!r}")
     send: Callable[[P], Coroutine[Any, Any, R]]
     send = transport if inspect.iscoroutinefunction(transport) else _awaiting(transport)
     return lambda call: send(call.payload)
 
 
 def _awaiting(transport: Callable[[P], Awaitable[R]]) -> Callable[[P], Coroutine[Any, Any, R]]:
-    """Return a transport as an async function: a future, say, could not be run as a task."""
+    """Wrap a transport in an async function: a handler must return a coroutine, not a future."""
 
     async def awaiting(payload: P) -> R:
         answer = transport(payload)
         if not inspect.isawaitable(answer):
             raise ConfigurationError(
                 f"{name_of(transport)} returned {type(answer).__name__}, which cannot be awaited: "
-                f"give an async def (payload); for code that blocks, one that awaits "
-                f"anyio.to_thread.run_sync(function, payload)"
+                f"a transport must be an async def (payload). To run blocking code, await "
+                f"anyio.to_thread.run_sync(function, payload) in it."
             )
         return await answer
 

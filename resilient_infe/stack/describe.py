@@ -1,4 +1,4 @@
-"""What a stack tells: in words, layer by layer with the worst case; in figures, what goes on."""
+"""The description of a stack (its layers and the worst case), and its current statistics."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ from ..timeouts.deadline import Deadline
 
 @dataclass(frozen=True, slots=True)
 class StackStatistics:
-    """A snapshot of a stack. Mappings are by partition; a policy for all has the partition None.
+    """A snapshot of a stack.
+
+    The keys of `slots`, `allowances` and `circuits` are the names of the partitions. A policy that
+    all partitions share has the key None.
 
     Attributes:
-        in_flight: calls that entered and have not ended, open streams included.
-        waiting: of those, the ones that wait for a slot or for the rate limit.
-        calls: calls that ended.
-        attempts: attempts that were sent for them.
-        outcomes: how the calls ended, by kind.
-        slots: limit, held and waiting.
-        allowances: limits, what is left, the queue and the gate.
-        circuits: states and counts.
-        budget: the retry budget, or None.
+        in_flight: the number of calls that entered the stack and have not ended; a call whose
+            stream is open has not ended.
+        waiting: the number of calls in flight that wait for a slot or for the rate limit.
+        calls: the number of calls that ended.
+        attempts: the number of attempts sent for the calls that ended.
+        outcomes: the number of ended calls of each kind; kinds without a call are left out.
+        slots: the slots of each partition: their number, those in use, and the calls waiting.
+        allowances: the rate limits of each partition, with what is left, the queue and the gate.
+        circuits: the state and the counts of each partition's circuit.
+        budget: the retry budget; None without one.
         draining: whether new calls are refused.
     """
 
@@ -52,9 +56,9 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
     """Return a snapshot of a stack.
 
     Args:
-        layers: the stack's.
-        now: the current time of the loop.
-        counts: what the stack itself counts: the other fields of `StackStatistics`.
+        layers: the layers of the stack.
+        now: the loop time, in seconds.
+        counts: the fields of `StackStatistics` that the stack itself counts, by name.
     """
     slots: dict[str | None, SlotsStatistics] = {}
     allowances: dict[str | None, AllowanceStatistics] = {}
@@ -84,14 +88,15 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
 
 
 def describe(layers: Sequence[Any]) -> str:
-    """Return a table of the layers, outermost first, and the arithmetic below it."""
+    """Return a table of the layers, outermost first, and below it the worst case."""
     names = [_name(layer) for layer in layers]
     width = max((len(name) for name in names), default=0)
     lines = [f"Stack of {len(layers)} layers, outermost first"]
     for number, (name, layer) in enumerate(zip(names, layers, strict=True), 1):
-        tell = getattr(layer, "describe", None)
-        lines.append(f"  {number}  {name:<{width}}  {tell() if tell else 'your own'}".rstrip())
-    lines += [f"  {line}" for line in _arithmetic(layers)]
+        describe_layer = getattr(layer, "describe", None)
+        text = describe_layer() if describe_layer else "custom layer"
+        lines.append(f"  {number}  {name:<{width}}  {text}".rstrip())
+    lines += [f"  {line}" for line in _worst_case_lines(layers)]
     return "\n".join(lines)
 
 
@@ -99,7 +104,7 @@ def _name(layer: Any) -> str:
     return getattr(layer, "__name__", None) or type(layer).__name__
 
 
-def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
+def _worst_case_lines(layers: Sequence[Any]) -> Iterator[str]:
     retry = next((x for x in layers if isinstance(x, Retry)), None)
     timeout = next((x for x in layers if isinstance(x, AttemptTimeout)), None)
     deadline = next((x.seconds for x in layers if isinstance(x, Deadline)), None)
@@ -111,21 +116,18 @@ def _arithmetic(layers: Sequence[Any]) -> Iterator[str]:
     if backoff:
         parts.append(f"{backoff:.4g} s of backoff")
     parts.append("the waits for slots and rate")
-    cut = "" if deadline is None else f"; cut at {deadline:g} s"
-    yield f"worst case: {', '.join(parts)}{cut}"
+    bound = "" if deadline is None else f"; limited by the {deadline:g} s deadline"
+    yield f"worst case: {', '.join(parts)}{bound}"
     if retry:
-        yield f"a server's hint, up to {retry.schedule.max_hint:g} s, takes the place of a backoff"
+        yield f"a Retry-After hint of up to {retry.schedule.max_hint:g} s replaces the backoff"
     if retry and retry.schedule.wait_out_refusals:
-        yield "an open circuit and 429s are waited out, and use up no attempts"
+        yield "waiting for an open circuit or after a 429 does not use up attempts"
     rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
     span = 60.0 if deadline is None else deadline
     admitted = rate.allowances.sample().admits_within(span) if rate else None
     if admitted is None:
         return
     if deadline is None:
-        yield f"at this rate {admitted:,.0f} calls are sent in the first minute"
+        yield f"up to {admitted:,.0f} calls can be sent in the first minute"
     else:
-        yield (
-            f"at this rate at most {admitted:,.0f} calls can be sent within a deadline of "
-            f"{deadline:g} s"
-        )
+        yield f"up to {admitted:,.0f} calls can be sent within the {deadline:g} s deadline"

@@ -1,4 +1,4 @@
-"""The list of layers that a stack is made of: what may stand in it, and how it is changed."""
+"""Checks and edits the list of layers of a stack."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ Layers = Sequence[Layer[Any, Any]]
 
 
 def check_layer(layer: object) -> None:
-    """Check that something is a layer.
+    """Check that `layer` can be a layer of a stack.
 
     Raises:
-        ConfigurationError: it is not; the message says what to give instead.
+        ConfigurationError: it cannot; the message says what to pass instead.
     """
     if isinstance(layer, list | tuple):
-        raise ConfigurationError("Stack takes its layers one by one: Stack(*layers)")
+        raise ConfigurationError("Stack takes its layers as separate arguments: Stack(*layers)")
     if hasattr(layer, "layers"):
-        raise ConfigurationError("a Stack is not a layer: give its layers, Stack(*a.layers, ...)")
+        raise ConfigurationError("a Stack is not a layer: pass its layers, Stack(*old.layers, ...)")
     if inspect.isclass(layer) or not callable(layer):
         raise ConfigurationError(
-            f"{layer!r} is not a layer: give an instance, or an async def layer(call, call_next)"
+            f"{layer!r} is not a layer: pass an instance, or an async def layer(call, call_next)"
         )
 
 
 def replaced(layers: Layers, by: Layers) -> list[Layer[Any, Any]]:
-    """Return `layers` with each layer of `by` in the place of the one of its kind.
+    """Return `layers`, where each layer of `by` replaces the one of its kind.
 
     Raises:
-        ConfigurationError: there is no layer of that kind, or there are several.
+        ConfigurationError: `layers` has no layer of that kind, or several.
     """
     result = list(layers)
     for layer in by:
         check_layer(layer)
-        alike = (_are_alike(each, layer) for each in result)
-        result[_only(alike, type(layer), result)] = layer
+        of_its_kind = (_are_same_kind(each, layer) for each in result)
+        result[_only_index(of_its_kind, type(layer), result)] = layer
     return result
 
 
 def left_out(layers: Layers, kinds: Iterable[type]) -> list[Layer[Any, Any]]:
-    """Return `layers` without those of the given classes.
+    """Return `layers` without the one layer of each given class.
 
     Raises:
-        ConfigurationError: there is no layer of that kind, or there are several.
+        ConfigurationError: `layers` has no layer of that kind, or several.
     """
     gone = set()
     for kind in kinds:
         if not inspect.isclass(kind):
-            raise ConfigurationError(f"without takes classes of layers, like Retry; got {kind!r}")
-        gone.add(_only((isinstance(each, kind) for each in layers), kind, layers))
-    return [layer for place, layer in enumerate(layers) if place not in gone]
+            raise ConfigurationError(f"without() takes classes of layers, like Retry; got {kind!r}")
+        gone.add(_only_index((isinstance(each, kind) for each in layers), kind, layers))
+    return [layer for index, layer in enumerate(layers) if index not in gone]
 
 
 def name_of(layer: object) -> str:
-    """Return the name of a layer or of a transport: a function's own, or that of the class."""
+    """Return the name of a layer or a transport: the function's name, or the name of its class."""
     name: str = getattr(layer, "__name__", type(layer).__name__)
     return name
 
 
-def _are_alike(one: object, other: object) -> bool:
-    """Whether one is of the other's class, or of a class derived from it."""
+def _are_same_kind(one: object, other: object) -> bool:
+    """Whether the class of one is the class of the other or a base class of it."""
     return isinstance(one, type(other)) or isinstance(other, type(one))
 
 
-def _only(matches: Iterable[bool], kind: type, layers: Layers) -> int:
-    """Return the place of the only match."""
-    places = [place for place, matching in enumerate(matches) if matching]
-    if len(places) != 1:
+def _only_index(matches: Iterable[bool], kind: type, layers: Layers) -> int:
+    """Return the index of the only match."""
+    found = [index for index, matching in enumerate(matches) if matching]
+    if len(found) != 1:
         raise ConfigurationError(
-            f"this stack has {len(places) or 'no'} layers of the kind {kind.__name__}; it has "
-            f"{', '.join(map(name_of, layers))}. Build another one with Stack(*layers), "
-            f"outermost first."
+            f"this stack must have one layer of the kind {kind.__name__}; it has "
+            f"{len(found) or 'none'}. Its layers are {', '.join(map(name_of, layers))}. "
+            f"To build another stack, list the layers: Stack(*layers), outermost first."
         )
-    return places[0]
+    return found[0]

@@ -1,8 +1,8 @@
-"""Per-call values for code that cannot pass them as arguments.
+"""Options of a call, for code that cannot pass them as arguments.
 
-A wrapped client keeps its own signature, so ``tokens``, ``partition`` and their like travel beside
-it, in a context variable: they reach the calls made inside the ``with`` block, in this task and
-those it starts.
+A wrapped client keeps its own signature, which has no ``tokens`` or ``partition``. So these values
+are kept in a context variable. They apply to all calls made inside the ``with`` block, in this task
+and in the tasks that it starts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What can be said about a call; None leaves it open."""
+    """Options of a call; None means not set. `call_options` describes each one."""
 
     tokens: float | None = None
     partition: str | None = None
@@ -29,11 +29,10 @@ class CallOptions:
     tags: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_options(self.tokens, self.partition, self.deadline)
 
     def fill(self, call: Call[Any]) -> None:
-        """Fill in what the call leaves open; the deadline is the stack's to set."""
+        """Set the options that the call has not set. The stack itself sets the deadline."""
         if call.tokens is None:
             call.tokens = self.tokens
         if call.partition is None:
@@ -45,16 +44,16 @@ class CallOptions:
 
 
 def check_options(tokens: object, partition: object, deadline: object) -> None:
-    """Check what is said about a call; None leaves it open.
+    """Check options of a call; None means not set.
 
     Raises:
-        ConfigurationError: a value is out of its range, or no such value.
+        ConfigurationError: a value is out of range or of a wrong type.
     """
     if tokens is not None:
         bounds.at_least(tokens, 0, "tokens")
     if partition is not None and not isinstance(partition, str):
         raise ConfigurationError(
-            f"partition is the name of a limit, a text like a model's; got {partition!r}"
+            f"partition must be text, such as the name of a model; got {partition!r}"
         )
     if deadline is not None:
         bounds.positive(deadline, "deadline, in seconds,")
@@ -63,7 +62,7 @@ def check_options(tokens: object, partition: object, deadline: object) -> None:
 _OPTIONS: ContextVar[CallOptions | None] = ContextVar("resilient_infe", default=None)
 
 current_options = _OPTIONS.get
-"""Returns the options of the enclosing `call_options` blocks, or None outside of any."""
+"""Returns the merged options of the enclosing `call_options` blocks; None outside any block."""
 
 
 @contextmanager
@@ -75,17 +74,20 @@ def call_options(
     deadline: float | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
-    """Give values to the calls made inside the block; an inner block adds to the outer one.
+    """Set options for the calls made inside the ``with`` block.
+
+    An inner block overrides the outer one, option by option and tag by tag. An argument of the call
+    itself overrides both. None leaves an option as it is.
 
     Args:
-        tokens: the estimated cost of each call, from 0.
-        partition: the limit, circuit and slots that the calls belong to.
-        request_id: the id of the call; for a block around one call.
-        deadline: seconds for each whole call, above 0, counted from when it is made.
-        tags: labels that appear in the calls' events.
+        tokens: the estimated cost of each call in tokens, 0 or more.
+        partition: the name of the group of calls that share a limit, a circuit and slots.
+        request_id: the id of the call; for a block around a single call.
+        deadline: seconds for each whole call, above 0, counted from the start of that call.
+        tags: labels; every event of the calls has them.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of range or of a wrong type.
     """
     given = CallOptions(tokens, partition, request_id, deadline, tags)
     outer = current_options() or CallOptions()

@@ -1,7 +1,7 @@
-"""Which orders of layers work, and why the others do not.
+"""Which orders of layers are allowed, and why the others are not.
 
-The rules are data, checked when a stack is built, because a wrong order does not fail: it silently
-sends too much, holds slots while sleeping, or never opens the circuit.
+A wrong order does not fail at run time. It silently sends too much, holds slots while calls sleep,
+or never opens the circuit. So the rules are data, and are checked when a stack is built.
 """
 
 from __future__ import annotations
@@ -29,86 +29,89 @@ ORDER: tuple[type, ...] = (
     ErrorClassifier,
     AttemptTimeout,
 )
-"""The order that works, outermost first."""
+"""The allowed order of the layers, outermost first."""
 
 WHY: dict[tuple[type, type], str] = {
-    (RequestIdLogger, Retry): "an id is per call, not per attempt",
-    (Deadline, Retry): "inside Retry, its time would start anew with every attempt",
-    (Deadline, ConcurrencyLimiter): "the deadline must cut the wait for a slot",
-    (Deadline, RateLimiter): "the deadline must cut the wait for the rate limit",
+    (RequestIdLogger, Retry): "an id is for the whole call, not for one attempt",
+    (Deadline, Retry): "inside Retry, its time would start again with every attempt",
+    (Deadline, ConcurrencyLimiter): "the deadline must also end the wait for a slot",
+    (Deadline, RateLimiter): "the deadline must also end the wait for the rate limit",
     (Retry, ConcurrencyLimiter): "otherwise a slot is held while a call backs off",
-    (Retry, RateLimiter): "otherwise retries are sent without asking the rate limit",
-    (Retry, CircuitBreaker): "every attempt must be judged and counted by the circuit",
+    (Retry, RateLimiter): "otherwise retries are not charged to the rate limit",
+    (Retry, CircuitBreaker): "the circuit must admit and count every attempt",
     (Retry, ErrorClassifier): "each attempt needs a verdict of its own",
     (Retry, AttemptTimeout): "the timeout is for one attempt",
     (
         ConcurrencyLimiter,
         RateLimiter,
-    ): "permission to send that then waits for a slot goes out as a burst",
+    ): "otherwise calls that the rate limit has admitted wait for slots, and leave as a burst",
     (
         ConcurrencyLimiter,
         CircuitBreaker,
-    ): "calls that queued before the circuit opened must be stopped too",
+    ): "calls that queued before the circuit opened must be refused too",
     (
         RateLimiter,
         CircuitBreaker,
-    ): "calls that queued before the circuit opened must be stopped too",
-    (RateLimiter, ErrorClassifier): "it settles by the verdict, which the classifier sets",
-    (CircuitBreaker, ErrorClassifier): "it counts by the verdict, which the classifier sets",
+    ): "calls that queued before the circuit opened must be refused too",
+    (RateLimiter, ErrorClassifier): "it settles by the verdict, and the classifier sets that",
+    (CircuitBreaker, ErrorClassifier): "it counts by the verdict, and the classifier sets that",
     (
         ErrorClassifier,
         AttemptTimeout,
     ): "otherwise a timed-out attempt looks cancelled, and the circuit never opens",
 }
-"""Why the first must stand outside the second, where there is more to say than `GENERALLY` does."""
+"""Why the first layer must be outside the second; a pair without an entry uses `GENERALLY`."""
 
 GENERALLY: dict[type, str] = {
-    RequestIdLogger: "its id and its report must cover the whole call",
-    Deadline: "it must cut whatever a call is doing",
-    ConcurrencyLimiter: "the wait for a slot is no part of the attempt",
-    RateLimiter: "the wait for the rate limit is no part of the attempt",
-    CircuitBreaker: "a refusal is no attempt",
+    RequestIdLogger: "its id and its log record must cover the whole call",
+    Deadline: "it must end whatever the call does at that moment",
+    ConcurrencyLimiter: "the wait for a slot is not part of the attempt",
+    RateLimiter: "the wait for the rate limit is not part of the attempt",
+    CircuitBreaker: "a refusal is not an attempt",
 }
+"""Why a layer must be outside any layer after it in `ORDER`."""
 
 OUTSIDE: tuple[tuple[type, type, str], ...] = tuple(
     (outer, inner, WHY.get((outer, inner)) or GENERALLY[outer])
     for place, outer in enumerate(ORDER)
     for inner in ORDER[place + 1 :]
 )
-"""Every pair of the order: which must stand outside which, and why."""
+"""Every pair of `ORDER`: the outer layer, the inner layer, and the reason."""
 
 
 def check_order(layers: Sequence[Any]) -> None:
-    """Raise an error that explains itself if the layers, outermost first, cannot work together.
+    """Check the order of `layers`, outermost first.
 
     Raises:
-        LayerOrderError: a layer is missing, doubled, or on the wrong side of another.
+        LayerOrderError: a layer is missing, is there twice, or is on the wrong side of another one.
+            The message has the reason and the allowed order.
     """
     positions = {
         cls: [i for i, layer in enumerate(layers) if isinstance(layer, cls)] for cls in ORDER
     }
     if not positions[ErrorClassifier]:
         raise LayerOrderError(
-            "there is no ErrorClassifier: without it nothing decides what a reply means, and no "
-            "layer reacts. Add ErrorClassifier() next to the transport."
+            "there is no ErrorClassifier: without it no reply gets a verdict, and no other layer "
+            "reacts to errors. Add ErrorClassifier() next to the transport."
         )
     for cls, found in positions.items():
         if len(found) > 1 and cls is not ConcurrencyLimiter:
-            more = " and their attempts would multiply" if cls is Retry else ""
+            more = ", and their attempts would multiply" if cls is Retry else ""
             raise LayerOrderError(f"there are {len(found)} {cls.__name__} layers{more}: keep one.")
     for outer, inner, why in OUTSIDE:
-        if not _stands_outside(positions, outer, inner):
+        if not _is_outside(positions, outer, inner):
             raise LayerOrderError(
-                f"{outer.__name__} must stand outside {inner.__name__}: {why}. The order that "
-                f"works is {' -> '.join(cls.__name__ for cls in ORDER)}. "
-                f"(Stack(..., strict=False) allows any.)"
+                f"{outer.__name__} must stand outside {inner.__name__}: {why}. The allowed order "
+                f"is {' -> '.join(cls.__name__ for cls in ORDER)}. "
+                f"(Stack(..., strict=False) accepts any order.)"
             )
 
 
-def _stands_outside(positions: dict[type, list[int]], outer: type, inner: type) -> bool:
-    """Whether every `outer` layer is outside every `inner` one.
+def _is_outside(positions: dict[type, list[int]], outer: type, inner: type) -> bool:
+    """Whether every `outer` layer is outside every `inner` layer; True if one of them is absent.
 
-    One exception: a second concurrency limiter inside the rate limiter caps all partitions.
+    There is one exception. A second concurrency limiter may be inside the rate limiter, as a bound
+    over all partitions. So for this pair only the outermost concurrency limiter must be outside.
     """
     if not positions[outer] or not positions[inner]:
         return True

@@ -1,7 +1,8 @@
-"""An ordered list of layers around a transport.
+"""The stack: an ordered list of layers around a transport.
 
-The stack itself decides nothing. It links the layers once, when a transport is given; it makes the
-`Call` and counts the outcomes; it can describe itself, tell what is going on, and drain.
+The stack makes no decision about a call; its layers do. It links the layers once for each
+transport, makes the `Call` of each payload, and counts outcomes. It also reports a description and
+statistics, and can drain.
 """
 
 from __future__ import annotations
@@ -36,31 +37,33 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _ages = itertools.count(1)
-"""Ages of calls: one count for all loops, since a policy may serve one loop after another."""
+"""The ages of calls; all loops share one counter, since a policy can move to another loop."""
 
 
 class Stack:
-    """Layers, outermost first, to be put around a transport.
+    """An ordered list of layers that can be put around a transport.
 
     Args:
-        layers: instances of the library's layers, or any ``async def layer(call, call_next)``.
-        listeners: take every event; see `events`.
-        strict: whether an order that cannot work is refused.
+        layers: instances of the library's layers, or any ``async def layer(call, call_next)``; the
+            first one is outermost.
+        listeners: callables that receive every event, see `events`; by default there are none.
+        strict: whether to refuse an order of layers that cannot work; True by default, since such
+            an order does not fail by itself.
 
     Raises:
         LayerOrderError: the order cannot work (``strict`` only); the message says why.
-        ConfigurationError: something in the list is not a layer.
+        ConfigurationError: an argument is not a layer, or `listeners` has one that is not callable.
 
-    State: shared by all that is built from it; the policies inside may be shared further.
+    State: shared by every `Send` and handler made from the stack. Other stacks may share its
+    policies.
     """
 
     def __init__(
         self, *layers: Layer[Any, Any], listeners: Iterable[Listener] = (), strict: bool = True
     ) -> None:
-        """Check the layers; nothing is linked before a transport is given."""
         self.listeners, self._strict = _checked(listeners), strict
         if self.listeners and not any(isinstance(layer, RequestIdLogger) for layer in layers):
-            layers = (RequestIdLogger(log=False), *layers)  # events need ids
+            layers = (RequestIdLogger(log=False), *layers)  # events need request ids
         self.layers = layers
         for layer in layers:
             check_layer(layer)
@@ -77,38 +80,45 @@ class Stack:
         self._outcomes: defaultdict[Kind, int] = defaultdict(int, dict.fromkeys(Kind, 0))
 
     def replace(self, *layers: Layer[Any, Any]) -> Stack:
-        """Return a stack in which these layers stand in the places of those of their kinds.
+        """Return a stack in which each given layer replaces the one of its kind.
 
         The other layers are the same objects, so both stacks share their limits and circuits.
 
         Args:
-            layers: each an instance of a layer's class of which this stack has exactly one.
+            layers: instances of layers. This stack must have exactly one layer of each one's class,
+                or of a base class or subclass of it.
 
         Raises:
             ConfigurationError: this stack has no layer of that kind, or several.
+            LayerOrderError: the new order cannot work (``strict`` only).
         """
         kept = replaced(self.layers, layers)
         return Stack(*kept, listeners=self.listeners, strict=self._strict)
 
     def without(self, *kinds: type) -> Stack:
-        """Return a stack that lacks the layers of these kinds; the others are the same objects.
+        """Return a stack without the layers of these classes.
+
+        The other layers are the same objects, so both stacks share their limits and circuits.
 
         Args:
-            kinds: classes of layers, such as `CircuitBreaker`.
+            kinds: classes of layers, such as `CircuitBreaker`. This stack must have exactly one
+                layer of each.
 
         Raises:
             ConfigurationError: this stack has no layer of that kind, or several.
-            LayerOrderError: it cannot work without (``strict`` only); the message says why.
+            LayerOrderError: the rest cannot work without it (``strict`` only).
         """
         kept = left_out(self.layers, kinds)
         return Stack(*kept, listeners=self.listeners, strict=self._strict)
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
-        """Return the transport made resilient, with its own types.
+        """Return a function that sends payloads through the stack to `transport`.
+
+        It takes the type of payload that the transport takes, and returns what it returns.
 
         Args:
-            transport: takes the payload and returns an awaitable of the response. One that has a
-                ``handle(call)`` method (an adapter) is given the `Call` itself.
+            transport: a callable that takes a payload and returns an awaitable of the response. If
+                it has a ``handle(call)`` method, as adapters do, that method receives the `Call`.
 
         Raises:
             ConfigurationError: the transport cannot be called.
@@ -122,11 +132,11 @@ class Stack:
         return Send(self, compiled(self.layers, handler_of(transport)), self._enter)
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
-        """Return `inner`, which takes the `Call` itself, with the layers around it."""
+        """Return a handler that runs `inner`, which takes a `Call`, inside the layers."""
         return partial(self._enter, compiled(self.layers, inner))
 
     def statistics(self) -> StackStatistics:
-        """Return a frozen snapshot of what is going on."""
+        """Return a frozen snapshot of the stack's counts and of its policies."""
         return statistics_of(
             self.layers,
             now=self._runtime.now() if self._runtime is not None else 0.0,
@@ -138,7 +148,10 @@ class Stack:
         )
 
     def beliefs(self) -> dict[str, dict[str, Any]]:
-        """Return what was learned of limits, for JSON, and ``beliefs=`` of the next run's stack."""
+        """Return the limits learned so far, by partition, in a form that JSON can hold.
+
+        Pass them as ``beliefs=`` to the stack of the next run, so that it starts from them.
+        """
         found: dict[str, dict[str, Any]] = {}
         for layer in self.layers:
             if isinstance(layer, RateLimiter):
@@ -146,10 +159,10 @@ class Stack:
         return found
 
     async def drain(self, timeout: float | None = None) -> int:
-        """Refuse new calls, wait for those under way, and return how many are left.
+        """Refuse new calls, wait for those in flight, and return how many are still in flight.
 
         Args:
-            timeout: seconds to wait, from 0; None waits until all have ended.
+            timeout: the longest time to wait in seconds, 0 or more; None waits until all ended.
         """
         self._draining = True
         runtime = self._runtime = aio.current()
@@ -193,7 +206,7 @@ class Stack:
             result = await handler(call)
         except BaseException as error:
             self._end(call, error)
-            if isinstance(error, Refused):  # a caller that asks in a loop must not block the rest
+            if isinstance(error, Refused):  # a loop over refused calls must not block the rest
                 await runtime.checkpoint()
             raise
         if call.hold is None:
@@ -205,8 +218,8 @@ class Stack:
     def _set_deadline(self, call: Call[Any], seconds: float) -> None:
         if not self._takes_deadlines:
             raise ConfigurationError(
-                "this stack has no Deadline layer to keep a call's deadline: add Deadline(), which "
-                "bounds only the calls that bring one"
+                "a call with deadline= needs a Deadline layer, and this stack has none: add "
+                "Deadline(), which bounds only the calls that have a deadline"
             )
         call.deadline = call.started + seconds
 
@@ -227,18 +240,17 @@ class Stack:
             return
         self.told_of_nesting = True
         warnings.warn(
-            "a stack with Retry runs inside another one with Retry: their attempts multiply. "
-            "Give only one of them a Retry layer.",
+            "a stack with Retry runs inside another stack with Retry: their attempts multiply. "
+            "Only one of them should have a Retry layer.",
             NestedStackWarning,
-            stacklevel=3,  # the line that calls `around`, or that awaits the call
+            stacklevel=3,  # names the line that calls `around`, or that awaits the call
         )
 
     def __str__(self) -> str:
-        """Return the layers in words, the worst case, and what fits the deadline."""
+        """Return a description: the layers, the worst case, and how many calls can be sent."""
         return describe(self.layers)
 
     def __repr__(self) -> str:
-        """Return the layers' names."""
         return f"<Stack {' -> '.join(map(name_of, self.layers))}>"
 
 
@@ -246,19 +258,18 @@ _MISSING: Any = object()
 _new, _fill = object.__new__, Call.__init__
 
 Enter = Callable[[Handler[P, R], Call[P], float | None], Coroutine[Any, Any, R]]
-"""How a call enters its stack: through these layers, with this deadline."""
+"""Enters a call into its stack; takes the linked layers, the call and its deadline in seconds."""
 
 
 class Send(Generic[P, R]):
-    """A transport made resilient: call it with a payload, as one would the transport.
+    """A function that sends payloads through a stack. `Stack.around` makes it.
 
-    Made by `Stack.around`. State: none of its own.
+    Call it like the transport, with one payload. State: none of its own.
     """
 
     __slots__ = ("_enter", "_handler", "stack")
 
     def __init__(self, stack: Stack, handler: Handler[P, R], enter: Enter[P, R]) -> None:
-        """Keep the linked layers, and what makes a stack count a call."""
         self.stack = stack
         self._handler = handler
         self._enter = enter
@@ -274,52 +285,57 @@ class Send(Generic[P, R]):
         tags: Mapping[str, Any] | None = None,
         **fields: Never,
     ) -> Coroutine[Any, Any, R]:
-        """Send one payload through the stack and return the transport's own response.
+        """Send one payload through the stack and return the response of the transport.
+
+        For the options, None takes the value of an enclosing `call_options` block, if there is one.
 
         Args:
-            payload: what the transport takes.
-            tokens: the call's estimated cost, from 0; None to let the rate limiter estimate.
-            partition: the limit, circuit and slots it belongs to.
-            request_id: its id, ``[A-Za-z0-9._:-]{1,128}``; None to make one.
-            deadline: seconds for the whole call, above 0; needs a `Deadline` layer.
-            tags: labels that appear in the call's events.
-            fields: none; the fields of a request belong into its payload.
+            payload: the argument for the transport.
+            tokens: the estimated cost of the call in tokens, 0 or more; None to let the rate
+                limiter estimate it.
+            partition: the name of the group of calls that share a limit, a circuit and slots.
+            request_id: the id of the call, ``[A-Za-z0-9._:-]{1,128}``; None to make one.
+            deadline: seconds for the whole call, above 0; it needs a `Deadline` layer. None for
+                that layer's own default.
+            tags: labels; every event of the call has them.
+            fields: not allowed; the fields of a request belong in `payload`.
 
         Raises:
-            ConfigurationError: a value is out of its range, or fields of a request are given.
+            ConfigurationError: a value is out of range, or fields of a request were passed.
             Refused: the stack refused to send, or the deadline passed.
-            Exception: whatever the transport raised in the last attempt.
+            Exception: the exception that the transport raised in the last attempt.
         """
         if fields or payload is _MISSING:
             raise _no_payload(fields)
         if tokens is not None or partition is not None or deadline is not None:
             check_options(tokens, partition, deadline)
-        call: Call[P] = _new(Call)  # to call the class costs as much again on Python 3.11
+        call: Call[P] = _new(Call)  # on Python 3.11, calling the class costs twice as much
         _fill(call, payload, request_id, partition, tokens)
         if tags:
             call.tags = dict(tags)
-        enter = self._enter  # a callable in an attribute is called faster through a local
+        enter = self._enter  # calling an attribute's value is faster through a local
         return enter(self._handler, call, deadline)
 
     def run(self, call: Call[P], deadline: float | None = None) -> Coroutine[Any, Any, R]:
-        """Send a `Call` of one's own making, which afterwards tells the attempts and the verdict.
+        """Send a `Call` that you made, so that you can read its attempts and verdict afterwards.
 
         Args:
-            call: a new one; a call is sent through a stack once.
-            deadline: seconds for the whole call, above 0; needs a `Deadline` layer.
+            call: a new call; each call can be sent only once.
+            deadline: seconds for the whole call, above 0; it needs a `Deadline` layer. None for
+                that layer's own default.
 
         Raises:
-            Exception: as when it is called with a payload.
+            Exception: the same exceptions as for a payload.
         """
         return self._enter(self._handler, call, deadline)
 
 
 def _no_payload(fields: Iterable[str]) -> ConfigurationError:
-    """Return the error for a call that gives a request's fields, as an SDK's methods take them."""
+    """Return the error for a call without a payload, or with a request's fields as keywords."""
     given = ", ".join(f"{name!r}: ..." for name in fields) or "..."
     return ConfigurationError(
-        f"give what the transport takes as one value: await send({{{given}}}); the options beside "
-        f"it are tokens, partition, request_id, deadline and tags"
+        f"pass the payload as one argument: await send({{{given}}}). The only keyword arguments "
+        f"are tokens, partition, request_id, deadline and tags"
     )
 
 
@@ -328,4 +344,4 @@ def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
         found = tuple(listeners)
         if all(callable(listener) for listener in found):
             return found
-    raise ConfigurationError("listeners is a list of callables that take an event")
+    raise ConfigurationError("listeners must be a list of callables that take an event")

@@ -182,7 +182,7 @@ def test_what_is_no_layer_is_refused(thing):
 
 def test_what_cannot_be_called_is_no_transport():
     """A transport that cannot be called is told what to give."""
-    with pytest.raises(errors.ConfigurationError, match="cannot be called"):
+    with pytest.raises(errors.ConfigurationError, match="transport must be an async def"):
         full().around(5)
 
 
@@ -222,12 +222,18 @@ def test_a_layer_is_left_out():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda stack: stack.replace(CircuitBreaker()), "no layers of the kind CircuitBreaker"),
-        (lambda stack: stack.replace(ConcurrencyLimiter(1)), "2 layers of the kind Concurrency"),
-        (lambda stack: stack.replace(Retry), "not a layer: give an instance"),
-        (lambda stack: stack.without(Deadline), "it has ConcurrencyLimiter, RateLimiter"),
+        (
+            lambda stack: stack.replace(CircuitBreaker()),
+            "one layer of the kind CircuitBreaker; it has none",
+        ),
+        (
+            lambda stack: stack.replace(ConcurrencyLimiter(1)),
+            "one layer of the kind ConcurrencyLimiter; it has 2",
+        ),
+        (lambda stack: stack.replace(Retry), "not a layer: pass an instance"),
+        (lambda stack: stack.without(Deadline), "Its layers are ConcurrencyLimiter, RateLimiter"),
         (lambda stack: stack.without(Retry()), "takes classes of layers"),
-        (lambda stack: Stack(list(stack.layers)), r"one by one: Stack\(\*layers\)"),
+        (lambda stack: Stack(list(stack.layers)), r"separate arguments: Stack\(\*layers\)"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_explained(change, message):
@@ -266,9 +272,9 @@ def test_description_reads_well():
     names = [cls.__name__ for cls in ORDER]
     assert [line.split()[1] for line in text.splitlines()[1:9]] == names
     assert "worst case: 6 attempts of 60 s" in text
-    assert "cut at 120 s" in text
+    assert "limited by the 120 s deadline" in text
     assert "600 requests per minute and 200,000 tokens per minute" in text
-    assert "at most 1,190 calls can be sent within a deadline of 120 s" in text
+    assert "up to 1,190 calls can be sent within the 120 s deadline" in text
     assert max(len(line) for line in text.splitlines()) <= 132
 
 
