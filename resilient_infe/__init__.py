@@ -1,7 +1,7 @@
-"""Resilience layers for very many concurrent calls to the Infe API, around any async transport.
+"""Resilience layers for large numbers of concurrent calls to the Infe API.
 
-Everything public is a name of this module. Adapters are loaded when first asked for, so that
-importing the package imports no client library; the presets and the events likewise.
+They work around any async transport. Every public name is a name of this module. Adapters, presets
+and events are loaded at their first use, so that importing the package imports no client library.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ _LAZY = {
     "stack_middleware": ".adapters.aiohttp.middleware",
     "wrap": ".adapters.wrap",
 }
-"""What not every program needs, and where it is."""
+"""Names that are loaded at their first use, and the modules that define them."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load what not every program needs when it is first asked for."""
+    """Load a name at its first use, for those that not every program needs."""
     if name in ("events", "presets"):
         return import_module(f".{name}", __name__)
     if name in _LAZY:
@@ -99,5 +99,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, those that are not loaded yet among them."""
+    """Return the public names, including those that are not loaded yet."""
     return sorted([*__all__, "__version__"])

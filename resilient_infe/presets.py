@@ -1,7 +1,8 @@
-"""Two stacks that most programs want, so that nobody has to know every layer first.
+"""Two ready-made stacks, so that a program can start without knowing every layer.
 
-A service answers somebody who waits: it has a deadline, and fails fast. A batch must finish: it has
-none, and waits out whatever says how long.
+`service` is for code that answers a waiting user: each call has a deadline, and fails fast. `batch`
+is for a pipeline that must finish: calls have no deadline, and wait whenever a refusal says for how
+long.
 """
 
 from __future__ import annotations
@@ -31,17 +32,21 @@ from .timeouts.attempt import AttemptTimeout
 from .timeouts.deadline import Deadline
 
 SERVICE_ATTEMPTS = 4
-"""Attempts of a service's call: between four there are at most 9 s of backoff."""
+"""Attempts of a call of a service; four have at most 9 s of backoff between them."""
 
 BATCH_ATTEMPTS = 10
-"""Attempts of a batch's call that may fail: between ten there are at most 4 minutes of backoff."""
+"""Attempts of a call of a batch; ten have at most 4 min 3 s of backoff between them."""
 
 BATCH_BURST = 0.5
-"""Seconds of the rate: a batch gains nothing by a burst, and half of what servers hold leaves room
-for half a second of network jitter."""
+"""The burst of a batch, in seconds of the rate.
+
+A batch gains nothing by a burst. Servers hold a burst of a second, so half of it leaves room for
+half a second of network jitter."""
 
 BATCH_REST = 5.0
-"""Seconds that a batch's circuit rests: a probe costs it little, an idle pipeline more."""
+"""Seconds that the circuit of a batch stays open.
+
+Less than for a service: a failed probe costs a batch less than an idle pipeline."""
 
 
 def service(
@@ -63,38 +68,44 @@ def service(
     classifier: ErrorClassifier | Classify | None = None,
     log: Any = True,
 ) -> Stack:
-    """Return a stack for code that answers somebody who waits: bounded in time, failing fast.
+    """Return a stack for code that answers a waiting user: bounded in time, and failing fast.
 
-    Slots, limits and circuits are per partition. A refusal of our own, or an empty retry budget, is
-    raised at once.
+    Each partition has its own slots, limits and circuit. If the stack refuses a call, or the retry
+    budget is empty, the error is raised at once.
 
     Args:
-        requests_per_minute: the limit of each partition; None to learn it.
-        tokens_per_minute: likewise for tokens.
-        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
-        concurrency: attempts in flight per partition, from 1; 64.
-        max_waiting: calls that may wait for a slot per partition; beyond, `QueueFull`; 1,000.
-        deadline: seconds for the whole call; 120.
-        attempt_timeout: seconds for one attempt; 60, so that the deadline has room for two.
-        max_attempts: attempts in all, the first included; 4.
-        budget: the bound on retries over all calls; by default one of 20 %.
-        estimate: the tokens of a request's body; by default its characters over four and the
-            output it asks for.
-        beliefs: what `Stack.beliefs` gave in an earlier run, so that no limit is learned anew.
-        listeners: take every event.
-        retry: takes the place of this preset's `Retry`, with rules of its own.
-        circuit: takes the place of its circuits: one for all partitions, a `Keyed` that makes one
-            for each, or a whole `CircuitBreaker`.
-        classifier: a rule that is asked first, or a whole `ErrorClassifier`.
-        log: False to log nothing; a bound structlog logger, or a whole `RequestIdLogger`.
+        requests_per_minute: the limit of each partition, above 0; None, the default, to learn it.
+        tokens_per_minute: the same for tokens.
+        share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
+            replicas; 1 by default.
+        concurrency: the number of attempts in flight in each partition, from 1; 64 by default.
+        max_waiting: the number of calls in each partition that may wait for a slot, 0 or more; the
+            next one gets `QueueFull`. None for no bound; 1,000 by default.
+        deadline: the time for a whole call in seconds, above 0; 120 by default.
+        attempt_timeout: the time for one attempt in seconds, above 0; 60 by default, so that the
+            deadline has room for two.
+        max_attempts: the number of attempts, including the first, from 1; 4 by default.
+        budget: the bound on the retries of all calls; by default a `RetryBudget()`, which allows
+            retries for about 20 % of the calls.
+        estimate: a function that returns the tokens of a request's body. By default: its characters
+            divided by four, plus the output it asks for.
+        beliefs: the value of `Stack.beliefs` in an earlier run, so that limits are known from the
+            start.
+        listeners: callables that receive every event; by default there are none.
+        retry: a `Retry` that replaces the one of this preset.
+        circuit: replaces the circuits of this preset: a `Circuit` for all partitions, a `Keyed`
+            that makes one for each, or a `CircuitBreaker`.
+        classifier: a rule that is applied first, or an `ErrorClassifier`.
+        log: True to log through structlog, the default; False to log nothing; or a bound structlog
+            logger, or a `RequestIdLogger`.
 
     Raises:
-        ConfigurationError: a value is out of its range, or two of them contradict each other.
+        ConfigurationError: a value is out of range, or two of them contradict each other.
     """
     if retry is None:
         retry = Retry(max_attempts, budget=RetryBudget() if budget is None else budget)
     elif budget is not None or max_attempts != SERVICE_ATTEMPTS:
-        raise ConfigurationError("give a service retry=, or max_attempts= and budget=, not both")
+        raise ConfigurationError("service takes retry=, or max_attempts= and budget=, not both")
     return Stack(
         _logger(log),
         Deadline(deadline),
@@ -129,33 +140,41 @@ def batch(
     classifier: ErrorClassifier | Classify | None = None,
     log: Any = True,
 ) -> Stack:
-    """Return a stack for a pipeline that must finish: no deadline, waiting instead of failing.
+    """Return a stack for a pipeline that must finish: it has no deadline, and waits where it can.
 
-    Slots, limits and circuits are per partition. An open circuit is waited out; a 429 uses up no
-    attempts; there is no retry budget, since the rate limit bounds retries already (with one, 241
-    of 1,500 calls were lost in an outage of 5 s). A 500 is tried again as often as any other
-    failure, and an attempt that was a circuit's probe is not counted, so no outage is too long.
+    Each partition has its own slots, limits and circuit. The differences from `service`:
+
+    - A call waits while the circuit is open, and a 429 uses up no attempts.
+    - There is no retry budget, because the rate limit already bounds retries. (With a budget, 241
+      of 1,500 calls were lost in an outage of 5 s.)
+    - A 500 is retried as often as any other failure.
+    - A failed probe of a half-open circuit uses up no attempts, so a call survives any outage.
 
     Args:
-        requests_per_minute: the limit of each partition; None to learn it.
-        tokens_per_minute: likewise for tokens.
-        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas.
-        concurrency: attempts in flight per partition, from 1; 64.
-        attempt_timeout: seconds for one attempt; 120.
-        max_attempts: attempts that may fail, 429s not counted; 10.
-        max_hint: seconds; a server that asks to wait longer fails the call; 300.
-        estimate: the tokens of a request's body; by default its characters over four and the
-            output it asks for.
-        beliefs: what `Stack.beliefs` gave in an earlier run, so that no limit is learned anew.
-        listeners: take every event.
-        retry: takes the place of this preset's `Retry`, with rules of its own.
-        circuit: takes the place of its circuits: one for all partitions, a `Keyed` that makes one
-            for each, or a whole `CircuitBreaker`.
-        classifier: a rule that is asked first, or a whole `ErrorClassifier`.
-        log: False to log nothing; a bound structlog logger, or a whole `RequestIdLogger`.
+        requests_per_minute: the limit of each partition, above 0; None, the default, to learn it.
+        tokens_per_minute: the same for tokens.
+        share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
+            replicas; 1 by default.
+        concurrency: the number of attempts in flight in each partition, from 1; 64 by default.
+        attempt_timeout: the time for one attempt in seconds, above 0; 120 by default.
+        max_attempts: the number of attempts, not counting 429s and failed probes, from 1; 10 by
+            default.
+        max_hint: the longest hint in seconds, above 0; if the server asks to wait longer, the call
+            fails. 300 by default.
+        estimate: a function that returns the tokens of a request's body. By default: its characters
+            divided by four, plus the output it asks for.
+        beliefs: the value of `Stack.beliefs` in an earlier run, so that limits are known from the
+            start.
+        listeners: callables that receive every event; by default there are none.
+        retry: a `Retry` that replaces the one of this preset.
+        circuit: replaces the circuits of this preset: a `Circuit` for all partitions, a `Keyed`
+            that makes one for each, or a `CircuitBreaker`.
+        classifier: a rule that is applied first, or an `ErrorClassifier`.
+        log: True to log through structlog, the default; False to log nothing; or a bound structlog
+            logger, or a `RequestIdLogger`.
 
     Raises:
-        ConfigurationError: a value is out of its range, or two of them contradict each other.
+        ConfigurationError: a value is out of range, or two of them contradict each other.
     """
     if retry is None:
         patient = KindRule(RULES[Kind.RATE_LIMITED].backoff, counted=False)
@@ -167,7 +186,7 @@ def batch(
             wait_out_refusals=True,
         )
     elif max_attempts != BATCH_ATTEMPTS:
-        raise ConfigurationError("give a batch retry= or max_attempts=, not both")
+        raise ConfigurationError("batch takes retry= or max_attempts=, not both")
     return Stack(
         _logger(log),
         Deadline(),
@@ -205,7 +224,7 @@ def _classifier(classifier: ErrorClassifier | Classify | None) -> ErrorClassifie
 
 
 def _keyed_slots(limit: int, max_waiting: int | None) -> Keyed[Slots]:
-    Slots(limit, max_waiting=max_waiting)  # a wrong value is told now, not at the first call
+    Slots(limit, max_waiting=max_waiting)  # a wrong value raises now, not at the first call
     return Keyed(lambda: Slots(limit, max_waiting=max_waiting))
 
 
@@ -215,5 +234,5 @@ def _keyed_allowances(
     def make() -> Allowance:
         return Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
 
-    make()  # a wrong value is told now, not at the first call
+    make()  # a wrong value raises now, not at the first call
     return Keyed(make)
