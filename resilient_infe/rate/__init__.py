@@ -1,1 +1,1 @@
-"""How much is sent per minute: the layer, the allowance behind it, and what it learns."""
+"""Rate limits: the layer, the allowance that counts and queues, and the learning of a limit."""

@@ -1,11 +1,13 @@
-"""How much may be sent per minute, in requests and in tokens together.
+"""The allowance: the requests and tokens that may be sent per minute, a queue, and a gate.
 
-Every *attempt* reserves before it is sent and is settled by what it really cost. Both dimensions
-are admitted at once or not at all, first come first served by the call's age: a big request is not
-starved by small ones, and as it may go into debt it does not block them for ever either.
+Every *attempt* makes a reservation before it is sent, and is settled to its real cost when it ends.
+A request and its tokens are granted together or not at all. The oldest call is granted first, so
+small requests cannot starve a large one. A large one may go into debt, so it does not block the
+small ones for ever.
 
-A server's hint closes the shared gate. A bare 429 closes nothing; what it tells of the limit is the
-`Learner`'s to find out (a gate that doubled on every bare 429 froze at 3 % of the limit).
+A hint from the server closes the shared gate. A 429 without a hint closes nothing: the `Learner`
+finds out what it means for the limit. (A gate that doubled its time on every 429 without a hint got
+stuck at 3 % of the limit.)
 """
 
 from __future__ import annotations
@@ -29,31 +31,34 @@ from .stated import follow
 _FOREVER = math.inf
 
 LONGEST_BURST = 30.0
-"""Seconds: half a minute, where half of the limit could come at once."""
+"""Seconds; with a burst of half a minute, half of the limit can be sent at once."""
 
 
 class Allowance:
-    """Requests and tokens per minute, a queue, and the shared gate.
+    """A rate limit on requests and on tokens, with a queue and a gate that all senders share.
 
-    Never more than the limit is admitted in any window of a minute, but for the debt of at most
-    one request that is larger than the token burst (see `Bucket` for the rule and its source).
+    Any window of a minute admits at most the limit, apart from the debt of one request that is
+    larger than the token burst (see `Bucket`). Without numbers the limit is learned; with numbers,
+    429s can only lower it.
 
     Args:
-        requests_per_minute: above 0, or None for no limit until the server states one.
-        tokens_per_minute: above 0, or None likewise.
-        burst: seconds of the rate that can be sent at once, above 0 and up to 30; 1 keeps the
-            sends even, and every second of it is taken off the steady rate.
-        share: the part of the limit that is ours, in (0, 1]: ``1 / 20`` for 20 replicas.
-        max_waiting: how many may wait (a retry always may), or None for any number.
-        belief: what `belief` gave in an earlier run, so that the limit is not learned anew.
-
-    Without numbers the limit is learned; with them the server's 429s only lower it.
+        requests_per_minute: the limit, above 0; None to use the limit that the server states, and
+            to learn it if it states none.
+        tokens_per_minute: the same for tokens.
+        burst: the seconds of the rate that can be sent at once, in (0, 30]. Each second of burst
+            lowers the steady rate; the default of 1 keeps the sends even.
+        share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
+            replicas. The default of 1 is for a single process.
+        max_waiting: the number of reservations that may wait, 0 or more; None, the default, for no
+            bound. A retry may always wait.
+        belief: the value of `belief` in an earlier run, so that the limit is known from the start.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of range.
 
     Attributes:
-        queue: who waits, oldest call first.
+        queue: the waiting reservations, those of the oldest calls first.
+        max_waiting: the argument of this name.
 
     State: shared by every `RateLimiter` that is given the object.
     """
@@ -71,10 +76,9 @@ class Allowance:
         max_waiting: int | None = None,
         belief: Mapping[str, Any] | None = None,
     ) -> None:
-        """Start with full buckets and an open gate."""
         bounds.share(share, "share (1/20 for 20 replicas)")
         if bounds.positive(burst, "burst, in seconds of the rate,") > LONGEST_BURST:
-            raise ConfigurationError(f"burst is at most {LONGEST_BURST:g} s; got {burst}")
+            raise ConfigurationError(f"burst must be at most {LONGEST_BURST:g} s; got {burst}")
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
@@ -89,41 +93,41 @@ class Allowance:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether a token limit is kept or learned, so that a call's tokens matter."""
+        """Whether there is a token limit, or one may be learned: only then tokens matter."""
         return self._rates.tokens is not None or self._rates.learner.active
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waiting reservations."""
         return self.queue.live
 
     def admits_within(self, seconds: float) -> float | None:
-        """Return how many requests fit into so many seconds from a full start, or None for any."""
+        """Return how many requests a full bucket admits in `seconds`; None without a limit."""
         bucket = self._rates.requests
         return None if bucket is None else bucket.burst + bucket.rate * seconds
 
     @property
     def gate_until(self) -> float:
-        """The instant at which the gate opens; in the past when it is open."""
+        """The loop time at which the gate opens; in the past if it is open."""
         return self._gate.until
 
     @property
     def busy(self) -> bool:
-        """Whether a reservation is open or waited for, so that only its own loop may use it."""
+        """Whether a reservation is open or waiting. Then only the current loop may use this."""
         return self._granted > self._ended or self.queue.live > 0
 
     @property
     def due(self) -> float | None:
-        """The instant at which `poll` will grant the next waiter, or None when nobody waits."""
+        """The loop time at which `poll` grants the next reservation; None if none waits."""
         head = self.queue.head()
         return None if head is None else self._ready_at(head.tokens)
 
     def idle(self, now: float) -> bool:
-        """Whether it is as good as new, so that `Keyed` may drop it."""
+        """Whether nothing is lost if `Keyed` drops this object and makes a new one later."""
         return not self.busy and now >= self._gate.until and self._rates.full(now)
 
     def take(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation | None:
-        """Reserve if that is possible at once; None takes nothing. All else as by `reserve`."""
+        """Return a granted reservation, or None if it would have to wait. See `reserve`."""
         rates = self._rates
         if self.queue.live or now < self._gate.until:
             return None
@@ -138,19 +142,20 @@ class Allowance:
     def reserve(
         self, now: float, tokens: float = 0.0, place: int | None = None, *, again: bool = False
     ) -> Reservation:
-        """Ask for leave to send one request now: `take` it, or join the queue.
+        """Return a reservation for one request: granted now by `take`, or queued by `join`.
 
         Args:
-            now: the instant.
-            tokens: its estimated cost, from 0; a cost above the burst goes into debt.
-            place: the age of the call (smaller is older), or None for the end of the queue.
-            again: whether the call has been let in before, and now comes back for a retry.
+            now: the loop time, in seconds.
+            tokens: the estimated cost, 0 or more; a cost above the burst goes into debt.
+            place: the age of the call as a number, smaller is older; None for the end of the queue.
+            again: whether the call was admitted before and comes back for a retry.
 
         Returns:
-            One that waits for `poll` if not `granted`; a granted one ends in `settle` or `refund`.
+            A reservation. If it is not `granted`, `poll` grants it later. Once granted, end it with
+            `settle` or `refund`.
 
         Raises:
-            QueueFull: `max_waiting` reservations wait already, and this one is the call's first.
+            QueueFull: `max_waiting` reservations already wait, and this is not a retry.
         """
         return self.take(now, tokens, place) or self.join(tokens, place, again=again)
 
@@ -163,8 +168,8 @@ class Allowance:
             tokens = sane_cost(tokens)
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
-                f"{queue.live} calls wait for the rate limit already (max_waiting="
-                f"{self.max_waiting}): send fewer at once, or raise max_waiting"
+                f"{queue.live} calls already wait for the rate limit (max_waiting="
+                f"{self.max_waiting}): send fewer calls at once, or raise max_waiting"
             )
         reservation = Reservation(queue.youngest if place is None else place, tokens)
         queue.push(reservation)
@@ -172,19 +177,19 @@ class Allowance:
         return reservation
 
     def not_before(self, now: float) -> float:
-        """Return an instant before which one more call is certainly not granted, the queue first.
+        """Return a loop time before which one more call, behind the queue, is not granted.
 
-        Tokens do not count: an estimate in flight or in the queue may yet come back.
+        Tokens do not count, because part of an estimate in flight or in the queue may come back.
         """
         return max(now, self._gate.until, self._rates.request_behind(self.queue.live, now))
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
-        """Return when one more call will be granted if every estimate is right, the queue first."""
+        """Return when one more call, behind the queue, is granted if all estimates are right."""
         behind = self._rates.ready_behind(self.queue.live, self._queued_tokens, tokens, now)
         return max(now, self._gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
-        """Grant all whose turn has come, oldest first, and yield them."""
+        """Grant the reservations that fit now, oldest call first, and yield each one."""
         while (head := self.queue.head()) is not None and now >= self._gate.until:
             if not self._rates.take(head.tokens, now):
                 break
@@ -194,7 +199,7 @@ class Allowance:
             yield head
 
     def cancel(self, reservation: Reservation, now: float) -> None:
-        """Stop waiting; one that was just granted was not sent, so all of it comes back."""
+        """End a reservation whose caller stopped waiting; if it was granted, refund all of it."""
         if reservation.granted:
             self.refund(reservation, now, request=True)
         elif not reservation.gone:
@@ -205,9 +210,9 @@ class Allowance:
         """End a reservation of a request that was sent.
 
         Args:
-            reservation: what `reserve` returned; ending it twice does nothing.
-            now: the instant.
-            tokens: what it really cost, or None to leave it at the estimate.
+            reservation: the granted reservation; ending it a second time does nothing.
+            now: the loop time, in seconds.
+            tokens: the real cost; None to keep the estimate.
         """
         if not self._end(reservation):
             return
@@ -221,12 +226,12 @@ class Allowance:
             self._rates.tokens.correct(extra, reservation.granted_at, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
-        """End a reservation and give its tokens back.
+        """End a reservation and put its tokens back.
 
         Args:
-            reservation: what `reserve` returned; ending it twice does nothing.
-            now: the instant.
-            request: whether the request comes back too: only when it was never sent.
+            reservation: the granted reservation; ending it a second time does nothing.
+            now: the loop time, in seconds.
+            request: whether to put the request back too; True only if it was never sent.
         """
         if not self._end(reservation):
             return
@@ -237,22 +242,22 @@ class Allowance:
             self._rates.give_request_back(reservation, now)
 
     def close_gate(self, reservation: Reservation, until: float, now: float, reason: str) -> bool:
-        """Stop all senders until an instant, as the server asked; True if it closed by this.
+        """Stop all senders until loop time `until`; return whether the gate now opens later.
 
-        A request sent before the last correction tells nothing new and is ignored.
+        Nothing happens if the request was granted before the gate last closed: see `Gate`.
         """
         return self._gate.close(until, reservation.granted_at, now, reason)
 
     def rejected(
         self, reservation: Reservation, now: float, hint: float = 0.0, *, steep: bool = False
     ) -> Change | None:
-        """Take note of a 429; returns how what is believed changed by it: see `Rates.rejected`."""
+        """Report a 429 to the learner; return the change of its limit. See `Rates.rejected`."""
         return self._rates.rejected(reservation, now, hint, steep=steep)
 
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float
     ) -> list[Change | GateClosed]:
-        """Follow the limits that a response stated; returns what changed by it."""
+        """Apply the limits that a response stated, and return the changes. See `stated.follow`."""
         after: dict[Dimension, float] = {
             "requests": float(self._granted - reservation.ordinal),
             "tokens": max(0.0, self._granted_tokens - reservation.total_tokens),
@@ -268,7 +273,7 @@ class Allowance:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
     ) -> None:
-        """Declare other limits while in use; None leaves one as it is, what is spent stays spent.
+        """Declare new limits while in use; None keeps a limit. Units taken stay taken.
 
         Raises:
             ConfigurationError: a value is not above 0.
@@ -279,11 +284,15 @@ class Allowance:
             self._rates.declare("tokens", tokens_per_minute, now)
 
     def believe(self, belief: Mapping[str, Any]) -> None:
-        """Go on from what `belief` gave in an earlier run; a `ConfigurationError` if it is none."""
+        """Start from the value of `belief` in an earlier run.
+
+        Raises:
+            ConfigurationError: it is not such a value.
+        """
         self._rates.learner.restore(belief)
 
     def belief(self) -> dict[str, Any] | None:
-        """Return what was learned, as a value that JSON can hold, or None while nothing was."""
+        """Return the learned limit in a form that JSON can hold; None while there is none."""
         return self._rates.learner.belief()
 
     def abandon(self) -> None:
@@ -293,7 +302,7 @@ class Allowance:
         self._ended = self._abandoned = self._granted
 
     def rebase(self, seconds: float) -> None:
-        """Move every stored instant by `seconds`, to follow another clock."""
+        """Move every stored time by `seconds`, to follow another clock."""
         self._rates.rebase(seconds)
         self._gate.rebase(seconds)
 
@@ -303,7 +312,7 @@ class Allowance:
         return snapshot(self._rates, self._gate, now, waiting=waiting, outstanding=outstanding)
 
     def waits_for(self, now: float) -> str:
-        """Say in a few words why a call would wait now."""
+        """Return a short text on why a call has to wait now."""
         if now < self._gate.until:
             return self._gate.reason or "the gate is closed"
         return self._rates.learner.waits_for
@@ -328,9 +337,8 @@ class Allowance:
         reservation.granted = reservation.open = True
 
     def __repr__(self) -> str:
-        """Show the limits and the queue."""
         return f"<Allowance {self}, {self.queue.live} waiting>"
 
     def __str__(self) -> str:
-        """Say the limits that are kept."""
+        """Return the limits in words."""
         return str(self._rates)

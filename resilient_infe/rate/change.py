@@ -1,4 +1,4 @@
-"""A limit that moved: what every source of limits tells in the same form."""
+"""The record of a changed limit, whether the server stated it or the learner found it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ STATED = "stated by the server"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A limit that moved, per minute, and why; `old` is None where none was kept before."""
+    """A change of the limit in one dimension.
+
+    Attributes:
+        dimension: the unit that the limit counts.
+        old: the limit before, in units per minute; None if there was none.
+        new: the limit from now on, in units per minute.
+        reason: a short text on where the new limit comes from.
+    """
 
     dimension: Dimension
     old: float | None

@@ -1,8 +1,8 @@
-"""What a request will probably cost in tokens, before the server has told.
+"""Estimates the tokens of a request before it is sent.
 
-Infe's tokenizer is not public, so this counts characters; the reservation is settled by the real
-``usage`` afterwards, so an error here costs evenness, not correctness. A better counter can be
-given to `RateLimiter` or a preset as ``estimate=``.
+Infe's tokenizer is not public, so the estimate counts characters. A wrong estimate makes the sends
+less even, but does not break the limit: the reservation is corrected to the ``usage`` of the
+response. Pass a better counter to `RateLimiter` or a preset as ``estimate=``.
 """
 
 from __future__ import annotations
@@ -16,50 +16,53 @@ from typing import Any
 from ..core import bounds
 
 CHARACTERS_PER_TOKEN = 4.0
-"""The usual rule of thumb for English text."""
+"""A common rule of thumb for English text."""
 
 EXPECTED_OUTPUT = 256.0
-"""Tokens of output assumed where the request sets no bound."""
+"""Tokens of output that are assumed if the request does not bound its output."""
 
 IMAGE_CHARACTERS = 4_000
-"""A ``data:`` URL counts as this many at most: about what one image is charged."""
+"""Characters that a ``data:`` URL counts as at most: about the charge for one image."""
 
 LARGEST_BOUND = 10**9
-"""A larger bound on the output is none."""
+"""Tokens; a bound on the output from this number on is ignored."""
 
 MOST_VALUES = 500_000
-"""Values of a payload that are looked at, at most: a payload may hold itself."""
+"""The most values of a payload that are read: a payload may contain itself."""
 
 INPUTS = ("messages", "prompt", "input", "system", "instructions", "tools")
 """The fields of chat, completion, embedding, response and message requests that cost tokens."""
 
 BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-"""The fields that bound the output."""
+"""The fields that bound the tokens of the output."""
 
-_TELLING, _BOUNDING = frozenset((*INPUTS, *BOUNDS)), frozenset(BOUNDS)
+_COUNTED_FIELDS, _BOUND_FIELDS = frozenset((*INPUTS, *BOUNDS)), frozenset(BOUNDS)
 _TEXTLESS = frozenset((int, float, bool, type(None)))
 
 
 def estimate_tokens(payload: Any) -> float:
-    """Return the estimated tokens of an OpenAI-style body; 0 for a payload of another shape.
+    """Return the estimated tokens of an OpenAI-style body; 0 for a payload of another form.
+
+    The estimate is the characters of the input divided by `CHARACTERS_PER_TOKEN`, plus the bound on
+    the output.
 
     Args:
-        payload: the body as a dict, or a dict with one among its values (the arguments of a
-            function by their names).
+        payload: the body as a dict; or a dict that has a body among its values, such as the
+            arguments of a function by name.
     """
     if not isinstance(payload, dict):
         return 0.0
     characters, bound = 0, 0.0
     for name in payload:
-        if name not in _TELLING:
+        if name not in _COUNTED_FIELDS:
             continue
-        if name in _BOUNDING:
+        if name in _BOUND_FIELDS:
             bound = _bound(payload[name]) or bound
         else:
             characters += _characters(payload[name])
     if not characters:
         return max(map(estimate_tokens, bodies_in(payload)), default=0.0)
-    # A bare text as the input is embedded, which has no output; a conversation is answered.
+    # An `input` of plain text is an embedding request, which has no output.
     if not bound and not ("input" in payload and _is_embedding(payload)):
         bound = EXPECTED_OUTPUT
     return characters / CHARACTERS_PER_TOKEN + bound
@@ -69,14 +72,14 @@ def _bound(value: object) -> float:
     return float(value) if isinstance(value, int) and 0 < value < LARGEST_BOUND else 0.0
 
 
-def honest_count(value: object) -> float | None:
-    """Return what a user's own counter gave if it is a number of tokens, else None."""
+def _valid_count(value: object) -> float | None:
+    """Return the result of a user's counter as a float; None if it is not a number of tokens."""
     usable = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if usable and 0 <= value < math.inf else None  # type: ignore[operator, arg-type]
 
 
 def bodies_in(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the bodies among the arguments of a function, one level down."""
+    """Return the values of `payload` that are bodies, such as an argument of a function."""
     return [
         each
         for each in payload.values()
@@ -92,7 +95,7 @@ def _is_embedding(payload: Mapping[str, Any]) -> bool:
 
 
 def _characters(value: Any) -> int:
-    """Return the characters of all texts in a value, in short order where it is plain messages."""
+    """Return the characters of all texts in a value; a list of plain messages is counted fast."""
     if type(value) is not list:
         return _characters_within(value)
     total = 0
@@ -103,13 +106,13 @@ def _characters(value: Any) -> int:
             if type(text) is not str:
                 return _characters_within(value)
             total += len(text)
-    # Where there is much, some of it may be an image.
+    # A longer list may contain the data of an image, which is not counted in full.
     return total if total <= IMAGE_CHARACTERS else _characters_within(value)
 
 
 def _characters_within(value: Any) -> int:
     total, found = 0, [value]
-    for item in islice(found, MOST_VALUES):  # it grows under way, by what an item holds
+    for item in islice(found, MOST_VALUES):  # the loop appends the contents of each item
         kind = type(item)
         if kind is str:
             total += _size_of(item)
@@ -123,7 +126,7 @@ def _characters_within(value: Any) -> int:
 
 
 def _characters_of_other(item: Any, found: list[Any]) -> int:
-    """Return the characters of a text of the caller's own class; find what a tuple holds."""
+    """Handle tuples and subclasses: append an item's contents to `found`, or count its text."""
     if isinstance(item, dict):
         found += item.values()
     elif isinstance(item, list | tuple):
@@ -139,35 +142,38 @@ def _size_of(text: str) -> int:
 
 
 class TokenCount:
-    """Asks the user's token counter; one that raises or gives no number is told about once.
+    """Calls a user's token counter, and uses `estimate_tokens` if that fails.
+
+    The first failure is logged: an exception, or a result that is not a number of 0 or more.
 
     Args:
-        estimate: called with a request's body; returns its tokens, from 0.
+        estimate: a function that takes the body of a request and returns its tokens, 0 or more.
 
     Raises:
-        ConfigurationError: it cannot be called.
+        ConfigurationError: `estimate` is not a function of one argument, or is async.
 
-    State: whether a failure was told.
+    State: whether a failure was logged.
     """
 
     def __init__(self, estimate: Callable[[Any], float]) -> None:
-        """Check that it can be called."""
-        bounds.function(estimate, 1, "estimate is a function of the body")
+        bounds.function(estimate, 1, "estimate must be a function of the body")
         self._estimate = estimate
         self._reported = False
 
     def __call__(self, body: Any) -> float:
-        """Return the tokens by the user's count, or else by the usual estimate."""
+        """Return the tokens of `body`."""
         failure: Exception | None = None
         try:
-            counted = honest_count(self._estimate(body))
-        except Exception as error:  # a counter must not lose a call
+            counted = _valid_count(self._estimate(body))
+        except Exception as error:  # a wrong counter must not fail the call
             counted, failure = None, error
         if counted is not None:
             return counted
         if not self._reported:
             self._reported = True
             logging.getLogger("resilient_infe").error(
-                "the estimate function gave no number of tokens (told once)", exc_info=failure
+                "the estimate function must return a number of tokens; the built-in estimate is "
+                "used instead (logged once)",
+                exc_info=failure,
             )
         return estimate_tokens(body)

@@ -1,8 +1,9 @@
-"""Keeps below the server's limit, and stops everyone when the server says so.
+"""The layer that keeps calls below the rate limit, and stops them while the server asks to wait.
 
-Why inside the concurrency limiter? The server counts *send* time; permission that is taken early
-and then waits for a slot goes out as a burst. Why once per attempt? A limiter taken once per call
-lets retries through for free.
+Why is it inside the concurrency limiter? The server counts requests when they are *sent*. Calls
+that the rate limit admitted early, and that then wait for slots, would leave as a burst.
+
+Why is each attempt charged? If only the first attempt were charged, retries would be free.
 """
 
 from __future__ import annotations
@@ -30,32 +31,36 @@ from .settlement import learn, settle
 from .snapshots import AllowanceStatistics
 
 Held: TypeAlias = tuple[Allowance, Reservation, int]
-"""An attempt's reservation, whose it is, and how many attempts had been sent before."""
+"""The allowance, the reservation in it, and the number of attempts the call had sent before."""
 
 
 class RateLimiter(Guard[Held]):
-    """Sends no more than the limit, and nothing at all while the server asked to wait.
+    """Sends no more than the rate limit allows, and nothing while the server asks to wait.
+
+    Without numbers the limit is learned, and learned again when it changes.
 
     Args:
-        allowance: a shared `Allowance`, or a ``Keyed(lambda: Allowance(...))`` for one per
-            partition; None makes one from the numbers below.
-        requests_per_minute: the declared limit, above 0; None for what the server states.
-        tokens_per_minute: likewise for tokens.
-        share: the part of the limits that is ours, in (0, 1]; ``1 / 20`` for 20 replicas. What is
-            learned is what is left to us, whatever the share.
-        burst: seconds of the rate that may go out at once, in (0, 30]; 1.
-        max_hint: seconds; a longer hint shuts the gate for only so long; 300.
-        estimate: the tokens of a request, for calls that do not say; by default the characters
-            of its body over four and the output it asks for. It is given the decoded body, or the
-            arguments of a wrapped function by name; where it fails the default is taken.
-        beliefs: what `beliefs` gave in an earlier run, so that no limit is learned anew.
-
-    Without numbers the limit is learned, and found again when it moves.
+        allowance: an `Allowance` that all calls share, or a ``Keyed(lambda: Allowance(...))`` for
+            one per partition; None to make a shared one from the numbers below.
+        requests_per_minute: the limit, above 0; None to use the limit that the server states, and
+            to learn it if it states none.
+        tokens_per_minute: the same for tokens.
+        share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
+            replicas; 1 by default. It does not apply to a learned limit, which already is the part
+            that the others leave.
+        burst: the seconds of the rate that can be sent at once, in (0, 30]; the default of 1 keeps
+            the sends even.
+        max_hint: the longest time that a hint closes the gate, in seconds, above 0; a longer hint
+            is cut to it. The default of 300 is that of `Retry`.
+        estimate: a function that returns the tokens of a request, for calls without ``tokens``. It
+            takes the decoded body, or the arguments of a wrapped function by name. By default, and
+            if it fails: the characters of the body divided by four, plus the output it asks for.
+        beliefs: the value of `beliefs` in an earlier run, so that limits are known from the start.
 
     Raises:
-        ConfigurationError: both an allowance and numbers, or a value out of its range.
-        QueueFull: from a call, when the `Allowance` bounds its queue and it is full.
-        DeadlineExceeded: from a call, at once, when it cannot be sent before its deadline.
+        ConfigurationError: both an allowance and numbers are given, or a value is out of range.
+        QueueFull: raised by a call, if the queue of the `Allowance` is full.
+        DeadlineExceeded: raised by a call, at once, if it cannot be sent before its deadline.
 
     State: in the `Allowance`.
     """
@@ -72,10 +77,9 @@ class RateLimiter(Guard[Held]):
         estimate: Callable[[Any], float] = estimate_tokens,
         beliefs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Make the allowance if only its numbers are given."""
         numbers = (requests_per_minute, tokens_per_minute, share, burst) != (None, None, 1.0, 1.0)
         if allowance is not None and numbers:
-            raise ConfigurationError("give RateLimiter an Allowance or the numbers, not both")
+            raise ConfigurationError("RateLimiter takes an Allowance or the numbers, not both")
         if allowance is None:
             allowance = Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
         self.allowances: Partitioned[Allowance] = Partitioned(
@@ -86,16 +90,16 @@ class RateLimiter(Guard[Held]):
             "requests_per_minute= or tokens_per_minute=",
         )
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
-        self._beliefs = _checked(beliefs)
+        self._beliefs = _checked_beliefs(beliefs)
         if self.allowances.one is not None:
-            self._remember("", self.allowances.one)
+            self._restore_belief("", self.allowances.one)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     def enter(self, call: Call[Any]) -> Held | None:
-        """Reserve, if that is possible at once."""
+        """Reserve at once; return None if the call has to wait."""
         allowance = self.allowances.of(call)
         if self._beliefs and self.allowances.one is None:
-            self._remember(call.partition or "", allowance)
+            self._restore_belief(call.partition or "", allowance)
         if call.tokens is None and allowance.counts_tokens:
             call.tokens = self._estimate(call.payload if call.body is None else call.body())
         now = call.runtime.now()
@@ -105,12 +109,12 @@ class RateLimiter(Guard[Held]):
         return None if reservation is None else (allowance, reservation, call.sends)
 
     async def wait(self, call: Call[Any]) -> Held:
-        """Wait for a reservation; the place of a caller that leaves comes back."""
+        """Wait for a reservation, and cancel it if the caller stops waiting."""
         allowance = self.allowances.of(call)
         reservation = self._join(call, allowance, call.runtime.now())
         try:
             if call.emit is not None and call.emit.routine:
-                self._tell_waiting(call, allowance)
+                self._emit_waiting(call, allowance)
             pump(allowance)
             if not reservation.granted:
                 await call.runtime.park(reservation)
@@ -121,7 +125,7 @@ class RateLimiter(Guard[Held]):
         return allowance, reservation, call.sends
 
     def leave(self, call: Call[Any], held: Held, _: Any, error: BaseException | None) -> None:
-        """Settle, now or when the stream that came is closed, and learn from what was said."""
+        """Settle, now or when the call's stream is closed; apply the hint and the limits stated."""
         allowance, reservation, sends = held
         verdict, now = call.verdict, call.runtime.now()
         if call.hold is None or error is not None:
@@ -130,9 +134,9 @@ class RateLimiter(Guard[Held]):
         else:
             call.hold.on_close(partial(_settle_stream, call.runtime, allowance, reservation))
         if verdict is not None and (verdict.kind is not SUCCESS or verdict.limits):
-            for news in learn(allowance, reservation, verdict, now, self._max_hint):
+            for change in learn(allowance, reservation, verdict, now, self._max_hint):
                 if call.emit is not None:
-                    call.emit(_event(call, news))
+                    call.emit(_event(call, change))
         if allowance.queue.live:
             pump(allowance)
 
@@ -143,11 +147,17 @@ class RateLimiter(Guard[Held]):
         tokens_per_minute: float | None = None,
         partition: str | None = None,
     ) -> None:
-        """Declare other limits for a partition (for the shared allowance by default) while in use.
+        """Declare new limits while in use.
+
+        Args:
+            requests_per_minute: the new limit, above 0; None to keep the present one.
+            tokens_per_minute: the same for tokens.
+            partition: the name of the partition; None for the shared allowance, or for the
+                calls without a partition.
 
         Raises:
             ConfigurationError: a value is not above 0.
-            KeyError: no call of that partition has come by yet.
+            KeyError: the partition has had no call yet.
         """
         allowance = dict(self.allowances.items())[partition]
         keeper = keeper_of(allowance)
@@ -159,22 +169,24 @@ class RateLimiter(Guard[Held]):
             keeper.pump()
 
     def beliefs(self) -> dict[str, dict[str, Any]]:
-        """Return what was learned, by partition, as a value that JSON can hold.
+        """Return the learned limits by partition, in a form that JSON can hold.
 
-        The partition of calls that have none is the empty text. Give it back as ``beliefs=``.
+        Calls without a partition have the empty text as key. Pass the value as ``beliefs=`` in the
+        next run.
         """
-        told = {name or "": each.belief() for name, each in self.allowances.items()}
-        return {**self._beliefs, **{name: each for name, each in told.items() if each is not None}}
+        current = {name or "": each.belief() for name, each in self.allowances.items()}
+        learned = {name: belief for name, belief in current.items() if belief is not None}
+        return {**self._beliefs, **learned}
 
     def statistics(self, now: float) -> dict[str | None, AllowanceStatistics]:
-        """Return a snapshot per partition."""
+        """Return a snapshot for each partition."""
         return {partition: each.statistics(now) for partition, each in self.allowances.items()}
 
     def describe(self) -> str:
-        """Say the limits."""
+        """Return the limits in words."""
         return f"{self.allowances.sample()}{self.allowances.describe()}"
 
-    def _remember(self, name: str, allowance: Allowance) -> None:
+    def _restore_belief(self, name: str, allowance: Allowance) -> None:
         belief = self._beliefs.pop(name, None)
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
@@ -190,18 +202,18 @@ class RateLimiter(Guard[Held]):
     def _check_deadline(
         self, call: Call[Any], deadline: float, allowance: Allowance, now: float
     ) -> None:
-        # A retry does not queue at the end, so only the gate is certain to hold it up.
+        # A retry joins ahead of younger calls, so only the gate is certain to delay it.
         again = call.state.readmitted
         earliest = max(now, allowance.gate_until if again else allowance.not_before(now))
         if now >= deadline or earliest > deadline:
             refusal = DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
-                f"the earliest, and {max(0.0, deadline - now):.3g} s remain of its deadline",
+                f"the earliest, but its deadline is in {max(0.0, deadline - now):.3g} s",
                 retry_after=(earliest - now) or None,
             )
             raise call.refuse(refusal)
 
-    def _tell_waiting(self, call: Call[Any], allowance: Allowance) -> None:
+    def _emit_waiting(self, call: Call[Any], allowance: Allowance) -> None:
         assert call.emit is not None
         now = call.runtime.now()
         delay = max(0.0, (allowance.due or now) - now)
@@ -209,10 +221,10 @@ class RateLimiter(Guard[Held]):
         call.emit(RateWaiting(call.request_id, call.partition, delay, reason, allowance.waiting))
 
 
-def _checked(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """Return a copy of what was kept; what is no belief is told now, not at some later call."""
+def _checked_beliefs(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """Return a copy; an invalid belief raises now, not at the first call of its partition."""
     if beliefs is not None and not isinstance(beliefs, Mapping):
-        raise ConfigurationError("beliefs= takes what RateLimiter.beliefs() gave, by partition")
+        raise ConfigurationError("beliefs must be the value of RateLimiter.beliefs(), by partition")
     for belief in (beliefs or {}).values():
         Allowance(belief=belief)
     return {str(name): dict(belief) for name, belief in (beliefs or {}).items()}
@@ -226,7 +238,7 @@ def _settle_stream(
     pump(allowance)
 
 
-def _event(call: Call[Any], news: GateClosed | Change) -> Event:
-    if isinstance(news, GateClosed):
-        return RateGateClosed(call.request_id, call.partition, news.delay, news.reason)
-    return RateLimitChanged(call.partition, news.dimension, news.old, news.new, news.reason)
+def _event(call: Call[Any], change: GateClosed | Change) -> Event:
+    if isinstance(change, GateClosed):
+        return RateGateClosed(call.request_id, call.partition, change.delay, change.reason)
+    return RateLimitChanged(call.partition, change.dimension, change.old, change.new, change.reason)

@@ -1,8 +1,21 @@
-"""What was really spent in the last window, corrected when the real cost is known.
+"""A ledger of the costs in the last window, with each correction made where its cost was taken.
 
-A bucket alone forgets *when* a cost was taken: a large estimate that is given back a minute later
-would let that much more into a later window. The ledger notes each cost where it was taken, in
-slices of the window, and corrects it there; so the sum over any window stays within the limit.
+A bucket does not record *when* a cost was taken. So if part of an estimate comes back much later,
+the bucket alone would admit that much more in a window in which the estimate never counted. The
+ledger divides the window into slices, 240 of 0.25 s for a minute, and adds each cost to the slice
+in which it was taken. A correction changes that slice. There are three cases:
+
+1. The real cost is lower, and the slice is still in the window. The sum of the window falls, so the
+   window admits that much more. This is right: those units were never spent in it. The sum stays
+   within the limit, since each later cost is admitted only if it fits.
+2. The real cost is higher, and the slice is still in the window. The sum rises, and may now exceed
+   the limit by as much as the calls in flight were under-estimated. Nothing more is admitted until
+   enough has left the window.
+3. The slice has left the window. The correction changes nothing: no cost that is admitted from now
+   on is in one window with it.
+
+For example, with a limit of 1,000 a minute, a cost of 1,000 taken at 0 s leaves room for the next
+unit at 60.25 s. If its real cost is 400, there is room for 600 at once.
 """
 
 from __future__ import annotations
@@ -11,20 +24,21 @@ import math
 from collections import deque
 
 SLICES = 240
-"""Slices of a window; a quarter of a second of a minute."""
+"""The number of slices in a window; for a minute, each is a quarter of a second."""
 
 
 class Ledger:
-    """Costs of the last window, by slice.
+    """The costs of the last window, by slice.
 
     Args:
-        window: seconds, above 0.
+        window: the length of the window in seconds, above 0.
 
     Attributes:
-        newest: where the slice under way starts, and what was taken in it so far; one that never
-            starts while there is none.
-        end: when it ends; `move` on from then.
-        total: what was taken in all of the window.
+        newest: the newest slice, as a list of the loop time at which it starts and the sum of its
+            costs. The start is infinity while there is no slice.
+        end: the loop time at which the newest slice ends. A cost taken from then on needs `move`.
+        total: the sum of all slices.
+        window: the length of the window in seconds.
 
     State: inside the bucket that owns it.
     """
@@ -32,23 +46,22 @@ class Ledger:
     __slots__ = ("_slice", "_slices", "end", "newest", "total", "window")
 
     def __init__(self, window: float) -> None:
-        """Start empty."""
         self.window = window
         self.total = 0.0
         self._slice = window / SLICES
         self._slices: deque[list[float]] = deque()
         self.newest: list[float] = [math.inf, 0.0]
-        self.end = -math.inf  # of the slice under way
+        self.end = -math.inf
 
     def add(self, cost: float, now: float) -> None:
-        """Note a cost that is taken now."""
+        """Add a cost that is taken at `now`."""
         if now >= self.end:
             self.move(now)
         self.newest[1] += cost
         self.total += cost
 
     def move(self, now: float) -> None:
-        """Open the slice of an instant, and forget what has left the window."""
+        """Start the slice that contains `now`, and drop the slices that have left the window."""
         self._forget(now)
         start = now // self._slice * self._slice
         self.newest = [start, 0.0]
@@ -56,19 +69,19 @@ class Ledger:
         self.end = start + self._slice
 
     def correct(self, cost: float, taken_at: float) -> None:
-        """Add to a cost that was taken at an instant, or take off it; one long gone stays gone."""
-        for taken in reversed(self._slices):  # most of them were taken in the newest
-            if taken[0] <= taken_at:
-                # Never below nothing: what is given back was taken here.
-                change = cost if cost > -taken[1] else -taken[1]
-                taken[1] += change
+        """Add `cost`, which may be negative, to the slice of `taken_at`; none if it has left."""
+        for part in reversed(self._slices):  # most costs were taken in one of the newest slices
+            if part[0] <= taken_at:
+                # A slice never falls below 0: the other costs in it were not given back.
+                change = cost if cost > -part[1] else -part[1]
+                part[1] += change
                 self.total += change
                 break
 
     def room_at(self, cost: float, limit: float) -> float:
-        """Return the instant from which `cost` fits under `limit`; in the past when it does."""
+        """Return the loop time from which `cost` fits under `limit`; minus infinity if it does."""
         excess = self.total + cost - limit
-        # The sum of many floats is not exact: a millionth of the limit is no excess.
+        # A sum of many floats is not exact, so a millionth of the limit does not count.
         if excess <= limit * 1e-6:
             return -math.inf
         for start, spent in self._slices:
@@ -78,12 +91,12 @@ class Ledger:
         return -math.inf
 
     def spent(self, now: float) -> float:
-        """Return what counts at an instant."""
+        """Return the sum of the costs in the window that ends at `now`."""
         self._forget(now)
         return self.total
 
     def within(self, start: float, end: float) -> float:
-        """Return what was spent between two instants; parts of a slice count in proportion."""
+        """Return the cost between two loop times; a slice that is partly inside counts in part."""
         width, total = self._slice, 0.0
         for since, spent in self._slices:
             if (part := min(end, since + width) - max(start, since)) > 0:
@@ -91,13 +104,14 @@ class Ledger:
         return total
 
     def rebase(self, seconds: float) -> None:
-        """Follow another clock: what was spent counts from the start of its slice on that clock."""
+        """Move every slice by `seconds`, to follow another clock."""
         self.end += seconds
         for each in self._slices:
             each[0] += seconds
 
     def _forget(self, now: float) -> None:
-        # A slice counts until its last instant has left the window.
+        # A slice counts until its end has left the window, so a cost counts for up to one slice
+        # longer than the window. The error is on the safe side.
         while self._slices and self._slices[0][0] + self._slice + self.window <= now:
             self.total -= self._slices.popleft()[1]
         if not self._slices:

@@ -1,4 +1,4 @@
-"""One attempt's leave to send, from the queue to its settlement."""
+"""The permission of one attempt to send, from the queue to the settlement."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
 
 class Reservation(Waiter):
-    """What one attempt may spend: granted at once or waited for, then settled or refunded once.
+    """One request and its tokens, charged to an `Allowance` for one attempt.
+
+    It is granted, at once or after a wait, and then settled or refunded exactly once. A waiting one
+    may also be cancelled.
 
     Attributes:
-        tokens: the estimated cost that is charged.
-        open: True from its grant until it is settled or refunded.
-        granted_at: when it was granted, which is when its request is sent, as far as a limit cares.
-        ordinal: how many requests had been granted by then, this one included.
-        total_tokens: how many tokens had been granted by then, its own included.
-        ticket: what the learner knows the request by; None while the learner rests.
+        tokens: the estimated cost that was charged.
+        open: True from the grant until the reservation is settled or refunded.
+        granted_at: the loop time of the grant; for the limits, the request is sent at that time.
+        ordinal: the number of requests granted up to and including this one.
+        total_tokens: the number of tokens granted up to and including this one.
+        ticket: the learner's record of the request; None while the learner is inactive.
     """
 
     __slots__ = ("granted_at", "open", "ordinal", "ticket", "tokens", "total_tokens")
@@ -30,8 +33,8 @@ class Reservation(Waiter):
     ticket: Ticket | None
 
     def __init__(self, place: int, tokens: float) -> None:
-        """Start ungranted."""
-        # All that `Waiter` sets, too: one is made for each send, and to ask it costs as much again.
+        # Also sets what `Waiter.__init__` sets: one is made for each attempt, and the call to it
+        # would double the cost.
         self.place = place
         self.granted = self.gone = self.open = False
         self.wake = None

@@ -1,4 +1,7 @@
-"""What an attempt's outcome does to its allowance: the last two columns of the table of kinds."""
+"""What the outcome of an attempt does to its allowance.
+
+`docs/kinds.md` has this for each kind of outcome, in the last two columns of its table.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from .reservation import Reservation
 
 
 class Settlement(Enum):
-    """What becomes of a reservation: the table's last column."""
+    """What happens to a reservation when its attempt ends: the last column of the table."""
 
     USAGE = "settled to the real usage"
     ESTIMATE = "stays at the estimate"
@@ -22,7 +25,7 @@ class Settlement(Enum):
     ALL_BACK = "all back"
 
 
-USAGE, ESTIMATE, TOKENS_BACK, ALL_BACK = Settlement  # a look-up in the enum costs ten times as much
+USAGE, ESTIMATE, TOKENS_BACK, ALL_BACK = Settlement  # an enum look-up costs ten times as much
 
 SETTLEMENTS: dict[Kind, Settlement] = {
     Kind.OK: USAGE,
@@ -40,7 +43,10 @@ SETTLEMENTS: dict[Kind, Settlement] = {
     Kind.REFUSED: ALL_BACK,
     Kind.UNKNOWN: ESTIMATE,
 }
-"""Only what was never sent comes back whole: refunding timed-out attempts gave 23 % 429s."""
+"""What happens for each kind of outcome.
+
+Only a request that was never sent is refunded in full. With refunds for timed-out attempts too,
+23 % of the answers were 429s."""
 
 
 def settle(
@@ -51,14 +57,14 @@ def settle(
     *,
     unsent: bool,
 ) -> None:
-    """End a reservation as the table says.
+    """Settle or refund a reservation, as `SETTLEMENTS` says.
 
     Args:
-        allowance: whose reservation it is.
-        reservation: granted, and not ended yet.
-        verdict: what the attempt meant; None where nothing judged it.
-        now: the instant.
-        unsent: whether the attempt was certainly not sent, where there is no verdict.
+        allowance: the allowance that granted the reservation.
+        reservation: a reservation that is granted and not ended yet.
+        verdict: the verdict on the attempt; None if there is none.
+        now: the loop time, in seconds.
+        unsent: whether the attempt was certainly not sent; used only without a verdict.
     """
     usage = None
     if verdict is None:
@@ -77,14 +83,15 @@ def settle(
 def learn(
     allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
 ) -> Iterator[GateClosed | Change]:
-    """Follow an outcome's hint and the limits that it states; yields what changed by it.
+    """Apply the hint of an outcome, and the limits that it states; yield each change made.
 
     Args:
-        allowance: whose reservation it is.
-        reservation: the attempt's; one sent before the last correction corrects nothing again.
-        verdict: what the attempt meant.
-        now: the instant.
-        max_hint: seconds; a longer hint shuts the gate for only so long.
+        allowance: the allowance that granted the reservation.
+        reservation: the reservation of the attempt. If it was granted before the gate last closed,
+            the outcome does not close the gate again.
+        verdict: the verdict on the attempt.
+        now: the loop time, in seconds.
+        max_hint: the longest time that a hint closes the gate, in seconds; longer hints are cut.
     """
     hint = verdict.retry_after
     if verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict):

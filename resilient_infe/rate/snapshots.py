@@ -1,4 +1,4 @@
-"""What an allowance reports of itself."""
+"""The statistics of an allowance."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from .rates import Rates, per_minute
 
 @dataclass(frozen=True, slots=True)
 class AllowanceStatistics:
-    """A snapshot; None means that no limit is kept in that dimension.
+    """A snapshot of an allowance.
 
     Attributes:
-        requests_per_minute, tokens_per_minute: the limits that are kept.
-        requests_left, tokens_left: what could be sent at once; negative in debt.
-        waiting: reservations in the queue.
-        outstanding: reservations granted and not yet settled.
-        gate: seconds until the gate opens, 0 when open.
-        gate_reason: why it closed last.
-        learned: the limit that was learned, per minute; None while none is.
-        learned_dimension: what that counts.
-        pace: units of it per minute that are aimed at now, or None where nothing is learned.
-        evidence: what that rests on, in words.
+        requests_per_minute, tokens_per_minute: the limit in each dimension, declared or stated by
+            the server; None without one.
+        requests_left, tokens_left: the units that can be sent at once; negative in debt; None
+            without a limit in that dimension.
+        waiting: the number of reservations in the queue.
+        outstanding: the number of reservations granted, and not yet settled or refunded.
+        gate: the seconds until the gate opens; 0 if it is open.
+        gate_reason: a short text on why the gate closed last; None if it never closed.
+        learned: the learned limit, in units per minute; None while there is none.
+        learned_dimension: the unit of `learned` and `pace`: requests or tokens.
+        pace: the rate that the learner currently aims at, in units per minute; None while the
+            learner is inactive.
+        evidence: a short text on what the learned limit is based on.
     """
 
     requests_per_minute: float | None
@@ -43,7 +46,15 @@ class AllowanceStatistics:
 def snapshot(
     rates: Rates, gate: Gate, now: float, *, waiting: int, outstanding: int
 ) -> AllowanceStatistics:
-    """Return the statistics of an allowance that is made of these."""
+    """Return the statistics of the allowance that has these rates and this gate.
+
+    Args:
+        rates: the buckets and the learner of the allowance.
+        gate: the gate of the allowance.
+        now: the loop time, in seconds.
+        waiting: the number of reservations in the queue.
+        outstanding: the number of reservations granted and not yet ended.
+    """
     requests, tokens, learner = rates.requests, rates.tokens, rates.learner
     return AllowanceStatistics(
         per_minute(requests),

@@ -1,8 +1,11 @@
-"""Follows the limits that a response stated, in its headers or otherwise.
+"""Applies the limits that a response stated, in its headers or its body.
 
-A stated limit is adopted where none was declared and lowers a declared one. What remained when the
-request arrived, less what was granted after it, plus what has come in since, bounds what may be
-sent at once. Where nothing remains of a window, the gate closes until its reset.
+A stated limit can change three things:
+
+1. The limit. It becomes the limit if none was declared, and lowers a declared one.
+2. The level of the bucket. It is lowered to what remained when the server handled the request,
+   minus what was granted since, plus what has refilled since.
+3. The gate. If nothing remains of a fixed window, the gate closes until the window ends.
 """
 
 from __future__ import annotations
@@ -24,20 +27,20 @@ def follow(
     after: Mapping[Dimension, float],
     now: float,
 ) -> list[Change | GateClosed]:
-    """Follow what was stated; returns what changed by it.
+    """Apply the limits that a response stated, and return each change made.
 
     Args:
-        limits: as the response stated them.
-        rates: follow the limits and what remains.
-        gate: closes where nothing remains.
-        sent_at: when the request was granted that the response answers.
-        after: units of each dimension that were granted after that request.
-        now: the instant.
+        limits: the limits that the response stated.
+        rates: the buckets, which get the limits and the levels.
+        gate: the gate, which closes if nothing remains of a window.
+        sent_at: the loop time at which the request of the response was granted.
+        after: the units of each dimension that were granted after that request.
+        now: the loop time, in seconds.
     """
     limits = tuple(limits)
     if rates.are_as_expected(limits, after, now - sent_at, now):
         return []
-    rates.saw(limits)
+    rates.note_followed(limits)
     tightest = rates.tightest(limits)
     changes: list[Change | GateClosed] = []
     for limit in limits:

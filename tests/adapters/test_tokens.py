@@ -94,7 +94,7 @@ def test_a_counter_that_fails_is_told_of_once(asker, caplog):
 
     against(ANSWER, test)
     assert noted.tokens == [estimate_tokens(ASK)] * 4
-    assert caplog.text.count("told once") == 1
+    assert caplog.text.count("logged once") == 1
 
 
 USAGES = [

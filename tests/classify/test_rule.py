@@ -207,7 +207,7 @@ def test_what_cannot_be_called_is_told(function):
     """A rule or a counter that is no function is told when it is given."""
     with pytest.raises(errors.ConfigurationError, match="classify is a function"):
         Rule(function)
-    with pytest.raises(errors.ConfigurationError, match="estimate is a function"):
+    with pytest.raises(errors.ConfigurationError, match="estimate must be a function"):
         TokenCount(function)
 
 
@@ -243,7 +243,7 @@ def test_no_count_is_the_usual_estimate(count, caplog):
     for _ in range(3):
         assert counter(BODY) == estimate_tokens(BODY)
     [record] = caplog.records
-    assert "told once" in record.message
+    assert "logged once" in record.message
 
 
 def test_a_counter_that_raises_is_told_of_once(caplog):
