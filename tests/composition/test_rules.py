@@ -6,6 +6,8 @@ layer alone have more tests beside it.
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 from fakes import FakeServer, FakeStreams, Remember, all_at_once
@@ -33,6 +35,7 @@ from resilient_infe import (
 )
 from resilient_infe.adapters.infe.replies import error_of
 from resilient_infe.aio import current
+from resilient_infe.testing import run_virtually
 
 
 def whole(*, listeners=(), retry=None, circuit=None, **rate):
@@ -401,18 +404,16 @@ def test_13_state_is_shared_by_sharing_the_policy(run):
     assert presets.batch().layers[3] is not presets.batch().layers[3]
 
 
-def test_13_use_from_a_second_loop_is_told(run):
-    """A policy in use on one loop says so when a second loop comes along."""
-    from resilient_infe.testing import run_virtually
-
-    slots = Slots(1)
-    stack = Stack(ConcurrencyLimiter(slots), ErrorClassifier())
-
-    streams = FakeStreams()
-
-    run(lambda: stack.around(streams)(None))
+def test_13_use_from_a_second_loop_is_refused():
+    """A policy in use on one loop is refused on a second one, until the first is closed."""
+    stack = Stack(ConcurrencyLimiter(Slots(1)), ErrorClassifier())
+    streams, first = FakeStreams(), asyncio.new_event_loop()
+    first.run_until_complete(stack.around(streams)(None))
     with pytest.raises(errors.WrongLoopError, match="one per loop"):
         run_virtually(lambda: stack.around(streams)(None))
+    first.close()
+    run_virtually(lambda: stack.around(streams)(None))
+    assert stack.statistics().slots[None].held == 1
 
 
 def test_secrets_never_reach_events_or_errors(run, caplog):
