@@ -201,13 +201,13 @@ class RetrySchedule:
         progress.retries[verdict.kind] = made
         progress.counted += rule.counted
         if rule.max_retries is not None and made > rule.max_retries:
-            return Stop(f"{rule.max_retries} retries are the most for {verdict.kind}")
+            return Stop(f"max_retries={rule.max_retries} for {verdict.kind} reached")
         status = verdict.status or 0
         bound = None if verdict.kind in self.rules else STATUS_RETRIES.get(status)
         if bound is not None:
             seen = progress.statuses[status] = progress.statuses.get(status, 0) + 1
             if seen > bound:
-                return Stop(f"{bound} retry is the most for status {status}")
+                return Stop(f"max_retries={bound} for status {status} reached")
         if progress.counted >= self.max_attempts:
             return Stop(f"max_attempts={self.max_attempts} reached")
         return None

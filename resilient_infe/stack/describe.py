@@ -104,6 +104,14 @@ def _name(layer: Any) -> str:
     return getattr(layer, "__name__", None) or type(layer).__name__
 
 
+def _free_waits(retry: Retry) -> Iterator[str]:
+    rule = retry.schedule.rule(Kind.RATE_LIMITED)
+    waits = ["for an open circuit"] if retry.schedule.wait_out_refusals else []
+    waits += ["after a 429"] if rule is not None and not rule.counted else []
+    if waits:
+        yield f"waiting {' or '.join(waits)} does not use up attempts"
+
+
 def _worst_case_lines(layers: Sequence[Any]) -> Iterator[str]:
     retry = next((x for x in layers if isinstance(x, Retry)), None)
     timeout = next((x for x in layers if isinstance(x, AttemptTimeout)), None)
@@ -120,8 +128,7 @@ def _worst_case_lines(layers: Sequence[Any]) -> Iterator[str]:
     yield f"worst case: {', '.join(parts)}{bound}"
     if retry:
         yield f"a Retry-After hint of up to {retry.schedule.max_hint:g} s replaces the backoff"
-    if retry and retry.schedule.wait_out_refusals:
-        yield "waiting for an open circuit or after a 429 does not use up attempts"
+        yield from _free_waits(retry)
     rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
     span = 60.0 if deadline is None else deadline
     admitted = rate.allowances.sample().admits_within(span) if rate else None

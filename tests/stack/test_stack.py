@@ -278,6 +278,23 @@ def test_description_reads_well():
     assert max(len(line) for line in text.splitlines()) <= 132
 
 
+@pytest.mark.parametrize(
+    ("retry", "line"),
+    [
+        (Retry(), None),
+        (Retry(wait_out_refusals=True), "waiting for an open circuit does not use up attempts"),
+        (
+            presets.batch().layers[2],
+            "waiting for an open circuit or after a 429 does not use up attempts",
+        ),
+    ],
+)
+def test_the_description_says_which_waits_are_free(retry, line):
+    """A 429 uses up an attempt unless a rule says otherwise."""
+    lines = [each.strip() for each in str(Stack(retry, ErrorClassifier())).splitlines()]
+    assert [each for each in lines if "use up attempts" in each] == ([] if line is None else [line])
+
+
 def test_description_of_own_layers():
     """A user's function appears by its name."""
 
