@@ -53,7 +53,7 @@ class CircuitOpen(Refused):
 
 
 class QueueFull(Refused):
-    """The queue holds its maximum of calls. It has no `retry_after`: waiting longer cannot help."""
+    """The queue holds its maximum of calls; `retry_after` says when it will probably have room."""
 
 
 class Draining(Refused):

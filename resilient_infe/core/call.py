@@ -126,6 +126,7 @@ class CallState:
         on_send: called once, when the first attempt is sent: it fills the retry budget.
         sent_for: seconds spent in attempts; counted only if there are listeners.
         gave_up: why `Retry` made no further attempt although the verdict allows one; or None.
+        waits: seconds that the call waited, by what it waited for; None if it never did.
     """
 
     place: int = 0
@@ -134,6 +135,18 @@ class CallState:
     on_send: Callable[[], None] | None = None
     sent_for: float = 0.0
     gave_up: str | None = None
+    waits: dict[str, float] | None = None
+
+    def waited(self, reason: str, seconds: float) -> None:
+        """Add to the time that the call waited for something.
+
+        Args:
+            reason: ``"slot"``, ``"rate_limit"`` or ``"backoff"``.
+            seconds: how long it waited.
+        """
+        if self.waits is None:
+            self.waits = {}
+        self.waits[reason] = self.waits.get(reason, 0.0) + seconds
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -111,7 +111,8 @@ class RateLimiter(Guard[Held]):
     async def wait(self, call: Call[Any]) -> Held:
         """Wait for a reservation, and cancel it if the caller stops waiting."""
         allowance = self.allowances.of(call)
-        reservation = self._join(call, allowance, call.runtime.now())
+        began = call.runtime.now()
+        reservation = self._join(call, allowance, began)
         try:
             if call.emit is not None and call.emit.routine:
                 self._emit_waiting(call, allowance)
@@ -122,6 +123,8 @@ class RateLimiter(Guard[Held]):
             allowance.cancel(reservation, call.runtime.now())
             pump(allowance)
             raise
+        finally:
+            call.state.waited("rate_limit", call.runtime.now() - began)
         return allowance, reservation, call.sends
 
     def leave(self, call: Call[Any], held: Held, _: Any, error: BaseException | None) -> None:
@@ -197,6 +200,8 @@ class RateLimiter(Guard[Held]):
         try:
             return allowance.join(call.tokens or 0.0, call.state.place, again=call.state.readmitted)
         except QueueFull as full:
+            # The queue has room when its head is granted.
+            full.retry_after = max(1e-3, (allowance.due or now) - now)
             raise call.refuse(full) from None
 
     def _check_deadline(

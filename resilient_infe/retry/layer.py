@@ -116,7 +116,11 @@ class Retry(Repeater[Tries]):
 
     async def pause(self, call: Call[Any], held: Tries, until: float) -> None:
         """Sleep until the next attempt, and remove the last one's results from the call."""
-        await call.runtime.sleep_until(until)
+        began = call.runtime.now()
+        try:
+            await call.runtime.sleep_until(until)
+        finally:
+            call.state.waited("backoff", call.runtime.now() - began)
         call.state.readmitted = True
         _clear_last_attempt(call)
         if held.token is None:

@@ -61,12 +61,16 @@ class ConcurrencyLimiter(Guard[Lease]):
         """
         slots = self.slots.of(call)
         waiter, lease = self._join(call, slots), slots.lease
+        began = call.runtime.now()
         try:
             if not waiter.granted:
                 await call.runtime.park(waiter)
+            slots.last_wait = call.runtime.now() - began
         except BaseException:
             wake(slots.cancel(waiter, lease))
             raise
+        finally:
+            call.state.waited("slot", call.runtime.now() - began)
         return lease
 
     def leave(self, call: Call[Any], held: Lease, _: Any, error: BaseException | None) -> None:

@@ -58,6 +58,9 @@ class Slots:
         ConfigurationError: a value is out of its range.
 
     Attributes:
+        last_wait: seconds that the last call waited in the queue, set by the layer; 1 before the
+            first. A call that finds the queue full is asked to come back after this time, in which
+            the calls that wait now will probably have been served.
         lease: what slots that are taken now are held by.
         narrowed: whether the limit is below the configured one, because the server accepts less.
 
@@ -71,6 +74,7 @@ class Slots:
         "_limit",
         "_queue",
         "_widened_at",
+        "last_wait",
         "lease",
         "max_waiting",
         "narrowed",
@@ -84,6 +88,7 @@ class Slots:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self._held = 0
+        self.last_wait = 1.0
         self.lease = Lease(self)
         self._queue: WaitQueue[Waiter] = WaitQueue()
 
@@ -140,7 +145,8 @@ class Slots:
         if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
             raise QueueFull(
                 f"{queue.live} calls are already waiting for {self._limit} slots (max_waiting="
-                f"{self.max_waiting}): send fewer at once, or raise max_waiting"
+                f"{self.max_waiting}): send fewer at once, or raise max_waiting",
+                retry_after=max(1e-3, self.last_wait),
             )
         waiter = Waiter(queue.youngest if place is None else place)
         queue.push(waiter)

@@ -11,6 +11,7 @@ from drivers import REFUSAL, complete, with_sdk
 from loopback import ASK, ERROR, KEY, against, hang, lose, quick, response
 
 from resilient_infe import (
+    Allowance,
     AttemptTimeout,
     Circuit,
     CircuitBreaker,
@@ -18,6 +19,7 @@ from resilient_infe import (
     Deadline,
     ErrorClassifier,
     Kind,
+    RateLimiter,
     ResilientTransport,
     Retry,
     Slots,
@@ -150,6 +152,29 @@ def test_a_timeout_per_call_is_the_attempts():
 
     with_sdk(test, hang, stack)
     assert stack.statistics().attempts == 9
+
+
+def test_a_deadline_before_anything_was_sent_is_a_refusal():
+    """The limit or a queue held the request up, not the server: a 503 says so, with a note."""
+    allowance, slots = Allowance(1.0), Slots(1)
+
+    async def test(client):
+        allowance.take(asyncio.get_running_loop().time())  # both are used up
+        slots.take()
+        with pytest.raises(openai.InternalServerError) as caught:
+            await complete(client)
+        assert (caught.value.status_code, caught.value.code) == (503, "refused")
+        assert caught.value.type == "DeadlineExceeded"
+        assert "0 attempts" in caught.value.__notes__[0]
+        hints.append(caught.value.response.headers.get("retry-after"))
+
+    hints: list[str | None] = []
+    for limit in RateLimiter(allowance), ConcurrencyLimiter(slots):
+        stack = Stack(Deadline(0.05), limit, ErrorClassifier())
+        assert with_sdk(test, hang, stack).asked == []
+    [known, unknown] = hints
+    assert 50 < float(known) < 62
+    assert unknown is None
 
 
 @every_way

@@ -460,11 +460,12 @@ def test_numbers_and_an_allowance_are_too_much():
 
 
 def test_a_bounded_queue_refuses(run):
-    """Beyond the allowance's max_waiting a call is refused."""
+    """Beyond the allowance's max_waiting a call is refused, and told when there is room."""
     stack = Stack(RateLimiter(Allowance(requests_per_minute=60, max_waiting=1)), ErrorClassifier())
     results = run(lambda: all_at_once(stack.around(FakeServer()), range(3)))
     assert results[:2] == ["ok", "ok"]
     assert isinstance(results[2], errors.QueueFull)
+    assert results[2].retry_after == pytest.approx(1.0, rel=0.1)  # when the queue's head is sent
 
 
 def test_a_body_that_is_any_callable_is_called_for_its_estimate(run):

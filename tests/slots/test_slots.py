@@ -168,13 +168,17 @@ def test_raising_the_limit_wakes_the_oldest():
 
 
 def test_a_full_queue_refuses_newcomers():
-    """No more than `max_waiting` wait; the refusal has no hint."""
+    """No more than `max_waiting` wait; the hint is how long the last call waited, or a second."""
     slots = Slots(1, max_waiting=1)
     slots.acquire(1)
     assert slots.acquire(2) is not None
     with pytest.raises(QueueFull) as caught:
         slots.acquire(3)
-    assert caught.value.retry_after is None
+    assert caught.value.retry_after == 1.0
+    slots.last_wait = 7.5
+    with pytest.raises(QueueFull) as caught:
+        slots.acquire(3)
+    assert caught.value.retry_after == 7.5
     assert (slots.held, slots.waiting) == (1, 1)
 
 

@@ -270,12 +270,15 @@ def _annotate(response: Any, call: Call[Any]) -> None:
 def _refusal(call: Call[Any], error: Exception) -> Any:
     """Return a 503 that asks not to be retried; for a timeout raise the library's own.
 
+    A deadline that nothing was sent before is no timeout of the server: the limit or a queue would
+    not let the request out in time.
+
     Raises:
         ReadTimeout: the library's own; the deadline or the attempt's timeout has passed.
     """
     request = call.payload
     library = _library(request.__class__)
-    if isinstance(error, DeadlineExceeded | AttemptTimedOut):
+    if isinstance(error, AttemptTimedOut) or (isinstance(error, DeadlineExceeded) and call.sends):
         raise library.ReadTimeout(str(error), request=request) from error
     hint = getattr(error, "retry_after", None)
     headers = {"retry-after": f"{hint:.3f}"} if hint else {}
