@@ -8,7 +8,7 @@ attribute ``routine = False``; if all listeners do, a successful call builds no 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 from .core.verdict import Kind, Usage, frozen
@@ -30,9 +30,20 @@ class Event:
         return False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name, without those that are None or empty."""
-        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: value for name, value in pairs if value is not None and value not in ((), {})}
+        """Return the fields by name, for JSON, without those that are None or empty.
+
+        A kind is its text, and a usage its three numbers. Tags are as the caller gave them.
+        """
+        pairs = ((f.name, _plain(getattr(self, f.name))) for f in fields(self))
+        return {name: value for name, value in pairs if value is not None and value not in ([], {})}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Kind):
+        return value.value
+    if isinstance(value, Usage):
+        return asdict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @frozen
@@ -52,7 +63,10 @@ class CallStarted(Event):
 
 @frozen
 class AttemptFinished(Event):
-    """An attempt was sent and has ended; `sent_for` is its duration in seconds."""
+    """An attempt was sent and has ended; that of a stream ends when the stream is closed.
+
+    `sent_for` is its duration in seconds, and `reason` says what to do about a failure.
+    """
 
     name: ClassVar[str] = "attempt.finished"
     request_id: str | None
@@ -63,6 +77,7 @@ class AttemptFinished(Event):
     code: str | None
     error: str | None
     retry_after: float | None
+    reason: str | None
     server_request_id: str | None
     usage: Usage | None
     sent_for: float
@@ -75,15 +90,23 @@ class AttemptFinished(Event):
 
 @frozen
 class RetryScheduled(Event):
-    """Another attempt will start in `delay` seconds, because the last one ended as `kind`."""
+    """Another attempt will start in `delay` seconds, because the last one ended as `kind`.
+
+    `reason` says where the delay comes from: the server's hint, the stack's own refusal or the
+    backoff.
+    """
 
     name: ClassVar[str] = "retry.scheduled"
     request_id: str | None
     partition: str | None
     attempt: int
     kind: Kind
+    status: int | None
+    code: str | None
+    error: str | None
     delay: float
     retry_after: float | None
+    reason: str
 
 
 @frozen
@@ -181,13 +204,23 @@ class CircuitClosed(CircuitChanged):
 
 @frozen
 class CallFinished(Event):
-    """A call left the stack: `waited` seconds in queues and sleeps, `sent_for` in attempts."""
+    """A call left the stack: `waited` seconds in queues and sleeps, `sent_for` in attempts.
+
+    Of a call that failed, `status`, `code` and `error` are those of its last attempt, or of the
+    stack's refusal, and `reason` says why there was no further attempt. `waits` divides `waited` by
+    what the call waited for: ``slot``, ``rate_limit`` and ``backoff``.
+    """
 
     name: ClassVar[str] = "call.finished"
     request_id: str | None
     partition: str | None
     kind: Kind
+    status: int | None
+    code: str | None
+    error: str | None
+    reason: str | None
     attempts: int
+    waits: Mapping[str, float]
     waited: float
     sent_for: float
     usage: Usage | None

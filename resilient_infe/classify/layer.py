@@ -7,12 +7,13 @@ react to the one verdict that this layer puts on the call.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..aio import is_cancellation, wall_time
 from ..core.call import Call, Reply
 from ..core.guard import Guard
-from ..core.verdict import OK, SUCCESS, Kind, Verdict, succeeded
+from ..core.verdict import OK, SUCCESS, Kind, Usage, Verdict, succeeded
 from ..events import AttemptFinished
 from .error_body import error_fields
 from .foreign import reply_of_exception, reply_of_result
@@ -54,6 +55,8 @@ class ErrorClassifier(Guard[float]):
         if verdict is None:
             if error is not None:
                 verdict = self._of_exception(call, error)
+                if verdict.error is None:  # events and logs need the name of what was raised
+                    verdict = replace(verdict, error=type(error).__name__)
             elif self._rule is not None:
                 verdict = self._by_rule(call, result)
             elif call.reply is not None:
@@ -63,12 +66,11 @@ class ErrorClassifier(Guard[float]):
             call.verdict = verdict
         if verdict.request_id is not None:
             call.server_request_ids += (verdict.request_id,)
-        emit = call.emit
-        if emit is not None:
-            sent_for = call.runtime.now() - held
-            call.state.sent_for += sent_for
-            if emit.routine:
-                emit(_attempt_finished(call, verdict, sent_for))
+        if call.emit is not None:
+            if call.hold is None or error is not None:
+                _finish(call, held)
+            else:
+                call.hold.on_close(partial(_finish, call, held))
 
     def describe(self) -> str:
         """Return as text which rules apply."""
@@ -128,17 +130,26 @@ def _of_result(result: Any) -> Verdict:
     return OK if usage is None else succeeded(usage)
 
 
-def _attempt_finished(call: Call[Any], verdict: Verdict, sent_for: float) -> AttemptFinished:
-    return AttemptFinished(
-        request_id=call.request_id,
-        partition=call.partition,
-        attempt=call.attempt,
-        kind=verdict.kind,
-        status=verdict.status,
-        code=verdict.code,
-        error=verdict.error,
-        retry_after=verdict.retry_after,
-        server_request_id=verdict.request_id,
-        usage=verdict.usage,
-        sent_for=sent_for,
+def _finish(call: Call[Any], sent_at: float, usage: Usage | None = None) -> None:
+    """Add up the time of an attempt that has ended, and report it if a listener wants that."""
+    sent_for = call.runtime.now() - sent_at
+    call.state.sent_for += sent_for
+    emit, verdict = call.emit, call.verdict
+    if emit is None or verdict is None or not emit.routine:
+        return
+    emit(
+        AttemptFinished(
+            request_id=call.request_id,
+            partition=call.partition,
+            attempt=call.attempt,
+            kind=verdict.kind,
+            status=verdict.status,
+            code=verdict.code,
+            error=verdict.error,
+            retry_after=verdict.retry_after,
+            reason=verdict.advice,
+            server_request_id=verdict.request_id,
+            usage=usage or verdict.usage,
+            sent_for=sent_for,
+        )
     )

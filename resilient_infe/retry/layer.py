@@ -158,8 +158,12 @@ class Retry(Repeater[Tries]):
                     call.partition,
                     call.sends + 1,
                     verdict.kind,
+                    verdict.status,
+                    verdict.code,
+                    verdict.error,
                     decision.delay,
                     verdict.retry_after,
+                    _reason_of_delay(verdict),
                 )
             )
         return now + decision.delay
@@ -192,6 +196,12 @@ class Retry(Repeater[Tries]):
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
             )
+
+
+def _reason_of_delay(verdict: Verdict) -> str:
+    if verdict.kind is Kind.REFUSED:
+        return f"the stack refused it ({verdict.error})"
+    return "backoff" if verdict.retry_after is None else "the server asked for it"
 
 
 def _clear_last_attempt(call: Call[Any]) -> None:

@@ -22,6 +22,9 @@ LOGGER_NAME = "resilient_infe"
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """Fields of a log record that the standard library does not let a message overwrite."""
 
+SHORT_GATE = 1.0
+"""Seconds: a gate that is closed for less is INFO, because no one need act on it."""
+
 LEVELS = {
     "retry.scheduled": logging.INFO,
     "retry.stopped": logging.INFO,
@@ -90,6 +93,8 @@ def level_of(event: Event) -> int:
         # A cancelled call is not logged as a failure: the code that cancelled it knows.
         quiet = getattr(event, "kind", None) in (Kind.OK, Kind.CANCELLED)
         return logging.DEBUG if quiet else logging.WARNING
+    if event.name == "rate.gate_closed" and getattr(event, "delay", SHORT_GATE) < SHORT_GATE:
+        return logging.INFO
     return LEVELS.get(event.name, logging.DEBUG)
 
 

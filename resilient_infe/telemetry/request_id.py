@@ -17,7 +17,8 @@ from ..aio import is_cancellation
 from ..core.call import Call, Emit
 from ..core.guard import Guard
 from ..core.ids import clean_id
-from ..core.verdict import SUCCESS, Kind, Usage
+from ..core.verdict import OK, SUCCESS, Kind, Usage
+from ..errors import Refused
 from ..events import CallFinished, CallStarted, Listener
 from .emitter import Emitter
 from .log import LogListener
@@ -77,7 +78,7 @@ class RequestIdLogger(Guard[Emit]):
         verdict = call.verdict
         failed = error is not None or (verdict is not None and verdict.kind is not SUCCESS)
         if call.hold is not None and error is None:
-            call.hold.on_close(partial(_finish_stream, call, held, call.runtime.now()))
+            call.hold.on_close(partial(_finish, call, held, None))
         elif failed or held.routine:
             _finish(call, held, error)
 
@@ -91,27 +92,26 @@ class RequestIdLogger(Guard[Emit]):
         self._quiet, self._loud = _emitters(base, log)
 
 
-def _finish_stream(call: Call[Any], emit: Emit, handed_over: float, usage: Usage | None) -> None:
-    call.state.sent_for += call.runtime.now() - handed_over
-    _finish(call, emit, None, usage)
-
-
 def _finish(
     call: Call[Any], emit: Emit, error: BaseException | None, usage: Usage | None = None
 ) -> None:
-    verdict = call.verdict
-    if usage is None and verdict is not None:
-        usage = verdict.usage
+    verdict, kind = call.verdict or OK, outcome_of(call, error)
+    reason = str(error) if isinstance(error, Refused) else call.state.gave_up or verdict.advice
     elapsed = call.runtime.now() - call.started
     emit(
         CallFinished(
             request_id=call.request_id,
             partition=call.partition,
-            kind=outcome_of(call, error),
+            kind=kind,
+            status=verdict.status,
+            code=verdict.code,
+            error=verdict.error or (None if error is None else type(error).__name__),
+            reason=None if kind is SUCCESS else reason,
             attempts=call.sends,
+            waits=call.state.waits or {},
             waited=max(0.0, elapsed - call.state.sent_for),
             sent_for=call.state.sent_for,
-            usage=usage,
+            usage=usage or verdict.usage,
             server_request_ids=call.server_request_ids,
             tags=call.tags,
         )

@@ -57,7 +57,7 @@ def test_recovers_through_probes_and_tells(run):
     names = [event.name for event in seen.events if event.name.startswith("circuit")]
     assert names == ["circuit.opened", "circuit.half_opened", "circuit.closed"]
     reason = seen.named("circuit.opened")[0].reason
-    assert reason == "too many failures in a row: transient, 502"
+    assert reason == "too many failures in a row: transient, 502, UpstreamError"
 
 
 def test_a_cancelled_probe_gives_its_place_back(run):
