@@ -67,6 +67,7 @@ def service(
     circuit: CircuitBreaker | Circuit | Keyed[Circuit] | None = None,
     classifier: ErrorClassifier | Classify | None = None,
     log: Any = True,
+    max_keys: int = 1_024,
 ) -> Stack:
     """Return a stack for code that answers a waiting user: bounded in time, and failing fast.
 
@@ -98,6 +99,8 @@ def service(
         classifier: a rule that is applied first, or an `ErrorClassifier`.
         log: True to log through structlog, the default; False to log nothing; or a bound structlog
             logger, or a `RequestIdLogger`.
+        max_keys: the partitions that are kept at the same time, at least 1; 1,024 by default. The
+            least recently used one that is not in use makes room for another.
 
     Raises:
         ConfigurationError: a value is out of range, or two of them contradict each other.
@@ -110,13 +113,13 @@ def service(
         _logger(log),
         Deadline(deadline),
         retry,
-        ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting)),
+        ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting, max_keys)),
         RateLimiter(
-            _keyed_allowances(requests_per_minute, tokens_per_minute, share, 1.0),
+            _keyed_allowances(requests_per_minute, tokens_per_minute, share, 1.0, max_keys),
             estimate=estimate,
             beliefs=beliefs,
         ),
-        _breaker(circuit, Keyed(Circuit)),
+        _breaker(circuit, Keyed(Circuit, max_keys=max_keys)),
         _classifier(classifier),
         AttemptTimeout(attempt_timeout),
         listeners=listeners,
@@ -139,6 +142,7 @@ def batch(
     circuit: CircuitBreaker | Circuit | Keyed[Circuit] | None = None,
     classifier: ErrorClassifier | Classify | None = None,
     log: Any = True,
+    max_keys: int = 1_024,
 ) -> Stack:
     """Return a stack for a pipeline that must finish: it has no deadline, and waits where it can.
 
@@ -172,6 +176,8 @@ def batch(
         classifier: a rule that is applied first, or an `ErrorClassifier`.
         log: True to log through structlog, the default; False to log nothing; or a bound structlog
             logger, or a `RequestIdLogger`.
+        max_keys: the partitions that are kept at the same time, at least 1; 1,024 by default. The
+            least recently used one that is not in use makes room for another.
 
     Raises:
         ConfigurationError: a value is out of range, or two of them contradict each other.
@@ -191,14 +197,14 @@ def batch(
         _logger(log),
         Deadline(),
         retry,
-        ConcurrencyLimiter(_keyed_slots(concurrency, None)),
+        ConcurrencyLimiter(_keyed_slots(concurrency, None, max_keys)),
         RateLimiter(
-            _keyed_allowances(requests_per_minute, tokens_per_minute, share, BATCH_BURST),
+            _keyed_allowances(requests_per_minute, tokens_per_minute, share, BATCH_BURST, max_keys),
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
         ),
-        _breaker(circuit, Keyed(lambda: Circuit(open_for=BATCH_REST))),
+        _breaker(circuit, Keyed(lambda: Circuit(open_for=BATCH_REST), max_keys=max_keys)),
         _classifier(classifier),
         AttemptTimeout(attempt_timeout),
         listeners=listeners,
@@ -223,16 +229,20 @@ def _classifier(classifier: ErrorClassifier | Classify | None) -> ErrorClassifie
     return classifier if isinstance(classifier, ErrorClassifier) else ErrorClassifier(classifier)
 
 
-def _keyed_slots(limit: int, max_waiting: int | None) -> Keyed[Slots]:
+def _keyed_slots(limit: int, max_waiting: int | None, max_keys: int) -> Keyed[Slots]:
     Slots(limit, max_waiting=max_waiting)  # a wrong value raises now, not at the first call
-    return Keyed(lambda: Slots(limit, max_waiting=max_waiting))
+    return Keyed(lambda: Slots(limit, max_waiting=max_waiting), max_keys=max_keys)
 
 
 def _keyed_allowances(
-    requests_per_minute: float | None, tokens_per_minute: float | None, share: float, burst: float
+    requests_per_minute: float | None,
+    tokens_per_minute: float | None,
+    share: float,
+    burst: float,
+    max_keys: int,
 ) -> Keyed[Allowance]:
     def make() -> Allowance:
         return Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
 
     make()  # a wrong value raises now, not at the first call
-    return Keyed(make)
+    return Keyed(make, max_keys=max_keys)

@@ -154,3 +154,19 @@ def test_retry_is_given_whole_or_in_parts(more):
     if "budget" not in more:
         with pytest.raises(errors.ConfigurationError, match="not both"):
             presets.batch(retry=Retry(), **more)
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_any_number_of_users_come_one_after_another(run, preset):
+    """A partition each: the least recently used one makes room."""
+    stack = preset(requests_per_minute=600, max_keys=8)
+    send = stack.around(FakeServer())
+
+    async def main():
+        for user in range(40):
+            await send("x", partition=f"user-{user}", tokens=1.0)
+
+    run(main)
+    assert len(stack.statistics().slots) == 8
+    with pytest.raises(errors.ConfigurationError, match="max_keys"):
+        preset(max_keys=0)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..core import bounds
 from ..core.call import Call
-from ..core.keyed import Idling, Keyed
+from ..core.keyed import Keepable, Keyed
 from ..errors import TooManyPartitions
 from .keeper import KEEPERS, Kept, keep
 
 
-class Policy(Kept, Idling, Protocol):
+class Policy(Kept, Keepable, Protocol):
     """A policy that a layer can hold, for all calls or per partition."""
 
 
@@ -35,15 +36,17 @@ class Partitioned(Generic[K]):
         one: the policy that serves all calls, or None if there is one per partition.
     """
 
-    __slots__ = ("_keyed", "_known", "one")
+    __slots__ = ("_keyed", "_known", "_touch", "one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         sample = policy.sample() if isinstance(policy, Keyed) else policy
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self.one: K | None = None if isinstance(policy, Keyed) else policy
-        policies: Mapping[str | None, K] = policy.policies if isinstance(policy, Keyed) else {}
+        policies: OrderedDict[str | None, K]
+        policies = policy.policies if isinstance(policy, Keyed) else OrderedDict()
         self._known: Callable[[str | None], K | None] = policies.get
+        self._touch: Callable[[str | None], None] = policies.move_to_end
 
     def of(self, call: Call[Any]) -> K:
         """Return the call's policy, bound to the call's loop.
@@ -55,8 +58,10 @@ class Partitioned(Generic[K]):
         policy = self.one
         if policy is None:
             policy = self._known(call.partition)
-        if policy is None:
-            policy = self._new(call)
+            if policy is None:
+                policy = self._new(call)
+            else:
+                self._touch(call.partition)
         keeper = KEEPERS.get(id(policy))
         if keeper is None or keeper.runtime is not call.runtime:
             keep(policy, call.runtime)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..core import bounds
+from ..core.shared import Shared
 from .window import Window
 
 
@@ -102,7 +103,7 @@ class Permit:
         self.expires = expires
 
 
-class Circuit:
+class Circuit(Shared):
     """The state machine of a circuit breaker.
 
     Args:
@@ -179,10 +180,20 @@ class Circuit:
         """Always False: a circuit holds nothing that only its own loop can give back."""
         return False
 
+    def in_use(self, now: float) -> bool:
+        """Whether it protects a server, so that `Keyed` must not drop it.
+
+        Only until it has rested or its probes' leases have ended: a circuit that nobody asks again
+        would otherwise be in use for ever.
+        """
+        if self._state is State.OPEN:
+            return now < self._opened_at + self.open_for
+        return any(each.expires is None or each.expires > now for each in self._leases)
+
     def idle(self, now: float) -> bool:
-        """Whether it is in the same state as a new circuit, so that `Keyed` may drop it."""
+        """Whether nothing in it matters any more: closed with an empty window, or rested."""
         if self._state is not State.CLOSED:
-            return False
+            return not self.in_use(now)
         self._window.forget(now)
         return self._window.empty
 

@@ -1,48 +1,64 @@
 """One policy per partition: a model that is rate-limited must not stop the others.
 
-A policy is dropped only while it is *idle*: nothing in it differs from a new one. So it does not
-matter which idle policy is dropped, and the order of use need not be recorded.
+The number of policies is bounded. When it is reached, the least recently used policy that nothing
+holds is dropped to make room. There are three cases:
+
+1. A policy in use (a slot or a reservation is held, a circuit is open) is never dropped. A new key
+   is refused only if all policies are in use.
+2. An idle policy does not differ from a new one, so dropping it loses nothing.
+3. Any other policy remembers something: what was spent in the last minute, or a closed gate. It is
+   put to rest, and comes back if its key does. It is forgotten once it is idle.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import ConfigurationError, TooManyPartitions
 from . import bounds
+from .shared import Shared
+
+MOST_RESTING = 16
+"""Policies at rest, as a multiple of `max_keys`: a bound on memory that hardly any program meets,
+since most rest for a minute at most. Beyond it the first one is forgotten."""
 
 
-class Idling(Protocol):
-    """A policy that can report whether it differs from a new one."""
+class Keepable(Protocol):
+    """A policy that can report whether it may be dropped."""
+
+    def in_use(self, now: float) -> bool:
+        """Whether it holds something, or protects a server, so that it must not be dropped."""
+        ...
 
     def idle(self, now: float) -> bool:
-        """Whether the policy is in the state of a new one, so that it may be dropped."""
+        """Whether it does not differ from a new one, so that dropping it loses nothing."""
         ...
 
 
-K = TypeVar("K", bound=Idling)
+K = TypeVar("K", bound=Keepable)
 
 
-class Keyed(Generic[K]):
+class Keyed(Shared, Generic[K]):
     """Makes a policy for each key when the key is first used, and bounds their number.
 
     Args:
         factory: makes one policy, for example ``lambda: Slots(64)`` or ``Circuit``.
         max_keys: the number of policies to keep, at least 1. The default of 1024 is far above the
-            models and hosts that one program uses, and bounds memory if a key is by mistake taken
-            from user input.
+            models and hosts that one program uses, and bounds memory where a key is a user.
 
     Raises:
         ConfigurationError: `max_keys` is below 1.
 
     Attributes:
-        policies: the policies made so far, by key. Read it, but do not change it.
+        policies: the policies, by key, the least recently used first. Change only their order, by
+            ``move_to_end``.
 
     State: shared by every layer that is given the object.
     """
 
-    __slots__ = ("_factory", "max_keys", "policies")
+    __slots__ = ("_factory", "_resting", "max_keys", "policies")
 
     def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
         bounds.whole(max_keys, 1, "max_keys")
@@ -51,24 +67,28 @@ class Keyed(Generic[K]):
                 f"Keyed needs a function that makes a policy, like Circuit; got {factory!r}"
             )
         self._factory = factory
-        self.policies: dict[str | None, K] = {}
+        self.policies: OrderedDict[str | None, K] = OrderedDict()
+        self._resting: OrderedDict[str | None, K] = OrderedDict()
         self.max_keys = max_keys
 
     def of(self, key: str | None, now: float) -> K:
         """Return the policy of `key`; make it if it does not exist.
 
         Raises:
-            TooManyPartitions: `max_keys` policies exist and none of them is idle.
+            TooManyPartitions: `max_keys` policies exist and all of them are in use.
         """
         policy = self.policies.get(key)
-        return policy if policy is not None else self._make(key, now)
+        if policy is None:
+            return self._make(key, now)
+        self.policies.move_to_end(key)
+        return policy
 
     def items(self) -> Iterator[tuple[str | None, K]]:
         """Iterate over a copy of the keys and their policies."""
         return iter(tuple(self.policies.items()))
 
     def __len__(self) -> int:
-        """Return the number of policies."""
+        """Return the number of policies, without those at rest."""
         return len(self.policies)
 
     def sample(self) -> K:
@@ -77,19 +97,45 @@ class Keyed(Generic[K]):
 
     def _make(self, key: str | None, now: float) -> K:
         if len(self.policies) >= self.max_keys:
-            self._drop_idle(now)
-        policy = self.policies[key] = self._factory()
+            self._drop_one(now)
+        policy = self._resting.pop(key, None)
+        if policy is None:
+            policy = self._factory()
+        self.policies[key] = policy
         return policy
 
-    def _drop_idle(self, now: float) -> None:
-        for key, policy in self.policies.items():
-            if policy.idle(now):
-                del self.policies[key]
-                return
+    def _drop_one(self, now: float) -> None:
+        """Drop the least recently used policy that is not in use.
+
+        One in use is as good as used just now, so it moves to the end: it is not looked at again
+        before all others, and a drop takes a constant number of steps on average.
+        """
+        for _ in range(len(self.policies)):
+            key, policy = next(iter(self.policies.items()))
+            if policy.in_use(now):
+                self.policies.move_to_end(key)
+                continue
+            del self.policies[key]
+            self._forget_idle(now)
+            if not policy.idle(now):
+                self._rest(key, policy)
+            return
         raise TooManyPartitions(
             f"all {self.max_keys} partitions are in use: raise max_keys, or use a coarser "
             f"partition (a model or a host, not a request)"
         )
+
+    def _rest(self, key: str | None, policy: K) -> None:
+        if len(self._resting) >= MOST_RESTING * self.max_keys:
+            self._resting.popitem(last=False)
+        self._resting[key] = policy
+
+    def _forget_idle(self, now: float) -> None:
+        """Look at two policies at rest: more leave than come."""
+        for _ in range(min(2, len(self._resting))):
+            key, policy = self._resting.popitem(last=False)
+            if not policy.idle(now):
+                self._resting[key] = policy
 
     def __repr__(self) -> str:
         return f"<Keyed {len(self.policies)}/{self.max_keys} partitions>"

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..core import bounds
 from ..core.queue import WaitQueue
+from ..core.shared import Shared
 from ..core.verdict import Dimension, Limit
 from ..errors import ConfigurationError, QueueFull
 from .bucket import LARGEST_COST, sane_cost
@@ -34,7 +35,7 @@ LONGEST_BURST = 30.0
 """Seconds; with a burst of half a minute, half of the limit can be sent at once."""
 
 
-class Allowance:
+class Allowance(Shared):
     """A rate limit on requests and on tokens, with a queue and a gate that all senders share.
 
     Any window of a minute admits at most the limit, apart from the debt of one request that is
@@ -121,6 +122,10 @@ class Allowance:
         """The loop time at which `poll` grants the next reservation; None if none waits."""
         head = self.queue.head()
         return None if head is None else self._ready_at(head.tokens)
+
+    def in_use(self, _: float) -> bool:
+        """Whether a reservation is open or queued, so that `Keyed` must not drop it."""
+        return self.busy
 
     def idle(self, now: float) -> bool:
         """Whether nothing is lost if `Keyed` drops this object and makes a new one later."""

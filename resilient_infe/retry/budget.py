@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core import bounds
+from ..core.shared import Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class RetryBudgetStatistics:
     denied: int
 
 
-class RetryBudget:
+class RetryBudget(Shared):
     """A token bucket that limits retries to a share of the first attempts.
 
     Over any T seconds with N first attempts, at most ``capacity + ratio * N + minimum_per_second *

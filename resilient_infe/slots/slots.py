@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ..core import bounds
 from ..core.queue import Waiter, WaitQueue
+from ..core.shared import Shared
 from ..errors import QueueFull
 
 
@@ -45,7 +46,7 @@ WIDEN_EVERY = 60.0
 """Seconds between two attempts to raise a lowered limit: each attempt may cost 429s."""
 
 
-class Slots:
+class Slots(Shared):
     """A concurrency limit with a strict FIFO queue, which can be resized while in use.
 
     Args:
@@ -112,8 +113,12 @@ class Slots:
         """Whether a slot is held or waited for, so that only its own loop may use it."""
         return self._held > 0 or self._queue.live > 0
 
-    def idle(self, now: float) -> bool:  # noqa: ARG002  # every keyed policy has this signature
-        """Whether it is in the same state as new slots, so that `Keyed` may drop it."""
+    def in_use(self, _: float) -> bool:
+        """Whether a slot is held or a call waits, so that `Keyed` must not drop it."""
+        return self.busy
+
+    def idle(self, _: float) -> bool:
+        """Whether it is in the same state as new slots: a lowered limit is forgotten."""
         return not self.busy
 
     def take(self) -> bool:

@@ -19,6 +19,7 @@ from .. import aio
 from ..aio import task_on, this_thread
 from ..core.call import Call, Handler, Layer
 from ..core.queue import Waiter
+from ..core.shared import Shared
 from ..core.verdict import Kind, Usage
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
 from ..events import Listener
@@ -40,7 +41,7 @@ _ages = itertools.count(1)
 """The ages of calls; all loops share one counter, since a policy can move to another loop."""
 
 
-class Stack:
+class Stack(Shared):
     """An ordered list of layers that can be put around a transport.
 
     Args:

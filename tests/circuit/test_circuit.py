@@ -347,7 +347,21 @@ def test_idle_means_as_good_as_new():
     assert not circuit.idle(5.0)
     assert circuit.idle(11.0)
     assert not circuit.busy
-    assert not _opened().idle(1e6)
+
+
+def test_an_open_circuit_is_in_use_until_it_has_rested():
+    """Then nobody needs it, unless somebody asks and its probes are out."""
+    circuit = Circuit(consecutive_failures=1, open_for=10.0, probe_lease=60.0)
+    circuit.record(circuit.admit(0.0), 0.0, success=False)
+    assert [(circuit.in_use(at), circuit.idle(at)) for at in (9.9, 10.0)] == [
+        (True, False),
+        (False, True),
+    ]
+    assert circuit.admit(20.0) is not None
+    assert [(circuit.in_use(at), circuit.idle(at)) for at in (79.9, 80.0)] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 def test_calls_of_a_loop_that_was_closed_decide_nothing():

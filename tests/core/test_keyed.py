@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_infe.circuit.circuit import Circuit
-from resilient_infe.core.keyed import Keyed
+from resilient_infe.core.keyed import MOST_RESTING, Keyed
 from resilient_infe.errors import ConfigurationError, TooManyPartitions
 from resilient_infe.rate.allowance import Allowance
 from resilient_infe.slots.slots import Slots
@@ -43,35 +43,90 @@ def test_too_many_partitions_in_use_are_refused():
     assert keyed.of("c", 0.0).held == 0
 
 
-def test_an_allowance_is_dropped_only_when_full_again():
-    """A partition that has just spent keeps its debt; once full again it may go."""
+def test_the_least_recently_used_goes_first():
+    """One that is asked for again and again stays, however many others come by."""
+    keyed = Keyed(lambda: Slots(1), max_keys=3)
+    hot = keyed.of("hot", 0.0)
+    for number in range(100):
+        keyed.of(f"user-{number}", 0.0)
+        assert keyed.of("hot", 0.0) is hot
+    assert [key for key, _ in keyed.items()] == ["user-98", "user-99", "hot"]
+
+
+def test_many_held_policies_are_not_looked_at_again_and_again():
+    """One in use moves behind the others: a drop looks at it once in a round."""
+    looked = []
+
+    class Counted(Slots):
+        def in_use(self, now):
+            looked.append(self)
+            return super().in_use(now)
+
+    keyed = Keyed(lambda: Counted(1), max_keys=100)
+    for number in range(90):
+        keyed.of(f"held-{number}", 0.0).acquire()
+    for number in range(1_000):
+        keyed.of(f"user-{number}", 0.0)
+    assert len(looked) < 1_000 + 90 * (1_000 / 10 + 1)
+
+
+def test_what_was_spent_comes_back_with_its_key():
+    """A partition that has just spent makes room, and goes on from its debt when it returns."""
     keyed = Keyed(lambda: Allowance(60), max_keys=1)
     allowance = keyed.of("a", 0.0)
     allowance.settle(allowance.reserve(0.0), 0.0)
-    with pytest.raises(TooManyPartitions):
-        keyed.of("b", 0.5)
-    assert keyed.of("b", 2.0) is not allowance
+    assert keyed.of("b", 0.5) is not allowance
+    assert keyed.of("a", 0.6) is allowance
+    keyed.of("b", 0.7)
+    for number in range(3):  # once it is full again it is forgotten, as others are dropped
+        keyed.of(f"c-{number}", 5.0)
+    assert keyed.of("a", 5.0) is not allowance
 
 
-def test_a_closed_gate_keeps_its_partition():
-    """A partition whose gate is shut is not forgotten."""
+def test_a_closed_gate_comes_back_with_its_key():
+    """A partition whose gate is closed may be dropped, and its gate is closed when it returns."""
     keyed = Keyed(lambda: Allowance(60), max_keys=1)
     allowance = keyed.of("a", 0.0)
     reservation = allowance.reserve(0.0)
     allowance.refund(reservation, 0.0, request=True)
     allowance.close_gate(reservation, 100.0, 0.0, "asked")
-    with pytest.raises(TooManyPartitions):
-        keyed.of("b", 99.0)
-    assert keyed.of("b", 100.0) is not allowance
+    keyed.of("b", 1.0)
+    assert keyed.of("a", 99.0).gate_until == 100.0
 
 
-def test_an_open_circuit_keeps_its_partition():
-    """A circuit that is open is not forgotten."""
-    keyed = Keyed(lambda: Circuit(consecutive_failures=1), max_keys=1)
+def test_policies_at_rest_are_bounded():
+    """However many keys come in a minute, so many times the number that is kept at most."""
+    keyed = Keyed(lambda: Allowance(60), max_keys=2)
+    first = keyed.of(0, 0.0)
+    first.settle(first.reserve(0.0), 0.0)
+    for key in range(1, 200):
+        allowance = keyed.of(key, 0.0)
+        allowance.settle(allowance.reserve(0.0), 0.0)
+    assert len(keyed._resting) == MOST_RESTING * 2
+    assert keyed.of(0, 0.0) is not first
+
+
+def test_an_open_circuit_keeps_its_partition_until_it_has_rested():
+    """A circuit that is open is not dropped; one that nobody asks again is, in the end."""
+    keyed = Keyed(lambda: Circuit(consecutive_failures=1, open_for=10.0), max_keys=1)
     circuit = keyed.of("a", 0.0)
     circuit.record(circuit.admit(0.0), 0.0, success=False)
     with pytest.raises(TooManyPartitions):
         keyed.of("b", 5.0)
+    assert keyed.of("b", 10.0) is not circuit
+
+
+def test_a_half_open_circuit_keeps_its_partition_while_its_probes_are_out():
+    """Until their leases end."""
+    keyed = Keyed(
+        lambda: Circuit(consecutive_failures=1, open_for=10.0, probe_lease=60.0), max_keys=1
+    )
+    circuit = keyed.of("a", 0.0)
+    circuit.record(circuit.admit(0.0), 0.0, success=False)
+    assert circuit.admit(10.0) is not None
+    with pytest.raises(TooManyPartitions):
+        keyed.of("b", 69.0)
+    assert keyed.of("b", 70.0) is not circuit
 
 
 def test_items_is_a_copy():
@@ -124,11 +179,15 @@ def test_the_number_is_never_exceeded_and_nothing_held_is_lost(steps, max_keys):
         assert len(keyed) <= max_keys
 
 
-def test_a_partition_whose_limit_was_learned_may_be_dropped_an_hour_later():
-    """What was learned does not keep a partition for ever."""
+def test_a_partition_whose_limit_was_learned_rests_for_an_hour():
+    """What was learned comes back with its key, and does not stay for ever."""
     keyed = Keyed(Allowance, max_keys=1)
     allowance = keyed.of("a", 0.0)
     reservation = allowance.reserve(0.0)
     allowance.rejected(reservation, 1.0)
     allowance.settle(reservation, 1.0)
-    assert keyed.of("b", 3_600.0) is not allowance
+    keyed.of("b", 60.0)
+    assert keyed.of("a", 61.0) is allowance
+    for number in range(3):
+        keyed.of(f"c-{number}", 7_200.0)
+    assert keyed.of("a", 7_200.0) is not allowance
