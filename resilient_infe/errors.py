@@ -76,8 +76,8 @@ class StreamBroken(ResilienceError):
     """A stream ended before it was complete. What was delivered stays valid; nothing is re-sent."""
 
 
-class StreamSilent(StreamBroken, TimeoutError):
-    """The server kept a stream open but sent nothing more; what was delivered stays valid."""
+class StreamStalled(StreamBroken, TimeoutError):
+    """The server kept a body open but sent nothing more; what was delivered stays valid."""
 
 
 class BatchError(ResilienceError):

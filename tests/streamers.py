@@ -73,6 +73,10 @@ async def stream_server(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(b"%x\r\n%b\r\n" % (len(part), part))
         await writer.drain()
         await asyncio.sleep(0)  # noqa: TID251  # so that the streams mix
+    for _ in range(plan.count("ping")):
+        await asyncio.sleep(0.03)  # noqa: TID251  # the silence between two comments
+        writer.write(b"7\r\n: hi\n\n\n\r\n")
+        await writer.drain()
     if "hang" in plan:
         await asyncio.Event().wait()
     if "reset" in plan:

@@ -18,6 +18,9 @@ P = TypeVar("P")
 R = TypeVar("R")
 Refusal = TypeVar("Refusal", bound=Refused)
 
+LONGEST_SILENCE = 60.0
+"""Seconds between two bytes of an open body. Servers send a comment or a ping every 15 s or so."""
+
 
 class Headers(Protocol):
     """What the library needs of response headers: a dict and those of httpx and aiohttp have it."""
@@ -126,6 +129,8 @@ class CallState:
         on_send: called once, when the first attempt is sent: it fills the retry budget.
         sent_for: seconds spent in attempts; counted only if there are listeners.
         gave_up: why `Retry` made no further attempt although the verdict allows one; or None.
+        idle: seconds that an open body may be silent while it is read, or None for any time;
+            `AttemptTimeout` sets it.
         waits: seconds that the call waited, by what it waited for; None if it never did.
     """
 
@@ -135,6 +140,7 @@ class CallState:
     on_send: Callable[[], None] | None = None
     sent_for: float = 0.0
     gave_up: str | None = None
+    idle: float | None = LONGEST_SILENCE
     waits: dict[str, float] | None = None
 
     def waited(self, reason: str, seconds: float) -> None:

@@ -7,10 +7,10 @@ and the circuit never opened.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from ..core import bounds
-from ..core.call import Call
+from ..core.call import LONGEST_SILENCE, Call
 from ..core.guard import Guard
 from ..core.runtime import Timer
 from ..errors import AttemptTimedOut
@@ -23,20 +23,32 @@ class AttemptTimeout(Guard[Timer]):
     Args:
         seconds: for one attempt, above 0; 60 suits most completions. If less time is left until the
             call's deadline, the deadline's own timer ends the attempt.
+        idle: seconds between any two bytes of a body that the caller reads, such as a stream's,
+            above 0; a comment or a ping counts. ``"auto"`` is 60, or `seconds` if that is less;
+            None for no bound.
 
     Raises:
-        ConfigurationError: `seconds` is not above 0.
+        ConfigurationError: a value is not above 0.
         AttemptTimedOut: from an attempt that took longer.
+        StreamStalled: from reading a body whose server sent nothing for `idle` seconds.
 
     State: per attempt. All attempts with the same duration share one timer of the event loop. For a
     stream, the timer ends when the stream is returned to the caller.
     """
 
-    def __init__(self, seconds: float = 60.0) -> None:
+    def __init__(
+        self, seconds: float = 60.0, *, idle: float | Literal["auto"] | None = "auto"
+    ) -> None:
         self.seconds = bounds.positive(seconds, "an attempt's timeout, in seconds,")
+        if idle == "auto":
+            idle = min(seconds, LONGEST_SILENCE)
+        elif idle is not None:
+            bounds.positive(idle, "idle, in seconds between two bytes of a body,")
+        self.idle: float | None = idle
 
     def enter(self, call: Call[Any]) -> Timer:
         """Start the timer."""
+        call.state.idle = self.idle
         return call.runtime.cut_off_after(self.seconds)
 
     def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:

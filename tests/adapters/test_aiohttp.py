@@ -15,6 +15,7 @@ from aiohttp import web
 from fakes import Remember
 
 from resilient_infe import (
+    AttemptTimeout,
     Call,
     ConcurrencyLimiter,
     Deadline,
@@ -565,9 +566,8 @@ def test_a_stream_ends_at_the_deadline():
 
 @pytest.mark.parametrize("chunks", [0, 1])
 @pytest.mark.parametrize("deadline", [None, 60.0])
-def test_a_stream_that_falls_silent_ends(monkeypatch, chunks, deadline):
+def test_a_stream_that_falls_silent_ends(chunks, deadline):
     """A server that keeps a stream open and sends nothing holds its caller for a bounded time."""
-    monkeypatch.setattr("resilient_infe.adapters.infe.stream.LONGEST_SILENCE", 0.05)
     chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
     asked = []
 
@@ -581,7 +581,13 @@ def test_a_stream_that_falls_silent_ends(monkeypatch, chunks, deadline):
         return response
 
     async def test(transport):
-        stack = Stack(Deadline(deadline), Retry(), ConcurrencyLimiter(1), ErrorClassifier())
+        stack = Stack(
+            Deadline(deadline),
+            Retry(),
+            ConcurrencyLimiter(1),
+            ErrorClassifier(),
+            AttemptTimeout(5.0, idle=0.05),
+        )
         stream = await stack.around(transport.stream)(ASK)
         came = 0
 
@@ -590,7 +596,7 @@ def test_a_stream_that_falls_silent_ends(monkeypatch, chunks, deadline):
             async for _ in stream:
                 came += 1
 
-        with pytest.raises(errors.StreamSilent, match=r"sent nothing for 0\.05 s"):
+        with pytest.raises(errors.StreamStalled, match=r"sent nothing for 0\.05 s"):
             await read()
         told = stack.statistics()
         assert (came, told.slots[None].held, told.in_flight) == (chunks, 0, 0)

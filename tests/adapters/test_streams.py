@@ -9,14 +9,16 @@ from fakes import Remember
 from loopback import KEY, against, at_rest, collected
 from streamers import (
     WORDS,
+    aiohttp_streams,
     asked_for,
     every_streamer,
+    httpx_streams,
     sdk_aiohttp_streams,
     sdk_streams,
     stream_server,
 )
 
-from resilient_infe import InfeTransport, Kind, call_options, errors, presets
+from resilient_infe import AttemptTimeout, InfeTransport, Kind, call_options, errors, presets
 
 pytestmark = pytest.mark.network
 
@@ -181,6 +183,42 @@ def test_a_reader_that_is_cancelled_gives_back(streamer):
 
     against(stream_server, test)
     assert stack.statistics().outcomes == {Kind.CANCELLED: 1}
+
+
+@every_streamer
+@pytest.mark.parametrize("plan", ["hang", "hang gzip"])
+def test_a_stream_that_falls_silent_ends(streamer, plan):
+    """It is cut after `idle` seconds, whatever came before stays, and nothing stays taken."""
+    stack = service(concurrency=1).replace(AttemptTimeout(5.0, idle=0.05))
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            opened = await start(plan)
+            words, error = await read(opened)
+            assert words == ALL[:3]
+            assert isinstance(error, errors.StreamStalled)
+            assert "imeout" in "".join(cls.__name__ for cls in type(error).__mro__)
+            await opened.close()
+            assert at_rest(stack)
+            assert await read(await start("whole")) == (ALL, None)
+
+    against(stream_server, test)
+    assert stack.statistics().outcomes == {Kind.TIMEOUT: 1, Kind.OK: 1}
+
+
+@pytest.mark.parametrize("streamer", [httpx_streams, aiohttp_streams])
+def test_a_comment_ends_the_silence(streamer):
+    """A server that is slow and says so is waited for: eight comments, each in time."""
+    stack = service().replace(AttemptTimeout(5.0, idle=0.2))
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            assert await read(await start("whole ping ping ping ping ping ping ping ping")) == (
+                ALL,
+                None,
+            )
+
+    against(stream_server, test)
 
 
 @every_streamer

@@ -160,7 +160,7 @@ REFUSING = {
     "open circuit": lambda: CircuitBreaker(Circuit(consecutive_failures=1, open_for=3600.0)),
     "slots": lambda: ConcurrencyLimiter(Slots(1, max_waiting=0)),
     "rate": lambda: RateLimiter(Allowance(1, max_waiting=0)),
-    "partitions": lambda: CircuitBreaker(Keyed(Circuit, max_keys=1)),
+    "partitions": lambda: ConcurrencyLimiter(Keyed(lambda: Slots(1), max_keys=1)),
     "deadline": lambda: Deadline(),
     "draining": lambda: Deadline(),
 }
@@ -171,7 +171,7 @@ REFUSING = {
 def test_4_a_refusal_lets_the_others_run(run, why):
     """A loop that asks until it is let in stops no other task, whatever refuses it."""
     stack = Stack(REFUSING[why](), ErrorClassifier())
-    server = FakeServer([502], latency=lambda _: 1e6 if why == "slots" else 0.0)
+    server = FakeServer([502], latency=lambda _: 1e6 if why in ("slots", "partitions") else 0.0)
     send = stack.around(server)
     turns = 0
 

@@ -17,8 +17,8 @@ from aiohttp.base_protocol import BaseProtocol
 
 from ...aio import finalizer
 from ...core.call import Call, Hold
-from ...errors import DeadlineExceeded
 from ...telemetry.note import add_note
+from ..http.open_read import read_in_time
 from ..http.stream_watch import StreamWatch, mark_broken
 
 
@@ -84,7 +84,9 @@ class OpenContent:
 
     async def read(self, n: int = -1) -> bytes:
         """Read up to `n` bytes; all of them if `n` is negative."""
-        return await self._read(partial(self._inner.read, n), to_end=n < 0)
+        if n >= 0:
+            return await self._read(partial(self._inner.read, n))
+        return b"".join([part async for part in self.iter_any()])  # each wait has its own bound
 
     async def readany(self) -> bytes:
         """Read what has arrived; wait if nothing has."""
@@ -116,19 +118,19 @@ class OpenContent:
     def read_nowait(self, n: int = -1) -> bytes:
         """Read what is in memory, without waiting."""
         data = self._inner.read_nowait(n)
-        self._watch_data(data, to_end=False)
+        self._watch_data(data)
         return data
 
-    async def _read(self, read: Callable[[], Awaitable[bytes]], *, to_end: bool = False) -> bytes:
-        """Read with `read`, stop at the deadline, and watch the data.
+    async def _read(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Read with `read`, in time, and watch the data.
 
         A read that fails or is cancelled sets the call's verdict and closes the hold.
         """
         if self._hold.closed:
             return await read()
         try:
-            data = await _in_time(self._call, read)
-            self._watch_data(data, to_end=to_end)
+            data = await read_in_time(self._call, read)
+            self._watch_data(data)
         except BaseException as error:
             mark_broken(self._call, self._watch, error)
             if isinstance(error, Exception):
@@ -137,19 +139,18 @@ class OpenContent:
             raise
         return data
 
-    def _watch_data(self, data: bytes, *, to_end: bool) -> None:
+    def _watch_data(self, data: bytes) -> None:
         """Pass data to the watch, and finish at the end of the body.
 
         At the end there are three cases:
 
         1. The body is complete, or is not a stream that the watch knows: close the hold.
-        2. It was cut off, and this read wanted all of it or got nothing: raise.
+        2. It was cut off, and this read got nothing: raise.
         3. It was cut off, and this read got data: return it, and let the next read raise. Until
            then `at_eof` is False, so the caller does read again and no data is lost.
 
         Args:
             data: what was read.
-            to_end: whether the caller asked for the rest of the body.
 
         Raises:
             ClientPayloadError: the body was cut off.
@@ -163,7 +164,7 @@ class OpenContent:
             if watch.verdict is not None:
                 self._call.verdict = watch.verdict
             self._hold.close(watch.usage)
-        elif to_end or not data:
+        elif not data:
             raise aiohttp.ClientPayloadError(missing)
 
 
@@ -234,22 +235,6 @@ class EndedContent:
                 reader.set_exception(*self._failure)
             self._reader = reader
         return self._reader
-
-
-async def _in_time(call: Call[Any], read: Callable[[], Awaitable[bytes]]) -> bytes:
-    """Read, but no longer than to the call's deadline.
-
-    Raises:
-        DeadlineExceeded: the deadline passed before or during the read.
-    """
-    if call.deadline is None:
-        return await read()
-    if call.deadline > call.runtime.now():
-        with call.runtime.cut_off_at(call.deadline):
-            return await read()
-    # If the deadline passed during the read, the timer has cancelled the read and swallowed that
-    # cancellation at the end of its block.
-    raise DeadlineExceeded("the call's deadline passed while its body was read")
 
 
 async def _until_empty(read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:

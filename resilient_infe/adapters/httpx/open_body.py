@@ -10,7 +10,9 @@ from typing import Any
 
 from ...aio import finalizer
 from ...core.call import Call, Hold
+from ...errors import DeadlineExceeded
 from ...telemetry.note import add_note
+from ..http.open_read import read_in_time
 from ..http.stream_watch import StreamWatch, mark_broken
 
 
@@ -69,6 +71,7 @@ class OpenBody:
         Raises:
             RemoteProtocolError: the library's own; the stream ended before it was complete.
             ReadTimeout: the library's own; the call's deadline has passed.
+            StreamStalled: the server sent nothing for too long.
         """
         try:
             for part in self._start:
@@ -100,17 +103,18 @@ class OpenBody:
             self._hold.close(self._watch.usage)
 
     async def _next_part(self) -> bytes | None:
-        """Return the next part, or None at the end; stop at the call's deadline."""
-        call = self._call
-        if call.deadline is None:
-            return await anext(self._body, None)
-        if call.deadline > call.runtime.now():
-            with call.runtime.cut_off_at(call.deadline):
-                return await anext(self._body, None)
-        # Here the deadline has passed: before the read, or during it, in which case the timer has
-        # cancelled the read and swallowed that cancellation at the end of its block.
-        message = "the call's deadline passed while its body was read"
-        raise self._library.ReadTimeout(message, request=call.payload)
+        """Return the next part, or None at the end, in time.
+
+        `StreamStalled` is raised as it is: an SDK would put ``APITimeoutError("Request timed
+        out.")`` in the place of the library's own timeout.
+        """
+        try:
+            return await read_in_time(self._call, self._read)
+        except DeadlineExceeded as late:
+            raise self._library.ReadTimeout(str(late), request=self._call.payload) from None
+
+    async def _read(self) -> bytes | None:
+        return await anext(self._body, None)
 
 
 async def close(body: Any, inner: Any) -> None:

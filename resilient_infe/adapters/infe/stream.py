@@ -18,15 +18,13 @@ from ... import aio
 from ...classify.usage import usage_of
 from ...core.call import Call, Hold
 from ...core.verdict import Kind, Usage, Verdict
-from ...errors import DeadlineExceeded, ResilienceError, StreamBroken, StreamSilent
+from ...errors import ResilienceError, StreamBroken
+from ..http.open_read import read_in_time
 from ..http.sse import SSEDecoder
 from ..http.stream_watch import ChoiceTracker
 
 DONE = "[DONE]"
 """The data of the last event of a complete stream."""
-
-LONGEST_SILENCE = 60.0
-"""Seconds without data after which a server counts as hung."""
 
 LINGER = 0.5
 """Seconds to wait for the end of the body after `DONE`."""
@@ -79,7 +77,7 @@ class InfeStream:
         self._ready: deque[str] = deque()
         self._choices = ChoiceTracker()
         self._call = call
-        self._runtime = aio.current()
+        self._runtime = call.runtime = aio.current()
         hold = self._hold = call.hold = Hold()
 
         def drop() -> None:
@@ -102,7 +100,7 @@ class InfeStream:
 
         Raises:
             StreamBroken: the stream broke, ended before it was complete, or has an invalid chunk.
-            StreamSilent: the server sent nothing for 60 s.
+            StreamStalled: the server sent nothing for as long as `AttemptTimeout` allows.
             DeadlineExceeded: the call's deadline passed.
         """
         while not self._hold.closed:
@@ -155,9 +153,9 @@ class InfeStream:
            TRANSIENT.
         """
         try:
-            block = await self._read()
+            block = await read_in_time(self._call, self._body.readany)
             self._ready.extend(self._decoder.feed(block))
-        except ResilienceError as error:  # DeadlineExceeded, StreamSilent or StreamBroken
+        except ResilienceError as error:  # DeadlineExceeded, StreamStalled or StreamBroken
             timed_out = isinstance(error, TimeoutError)
             self._fail(Kind.TIMEOUT if timed_out else Kind.TRANSIENT, error)
             raise
@@ -181,29 +179,6 @@ class InfeStream:
             pass  # the stream is complete, and only the connection is lost
         finally:
             self._close()
-
-    async def _read(self) -> bytes:
-        """Read a part, no longer than to the call's deadline and for `LONGEST_SILENCE`.
-
-        A timer that ends a read cancels it and swallows that cancellation at the end of its block.
-        So the code after a ``with`` block runs only if its time is over.
-
-        Raises:
-            DeadlineExceeded: the call's deadline passed.
-            StreamSilent: nothing came for `LONGEST_SILENCE`.
-        """
-        now, deadline = self._runtime.now(), self._call.deadline
-        if deadline is not None and deadline < now + LONGEST_SILENCE:
-            if deadline > now:
-                with self._runtime.cut_off_at(deadline):
-                    return await self._body.readany()
-            raise DeadlineExceeded("the call's deadline passed while its stream was read")
-        with self._runtime.cut_off_after(LONGEST_SILENCE, now):
-            return await self._body.readany()
-        raise StreamSilent(
-            f"the server sent nothing for {LONGEST_SILENCE:g} s and kept the stream open; the "
-            f"chunks before it are valid, and the request is not sent again"
-        )
 
     def _broken(self, reason: str) -> StreamBroken:
         """Close the stream as TRANSIENT and return the error to raise."""
