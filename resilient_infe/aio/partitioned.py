@@ -36,7 +36,7 @@ class Partitioned(Generic[K]):
         one: the policy that serves all calls, or None if there is one per partition.
     """
 
-    __slots__ = ("_keyed", "_known", "_touch", "one")
+    __slots__ = ("_keyed", "_known", "_latest", "_touch", "one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         sample = policy.sample() if isinstance(policy, Keyed) else policy
@@ -46,6 +46,7 @@ class Partitioned(Generic[K]):
         policies: OrderedDict[str | None, K]
         policies = policy.policies if isinstance(policy, Keyed) else OrderedDict()
         self._known: Callable[[str | None], K | None] = policies.get
+        self._latest: str | None = None
         self._touch: Callable[[str | None], None] = policies.move_to_end
 
     def of(self, call: Call[Any]) -> K:
@@ -57,11 +58,13 @@ class Partitioned(Generic[K]):
         """
         policy = self.one
         if policy is None:
-            policy = self._known(call.partition)
+            partition = call.partition
+            policy = self._known(partition)
             if policy is None:
                 policy = self._new(call)
-            else:
-                self._touch(call.partition)
+            elif partition is not self._latest:  # most calls in a row have the same one
+                self._touch(partition)
+                self._latest = partition
         keeper = KEEPERS.get(id(policy))
         if keeper is None or keeper.runtime is not call.runtime:
             keep(policy, call.runtime)
