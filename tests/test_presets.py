@@ -170,3 +170,25 @@ def test_any_number_of_users_come_one_after_another(run, preset):
     assert len(stack.statistics().slots) == 8
     with pytest.raises(errors.ConfigurationError, match="max_keys"):
         preset(max_keys=0)
+
+
+def test_a_partition_in_steady_use_is_never_dropped(run):
+    """New users come between its calls, and its policies stay the same objects."""
+    stack = presets.service(requests_per_minute=6_000, max_keys=4)
+    send = stack.around(FakeServer())
+
+    async def main():
+        await send("x", partition="hot", tokens=1.0)
+        before = [dict(getattr(each, name).items())["hot"] for each, name in layers]
+        for user in range(20):
+            await send("x", partition=f"user-{user}", tokens=1.0)
+            await send("x", partition="hot", tokens=1.0)
+        after = [dict(getattr(each, name).items())["hot"] for each, name in layers]
+        return [one is other for one, other in zip(before, after, strict=True)]
+
+    layers = [
+        (stack.layers[3], "slots"),
+        (stack.layers[4], "allowances"),
+        (stack.layers[5], "circuits"),
+    ]
+    assert run(main) == [True] * 3

@@ -64,7 +64,7 @@ class Partitioned(Generic[K]):
                 policy = self._new(call)
             elif partition is not self._latest:  # most calls in a row have the same one
                 self._touch(partition)
-                self._latest = partition
+            self._latest = partition
         keeper = KEEPERS.get(id(policy))
         if keeper is None or keeper.runtime is not call.runtime:
             keep(policy, call.runtime)
