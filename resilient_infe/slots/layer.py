@@ -65,12 +65,12 @@ class ConcurrencyLimiter(Guard[Lease]):
         try:
             if not waiter.granted:
                 await call.runtime.park(waiter)
-            slots.last_wait = call.runtime.now() - began
         except BaseException:
             wake(slots.cancel(waiter, lease))
             raise
         finally:
-            call.state.waited("slot", call.runtime.now() - began)
+            slots.last_wait = call.runtime.now() - began
+            call.state.waited("slot", slots.last_wait)
         return lease
 
     def leave(self, call: Call[Any], held: Lease, _: Any, error: BaseException | None) -> None:
