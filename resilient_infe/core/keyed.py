@@ -28,11 +28,11 @@ since most rest for a minute at most. Beyond it the first one is forgotten."""
 class Keepable(Protocol):
     """A policy that can report whether it may be dropped."""
 
-    def in_use(self, now: float) -> bool:
+    def in_use(self, now: float, /) -> bool:
         """Whether it holds something, or protects a server, so that it must not be dropped."""
         ...
 
-    def idle(self, now: float) -> bool:
+    def idle(self, now: float, /) -> bool:
         """Whether it does not differ from a new one, so that dropping it loses nothing."""
         ...
 
