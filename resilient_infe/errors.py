@@ -52,6 +52,10 @@ class CircuitOpen(Refused):
     """The circuit is open, or it is half-open and all of its probes are in flight."""
 
 
+SHORTEST_HINT = 0.1
+"""Seconds: a caller that finds a queue full is not asked to come back sooner."""
+
+
 class QueueFull(Refused):
     """The queue holds its maximum of calls; `retry_after` says when it will probably have room."""
 

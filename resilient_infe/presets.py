@@ -214,7 +214,13 @@ def batch(
 def _logger(log: Any) -> RequestIdLogger:
     if isinstance(log, RequestIdLogger):
         return log
-    return RequestIdLogger(log=log) if isinstance(log, bool) else RequestIdLogger(log)
+    if isinstance(log, bool):
+        return RequestIdLogger(log=log)
+    if not hasattr(log, "bind"):
+        raise ConfigurationError(
+            f"log must be True, False, a bound structlog logger or a RequestIdLogger; got {log!r}"
+        )
+    return RequestIdLogger(log)
 
 
 def _breaker(

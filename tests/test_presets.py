@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from fakes import FakeServer, all_at_once
 
@@ -192,3 +194,10 @@ def test_a_partition_in_steady_use_is_never_dropped(run):
         (stack.layers[5], "circuits"),
     ]
     assert run(main) == [True] * 3
+
+
+@pytest.mark.parametrize("log", ["debug", logging.getLogger("x"), None])
+def test_what_cannot_be_logged_to_is_refused(log):
+    """It would lose each line after the first."""
+    with pytest.raises(errors.ConfigurationError, match="log must be"):
+        presets.batch(log=log)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..core import bounds
 from ..core.call import Call
 from ..core.keyed import Keepable, Keyed
-from ..errors import TooManyPartitions
+from ..core.runtime import Runtime
+from ..errors import TooManyPartitions, WrongLoopError
 from .keeper import KEEPERS, Kept, keep
 
 
@@ -36,18 +37,16 @@ class Partitioned(Generic[K]):
         one: the policy that serves all calls, or None if there is one per partition.
     """
 
-    __slots__ = ("_keyed", "_known", "_latest", "_touch", "one")
+    __slots__ = ("_keyed", "_known", "_settled", "one")
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         sample = policy.sample() if isinstance(policy, Keyed) else policy
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self.one: K | None = None if isinstance(policy, Keyed) else policy
-        policies: OrderedDict[str | None, K]
-        policies = policy.policies if isinstance(policy, Keyed) else OrderedDict()
+        policies: Mapping[str | None, K] = policy.policies if isinstance(policy, Keyed) else {}
         self._known: Callable[[str | None], K | None] = policies.get
-        self._latest: str | None = None
-        self._touch: Callable[[str | None], None] = policies.move_to_end
+        self._settled: Runtime | None = None
 
     def of(self, call: Call[Any]) -> K:
         """Return the call's policy, bound to the call's loop.
@@ -56,26 +55,29 @@ class Partitioned(Generic[K]):
             TooManyPartitions: more partitions are in use than `Keyed` may hold.
             WrongLoopError: the policy is in use on another event loop.
         """
-        policy = self.one
-        if policy is None:
+        policy, keyed = self.one, self._keyed
+        if policy is None and keyed is not None:
             partition = call.partition
             policy = self._known(partition)
             if policy is None:
-                policy = self._new(call)
-            elif partition is not self._latest:  # most calls in a row have the same one
-                self._touch(partition)
-            self._latest = partition
+                policy = self._new(call, keyed)
+            elif partition is not keyed.latest:  # most calls in a row have the same one
+                keyed.touch(partition)
+        assert policy is not None
         keeper = KEEPERS.get(id(policy))
         if keeper is None or keeper.runtime is not call.runtime:
             keep(policy, call.runtime)
         return policy
 
-    def _new(self, call: Call[Any]) -> K:
-        keyed = self._keyed
-        assert keyed is not None
+    def _new(self, call: Call[Any], keyed: Keyed[K]) -> K:
+        if keyed.is_full and self._settled is not call.runtime:
+            _settle(keyed, call.runtime)
+            self._settled = call.runtime
         try:
             return keyed.of(call.partition, call.runtime.now())
         except TooManyPartitions as error:
+            if _settle(keyed, call.runtime):
+                return keyed.of(call.partition, call.runtime.now())
             raise call.refuse(error) from None
 
     def items(self) -> Iterator[tuple[str | None, K]]:
@@ -84,6 +86,10 @@ class Partitioned(Generic[K]):
             yield from self._keyed.items()
         elif self.one is not None:
             yield None, self.one
+
+    def remembered(self) -> Iterator[tuple[str | None, K]]:
+        """Yield what `items` does, and the policies at rest."""
+        yield from self.items() if self._keyed is None else self._keyed.remembered()
 
     def shared(self) -> bool:
         """Whether one policy serves all partitions."""
@@ -99,3 +105,19 @@ class Partitioned(Generic[K]):
     def describe(self) -> str:
         """Return the text that marks one policy per partition, or an empty text."""
         return "" if self.shared() else ", per partition"
+
+
+def _settle(keyed: Keyed[K], runtime: Runtime) -> bool:
+    """Move the policies of loops that are over to this one; return whether there were any.
+
+    Before one is dropped, it must be asked by its own clock, and what was held on a loop that was
+    closed is free.
+    """
+    moved = False
+    for _, policy in keyed.remembered():
+        keeper = KEEPERS.get(id(policy))
+        if keeper is not None and keeper.runtime is not runtime and keeper.runtime.is_over():
+            with contextlib.suppress(WrongLoopError):  # held on a loop that may run again
+                keep(policy, runtime)
+                moved = True
+    return moved

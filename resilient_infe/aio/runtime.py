@@ -20,7 +20,7 @@ def clamp(when: float, now: float) -> float:
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether an exception is a cancellation by the event loop, of asyncio or of trio."""
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return True
     cls = type(error)
     return cls.__name__ == "Cancelled" and cls.__module__.startswith("trio")

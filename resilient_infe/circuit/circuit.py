@@ -191,9 +191,9 @@ class Circuit(Shared):
         return any(each.expires is None or each.expires > now for each in self._leases)
 
     def idle(self, now: float) -> bool:
-        """Whether nothing in it matters any more: closed with an empty window, or rested."""
-        if self._state is not State.CLOSED:
-            return not self.in_use(now)
+        """Whether dropping it loses nothing: it is closed, and counts no failure any more."""
+        if self._state is not State.CLOSED or self._consecutive:
+            return False
         self._window.forget(now)
         return self._window.empty
 

@@ -43,7 +43,7 @@ class ErrorClassifier(Guard[float]):
         """Count the attempt as sent; return the current time, or 0 if there is no listener."""
         call.sends += 1
         if call.state.on_send is not None:
-            call.state.on_send()
+            call.state.on_send(call)
             call.state.on_send = None
         return 0.0 if call.emit is None else call.runtime.now()
 

@@ -137,7 +137,7 @@ class CallState:
     place: int = 0
     readmitted: bool = False
     probes: bool = False
-    on_send: Callable[[], None] | None = None
+    on_send: Callable[[Call[Any]], None] | None = None
     sent_for: float = 0.0
     gave_up: str | None = None
     idle: float | None = LONGEST_SILENCE

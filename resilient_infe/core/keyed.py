@@ -52,13 +52,13 @@ class Keyed(Shared, Generic[K]):
         ConfigurationError: `max_keys` is below 1.
 
     Attributes:
-        policies: the policies, by key, the least recently used first. Change only their order, by
-            ``move_to_end``.
+        policies: the policies, by key, the least recently used first; to be read only.
+        latest: the key that was used last.
 
     State: shared by every layer that is given the object.
     """
 
-    __slots__ = ("_factory", "_resting", "max_keys", "policies")
+    __slots__ = ("_factory", "_resting", "latest", "max_keys", "policies")
 
     def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
         bounds.whole(max_keys, 1, "max_keys")
@@ -69,6 +69,7 @@ class Keyed(Shared, Generic[K]):
         self._factory = factory
         self.policies: OrderedDict[str | None, K] = OrderedDict()
         self._resting: OrderedDict[str | None, K] = OrderedDict()
+        self.latest: str | None = None
         self.max_keys = max_keys
 
     def of(self, key: str | None, now: float) -> K:
@@ -79,9 +80,23 @@ class Keyed(Shared, Generic[K]):
         """
         policy = self.policies.get(key)
         if policy is None:
-            return self._make(key, now)
-        self.policies.move_to_end(key)
+            policy = self._make(key, now)
+        self.touch(key)
         return policy
+
+    def touch(self, key: str | None) -> None:
+        """Note that `key`, which has a policy, is used."""
+        self.policies.move_to_end(key)
+        self.latest = key
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another key needs room."""
+        return len(self.policies) >= self.max_keys
+
+    def remembered(self) -> Iterator[tuple[str | None, K]]:
+        """Iterate over a copy of the keys and policies, those at rest included."""
+        return iter((*self._resting.items(), *self.policies.items()))
 
     def items(self) -> Iterator[tuple[str | None, K]]:
         """Iterate over a copy of the keys and their policies."""
@@ -96,11 +111,12 @@ class Keyed(Shared, Generic[K]):
         return self._factory()
 
     def _make(self, key: str | None, now: float) -> K:
-        if len(self.policies) >= self.max_keys:
-            self._drop_one(now)
-        policy = self._resting.pop(key, None)
+        policy = self._resting.get(key)
         if policy is None:
             policy = self._factory()
+        if self.is_full:
+            self._drop_one(now)
+        self._resting.pop(key, None)
         self.policies[key] = policy
         return policy
 

@@ -8,11 +8,15 @@ from typing import Self
 class Shared:
     """Base of what bounds many calls together.
 
-    A deep copy, which some frameworks make of all their configuration, is the object itself: a
-    second limit beside the first would let twice as much through.
+    A copy, which some frameworks make of all their configuration, is the object itself: a second
+    limit beside the first would let twice as much through.
     """
 
     __slots__ = ()
+
+    def __copy__(self) -> Self:
+        """Return the object itself."""
+        return self
 
     def __deepcopy__(self, _: object) -> Self:
         """Return the object itself."""

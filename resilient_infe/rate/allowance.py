@@ -65,7 +65,7 @@ class Allowance(Shared):
     """
 
     __slots__ = ("__weakref__", "_abandoned", "_ended", "_gate", "_granted", "_granted_tokens",
-                 "_queued_tokens", "_rates", "max_waiting", "queue")  # fmt: skip
+                 "_queued_tokens", "_rates", "_resized", "max_waiting", "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -90,6 +90,7 @@ class Allowance(Shared):
         self._granted = 0
         self._ended = 0
         self._abandoned = 0
+        self._resized = False
         self._granted_tokens = 0.0
 
     @property
@@ -129,7 +130,8 @@ class Allowance(Shared):
 
     def idle(self, now: float) -> bool:
         """Whether nothing is lost if `Keyed` drops this object and makes a new one later."""
-        return not self.busy and now >= self._gate.until and self._rates.full(now)
+        as_made = not (self.busy or self._resized)
+        return as_made and now >= self._gate.until and self._rates.full(now)
 
     def take(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation | None:
         """Return a granted reservation, or None if it would have to wait. See `reserve`."""
@@ -283,6 +285,7 @@ class Allowance(Shared):
         Raises:
             ConfigurationError: a value is not above 0.
         """
+        self._resized = True
         if requests_per_minute is not None:
             self._rates.declare("requests", requests_per_minute, now)
         if tokens_per_minute is not None:

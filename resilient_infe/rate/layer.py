@@ -20,7 +20,7 @@ from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.runtime import Runtime
 from ..core.verdict import SUCCESS, Usage
-from ..errors import ConfigurationError, DeadlineExceeded, QueueFull
+from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull
 from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
 from .allowance import Allowance
 from .change import Change
@@ -177,7 +177,7 @@ class RateLimiter(Guard[Held]):
         Calls without a partition have the empty text as key. Pass the value as ``beliefs=`` in the
         next run.
         """
-        current = {name or "": each.belief() for name, each in self.allowances.items()}
+        current = {name or "": each.belief() for name, each in self.allowances.remembered()}
         learned = {name: belief for name, belief in current.items() if belief is not None}
         return {**self._beliefs, **learned}
 
@@ -201,7 +201,7 @@ class RateLimiter(Guard[Held]):
             return allowance.join(call.tokens or 0.0, call.state.place, again=call.state.readmitted)
         except QueueFull as full:
             # The queue has room when its head is granted.
-            full.retry_after = max(1e-3, (allowance.due or now) - now)
+            full.retry_after = max(SHORTEST_HINT, (allowance.due or now) - now)
             raise call.refuse(full) from None
 
     def _check_deadline(

@@ -11,7 +11,6 @@ import contextlib
 import random
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from functools import partial
 from typing import Any
 
 from ..aio import keep
@@ -19,6 +18,7 @@ from ..core import bounds
 from ..core.call import Call
 from ..core.guard import Repeater
 from ..core.verdict import Kind, Verdict
+from ..errors import QueueFull
 from ..events import RetryScheduled, RetryStopped
 from ..telemetry.note import add_note
 from .backoff import ExponentialBackoff
@@ -99,7 +99,7 @@ class Retry(Repeater[Tries]):
     def enter(self, call: Call[Any]) -> None:
         """Prepare the call for its first attempt, and hold nothing: most calls need no retry."""
         if self.budget is not None:
-            call.state.on_send = partial(self._deposit, call)
+            call.state.on_send = self._deposit
         if call.verdict is not None:
             _clear_last_attempt(call)
 
@@ -121,7 +121,8 @@ class Retry(Repeater[Tries]):
             await call.runtime.sleep_until(until)
         finally:
             call.state.waited("backoff", call.runtime.now() - began)
-        call.state.readmitted = True
+        if call.verdict is None or call.verdict.error != QueueFull.__name__:
+            call.state.readmitted = True  # a full queue has not let it in yet
         _clear_last_attempt(call)
         if held.token is None:
             held.token = trying_again.set(True)

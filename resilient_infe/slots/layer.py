@@ -8,7 +8,7 @@ later gets the place in the queue that the call's age gives it.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..aio import wake
 from ..aio.partitioned import Partitioned
@@ -20,10 +20,13 @@ from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
 from ..errors import QueueFull
 from ..events import SlotsNarrowed
-from .slots import Lease, Slots, SlotsStatistics
+from .slots import Slots, SlotsStatistics
+
+Held: TypeAlias = tuple[Slots, object]
+"""The slots of an attempt, and the lease that they were taken under."""
 
 
-class ConcurrencyLimiter(Guard[Lease]):
+class ConcurrencyLimiter(Guard[Held]):
     """Limits how many attempts run at once; the others wait, the oldest call first.
 
     Args:
@@ -48,12 +51,12 @@ class ConcurrencyLimiter(Guard[Lease]):
             "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
 
-    def enter(self, call: Call[Any]) -> Lease | None:
+    def enter(self, call: Call[Any]) -> Held | None:
         """Take a slot if one is free."""
         slots = self.slots.of(call)
-        return slots.lease if slots.take() else None
+        return (slots, slots.lease) if slots.take() else None
 
-    async def wait(self, call: Call[Any]) -> Lease:
+    async def wait(self, call: Call[Any]) -> Held:
         """Wait for a slot.
 
         If the call is cancelled when it has just been granted a slot, the slot goes to the next
@@ -65,25 +68,26 @@ class ConcurrencyLimiter(Guard[Lease]):
         try:
             if not waiter.granted:
                 await call.runtime.park(waiter)
+            slots.last_wait = call.runtime.now() - began
         except BaseException:
             wake(slots.cancel(waiter, lease))
             raise
         finally:
-            slots.last_wait = call.runtime.now() - began
-            call.state.waited("slot", slots.last_wait)
-        return lease
+            call.state.waited("slot", call.runtime.now() - began)
+        return slots, lease
 
-    def leave(self, call: Call[Any], held: Lease, _: Any, error: BaseException | None) -> None:
+    def leave(self, call: Call[Any], held: Held, _: Any, error: BaseException | None) -> None:
         """Release the slot: now, or for a stream when it is closed."""
+        slots, lease = held
         verdict = call.verdict
         if verdict is not None and verdict.kind is REJECTED:
-            self._narrow(call, held.slots, verdict)
+            self._narrow(call, slots, verdict)
         if call.hold is None or error is not None:
-            freed = held.slots.release(held)
+            freed = slots.release(lease)
             if freed is not None:
                 wake(freed)
         else:
-            call.hold.on_close(partial(_release, held))
+            call.hold.on_close(partial(_release, slots, lease))
 
     def resize(self, limit: int, partition: str | None = None) -> None:
         """Change the limit of a partition's slots while they are in use.
@@ -127,5 +131,5 @@ class ConcurrencyLimiter(Guard[Lease]):
         return waiter
 
 
-def _release(lease: Lease, _: Usage | None) -> None:
-    wake(lease.slots.release(lease))
+def _release(slots: Slots, lease: object, _: Usage | None) -> None:
+    wake(slots.release(lease))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..core import bounds
 from ..core.queue import Waiter, WaitQueue
 from ..core.shared import Shared
-from ..errors import QueueFull
+from ..errors import SHORTEST_HINT, QueueFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +23,6 @@ class SlotsStatistics:
     limit: int
     held: int
     waiting: int
-
-
-class Lease:
-    """What the calls of one event loop hold their slots by.
-
-    All slots that are held in a loop have the same lease, so taking one makes no object. If the
-    loop is closed with slots held, the next loop has a new lease, and the old one gives nothing
-    back.
-
-    Attributes:
-        slots: the slots that it belongs to.
-    """
-
-    __slots__ = ("slots",)
-
-    def __init__(self, slots: Slots) -> None:
-        self.slots = slots
 
 
 WIDEN_EVERY = 60.0
@@ -62,7 +45,9 @@ class Slots(Shared):
         last_wait: seconds that the last call waited in the queue, set by the layer; 1 before the
             first. A call that finds the queue full is asked to come back after this time, in which
             the calls that wait now will probably have been served.
-        lease: what slots that are taken now are held by.
+        lease: what slots that are taken now are held by. All that are held in one event loop have
+            the same lease. If the loop is closed, the next one has a new lease, and the old one
+            gives nothing back.
         narrowed: whether the limit is below the configured one, because the server accepts less.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
@@ -74,6 +59,7 @@ class Slots(Shared):
         "_held",
         "_limit",
         "_queue",
+        "_resized",
         "_widened_at",
         "last_wait",
         "lease",
@@ -90,7 +76,8 @@ class Slots(Shared):
         self.max_waiting = max_waiting
         self._held = 0
         self.last_wait = 1.0
-        self.lease = Lease(self)
+        self._resized = False
+        self.lease = object()
         self._queue: WaitQueue[Waiter] = WaitQueue()
 
     @property
@@ -118,8 +105,8 @@ class Slots(Shared):
         return self.busy
 
     def idle(self, _: float) -> bool:
-        """Whether it is in the same state as new slots: a lowered limit is forgotten."""
-        return not self.busy
+        """Whether dropping them loses nothing; slots that were resized are not as the factory's."""
+        return not (self.busy or self._resized)
 
     def take(self) -> bool:
         """Take a slot if one is free, else return False. While a call waits, no slot is free."""
@@ -151,13 +138,13 @@ class Slots(Shared):
             raise QueueFull(
                 f"{queue.live} calls are already waiting for {self._limit} slots (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting",
-                retry_after=max(1e-3, self.last_wait),
+                retry_after=max(SHORTEST_HINT, self.last_wait),
             )
         waiter = Waiter(queue.youngest if place is None else place)
         queue.push(waiter)
         return waiter
 
-    def release(self, lease: Lease | None = None) -> Waiter | None:
+    def release(self, lease: object = None) -> Waiter | None:
         """Give a slot back; if a call waits, it gets the slot, and its waiter is returned.
 
         Args:
@@ -175,7 +162,7 @@ class Slots(Shared):
             waiter.granted = True
         return waiter
 
-    def cancel(self, waiter: Waiter, lease: Lease | None = None) -> Waiter | None:
+    def cancel(self, waiter: Waiter, lease: object = None) -> Waiter | None:
         """Stop waiting; a slot that was just granted goes to the next waiter, which is returned.
 
         Args:
@@ -199,6 +186,7 @@ class Slots(Shared):
         """
         self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
         self.narrowed = False
+        self._resized = True
         return self._hand_out()
 
     def narrow(self, now: float) -> bool:
@@ -242,7 +230,7 @@ class Slots(Shared):
 
     def abandon(self) -> None:
         """Free all slots and forget who waits, because their event loop was closed."""
-        self.lease = Lease(self)
+        self.lease = object()
         self._held = 0
         self._queue.clear()
 

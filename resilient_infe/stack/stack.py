@@ -307,7 +307,7 @@ class Send(Generic[P, R]):
             Exception: the exception that the transport raised in the last attempt.
         """
         if fields or payload is _MISSING:
-            raise _no_payload(fields)
+            raise _misplaced(fields, given=payload is not _MISSING)
         if tokens is not None or partition is not None or deadline is not None:
             check_options(tokens, partition, deadline)
         call: Call[P] = _new(Call)  # on Python 3.11, calling the class costs twice as much
@@ -331,12 +331,15 @@ class Send(Generic[P, R]):
         return self._enter(self._handler, call, deadline)
 
 
-def _no_payload(fields: Iterable[str]) -> ConfigurationError:
-    """Return the error for a call without a payload, or with a request's fields as keywords."""
-    given = ", ".join(f"{name!r}: ..." for name in fields) or "..."
+def _misplaced(fields: Iterable[str], *, given: bool) -> ConfigurationError:
+    """Return the error for a call without a payload, or with a request's fields beside it."""
+    options = "the options of send are tokens, partition, request_id, deadline and tags"
+    names = ", ".join(map(repr, fields))
+    if given:
+        return ConfigurationError(f"{names} is not an option: put it into the payload; {options}")
+    example = ", ".join(f"{name!r}: ..." for name in fields) or "..."
     return ConfigurationError(
-        f"pass the payload as one argument: await send({{{given}}}). The only keyword arguments "
-        f"are tokens, partition, request_id, deadline and tags"
+        f"pass the payload as one argument: await send({{{example}}}); {options}"
     )
 
 

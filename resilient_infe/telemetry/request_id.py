@@ -96,6 +96,8 @@ def _finish(
     call: Call[Any], emit: Emit, error: BaseException | None, usage: Usage | None = None
 ) -> None:
     verdict, kind = call.verdict or OK, outcome_of(call, error)
+    if kind is SUCCESS and not emit.routine:
+        return
     reason = str(error) if isinstance(error, Refused) else call.state.gave_up or verdict.advice
     elapsed = call.runtime.now() - call.started
     emit(

@@ -9,11 +9,15 @@ import math
 
 import anyio
 import pytest
+from fakes import FakeServer
 
 from resilient_infe import (
+    Circuit,
     CircuitBreaker,
     ConcurrencyLimiter,
     ErrorClassifier,
+    Keyed,
+    Kind,
     RateLimiter,
     Slots,
     Stack,
@@ -636,3 +640,50 @@ def test_a_cancellation_swallowed_long_ago_delays_a_timer_a_little():
 
     took = run_virtually(main)
     assert took == pytest.approx(5.03, abs=1e-3)
+
+
+@pytest.mark.parametrize("first", ["asyncio", "trio"])
+@pytest.mark.parametrize("second", ["asyncio", "trio"])
+def test_room_is_made_among_the_partitions_of_loops_that_are_over(first, second):
+    """Each is asked by the clock of its own loop: an open circuit that has rested makes room."""
+    circuits = Keyed(lambda: Circuit(consecutive_failures=1, open_for=5.0), max_keys=1)
+    send = Stack(CircuitBreaker(circuits), ErrorClassifier()).around(FakeServer([503]))
+
+    async def breaks():
+        with pytest.raises(errors.OverloadedError):
+            await send("x", partition="a")
+        await anyio.sleep(10.0)
+
+    async def next_one():
+        return await send("x", partition="b")
+
+    run_virtually(breaks, first)
+    assert run_virtually(next_one, second) == "ok"
+
+
+def test_what_a_closed_loop_held_makes_room_for_other_partitions():
+    """The slot of a partition that nobody asks for again is free on the next loop, too."""
+    slots = Keyed(lambda: Slots(1), max_keys=1)
+    send = Stack(ConcurrencyLimiter(slots), ErrorClassifier()).around(FakeServer(latency=60.0))
+    loop = asyncio.new_event_loop()
+    kept = loop.create_task(send("x", partition="a"))
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert run_virtually(lambda: send("x", partition="b")) == "ok"
+    assert not kept.done()
+
+
+def test_a_task_of_a_closed_loop_is_no_failure_of_the_server():
+    """When it is collected its call counts as cancelled, and opens no circuit."""
+    stack = Stack(CircuitBreaker(Circuit(consecutive_failures=1)), ErrorClassifier())
+    send, loop = stack.around(FakeServer(latency=60.0)), asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)
+    loop.create_task(send("x"))
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    loop.close()
+    gc.collect()
+    told = stack.statistics()
+    assert told.outcomes == {Kind.CANCELLED: 1}
+    assert told.circuits[None].failures == 0

@@ -353,15 +353,19 @@ def test_an_open_circuit_is_in_use_until_it_has_rested():
     """Then nobody needs it, unless somebody asks and its probes are out."""
     circuit = Circuit(consecutive_failures=1, open_for=10.0, probe_lease=60.0)
     circuit.record(circuit.admit(0.0), 0.0, success=False)
-    assert [(circuit.in_use(at), circuit.idle(at)) for at in (9.9, 10.0)] == [
-        (True, False),
-        (False, True),
-    ]
+    assert [circuit.in_use(at) for at in (9.9, 10.0)] == [True, False]
     assert circuit.admit(20.0) is not None
-    assert [(circuit.in_use(at), circuit.idle(at)) for at in (79.9, 80.0)] == [
-        (True, False),
-        (False, True),
-    ]
+    assert [circuit.in_use(at) for at in (79.9, 80.0)] == [True, False]
+    assert not circuit.idle(1e6)  # a new one would let everything through
+
+
+def test_failures_in_a_row_are_not_forgotten_with_the_window():
+    """A circuit that counts one is not as a new one, however long ago it was."""
+    circuit = Circuit(consecutive_failures=3, window=10.0)
+    circuit.record(circuit.admit(0.0), 0.0, success=False)
+    assert not circuit.idle(1e6)
+    circuit.record(circuit.admit(1e6), 1e6, success=True)
+    assert circuit.idle(2e6)
 
 
 def test_calls_of_a_loop_that_was_closed_decide_nothing():

@@ -191,3 +191,26 @@ def test_a_partition_whose_limit_was_learned_rests_for_an_hour():
     for number in range(3):
         keyed.of(f"c-{number}", 7_200.0)
     assert keyed.of("a", 7_200.0) is not allowance
+
+
+def test_what_rests_is_remembered():
+    """Those at rest come with the others, for whoever keeps what was learned."""
+    keyed = Keyed(lambda: Allowance(60), max_keys=1)
+    allowance = keyed.of("a", 0.0)
+    allowance.settle(allowance.reserve(0.0), 0.0)
+    other = keyed.of("b", 0.0)
+    assert dict(keyed.items()) == {"b": other}
+    assert dict(keyed.remembered()) == {"a": allowance, "b": other}
+
+
+def test_a_key_at_rest_is_not_lost_when_there_is_no_room():
+    """It is refused as a new one is, and comes back with what it spent when there is room."""
+    keyed = Keyed(lambda: Allowance(60), max_keys=1)
+    allowance = keyed.of("a", 0.0)
+    allowance.settle(allowance.reserve(0.0), 0.0)
+    held = keyed.of("b", 0.0)
+    reservation = held.reserve(0.0)
+    with pytest.raises(TooManyPartitions):
+        keyed.of("a", 0.1)
+    held.settle(reservation, 0.2)
+    assert keyed.of("a", 0.2) is allowance

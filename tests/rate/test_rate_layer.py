@@ -500,3 +500,19 @@ def test_beliefs_of_partitions_do_not_pace_a_shared_allowance(run):
     run(lambda: send("x", partition="gpt"))
     assert rate.beliefs()["gpt"] == beliefs["gpt"]
     assert rate.statistics(0.0)[None].learned is None
+
+
+def test_beliefs_of_a_partition_at_rest_are_kept(run):
+    """What was learned of a partition that made room for another is in the next run's beliefs."""
+    limiter = RateLimiter(Keyed(Allowance, max_keys=1))
+    send = Stack(limiter, ErrorClassifier()).around(FakeServer([429]))
+
+    async def main():
+        with pytest.raises(errors.RateLimitError):
+            await send("x", partition="a", tokens=1.0)
+        before = set(limiter.beliefs())
+        await send("x", partition="b", tokens=1.0)
+        return before, set(limiter.beliefs())
+
+    before, after = run(main)
+    assert before <= after

@@ -7,7 +7,9 @@ import pytest
 from fakes import FakeServer, FakeStreams, Remember, all_at_once
 
 from resilient_infe import (
+    Allowance,
     ConcurrencyLimiter,
+    Deadline,
     ErrorClassifier,
     ExponentialBackoff,
     Keyed,
@@ -228,3 +230,45 @@ def test_who_finds_no_slot_gets_the_one_that_is_added(run):
             return slots.held, slots.waiting
 
     assert run(main) == (2, 0)
+
+
+@pytest.mark.parametrize("limit", ["slots", "rate"])
+def test_a_full_queue_stays_bounded_when_refusals_are_waited_out(run, limit):
+    """Who finds it full comes back as a newcomer, and the bound holds."""
+    slots, allowance = Slots(1, max_waiting=2), Allowance(60.0, max_waiting=2)
+    bounded = {"slots": ConcurrencyLimiter(slots), "rate": RateLimiter(allowance)}[limit]
+    stack = Stack(Retry(3, wait_out_refusals=True), bounded, ErrorClassifier())
+    most = 0
+
+    async def main():
+        nonlocal most
+        async with anyio.create_task_group() as group:
+            group.start_soon(all_at_once, stack.around(FakeServer(latency=1.0)), range(20))
+            for _ in range(200):
+                await anyio.sleep(0.05)
+                most = max(most, slots.waiting, allowance.waiting)
+            group.cancel_scope.cancel()
+
+    run(main)
+    assert most == 2
+
+
+def test_a_hint_is_how_long_a_call_waited_that_was_served(run):
+    """One that left the queue without a slot says nothing of it."""
+    slots = Slots(1)
+    stack = Stack(Deadline(), ConcurrencyLimiter(slots), ErrorClassifier())
+    send = stack.around(FakeServer(latency=5.0))
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(all_at_once, send, ["first"])
+            await anyio.sleep(0.1)
+            with pytest.raises(errors.DeadlineExceeded):
+                await send("late", deadline=0.5)
+            left = slots.last_wait
+            await send("served")
+            return left, slots.last_wait
+
+    left, served = run(main)
+    assert left == 1.0
+    assert served == pytest.approx(4.4, abs=0.01)

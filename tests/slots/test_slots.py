@@ -95,7 +95,7 @@ class _SlotsMachine(RuleBasedStateMachine):
         slots = self.slots
         assert slots.statistics() == SlotsStatistics(slots.limit, len(self.held), len(self.waiting))
         assert slots.busy is bool(self.held or self.waiting)
-        assert slots.idle(0.0) is not slots.busy
+        assert slots.in_use(0.0) is slots.busy
 
     @invariant()
     def no_slot_is_free_while_a_call_waits(self):
@@ -342,3 +342,11 @@ def test_a_slot_granted_before_its_loop_was_closed_is_not_given_back_twice():
     assert slots.take()
     assert slots.cancel(waiter, old) is None
     assert slots.held == 1
+
+
+def test_slots_that_were_resized_are_not_as_made():
+    """So `Keyed` lets them rest, and the change comes back with the key."""
+    slots = Slots(2)
+    assert slots.idle(0.0)
+    slots.resize(8)
+    assert not slots.idle(0.0)

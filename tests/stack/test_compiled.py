@@ -771,7 +771,7 @@ def test_who_is_told_of_the_first_send(run, way, bounded):
     seen = []
 
     async def outer(call, call_next):
-        call.state.on_send = lambda: seen.append(call.payload)
+        call.state.on_send = lambda sent: seen.append(sent.payload)
         return await call_next(call)
 
     async def main():
@@ -789,7 +789,7 @@ def test_what_is_told_may_fail_and_is_told_again(run):
     seen = []
 
     async def outer(call, call_next):
-        def on_send():
+        def on_send(_):
             seen.append(call.payload)
             raise LookupError
 
@@ -900,7 +900,7 @@ def test_a_failing_deposit_leaves_nothing_taken(run):
     """What fails between admission and the send gives back all that was taken."""
 
     async def broken(call, call_next):
-        def on_send():
+        def on_send(_):
             raise LookupError("no budget here")
 
         call.state.on_send = on_send

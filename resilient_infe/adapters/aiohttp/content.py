@@ -7,8 +7,9 @@ inside the attempt.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from aiohttp.base_protocol import BaseProtocol
 from ...aio import finalizer
 from ...core.call import Call, Hold
 from ...telemetry.note import add_note
-from ..http.open_read import read_in_time
+from ..http.open_read import read_in_time, stalled
 from ..http.stream_watch import StreamWatch, mark_broken
 
 
@@ -105,15 +106,16 @@ class OpenContent:
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly `n` bytes."""
-        return await self._read(partial(self._inner.readexactly, n))
+        return await self._read(partial(self._inner.readexactly, n), several=True)
 
     async def readline(self, **options: Any) -> bytes:
         """Read to the end of a line."""
-        return await self._read(partial(self._inner.readline, **options))
+        return await self._read(partial(self._inner.readline, **options), several=True)
 
     async def readuntil(self, *separator: bytes, **options: Any) -> bytes:
         """Read to a separator."""
-        return await self._read(partial(self._inner.readuntil, *separator, **options))
+        read = partial(self._inner.readuntil, *separator, **options)
+        return await self._read(read, several=True)
 
     def read_nowait(self, n: int = -1) -> bytes:
         """Read what is in memory, without waiting."""
@@ -121,15 +123,25 @@ class OpenContent:
         self._watch_data(data)
         return data
 
-    async def _read(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _read(self, read: Callable[[], Awaitable[bytes]], *, several: bool = False) -> bytes:
         """Read with `read`, in time, and watch the data.
 
         A read that fails or is cancelled sets the call's verdict and closes the hold.
+
+        Args:
+            read: reads from the inner reader.
+            several: whether it may wait for bytes several times, and loses what it has if it is
+                cancelled. Then silence is noticed by a watch over the inner reader's count of
+                bytes, which lets the next wait raise.
         """
         if self._hold.closed:
             return await read()
         try:
-            data = await read_in_time(self._call, read)
+            if several and self._call.state.idle is not None:
+                with watching_silence(self._call, self._inner, self._call.state.idle):
+                    data = await read_in_time(self._call, read, idle=None)
+            else:
+                data = await read_in_time(self._call, read, idle=self._call.state.idle)
             self._watch_data(data)
         except BaseException as error:
             mark_broken(self._call, self._watch, error)
@@ -235,6 +247,31 @@ class EndedContent:
                 reader.set_exception(*self._failure)
             self._reader = reader
         return self._reader
+
+
+@contextlib.contextmanager
+def watching_silence(call: Call[Any], reader: aiohttp.StreamReader, idle: float) -> Iterator[None]:
+    """Let a reader raise `StreamStalled` when no byte has come for `idle` seconds.
+
+    An alarm looks at the count of bytes every `idle` seconds, so it notices silence after one to
+    two times as long.
+    """
+    seen = reader.total_bytes
+
+    def look(when: float) -> None:
+        nonlocal seen
+        if reader.total_bytes == seen:
+            reader.set_exception(stalled(idle))
+            return
+        seen = reader.total_bytes
+        alarm.set(when + idle)
+
+    alarm = call.runtime.alarm(look)
+    alarm.set(call.runtime.now() + idle)
+    try:
+        yield
+    finally:
+        alarm.set(None)
 
 
 async def _until_empty(read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:

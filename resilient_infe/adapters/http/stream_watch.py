@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from dataclasses import replace
 from typing import Any
 
 from ...aio import is_cancellation
@@ -171,7 +172,8 @@ def mark_broken(call: Call[Any], watch: StreamWatch, error: BaseException) -> No
     if watch.complete:
         return
     cancelled = is_cancellation(error)
-    call.verdict = Verdict(Kind.CANCELLED) if cancelled else classify_exception(error)
+    verdict = Verdict(Kind.CANCELLED) if cancelled else classify_exception(error)
+    call.verdict = replace(verdict, advice=None)  # it is about another attempt, and there is none
 
 
 def _merged(known: Usage | None, reported: Usage | None) -> Usage | None:

@@ -109,7 +109,7 @@ class OpenBody:
         out.")`` in the place of the library's own timeout.
         """
         try:
-            return await read_in_time(self._call, self._read)
+            return await read_in_time(self._call, self._read, idle=self._call.state.idle)
         except DeadlineExceeded as late:
             raise self._library.ReadTimeout(str(late), request=self._call.payload) from None
 

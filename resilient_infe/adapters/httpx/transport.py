@@ -63,10 +63,10 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         stack: the layers.
         refuse_with_response: for SDKs, which wrap or retry an exception that they do not know. If
             True, a refusal of the stack becomes a 503, a success without a usable body becomes a
-            502 (both ask not to be retried), and a timeout or a passed deadline becomes the
-            library's own ``ReadTimeout``. If False, the stack's exceptions are raised and the
-            response is returned as it came. None means True for requests that an SDK marks, and
-            False for all others.
+            502 (both ask not to be retried), and a timeout, or a deadline that passed after
+            something was sent, becomes the library's own ``ReadTimeout``. If False, the stack's
+            exceptions are raised and the response is returned as it came. None means True for
+            requests that an SDK marks, and False for all others.
 
     Raises:
         ConfigurationError: `inner` is not an async transport, or `stack` is not a Stack.

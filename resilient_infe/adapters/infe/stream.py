@@ -153,7 +153,8 @@ class InfeStream:
            TRANSIENT.
         """
         try:
-            block = await read_in_time(self._call, self._body.readany)
+            read, idle = self._body.readany, self._call.state.idle
+            block = await read_in_time(self._call, read, idle=idle)
             self._ready.extend(self._decoder.feed(block))
         except ResilienceError as error:  # DeadlineExceeded, StreamStalled or StreamBroken
             timed_out = isinstance(error, TimeoutError)
