@@ -86,12 +86,9 @@ class Allowance(Shared):
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share, belief)
         self._gate = Gate()
         self.queue: WaitQueue[Reservation] = WaitQueue()
-        self._queued_tokens = 0.0
-        self._granted = 0
-        self._ended = 0
-        self._abandoned = 0
+        self._queued_tokens = self._granted_tokens = 0.0
+        self._granted = self._ended = self._abandoned = 0
         self._resized = False
-        self._granted_tokens = 0.0
 
     @property
     def counts_tokens(self) -> bool:
@@ -130,8 +127,8 @@ class Allowance(Shared):
 
     def idle(self, now: float) -> bool:
         """Whether nothing is lost if `Keyed` drops this object and makes a new one later."""
-        as_made = not (self.busy or self._resized)
-        return as_made and now >= self._gate.until and self._rates.full(now)
+        unchanged = not (self.busy or self._resized) and now >= self._gate.until
+        return unchanged and self._rates.full(now)
 
     def take(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation | None:
         """Return a granted reservation, or None if it would have to wait. See `reserve`."""

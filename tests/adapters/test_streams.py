@@ -327,5 +327,6 @@ def test_a_slow_line_is_no_silence(way):
                 await reads[way]()
             assert asyncio.get_running_loop().time() - began > 0.25
             assert at_rest(stack)
+            response.close()
 
     against(slow, test)
