@@ -7,7 +7,7 @@ and in the tasks that it starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -57,6 +57,18 @@ def check_options(tokens: object, partition: object, deadline: object) -> None:
         )
     if deadline is not None:
         bounds.positive(deadline, "deadline, in seconds,")
+
+
+def misplaced(fields: Iterable[str], *, given: bool) -> ConfigurationError:
+    """Return the error for a call without a payload, or with a request's fields beside it."""
+    options = "the options of send are tokens, partition, request_id, deadline and tags"
+    names = ", ".join(map(repr, fields))
+    if given:
+        return ConfigurationError(f"{names} is not an option: put it into the payload; {options}")
+    example = ", ".join(f"{name!r}: ..." for name in fields) or "..."
+    return ConfigurationError(
+        f"pass the payload as one argument: await send({{{example}}}); {options}"
+    )
 
 
 _OPTIONS: ContextVar[CallOptions | None] = ContextVar("resilient_infe", default=None)

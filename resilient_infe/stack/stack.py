@@ -31,7 +31,7 @@ from ..timeouts.deadline import Deadline
 from .compiled import compiled, handler_of
 from .describe import StackStatistics, describe, statistics_of
 from .layers import check_layer, left_out, name_of, replaced
-from .options import check_options, current_options
+from .options import check_options, current_options, misplaced
 from .order import check_order
 
 P = TypeVar("P")
@@ -307,7 +307,7 @@ class Send(Generic[P, R]):
             Exception: the exception that the transport raised in the last attempt.
         """
         if fields or payload is _MISSING:
-            raise _misplaced(fields, given=payload is not _MISSING)
+            raise misplaced(fields, given=payload is not _MISSING)
         if tokens is not None or partition is not None or deadline is not None:
             check_options(tokens, partition, deadline)
         call: Call[P] = _new(Call)  # on Python 3.11, calling the class costs twice as much
@@ -329,18 +329,6 @@ class Send(Generic[P, R]):
             Exception: the same exceptions as for a payload.
         """
         return self._enter(self._handler, call, deadline)
-
-
-def _misplaced(fields: Iterable[str], *, given: bool) -> ConfigurationError:
-    """Return the error for a call without a payload, or with a request's fields beside it."""
-    options = "the options of send are tokens, partition, request_id, deadline and tags"
-    names = ", ".join(map(repr, fields))
-    if given:
-        return ConfigurationError(f"{names} is not an option: put it into the payload; {options}")
-    example = ", ".join(f"{name!r}: ..." for name in fields) or "..."
-    return ConfigurationError(
-        f"pass the payload as one argument: await send({{{example}}}); {options}"
-    )
 
 
 def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
