@@ -73,11 +73,12 @@ class Partitioned(Generic[K]):
         if keyed.is_full and self._settled is not call.runtime:
             _settle(keyed, call.runtime)
             self._settled = call.runtime
+        with contextlib.suppress(TooManyPartitions):
+            return keyed.of(call.partition, call.runtime.now())
+        _settle(keyed, call.runtime)  # a loop may have ended since
         try:
             return keyed.of(call.partition, call.runtime.now())
         except TooManyPartitions as error:
-            if _settle(keyed, call.runtime):
-                return keyed.of(call.partition, call.runtime.now())
             raise call.refuse(error) from None
 
     def items(self) -> Iterator[tuple[str | None, K]]:
@@ -107,17 +108,14 @@ class Partitioned(Generic[K]):
         return "" if self.shared() else ", per partition"
 
 
-def _settle(keyed: Keyed[K], runtime: Runtime) -> bool:
-    """Move the policies of loops that are over to this one; return whether there were any.
+def _settle(keyed: Keyed[K], runtime: Runtime) -> None:
+    """Move the policies of loops that are over to this one.
 
-    Before one is dropped, it must be asked by its own clock, and what was held on a loop that was
-    closed is free.
+    Their instants are of another clock until then, so they cannot be asked whether they may be
+    dropped. Moving them also frees what was held on a loop that was closed.
     """
-    moved = False
     for _, policy in keyed.remembered():
         keeper = KEEPERS.get(id(policy))
         if keeper is not None and keeper.runtime is not runtime and keeper.runtime.is_over():
             with contextlib.suppress(WrongLoopError):  # held on a loop that may run again
                 keep(policy, runtime)
-                moved = True
-    return moved

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import weakref
 
 import anyio
 import pytest
@@ -687,3 +688,38 @@ def test_a_task_of_a_closed_loop_is_no_failure_of_the_server():
     told = stack.statistics()
     assert told.outcomes == {Kind.CANCELLED: 1}
     assert told.circuits[None].failures == 0
+
+
+def test_two_layers_that_share_partitions_agree_on_what_was_used(run):
+    """A partition that one of them has just used is not dropped for the other."""
+    keyed = Keyed(lambda: Slots(1), max_keys=2)
+    first, second = (
+        Stack(ConcurrencyLimiter(keyed), ErrorClassifier()).around(FakeServer()) for _ in range(2)
+    )
+
+    async def main():
+        await first("x", partition="hot")
+        await second("x", partition="cold")
+        await first("x", partition="hot")
+        await second("x", partition="new")
+
+    run(main)
+    assert [key for key, _ in keyed.items()] == ["hot", "new"]
+
+
+def test_partitions_that_make_room_are_freed_at_once(run):
+    """Nothing of them waits for a garbage collection."""
+    keyed = Keyed(lambda: Slots(1), max_keys=1)
+    send = Stack(ConcurrencyLimiter(keyed), ErrorClassifier()).around(FakeServer())
+
+    async def main():
+        await send("x", partition="a")
+        gone = weakref.ref(keyed.policies["a"])
+        await send("x", partition="b")
+        return gone()
+
+    gc.disable()
+    try:
+        assert run(main) is None
+    finally:
+        gc.enable()

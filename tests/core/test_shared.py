@@ -23,7 +23,8 @@ from resilient_infe import (
     "shared", [Slots(1), Allowance(60.0), Circuit(), RetryBudget(), Keyed(Circuit), presets.batch()]
 )
 def test_a_deep_copy_is_the_object_itself(shared):
-    """Whatever it stands in."""
+    """Whatever it stands in, and a shallow one, too."""
+    assert copy.copy(shared) is shared
     assert copy.deepcopy({"settings": [shared]})["settings"][0] is shared
 
 

@@ -270,8 +270,8 @@ def _annotate(response: Any, call: Call[Any]) -> None:
 def _refusal(call: Call[Any], error: Exception) -> Any:
     """Return a 503 that asks not to be retried; for a timeout raise the library's own.
 
-    A deadline that nothing was sent before is no timeout of the server: the limit or a queue would
-    not let the request out in time.
+    If the deadline passed before anything was sent, the server was not slow: the limit or a queue
+    held the request up. So that is a 503, too.
 
     Raises:
         ReadTimeout: the library's own; the deadline or the attempt's timeout has passed.
