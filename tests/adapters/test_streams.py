@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
-import aiohttp
 import pytest
 from fakes import Remember
-from loopback import KEY, against, at_rest, collected, head
+from loopback import KEY, against, at_rest, collected
 from streamers import (
     WORDS,
     aiohttp_streams,
@@ -27,7 +25,6 @@ from resilient_infe import (
     call_options,
     errors,
     presets,
-    wrap,
 )
 
 pytestmark = pytest.mark.network
@@ -300,33 +297,3 @@ def test_a_server_that_lingers_after_the_end_is_no_failure(streamer):
 
     against(stream_server, test)
     assert stack.statistics().outcomes == {Kind.OK: 1}
-
-
-@pytest.mark.parametrize("way", ["readline", "readexactly"])
-def test_a_slow_line_is_no_silence(way):
-    """A read that waits several times is bound between two bytes, and silence still ends it."""
-    stack = service().replace(AttemptTimeout(5.0, idle=0.1))
-
-    async def slow(_, writer):
-        writer.write(head(200, transfer_encoding="chunked"))
-        for _ in range(6):
-            writer.write(b"2\r\nab\r\n")
-            await writer.drain()
-            await asyncio.sleep(0.05)  # noqa: TID251  # less than the bound, all of it more
-        await asyncio.Event().wait()
-
-    async def test(url):
-        async with aiohttp.ClientSession() as session:
-            response = await wrap(session, stack).get(url)
-            reads = {
-                "readline": response.content.readline,
-                "readexactly": partial(response.content.readexactly, 100),
-            }
-            began = asyncio.get_running_loop().time()
-            with pytest.raises(errors.StreamStalled):
-                await reads[way]()
-            assert asyncio.get_running_loop().time() - began > 0.25
-            assert at_rest(stack)
-            response.close()
-
-    against(slow, test)
