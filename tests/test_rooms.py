@@ -200,10 +200,10 @@ def test_every_public_name_is_there():
 
 
 def test_files_and_functions_stay_small():
-    """No file over 350 lines, no function over 50: a reader must know their way."""
+    """No file over 400 lines, no function over 50: a reader must know their way."""
     for path, _ in modules():
         text = path.read_text()
-        assert len(text.splitlines()) <= 350, path
+        assert len(text.splitlines()) <= 400, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body

@@ -51,7 +51,7 @@ def _of_error(error: Mapping[Any, Any], wall: float | None) -> Iterator[Limit]:
     if stated is not None and limit:
         remaining, reset = _number(error.get("remaining")), _reset(error.get("reset"), wall)
         window = _number(error.get("window")) or _number(error.get("window_seconds")) or None
-        yield Limit(stated, limit, remaining, reset, window)
+        yield Limit(stated, limit, remaining, reset, window, _number(error.get("requested")))
 
 
 def _of_metadata(metadata: Any, wall: float | None) -> Iterator[Limit]:

@@ -115,6 +115,15 @@ class Hold:
             raise failures[0]
 
 
+class Refusals(Protocol):
+    """What the rate limiter knows of a call's 429s."""
+
+    @property
+    def final(self) -> str | None:
+        """Why no further attempt can help, or None."""
+        ...
+
+
 class CallState:
     """What the layers of this library note on a call for each other. State: per call.
 
@@ -128,6 +137,7 @@ class CallState:
             answered before.
         on_send: called once, when the first attempt is sent: it fills the retry budget.
         sent_for: seconds spent in attempts; counted only if there are listeners.
+        refusals: what the call's 429s say of it; None before the first.
         gave_up: why `Retry` made no further attempt although the verdict allows one; or None.
         idle: seconds that an open body may be silent while it is read, or None for any time;
             `AttemptTimeout` sets it.
@@ -139,6 +149,7 @@ class CallState:
     probes: bool = False
     on_send: Callable[[Call[Any]], None] | None = None
     sent_for: float = 0.0
+    refusals: Refusals | None = None
     gave_up: str | None = None
     idle: float | None = LONGEST_SILENCE
     waits: dict[str, float] | None = None

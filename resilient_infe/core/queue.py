@@ -18,9 +18,16 @@ marked waiters outnumber those that still wait, so its cost per departure is con
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+ages = itertools.count(1)
+"""The ages of calls; all loops share one counter, since a policy can move to another loop."""
+
+LAST = 1 << 62
+"""The place of a call that waits until nobody else does."""
 
 
 class Waiter:

@@ -28,6 +28,34 @@ STEEP = frozenset(
 """Codes for a rate that grew too fast: they say nothing about the limit itself."""
 
 
+def is_refusal(verdict: Verdict) -> bool:
+    """Whether a rate limit rejected a request for itself, and not for what else is going on."""
+    return verdict.kind is REJECTED and not _named(verdict, CROWDED) and not _named(verdict, STEEP)
+
+
+def too_large(verdict: Verdict) -> str | None:
+    """Return why a 429 says that the request can never pass, or None if it does not say so.
+
+    There are two ways to say it: more was requested than the limit is, or the limit on tokens is
+    untouched, and no other limit is used up.
+    """
+    for each in verdict.limits:
+        if each.limit is not None and each.requested is not None and each.requested > each.limit:
+            return (
+                f"the server counted {each.requested:,.0f} {each.dimension} in this request, and "
+                f"its limit is {each.limit:,.0f}"
+            )
+    untouched = [
+        each
+        for each in verdict.limits
+        if each.dimension == "tokens" and each.limit is not None and each.remaining == each.limit
+    ]
+    used_up = any(each.remaining is not None and each.remaining < 1 for each in verdict.limits)
+    if not untouched or used_up:
+        return None
+    return f"refused although all {untouched[0].limit:,.0f} tokens of the limit remain"
+
+
 def is_crowded(verdict: Verdict) -> bool:
     """Whether the server rejected a request because too many calls are in progress."""
     return verdict.kind is REJECTED and _named(verdict, CROWDED)

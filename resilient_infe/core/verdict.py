@@ -54,7 +54,7 @@ class Kind(StrEnum):
 
 @frozen
 class Limit:
-    """One rate limit as the server stated it in a response's headers.
+    """One rate limit as the server stated it in a response's headers or body.
 
     Attributes:
         dimension: the unit that it counts, ``"requests"`` or ``"tokens"``.
@@ -63,6 +63,7 @@ class Limit:
         reset: seconds from the response until the full limit is available again; None if not
             stated.
         window: the length of the window in seconds; None if not stated, which means a minute.
+        requested: units that the request needs, as the server counted them; None if not stated.
     """
 
     dimension: Dimension
@@ -70,6 +71,7 @@ class Limit:
     remaining: float | None = None
     reset: float | None = None
     window: float | None = None
+    requested: float | None = None
 
 
 @frozen

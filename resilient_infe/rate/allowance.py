@@ -5,9 +5,9 @@ A request and its tokens are granted together or not at all. The oldest call is 
 small requests cannot starve a large one. A large one may go into debt, so it does not block the
 small ones for ever.
 
-A hint from the server closes the shared gate. A 429 without a hint closes nothing: the `Learner`
-finds out what it means for the limit. (A gate that doubled its time on every 429 without a hint got
-stuck at 3 % of the limit.)
+Hints from the server close the shared gate (see `gate`). A 429 without a hint closes nothing: the
+`Learner` finds out what it means for the limit. (A gate that doubled its time on every 429 without
+a hint got stuck at 3 % of the limit.) A call that alone is refused stops nobody: see `refusals`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .bucket import LARGEST_COST, sane_cost
 from .change import Change
 from .gate import Gate, GateClosed
 from .rates import Rates
+from .refusals import MEMORY, Others
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics, snapshot
 from .stated import follow
@@ -58,14 +59,17 @@ class Allowance(Shared):
         ConfigurationError: a value is out of range.
 
     Attributes:
+        gate: holds all senders back while the server asks to wait.
+        others: what was let in and refused of late.
         queue: the waiting reservations, those of the oldest calls first.
         max_waiting: the argument of this name.
 
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_abandoned", "_ended", "_gate", "_granted", "_granted_tokens",
-                 "_queued_tokens", "_rates", "_resized", "max_waiting", "queue")  # fmt: skip
+    __slots__ = ("__weakref__", "_abandoned", "_ended", "_granted", "_granted_tokens",
+                 "_queued_tokens", "_rates", "_resized", "gate", "max_waiting", "others",
+                 "queue")  # fmt: skip
 
     def __init__(
         self,
@@ -84,7 +88,8 @@ class Allowance(Shared):
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share, belief)
-        self._gate = Gate()
+        self.gate = Gate()
+        self.others = Others()
         self.queue: WaitQueue[Reservation] = WaitQueue()
         self._queued_tokens = self._granted_tokens = 0.0
         self._granted = self._ended = self._abandoned = 0
@@ -106,11 +111,6 @@ class Allowance(Shared):
         return None if bucket is None else bucket.burst + bucket.rate * seconds
 
     @property
-    def gate_until(self) -> float:
-        """The loop time at which the gate opens; in the past if it is open."""
-        return self._gate.until
-
-    @property
     def busy(self) -> bool:
         """Whether a reservation is open or waiting. Then only the current loop may use this."""
         return self._granted > self._ended or self.queue.live > 0
@@ -127,13 +127,13 @@ class Allowance(Shared):
 
     def idle(self, now: float) -> bool:
         """Whether nothing is lost if `Keyed` drops this object and makes a new one later."""
-        unchanged = not (self.busy or self._resized) and now >= self._gate.until
+        unchanged = not (self.busy or self._resized) and now >= self.gate.ends
         return unchanged and self._rates.full(now)
 
     def take(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation | None:
         """Return a granted reservation, or None if it would have to wait. See `reserve`."""
         rates = self._rates
-        if self.queue.live or now < self._gate.until:
+        if self.queue.live or now < self.gate.until:
             return None
         if not 0.0 <= tokens <= LARGEST_COST:
             tokens = sane_cost(tokens)
@@ -185,16 +185,16 @@ class Allowance(Shared):
 
         Tokens do not count, because part of an estimate in flight or in the queue may come back.
         """
-        return max(now, self._gate.until, self._rates.request_behind(self.queue.live, now))
+        return max(now, self.gate.until, self._rates.request_behind(self.queue.live, now))
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
         """Return when one more call, behind the queue, is granted if all estimates are right."""
         behind = self._rates.ready_behind(self.queue.live, self._queued_tokens, tokens, now)
-        return max(now, self._gate.until, behind)
+        return max(now, self.gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
         """Grant the reservations that fit now, oldest call first, and yield each one."""
-        while (head := self.queue.head()) is not None and now >= self._gate.until:
+        while (head := self.queue.head()) is not None and now >= self.gate.until:
             if not self._rates.take(head.tokens, now):
                 break
             self.queue.pop()
@@ -228,6 +228,7 @@ class Allowance(Shared):
         self._granted_tokens += extra
         if self._rates.tokens is not None:
             self._rates.tokens.correct(extra, reservation.granted_at, now)
+            self._rates.let_in(reservation.tokens)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and put its tokens back.
@@ -245,18 +246,30 @@ class Allowance(Shared):
         if request:
             self._rates.give_request_back(reservation, now)
 
-    def close_gate(self, reservation: Reservation, until: float, now: float, reason: str) -> bool:
-        """Stop all senders until loop time `until`; return whether the gate now opens later.
+    def let_in(self, reservation: Reservation, now: float) -> None:
+        """Note that the server let a request in, while that matters: see `Others`."""
+        self.gate.let_in(reservation.granted_at, now)
+        self.others.note(reservation.granted_at, reservation.tokens, refused=False)
 
-        Nothing happens if the request was granted before the gate last closed: see `Gate`.
-        """
-        return self._gate.close(until, reservation.granted_at, now, reason)
+    def told_to_wait(
+        self, reservation: Reservation, delay: float, now: float, reason: str
+    ) -> GateClosed | None:
+        """Note that the server asked for a wait; return that the gate closed, if it did."""
+        self.others.watched_until = now + MEMORY
+        since = self._granted - reservation.ordinal
+        sent_at = reservation.granted_at
+        closed = self.gate.refused(sent_at, now + delay, now, reason, since=since)
+        return GateClosed(self.gate.left(now), reason) if closed else None
 
     def rejected(
         self, reservation: Reservation, now: float, hint: float = 0.0, *, steep: bool = False
     ) -> Change | None:
         """Report a 429 to the learner; return the change of its limit. See `Rates.rejected`."""
         return self._rates.rejected(reservation, now, hint, steep=steep)
+
+    def oversized(self, tokens: float) -> bool:
+        """Whether a request of so many tokens is larger than the whole limit of a minute."""
+        return self._rates.oversized(tokens)
 
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float
@@ -267,7 +280,7 @@ class Allowance(Shared):
             "tokens": max(0.0, self._granted_tokens - reservation.total_tokens),
         }
         return follow(
-            limits, self._rates, self._gate, sent_at=reservation.granted_at, after=after, now=now
+            limits, self._rates, self.gate, sent_at=reservation.granted_at, after=after, now=now
         )
 
     def resize(
@@ -309,17 +322,18 @@ class Allowance(Shared):
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
         self._rates.rebase(seconds)
-        self._gate.rebase(seconds)
+        self.gate.rebase(seconds)
+        self.others = Others()
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot."""
         waiting, outstanding = self.queue.live, self._granted - self._ended
-        return snapshot(self._rates, self._gate, now, waiting=waiting, outstanding=outstanding)
+        return snapshot(self._rates, self.gate, now, waiting=waiting, outstanding=outstanding)
 
     def waits_for(self, now: float) -> str:
         """Return a short text on why a call has to wait now."""
-        if now < self._gate.until:
-            return self._gate.reason or "the gate is closed"
+        if now < self.gate.until:
+            return self.gate.reason or "the gate is closed"
         return self._rates.learner.waits_for
 
     def _end(self, reservation: Reservation) -> bool:
@@ -330,12 +344,14 @@ class Allowance(Shared):
         return ends
 
     def _ready_at(self, tokens: float) -> float:
-        return max(self._gate.until, self._rates.ready_at(tokens))
+        return max(self.gate.until, self._rates.ready_at(tokens))
 
     def _grant(self, reservation: Reservation, now: float) -> None:
         tokens = reservation.tokens
-        learner = self._rates.learner
-        reservation.ticket = learner.sent(now, tokens) if learner.active else None
+        learner, gate = self._rates.learner, self.gate
+        reservation.ticket = learner.sent(now, tokens, gate.until) if learner.active else None
+        if gate.watches:
+            gate.sent(now)
         reservation.granted_at = now
         self._granted = reservation.ordinal = self._granted + 1
         self._granted_tokens = reservation.total_tokens = self._granted_tokens + tokens

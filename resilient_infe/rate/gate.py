@@ -1,19 +1,35 @@
-"""The shared gate: when the server asks one sender to wait, all senders of its partition wait.
+"""The shared gate: when a server really asks to wait, all senders of its partition wait.
 
-Closing the gate starts a new *epoch*. A rejection is new evidence only if its request was sent in
-the current epoch. A request that was sent earlier could not take the closed gate into account, so
-its rejection is ignored.
+One call that is told to wait proves little: 429s can be random, or about that one request. So the
+gate shuts at the third *witness* in a row. And a server that says 60 s may be ready after one. So
+a shut gate asks: it lets a single call go as a *question*, and opens if that is let in.
 
-For example, 64 requests are sent at 0 s and are rejected from 1 s on, each with a hint of 10 s. The
-first rejection closes the gate until 11 s, and the new epoch starts at 1 s. The other 63 requests
-were sent before that, so their rejections change nothing. A request that is sent at 11 s and
-rejected may close the gate again.
+For example, three calls are sent at 0, 0.1 and 0.2 s, and each is told to wait for 60 s. The third
+answer, at 0.4 s, shuts the gate until 60.4 s. At 1.4 s one call goes. It is let in, so the gate
+opens; had it been refused at 1.6 s, the next would go at 2.6 s.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+WITNESSES = 3
+"""Calls in a row that are told to wait, before all have to."""
+
+FIRST_QUESTION = 1.0
+"""Seconds from a refusal to the next question, in a short stop."""
+
+QUESTION_SHARE = 0.2
+"""The same as a share of the stop so far: an hour's stop has 41 questions."""
+
+PATIENCE, LEAST_PATIENCE = 4.0, 0.5
+"""A call that is not refused within 4 times what a refusal takes, and 0.5 s, was let in. Its answer
+may take minutes, and would come too late to open a gate."""
+
+SMOOTHING, LONGEST_REFUSAL = 0.2, 30.0
+"""The weight of the latest refusal in the mean of what one takes; the longest counted, in seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +44,128 @@ class Gate:
     """Holds all senders back until a certain time.
 
     Attributes:
-        until: the loop time at which the gate opens; in the past if it is open.
-        corrected_at: the loop time at which the current epoch started: the gate closed then.
+        until: the loop time at which the next call may go; in the past if the gate is open.
+        ends: the loop time at which the gate opens whatever the questions meet.
+        corrected_at: the loop time at which the gate last shut. What was sent before could not take
+            that into account, so its refusal is no news.
         reason: a short text on why the gate closed last; None if it never closed.
+        watches: whether it has to hear of each call that is sent: `sent`.
 
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("corrected_at", "reason", "until")
+    __slots__ = ("_cause", "_first", "_noticed_at", "_question", "_refusal_takes", "_refused_since",
+                 "_sent_since", "_stopped_at", "_witnesses", "corrected_at", "ends", "reason",
+                 "until", "watches")  # fmt: skip
 
     def __init__(self) -> None:
-        self.until = -math.inf
-        self.corrected_at = -math.inf
+        self.until = self.ends = self.corrected_at = -math.inf
         self.reason: str | None = None
+        self.watches = False
+        self._refusal_takes: float | None = None
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Forget the witnesses: somebody was let in."""
+        self._witnesses = 0
+        self._first = math.inf  # when the first witness was sent
+        self._noticed_at = math.inf  # when it was refused
+        self._cause = math.inf  # when the last one was sent that shut the gate
+        self._stopped_at = math.inf  # when the gate shut, of a stop in which nobody was let in
+        self._question = math.inf  # when the last question of that stop was sent
+        # Calls sent since the first witness was, or since the gate shut; and how many of them were
+        # refused. Only the first few instants matter.
+        self._sent_since: list[float] = []
+        self._refused_since = 0
+        self.watches = False
 
     def is_news(self, sent_at: float) -> bool:
-        """Whether a request sent at `sent_at` belongs to the current epoch."""
+        """Whether a request sent at `sent_at` could take into account that the gate shut."""
         return sent_at >= self.corrected_at
 
+    def refused(
+        self, sent_at: float, until: float, now: float, reason: str, *, since: int = 0
+    ) -> bool:
+        """Hear that a call was told to wait until `until`; return whether that shuts the gate.
+
+        Args:
+            sent_at: the loop time at which the call was sent.
+            until: the loop time until which it was told to wait.
+            now: the current loop time.
+            reason: a short text for statistics and events.
+            since: how many other calls were sent after it, up to now.
+        """
+        # 1. Sent before the gate last shut: no news.
+        if not self.is_news(sent_at) or until <= now:
+            return False
+        taken = min(now - sent_at, LONGEST_REFUSAL)
+        usual = taken if self._refusal_takes is None else self._refusal_takes
+        self._refusal_takes = usual + SMOOTHING * (taken - usual)
+        # 2. Others were let in since the last witness: this one is the first again.
+        if self._let_in(now):
+            self._start_over()
+        if self._witnesses == 0:
+            self._first, self._noticed_at = sent_at, now
+            self._sent_since = [now] * min(since, WITNESSES)
+            self.ends = -math.inf
+        else:
+            self._refused_since += 1
+        self._witnesses += 1
+        self.watches = True
+        self.ends = max(self.ends, until)
+        # 3. Too few witnesses yet.
+        if self._witnesses < WITNESSES:
+            return False
+        # 4. The last witness, or a question that was refused: shut, until the next question.
+        if self._stopped_at == math.inf:
+            self._stopped_at = now
+        self._cause, self.corrected_at, self.reason = sent_at, now, reason
+        self._sent_since, self._refused_since = [], 0
+        pause = max(FIRST_QUESTION, QUESTION_SHARE * (now - self._stopped_at))
+        self.until = now + pause if self.ends - now > 2 * pause else self.ends
+        return True
+
+    def told(self, sent_at: float, now: float) -> bool:
+        """Whether a call was sent although it was known that the server asks to wait."""
+        return sent_at > self._noticed_at and not self._let_in(now)
+
+    def asked(self, sent_at: float) -> bool:
+        """Whether the call that was sent at `sent_at` is the last question of a gate."""
+        return sent_at == self._question
+
+    def let_in(self, sent_at: float, now: float) -> None:
+        """Hear that a call was let in."""
+        if sent_at <= self._first:
+            return
+        if self._stopped_at == math.inf or sent_at > self._cause:
+            self._start_over()
+            self.until = min(self.until, now)
+
+    def sent(self, now: float) -> None:
+        """Hear that a call is sent, while the gate `watches`."""
+        if self._let_in(now):
+            self._start_over()
+            return
+        if len(self._sent_since) < WITNESSES:
+            self._sent_since.append(now)
+        # The next one after a stop is a question too, if one was asked before: hints that end while
+        # the server still refuses let a crowd go each time.
+        if self._witnesses >= WITNESSES and (now < self.ends or self._question < math.inf):
+            self._question = now
+            self.until = now + self._patience
+
+    def ask_another(self, sent_at: float, now: float) -> None:
+        """Ask with another call: the refusal of this question is about that call alone."""
+        if self.asked(sent_at) and now < self.until:
+            self._sent_since = []
+            self.until = now
+
     def close(self, until: float, sent_at: float, now: float, reason: str) -> bool:
-        """Close the gate until loop time `until`.
+        """Shut the gate until loop time `until`, without a question: the server stated a window.
 
         Args:
             until: the loop time at which the gate opens again.
-            sent_at: the loop time at which the rejected request was sent.
+            sent_at: the loop time at which the request was sent whose response stated it.
             now: the current loop time.
             reason: a short text for statistics and events.
 
@@ -59,12 +173,13 @@ class Gate:
             True if the gate now opens later than before. False changes nothing: the request is of
             an earlier epoch, or the gate is closed until `until` already.
         """
-        # One response can close the gate twice, by a hint and by a limit that it states. The first
+        # One response can shut the gate twice, by a hint and by a limit that it states. The first
         # of them starts an epoch at `now`, and the second must not be ignored because of that.
         news = self.is_news(sent_at) or now == self.corrected_at
         if not news or until <= max(self.until, now):
             return False
         self.until = until
+        self.ends = max(self.ends, until)
         self.reason = reason
         self.corrected_at = now
         return True
@@ -75,5 +190,16 @@ class Gate:
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
+        self._start_over()
         self.until += seconds
+        self.ends += seconds
         self.corrected_at += seconds
+
+    @property
+    def _patience(self) -> float:
+        return max(LEAST_PATIENCE, PATIENCE * (self._refusal_takes or 0.0))
+
+    def _let_in(self, now: float) -> bool:
+        """Whether one more was sent than was refused, long enough ago to know."""
+        sent, refused = self._sent_since, self._refused_since
+        return len(sent) > refused and sent[refused] <= now - self._patience

@@ -18,14 +18,17 @@ from ..core import bounds
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
+from ..core.queue import LAST, ages
+from ..core.rejection import is_refusal, too_large
 from ..core.runtime import Runtime
-from ..core.verdict import SUCCESS, Usage
+from ..core.verdict import SUCCESS, Usage, Verdict
 from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull
 from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
 from .allowance import Allowance
 from .change import Change
 from .estimate import TokenCount, estimate_tokens
 from .gate import GateClosed
+from .refusals import Refusals
 from .reservation import Reservation
 from .settlement import learn, settle
 from .snapshots import AllowanceStatistics
@@ -136,8 +139,11 @@ class RateLimiter(Guard[Held]):
             settle(allowance, reservation, verdict, now, unsent=unsent)
         else:
             call.hold.on_close(partial(_settle_stream, call.runtime, allowance, reservation))
-        if verdict is not None and (verdict.kind is not SUCCESS or verdict.limits):
-            for change in learn(allowance, reservation, verdict, now, self._max_hint):
+        if verdict is not None and (
+            verdict.kind is not SUCCESS or verdict.limits or now < allowance.others.watched_until
+        ):
+            own = self._count_refusal(call, allowance, reservation, verdict, now)
+            for change in learn(allowance, reservation, verdict, now, self._max_hint, own):
                 if call.emit is not None:
                     call.emit(_event(call, change))
         if allowance.queue.live:
@@ -194,9 +200,39 @@ class RateLimiter(Guard[Held]):
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
 
+    def _count_refusal(
+        self,
+        call: Call[Any],
+        allowance: Allowance,
+        reservation: Reservation,
+        verdict: Verdict,
+        now: float,
+    ) -> Refusals | None:
+        """Note a 429 of the call, and let it wait behind the others from its second one on."""
+        if not is_refusal(verdict):
+            return None
+        state, tokens = call.state, reservation.tokens
+        own = state.refusals
+        if not isinstance(own, Refusals):
+            own = state.refusals = Refusals()
+        own.add(reservation.granted_at, tokens, now, allowance.others)
+        if allowance.oversized(tokens):
+            own.final = (
+                f"estimated at {tokens:,.0f} tokens, which is more than the limit of a whole "
+                f"minute ({allowance}), and refused when nothing else was sent"
+            )
+        own.final = too_large(verdict) or own.final
+        if own.parked:
+            state.place = LAST
+        elif own.times > 1:
+            state.place = next(ages)
+        return own
+
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
+        if allowance.oversized(call.tokens or 0.0):
+            call.state.place = LAST
         try:
             return allowance.join(call.tokens or 0.0, call.state.place, again=call.state.readmitted)
         except QueueFull as full:
@@ -209,7 +245,7 @@ class RateLimiter(Guard[Held]):
     ) -> None:
         # A retry joins ahead of younger calls, so only the gate is certain to delay it.
         again = call.state.readmitted
-        earliest = max(now, allowance.gate_until if again else allowance.not_before(now))
+        earliest = max(now, allowance.gate.until if again else allowance.not_before(now))
         if now >= deadline or earliest > deadline:
             refusal = DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "

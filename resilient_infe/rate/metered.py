@@ -51,6 +51,10 @@ class Metered(Bucket):
         room = self.ledger.room_at(min(cost, self.burst), self.limit)
         return max(super().ready_at(cost), room)
 
+    def empty_at(self) -> float:
+        """Return the loop time from which a whole period has cost nothing."""
+        return max(self.full_at, self.ledger.room_at(self.limit, self.limit))
+
     def take(self, cost: float, now: float) -> None:
         """Take `cost`, from the credit first; the level may become negative."""
         Bucket.take(self, cost, now)  # `super()` would double the cost of this method

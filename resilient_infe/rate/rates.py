@@ -51,6 +51,7 @@ class Rates:
     __slots__ = (
         "_declared",
         "_followed",
+        "_largest",
         "burst",
         "learner",
         "requests",
@@ -72,6 +73,7 @@ class Rates:
         self.tokens: Metered | None = None
         self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
         self._followed: tuple[tuple[Any, ...], ...] = ()
+        self._largest = 0.0  # tokens of the largest request that the server let in
         self.learner: Learner = Learner()
         self.declare("requests", requests_per_minute, 0.0)
         self.declare("tokens", tokens_per_minute, 0.0)
@@ -87,7 +89,25 @@ class Rates:
         ready = self.learner.ready_at(tokens)
         if self.requests is not None:
             ready = max(ready, self.requests.ready_at(1.0))
-        return ready if self.tokens is None else max(ready, self.tokens.ready_at(tokens))
+        return ready if self.tokens is None else max(ready, self._tokens_ready_at(tokens))
+
+    def _tokens_ready_at(self, tokens: float) -> float:
+        assert self.tokens is not None
+        return self.tokens.empty_at() if self.oversized(tokens) else self.tokens.ready_at(tokens)
+
+    def oversized(self, tokens: float) -> bool:
+        """Whether a request of so many tokens is larger than the whole limit, of all processes.
+
+        It is sent when nothing was spent for a whole window. Once the server has let one in, the
+        estimate or the limit is wrong, and others of at most its size are treated as usual.
+        """
+        metered = self.tokens
+        return metered is not None and tokens > max(metered.limit / self.share, self._largest)
+
+    def let_in(self, tokens: float) -> None:
+        """Note that the server let in a request of so many tokens."""
+        if tokens > self._largest:
+            self._largest = tokens
 
     def ready_behind(self, requests: int, queued: float, tokens: float, now: float) -> float:
         """Return the loop time from which one more request fits, behind those in the queue.
@@ -125,7 +145,7 @@ class Rates:
         if (
             metered is not None
             and (now < metered.full_at or metered.ledger.total + tokens > metered.limit)
-            and now < metered.ready_at(tokens)
+            and now < self._tokens_ready_at(tokens)
         ):
             return False
         if learner.active and now < learner.ready_at(tokens):

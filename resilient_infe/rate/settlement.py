@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from enum import Enum
 
 from ..core.rejection import is_crowded, is_steep
-from ..core.verdict import Kind, Verdict
+from ..core.verdict import SUCCESS, Kind, Verdict
 from .allowance import Allowance
 from .change import Change
 from .gate import GateClosed
+from .refusals import Refusals
 from .reservation import Reservation
 
 
@@ -81,9 +82,14 @@ def settle(
 
 
 def learn(
-    allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
+    allowance: Allowance,
+    reservation: Reservation,
+    verdict: Verdict,
+    now: float,
+    max_hint: float,
+    own: Refusals | None = None,
 ) -> Iterator[GateClosed | Change]:
-    """Apply the hint of an outcome, and the limits that it states; yield each change made.
+    """Apply what an outcome tells of the server's limit; yield each change made.
 
     Args:
         allowance: the allowance that granted the reservation.
@@ -92,16 +98,32 @@ def learn(
         verdict: the verdict on the attempt.
         now: the loop time, in seconds.
         max_hint: the longest time that a hint closes the gate, in seconds; longer hints are cut.
+        own: the 429s of this call, of which this is one more; None if it is no rate limit's 429.
     """
-    hint = verdict.retry_after
-    if verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict):
-        steep = is_steep(verdict)
-        change = allowance.rejected(reservation, now, hint or 0.0, steep=steep)
+    if verdict.kind is SUCCESS:
+        allowance.let_in(reservation, now)
+    elif own is not None and own.suspect:
+        # It is about this call, so it stops nobody, and tells nothing of the limit.
+        allowance.gate.ask_another(reservation.granted_at, now)
+    else:
+        yield from _refused(allowance, reservation, verdict, now, max_hint)
+    yield from allowance.observe(verdict.limits, reservation, now)
+
+
+def _refused(
+    allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
+) -> Iterator[GateClosed | Change]:
+    # A stop tells when to ask again, and nothing of the limit. So what was sent into one does not
+    # count, unless the stop is that short that it is the pace which is at fault.
+    limited = verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict)
+    hint = min(verdict.retry_after or 0.0, max_hint)
+    gate, sent_at = allowance.gate, reservation.granted_at
+    if limited and not (gate.asked(sent_at) or (hint > 1.0 and gate.told(sent_at, now))):
+        change = allowance.rejected(reservation, now, hint, steep=is_steep(verdict))
         if change is not None:
             yield change
-    if hint is not None and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):
-        delay = min(hint, max_hint)
+    if hint and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):
         reason = f"the server asked for it ({verdict.kind})"
-        if allowance.close_gate(reservation, now + delay, now, reason):
-            yield GateClosed(delay, reason)
-    yield from allowance.observe(verdict.limits, reservation, now)
+        closed = allowance.told_to_wait(reservation, hint, now, reason)
+        if closed is not None:
+            yield closed

@@ -146,7 +146,7 @@ class Retry(Repeater[Tries]):
             verdict, held.progress, now, call.deadline, self._uniform(), probe=probe
         )
         if not isinstance(decision, Stop):
-            decision = self._veto(call, verdict, now) or decision
+            decision = _final(call, verdict) or self._veto(call, verdict, now) or decision
         if isinstance(decision, Stop):
             self._give_up(call, verdict, error, decision.reason)
             return None
@@ -197,6 +197,13 @@ class Retry(Repeater[Tries]):
             call.emit(
                 RetryStopped(call.request_id, call.partition, call.attempt, verdict.kind, reason)
             )
+
+
+def _final(call: Call[Any], verdict: Verdict) -> Stop | None:
+    refusals = call.state.refusals
+    if verdict.kind is not Kind.RATE_LIMITED or refusals is None or refusals.final is None:
+        return None
+    return Stop(refusals.final)
 
 
 def _reason_of_delay(verdict: Verdict) -> str:

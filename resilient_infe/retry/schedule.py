@@ -190,7 +190,11 @@ class RetrySchedule:
         #    in either case: decorrelated jitter continues from it.
         assert rule.backoff is not None
         progress.previous = rule.backoff.delay(made, u, progress.previous)
-        return Wait(progress.previous if hint is None else _above(hint, u))
+        if hint is None:
+            return Wait(progress.previous)
+        # 5. A second 429 of one call may be about that call: its waits double, whatever the hint.
+        again = made > 1 and verdict.kind is Kind.RATE_LIMITED
+        return Wait(max(_above(hint, u), progress.previous if again else 0.0))
 
     def _used_up(
         self, verdict: Verdict, rule: KindRule, progress: Progress, made: int

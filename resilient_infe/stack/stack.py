@@ -8,7 +8,6 @@ statistics, and can drain.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -18,7 +17,7 @@ from typing import Any, Generic, Never, TypeVar
 from .. import aio
 from ..aio import task_on, this_thread
 from ..core.call import Call, Handler, Layer
-from ..core.queue import Waiter
+from ..core.queue import Waiter, ages
 from ..core.shared import Shared
 from ..core.verdict import Kind, Usage
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
@@ -36,9 +35,6 @@ from .order import check_order
 
 P = TypeVar("P")
 R = TypeVar("R")
-
-_ages = itertools.count(1)
-"""The ages of calls; all loops share one counter, since a policy can move to another loop."""
 
 
 class Stack(Shared):
@@ -188,7 +184,7 @@ class Stack(Shared):
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
-        call.state.place = next(_ages)
+        call.state.place = next(ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         if self._draining:

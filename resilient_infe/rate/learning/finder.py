@@ -7,7 +7,7 @@ import math
 from .belief import believed
 from .search import CALM, START, Climb, Depth, Search
 from .stage import Stage
-from .trail import WINDOW, Sent, Trail
+from .trail import Sent, Trail
 
 CATCH_UP = 0.05
 """Seconds by which a sender that is late may catch up."""
@@ -90,8 +90,12 @@ class Finder:
             return
         told = self.stage.told(sent, now, self.trail) if hint > 0 else None
         self._become(told or self.stage.rejected(sent, now, self.trail), now)
-        # To wait as asked is not to have no work.
-        self._paced = max(self._paced, now + min(hint, WINDOW))
+
+    def hold_until(self, instant: float) -> None:
+        """Begin the pace anew where a wait ended that the server asked for: nothing was tried."""
+        self._paced = max(self._paced, instant)
+        if self._last is not None and instant > self._last:
+            self._last = instant
 
     def slow_down(self, now: float) -> None:
         """Go on from half the pace, if it grew too fast; once for all that was sent before."""

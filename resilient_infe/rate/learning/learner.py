@@ -120,10 +120,17 @@ class Learner:
         """Return the instant from which a request of so many tokens may go."""
         return self._finder.ready_at(self._cost(tokens)) if self.active else -math.inf
 
-    def sent(self, now: float, tokens: float = 0.0) -> Ticket:
-        """Take note of a request that is sent now; the ticket comes back with what came of it."""
+    def sent(self, now: float, tokens: float = 0.0, held_until: float = -math.inf) -> Ticket:
+        """Take note of a request that is sent now; the ticket comes back with what came of it.
+
+        Args:
+            now: the loop time, in seconds.
+            tokens: its estimated cost.
+            held_until: when the gate last let a call go; to wait there is not to have no work.
+        """
         requests, before = self._totals
         finder = self._finder
+        finder.hold_until(held_until)
         sent = finder.sent(now, self._cost(tokens))
         ticket = Ticket(sent, finder.trail, requests, before, tokens)
         self._totals[0] += 1.0
