@@ -89,7 +89,9 @@ class BatchError(ResilienceError):
 
 
 class BatchPaused(BatchError):
-    """The problem is the account, not a row: nothing more is sent until the account is fixed.
+    """Every row would meet the same, such as a wrong model or a key that is not accepted.
+
+    No row is given up for it: put it right, and run the same again.
 
     Args:
         message: the server's message, and what to do.

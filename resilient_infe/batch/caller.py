@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from .. import aio
@@ -12,8 +12,10 @@ from ..core.ids import clean_id
 from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining
 from ..stack.stack import Send
+from .lane import Withdrawn
 from .plain import digest_of, one_line, to_json
-from .result import ACCOUNT, Failure, Result, Row, Value, failure_of, hook_failure
+from .result import Failure, Result, Row, Value, failure_of, hook_failure
+from .trial import said
 
 REQUEST_ADVICE = "the request= hook raised, and nothing was sent: the row is tried again next time"
 RECORD_ADVICE = "the record= hook raised on the reply: the row is sent again next time"
@@ -85,8 +87,9 @@ class Caller(Generic[Row, Value]):
         """Send a call, and make a value of the reply.
 
         Raises:
-            BatchPaused: every other row would meet the same.
+            BatchPaused: the server asks for a wait of over the stack's ``max_hint``.
             Draining: the stack's owner drains it.
+            Withdrawn: the call was cut before it was sent.
             ConfigurationError: the value has no form in JSON, and a journal is written.
         """
         result: Result[Row, Value] = Result(index, row_id, row)
@@ -94,14 +97,14 @@ class Caller(Generic[Row, Value]):
         started = clock()
         try:
             reply = await self._run(call, self._hooks.deadline)
-        except Draining:
+        except (Draining, Withdrawn):
             raise
         except BaseException as error:  # whatever a transport raises is this row's failure alone
             if not isinstance(error, Exception) and not self._is_the_rows(error):
                 raise
             result.exception = error
             result.failure = failure_of(call, error)
-            _check_account(result.failure, call)
+            _check_hint(result.failure, call)
         else:
             self._take(result, reply, call.reply)
         result.seconds = clock() - started
@@ -144,22 +147,12 @@ class Caller(Generic[Row, Value]):
         return await self._send(call.payload)
 
 
-def _check_account(failure: Failure, call: Call[Any]) -> None:
-    """Raise if the failure is the account's rather than the row's."""
-    verdict = call.verdict
-    long_wait = (
-        failure.kind is Kind.RATE_LIMITED
-        and verdict is not None
-        and verdict.retry_after is not None
-        and call.state.gave_up is not None
-    )
-    if failure.kind not in ACCOUNT and not long_wait:
-        return
-    advice = failure.advice or ""
-    if long_wait and verdict is not None and verdict.retry_after is not None:
-        advice = f"the server asks to wait {verdict.retry_after:,.0f} s: run the same again then"
-    said = f"{failure.status} {failure.message}" if failure.status else failure.message
-    raise BatchPaused(f"{said} | {advice}" if advice else said, failure.kind)
+def _check_hint(failure: Failure, call: Call[Any]) -> None:
+    """Raise if the server asks for a wait that is longer than the stack waits."""
+    wait = call.state.asked_too_long
+    if failure.kind is Kind.RATE_LIMITED and wait is not None:
+        advice = f"the server asks to wait {wait:,.0f} s: run the same again then"
+        raise BatchPaused(said(replace(failure, advice=advice)), failure.kind)
 
 
 def _is_id(found: object) -> bool:

@@ -8,31 +8,30 @@ at any point.
 
 from __future__ import annotations
 
-from typing import Any, Generic
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Generic
 
 import anyio
 
 from .. import aio
 from ..core.call import Call
-from ..core.queue import Waiter
 from ..errors import BatchError, Draining, JournalError, JournalWriteFailed
+from .bell import Bell
 from .caller import Caller
 from .journal import Journal
-from .monitor import Monitor
+from .lane import Lane, Taken, Withdrawn
 from .outbox import Outbox
 from .recorder import Recorder
 from .result import Failure, Result, Row, Value
-from .sample import Tally, sample_of
+from .sample import Failures, Tally
+from .sampler import Sampler
 from .source import Source
+from .trial import QUESTIONS, Trial, Trials
 
 POLL = 0.1
 """Seconds between two looks at what still waits, while a run stops."""
-
-SAMPLES = 300
-"""A run has hardly more samples than this for each doubling of its time: they get rarer."""
-
-BELIEFS = 30.0
-"""Seconds between two times that what was learned of limits is recorded."""
 
 YIELD = 256
 """Rows without a result after which others are let run: to pass over a million takes its time."""
@@ -40,25 +39,14 @@ YIELD = 256
 ROOM = 0.75
 """Workers that wait for room go on when so much of it is used, rather than one by one."""
 
+PATIENCE = 5.0
+"""Seconds that the input may take to name another partition, where all so far are paused."""
 
-class Lane:
-    """One worker: whether it asks for a row, its call, and the scope that can cut it."""
+MOST_SKIPPED = 100_000
+"""Rows in a row without a result, likewise."""
 
-    __slots__ = ("asks", "call", "scope")
-
-    def __init__(self) -> None:
-        """Start with nothing to do."""
-        self.asks = False
-        self.call: Call[Any] | None = None
-        self.scope = anyio.CancelScope()
-
-    def waits(self) -> bool:
-        """Whether it waits for a row, or its call for something: nothing is lost if it is cut."""
-        call = self.call
-        if call is None:
-            return self.asks
-        # What is under way was sent as often as attempts were begun, and is not judged yet.
-        return call.sends != call.attempt or call.verdict is not None
+MOST_PUT_OFF = 1_000
+"""Rows that are put off at most, and so kept in memory: more than earlier runs have asked with."""
 
 
 class Engine(Generic[Row, Value]):
@@ -73,6 +61,7 @@ class Engine(Generic[Row, Value]):
         owned: whether to close it at the end.
         retry_failed: whether to send what failed for good before.
         replay: whether to hand out what earlier runs recorded.
+        keep_going: whether not to pause for failures that every row would meet.
 
     State: one run.
     """
@@ -88,13 +77,13 @@ class Engine(Generic[Row, Value]):
         owned: bool,
         retry_failed: bool,
         replay: bool,
+        keep_going: bool,
     ) -> None:
         """Nothing is taken yet."""
         self.tally = Tally()
+        self.failures = Failures()
         self.over = False
         self.stack = caller.stack
-        listeners = () if self.stack is None else self.stack.listeners
-        self.monitor = next((each for each in listeners if isinstance(each, Monitor)), None)
         self._source = source
         self._caller = caller
         self._outbox: Outbox[Row, Value] = Outbox(ordered=ordered)
@@ -102,22 +91,25 @@ class Engine(Generic[Row, Value]):
         self._recorder = Recorder(
             journal, owned=owned, retry_failed=retry_failed, safe=self._count_and_hand_out
         )
+        self._sampler = Sampler(self._recorder, self.tally, self.stack)
         self._replay = replay
+        self._trials = Trials(again=self._recorder.paused, keep_going=keep_going)
+        self._put_off: deque[Taken[Row]] = deque()  # rows that failed before a pause: sent last
         self._held = 0  # rows that were taken, or are about to be, and not handed out
         self._passed = 0  # rows in a row of which there was nothing to hand out
-        self._idle: list[Waiter] = []
-        self._parked: list[Waiter] = []  # whoever waits for a result, or for the end
+        self._room = Bell()  # for lanes that wait until results are taken
+        self._admission = Bell()  # for lanes whose row may not be sent yet
+        self._news = Bell()  # for whoever waits for a result, or for the end
         self._began = self._stopping = self._broken = False
         self._reason: BaseException | None = None
         self._halting = anyio.Event()
         self._lanes = [Lane() for _ in range(in_memory)]
-        self._cancel = _nothing
+        self._cancel: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Begin, from inside the event loop."""
         self._runtime = aio.current()
         self._recorder.start(self._break)
-        self._started = self._believed = self._runtime.now()
         self._cancel = self._runtime.start(self._main)
 
     async def next(self) -> Result[Row, Value] | None:
@@ -136,7 +128,7 @@ class Engine(Generic[Row, Value]):
                 if reason is not None:
                     raise reason
                 return None
-            await self._news()
+            await self._news.wait(self._runtime)
 
     def stop(self, reason: BaseException | None = None) -> None:
         """Take no more rows, finish what is under way, cut what waits; `reason` is raised then."""
@@ -144,7 +136,7 @@ class Engine(Generic[Row, Value]):
         if not self._stopping:
             self._stopping = True
             self._halting.set()
-            self._wake_idle(len(self._idle))
+            self._room.ring()
 
     def cancel(self) -> None:
         """End at once; what is under way is sent again next time."""
@@ -162,16 +154,7 @@ class Engine(Generic[Row, Value]):
     async def ended(self) -> None:
         """Wait until nothing of the run is left."""
         while not self.over:
-            await self._news()
-
-    async def _news(self) -> None:
-        waiter = Waiter(0)
-        self._parked.append(waiter)
-        try:
-            await self._runtime.park(waiter)
-        finally:
-            if waiter in self._parked:
-                self._parked.remove(waiter)
+            await self._news.wait(self._runtime)
 
     async def _main(self) -> None:
         if self._began:
@@ -184,6 +167,7 @@ class Engine(Generic[Row, Value]):
                 async with anyio.create_task_group() as workers:
                     for lane in self._lanes:
                         workers.start_soon(self._work, lane)
+                self._close_trials()
                 while self._recorder.unsafe and not self._broken:
                     await self._runtime.sleep_until(self._runtime.now() + POLL / 100)
                 around.cancel_scope.cancel()
@@ -193,100 +177,185 @@ class Engine(Generic[Row, Value]):
             self._finish()
 
     async def _work(self, lane: Lane) -> None:
-        with lane.scope:
-            try:
-                while not self._stopping and not self._source.over:
-                    if self._held >= self._in_memory:
-                        await self._wait_for_room()
-                    else:
+        try:
+            while not self._is_over_for(lane):
+                with lane.scope, contextlib.suppress(Withdrawn):
+                    while not self._is_over_for(lane):
                         await self._take_one(lane)
-            except Exception as error:  # the input, or the journal: told to who iterates
-                self.stop(error)
+                if not lane.cut:
+                    return
+                lane.renew()
+        except Exception as error:  # the input, or the journal: told to who iterates
+            self.stop(error)
+
+    def _is_over_for(self, lane: Lane) -> bool:
+        left = lane.row is not None or self._put_off
+        return self._stopping or (self._source.over and not left)
 
     async def _take_one(self, lane: Lane) -> None:
-        self._held += 1
-        index = -1
+        if lane.row is None and self._held >= self._in_memory and not self._sends_late():
+            await self._room.wait(self._runtime)
+            return
+        handed_out = False
         try:
-            taken = self._source.ready()
-            if taken is None:
-                lane.asks = True
-                taken = await self._source.next()
-                lane.asks = False
-            if taken is None:
-                self._let_go()
-                return
-            index, row = taken
-            self.tally.taken += 1
-            if await self._carry(lane, index, row):
-                self._passed = 0
-                return
+            handed_out = await self._carry(lane)
         except Draining:  # its owner drains the stack: the run stops with it
             self.stop()
         except BaseException:
-            self._drop(index)
+            if not lane.cut:
+                self._drop(lane)
             raise
-        self._drop(index)
+        if handed_out:
+            lane.index, lane.row = -1, None
+            self._passed = 0
+            return
+        self._drop(lane)
         self._passed += 1
+        if self._passed > MOST_SKIPPED and self._trials.all_paused:
+            self.stop()
         if not self._passed % YIELD:  # nothing waits here, and others want to run
             await self._runtime.sleep_until(self._runtime.now())
 
-    async def _carry(self, lane: Lane, index: int, row: Row) -> bool:
+    async def _carry(self, lane: Lane) -> bool:
         """Bring a row to its result; False where there is none to hand out."""
+        if lane.row is None:
+            found = await self._take(lane)
+            if isinstance(found, bool):
+                return found
+            lane.row = found
+        return await self._send(lane, lane.row)
+
+    async def _take(self, lane: Lane) -> Taken[Row] | bool:
+        """Return a row to send; or bring one to its end, and return whether it was handed out."""
+        self._held += 1
+        if self._sends_late():
+            late = self._put_off.popleft()
+            lane.index = late.index
+            return late
+        found = self._source.ready()
+        if found is None:
+            found = await self._wait_for_row(lane)
+        if found is None:
+            return False
+        lane.index, row = index, _ = found
+        self.tally.taken += 1
         caller = self._caller
         row_id = caller.id_of(row, index)
         call = caller.call_of(row, row_id)
         digest = caller.digest_of(call) if self._recorder.records else None
         earlier = self._recorder.earlier(row_id, index, row, digest)
         if earlier is not None:
+            if earlier.ok and isinstance(call, Call):
+                self._trials.note_passed(call.partition)
             self.tally.replayed += 1
             if self._replay:
                 self._hand_out(earlier)
             return self._replay
         if isinstance(call, Failure):
-            result: Result[Row, Value] = Result(index, row_id, row, failure=call)
-        else:
-            lane.call = call
-            try:
-                result = await caller.send(call, index, row_id, row)
-            finally:
-                lane.call = None
-        self._recorder.put(result, digest)
+            self._recorder.put(Result(index, row_id, row, failure=call), digest)
+            return True
+        return Taken(index, row, row_id, digest, call)
+
+    async def _wait_for_row(self, lane: Lane) -> tuple[int, Row] | None:
+        lane.asks = True
+        try:
+            if not self._trials.all_paused:
+                return await self._source.next()
+            with anyio.move_on_after(PATIENCE):
+                return await self._source.next()
+            self.stop()
+            return None
+        finally:
+            lane.asks = False
+
+    async def _send(self, lane: Lane, taken: Taken[Row]) -> bool:
+        trial = self._trials.of(taken.call.partition)
+        if self._puts_off(trial, taken):
+            self._put_off.append(taken)
+            lane.index, lane.row = -1, None
+            return False
+        if not await self._is_admitted(lane, trial):
+            return False
+        before = trial.outlook
+        number = trial.begin()
+        lane.trial = trial
+        try:
+            result = await self._caller.send(taken.call, taken.index, taken.row_id, taken.row)
+        except BaseException:
+            taken.renew()
+            trial.cut()
+            self._heed(trial, before)
+            raise
+        finally:
+            lane.trial = None
+        stands = trial.end(number, result, taken.digest)
+        self._recorder.put(result, taken.digest, stands=stands)
+        self._heed(trial, before)
         return True
+
+    def _sends_late(self) -> bool:
+        """Whether it is the turn of a row that was put off."""
+        if not self._put_off:
+            return False
+        return self._source.over or not self._trials.of(self._put_off[0].call.partition).asks
+
+    def _puts_off(self, trial: Trial, taken: Taken[Row]) -> bool:
+        """Whether others should be asked with, after a pause: this row has failed before."""
+        room = self._in_memory > QUESTIONS and len(self._put_off) < MOST_PUT_OFF
+        if not trial.asks or self._source.over or not room:
+            return False
+        return self._recorder.has_failed(taken.row_id)
+
+    async def _is_admitted(self, lane: Lane, trial: Trial) -> bool:
+        """Wait until a row of a partition may be sent; False if it is left for another run."""
+        while not trial.admits() and trial.state != "paused":
+            lane.asks = True
+            try:
+                await self._admission.wait(self._runtime)
+            finally:
+                lane.asks = False
+        return trial.state != "paused"
+
+    def _heed(self, trial: Trial, before: object) -> None:
+        """Act on what a result says of its whole partition."""
+        for result, digest in trial.settled():
+            self._recorder.put_anew(result, digest)
+        if trial.outlook == before:
+            return
+        if trial.state == "held":
+            for lane in self._lanes:
+                if lane.trial is trial and lane.waits():
+                    lane.send_later()
+        self._admission.ring()
 
     def _count_and_hand_out(self, result: Result[Row, Value]) -> None:
         """Count and hand out what is safe by now."""
         self.tally.count(result)
+        self.failures.count(result)
         self._hand_out(result)
 
     def _hand_out(self, result: Result[Row, Value]) -> None:
         self._outbox.put(result)
-        self._wake_parked()
+        self._news.ring()
 
-    def _drop(self, index: int) -> None:
+    def _drop(self, lane: Lane) -> None:
+        index, lane.index, lane.row = lane.index, -1, None
         if index >= 0:
             self._outbox.skip(index)
-            self._wake_parked()
+            self._news.ring()
         self._let_go()
-
-    def _wake_parked(self) -> None:
-        parked, self._parked = self._parked, []
-        for waiter in parked:
-            aio.wake(waiter)
 
     def _let_go(self) -> None:
         self._held -= 1
-        if self._idle and self._held <= self._in_memory * ROOM:
-            self._wake_idle(self._in_memory - self._held)
+        if self._room and self._held <= self._in_memory * ROOM:
+            self._room.ring(self._in_memory - self._held)
 
-    def _wake_idle(self, most: int) -> None:
-        woken, self._idle = self._idle[:most], self._idle[most:]
-        for waiter in woken:
-            aio.wake(waiter)
-
-    async def _wait_for_room(self) -> None:
-        waiter = Waiter(0)
-        self._idle.append(waiter)
-        await self._runtime.park(waiter)
+    def _close_trials(self) -> None:
+        """Decide, with no row under way, whether the run is paused."""
+        if self._source.over:
+            for result, digest in self._trials.close():
+                self._recorder.put_anew(result, digest)
+        self._reason = self._reason or self._trials.pause()
 
     async def _cut_what_waits(self) -> None:
         """Once the run stops, cut whatever is not under way."""
@@ -294,30 +363,13 @@ class Engine(Generic[Row, Value]):
         while True:
             for lane in self._lanes:
                 if lane.waits():
-                    lane.scope.cancel()
+                    lane.end()
             await self._runtime.sleep_until(self._runtime.now() + POLL)
 
     async def _take_samples(self) -> None:
-        while self._recorder.records:
-            now = self._runtime.now()
-            pause = max(1.0, (now - self._started) / SAMPLES)
-            await self._runtime.sleep_until(now + pause)
-            try:
-                self._sample()
-            except JournalError as error:
-                self.stop(error)
-
-    def _sample(self) -> None:
-        if not self._recorder.records:
-            return
-        statistics = None if self.stack is None else self.stack.statistics()
-        events = [] if self.monitor is None else self.monitor.take_events()
-        sample = sample_of(self.tally, statistics, self.monitor)
-        now = self._runtime.now()
-        if self.stack is not None and now >= self._believed + BELIEFS:  # for a run that is killed
-            self._believed = now
-            sample["beliefs"] = self.stack.beliefs()
-        self._recorder.tell(sample, events)
+        error = await self._sampler.run()
+        if error is not None:
+            self.stop(error)
 
     def _break(self, error: JournalWriteFailed) -> None:
         """End the run, since what it does cannot be recorded any more."""
@@ -331,18 +383,15 @@ class Engine(Generic[Row, Value]):
         if not (self._stopping or self._source.over or self._reason):
             self._reason = BatchError("the run was ended from outside; run the same again")
         try:
-            self._sample()
+            self._sampler.take(self._runtime.now())
             beliefs = {} if self.stack is None else self.stack.beliefs()
             why = "stopped" if self._stopping else "finished"
             why = why if self._reason is None else type(self._reason).__name__
             said = None if self._reason is None else str(self._reason)
-            self._recorder.finish(self.tally, why=why, said=said, beliefs=beliefs)
+            paused = self._trials.paused
+            self._recorder.finish(self.tally, why=why, said=said, beliefs=beliefs, paused=paused)
         except JournalError as error:
             self._reason = self._reason or error
         finally:
             self.over = True
-            self._wake_parked()
-
-
-def _nothing() -> None:
-    pass
+            self._news.ring()

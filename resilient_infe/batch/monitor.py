@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import aio
+from ..adapters.infe.replies import printable
 from ..circuit.circuit import CircuitStatistics
 from ..core.verdict import Kind
 from ..events import (
@@ -19,6 +20,7 @@ from ..events import (
     RetryStopped,
     SlotsNarrowed,
 )
+from ..retry.layer import REFUSED_ALONE
 from ..stack.describe import StackStatistics
 
 NEVER_SENT = "NeverSentError"
@@ -26,6 +28,10 @@ NEVER_SENT = "NeverSentError"
 
 KEPT = 200
 """Events that are kept until somebody takes them; a storm of them is not worth more."""
+
+
+LONGEST_ATTEMPT = 150.0
+"""Seconds after its delay in which a retry has ended or is tried again: its success is no event."""
 
 
 class Monitor:
@@ -52,6 +58,7 @@ class Monitor:
         self.rejected = 0
         self.trouble: str | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._refused: dict[str | None, tuple[RetryScheduled, float]] = {}
 
     def __call__(self, event: Event) -> None:
         """Count, or keep, an event."""
@@ -59,11 +66,35 @@ class Monitor:
             # What our own stack refused was not sent, so to ask again is no retry.
             self.retries += isinstance(event, RetryScheduled) and event.kind is not Kind.REFUSED
             self.rejected += event.kind is Kind.RATE_LIMITED
+            self._note_refused(event)
         elif isinstance(event, CircuitChanged | RateGateClosed | RateLimitChanged | SlotsNarrowed):
             if isinstance(event, CircuitOpened):
                 self.trouble = event.reason.rpartition(": ")[2]
             told = {"name": event.name, "when": round(self._wall(), 3)} | event.as_dict()
             self._events.append(told)
+
+    def refused(self) -> str | None:
+        """Say which row the server refuses each time, and why, or None."""
+        now = self._wall()
+        shown = {name: each for name, each in self._refused.items() if each[1] > now}
+        self._refused = shown
+        if not shown:
+            return None
+        event = max((each for each, _ in shown.values()), key=lambda each: each.attempt)
+        others = f" and {len(shown) - 1:,} more are" if len(shown) > 1 else " is"
+        why = " ".join(str(each) for each in (event.status, event.code) if each is not None)
+        return (
+            f"row {printable(str(event.request_id))}{others} refused each time ({why}, "
+            f"{event.attempt - 1} attempts) while others are let in"
+        )
+
+    def _note_refused(self, event: RetryScheduled | RetryStopped) -> None:
+        if isinstance(event, RetryScheduled) and event.reason == REFUSED_ALONE:
+            if len(self._refused) < KEPT or event.request_id in self._refused:
+                until = self._wall() + event.delay + LONGEST_ATTEMPT
+                self._refused[event.request_id] = event, until
+        else:
+            self._refused.pop(event.request_id, None)
 
     def take_events(self) -> list[dict[str, Any]]:
         """Return the events since the last time."""

@@ -9,7 +9,7 @@ from typing import Any
 from ..adapters.infe.replies import printable
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
-from .sample import Tally
+from .sample import Failures, Tally
 
 NO_LIMIT = 1e9
 """Per minute: what stands for no limit at all; no server answers so many."""
@@ -26,6 +26,7 @@ class Progress:
         rows: to be done in all, or None where that is not known.
         done: with a value, those of earlier runs included.
         failed: without one, likewise.
+        commonest: the most frequent failure of this run in a few words, or None.
         replayed: of both, those that an earlier run recorded.
         rate: rows a minute that came to their end lately.
         left: seconds until the end at that rate, or None.
@@ -35,6 +36,7 @@ class Progress:
         rejected: 429s.
         tokens: what the server charged.
         limit: what is kept or learned, in words, or None.
+        refused: the row that the server refuses each time, and why, or None.
         waits: what everything waits for, in words, or None.
         stopping: whether the run takes no more rows.
     """
@@ -42,6 +44,7 @@ class Progress:
     rows: int | None
     done: int
     failed: int
+    commonest: str | None
     replayed: int
     rate: float
     left: float | None
@@ -51,6 +54,7 @@ class Progress:
     rejected: int
     tokens: int
     limit: str | None
+    refused: str | None
     waits: str | None
     stopping: bool
 
@@ -80,6 +84,7 @@ class Gauge:
         stack: StackStatistics,
         monitor: Monitor,
         *,
+        failures: Failures | None = None,
         old_failed: int = 0,
         stopping: bool = False,
     ) -> Progress:
@@ -90,6 +95,7 @@ class Gauge:
             tally: what the run has done.
             stack: the stack's figures.
             monitor: the stack's listener.
+            failures: what the run's failures have in common.
             old_failed: of the rows that were replayed, those that failed.
             stopping: whether the run takes no more rows.
         """
@@ -103,6 +109,7 @@ class Gauge:
             rows=self.rows,
             done=tally.ok + tally.replayed - old_failed,
             failed=tally.failed + old_failed,
+            commonest=None if failures is None else failures.commonest(),
             replayed=tally.replayed,
             rate=rate,
             left=remaining / rate * 60.0 if remaining is not None and rate > 0.0 else None,
@@ -112,6 +119,7 @@ class Gauge:
             rejected=monitor.rejected,
             tokens=tally.prompt_tokens + tally.completion_tokens,
             limit=_limit(stack),
+            refused=monitor.refused(),
             waits=waiting_for(stack, monitor.trouble),
             stopping=stopping,
         )
@@ -121,12 +129,15 @@ def in_words(progress: Progress) -> str:
     """Return a progress as one line."""
     parts = [_rows(progress), f"{progress.rate:,.0f}/min"]
     if progress.failed:
-        parts.append(f"{progress.failed:,} failed")
+        mostly = f" (mostly {progress.commonest})" if progress.commonest else ""
+        parts.append(f"{progress.failed:,} failed{mostly}")
     parts.append(f"{progress.in_flight:,} in flight")
     if progress.retries:
         parts.append(f"{progress.retries:,} retries")
     if progress.rejected:
         parts.append(f"{progress.rejected:,} 429s")
+    if progress.refused:
+        parts.append(progress.refused)
     if progress.tokens:
         parts.append(f"{short(progress.tokens)} tokens")
     if progress.limit:

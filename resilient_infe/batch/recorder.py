@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Generic
 
@@ -46,6 +46,12 @@ class Recorder(Generic[Row, Value]):
         """Whether there is a journal."""
         return self._journal is not None
 
+    @property
+    def paused(self) -> frozenset[str | None]:
+        """The partitions for which the last run paused."""
+        end = None if self._journal is None else self._journal.recorded.end
+        return frozenset((end or {}).get("paused") or ())
+
     def start(self, broken: Callable[[JournalWriteFailed], None]) -> None:
         """Begin to write, from inside the event loop; `broken` is told if that ends."""
         if self._journal is not None:
@@ -73,13 +79,31 @@ class Recorder(Generic[Row, Value]):
         result, same = journal.result(word, index, row, digest)
         return result if same else None  # one that failed for good, and was mended since
 
-    def put(self, result: Result[Row, Value], digest: str | None) -> None:
-        """Record a result, and hand it on once it is safe."""
+    def has_failed(self, row_id: str) -> bool:
+        """Whether the last that is recorded of a row is a failure."""
+        return self._journal is not None and self._journal.table.get(key_of(row_id)) & FAILED > 0
+
+    def put(self, result: Result[Row, Value], digest: str | None, *, stands: bool = True) -> None:
+        """Record a result, and hand it on once it is safe.
+
+        Args:
+            result: of a row.
+            digest: what the row's request is known by.
+            stands: False records a failure as one that is sent again, whatever its kind.
+        """
         if self._journal is None:
             self._safe(result)
             return
-        self._journal.put(result, digest, partial(self._done, result))
+        recorded = result
+        if not stands and result.failure is not None:
+            recorded = replace(result, failure=replace(result.failure, permanent=False))
+        self._journal.put(recorded, digest, partial(self._done, result))
         self.unsafe += 1
+
+    def put_anew(self, result: Result[Any, Any], digest: str | None) -> None:
+        """Record a result, which was handed on, as it is: its failure stands after all."""
+        if self._journal is not None:
+            self._journal.put(result, digest, _nothing)
 
     def tell(self, sample: dict[str, Any], events: list[dict[str, Any]]) -> None:
         """Record how the run goes."""
@@ -105,3 +129,7 @@ class Recorder(Generic[Row, Value]):
     def _done(self, result: Result[Row, Value]) -> None:
         self.unsafe -= 1
         self._safe(result)
+
+
+def _nothing() -> None:
+    pass

@@ -18,9 +18,6 @@ Value = TypeVar("Value")
 PERMANENT = frozenset((Kind.INVALID, Kind.NOT_FOUND, Kind.FORBIDDEN))
 """Kinds that sending the same request again does not mend."""
 
-ACCOUNT = frozenset((Kind.AUTH, Kind.QUOTA))
-"""Kinds that every other row would meet as well."""
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -134,8 +131,13 @@ def failure_of(call: Call[Any], error: BaseException) -> Failure:
         verdict.error or name,
         verdict.advice,
         body if isinstance(body, dict | list) else None,
-        permanent=verdict.kind in PERMANENT,
+        permanent=verdict.kind in PERMANENT or _is_too_large(call),
     )
+
+
+def _is_too_large(call: Call[Any]) -> bool:
+    refusals = call.state.refusals
+    return refusals is not None and refusals.for_good
 
 
 def hook_failure(code: str, error: BaseException, advice: str) -> Failure:

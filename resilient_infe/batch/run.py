@@ -15,7 +15,7 @@ from .caller import Caller, Hooks
 from .engine import Engine
 from .journal import Journal
 from .result import Result, Row, Value
-from .sample import Tally
+from .sample import Failures, Tally
 from .source import Source
 
 IN_MEMORY = 256
@@ -41,12 +41,14 @@ def run_batch(
     settings: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
     replay: bool = True,
+    keep_going: bool = False,
 ) -> BatchRun[Row, Value]:
     """Send every row, and hand out what comes of each to an ``async for``.
 
     A row that fails is a `Result` with a `Failure`, and the others go on. What every other row
-    would meet too (a key that is not accepted, no credits left) ends the iteration with
-    `BatchPaused`.
+    would meet too (a wrong model, a key that is not accepted, no credits left) pauses the rows of
+    its partition: when the first 20 fail alike, or 50 in a row later. Those of other partitions
+    come to their end, and then the iteration ends with `BatchPaused`.
 
     Args:
         rows: any iterable or async iterable, of unknown length if need be. A plain one is asked
@@ -69,6 +71,7 @@ def run_batch(
         retry_failed: send rows again that failed for good in an earlier run (a bad request, say).
             What failed otherwise is always sent again.
         replay: hand out what earlier runs recorded too, so that the loop sees every row.
+        keep_going: never pause, however many rows fail alike.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -99,6 +102,7 @@ def run_batch(
             owned=owned,
             retry_failed=retry_failed,
             replay=replay,
+            keep_going=keep_going,
         )
 
     return BatchRun(engine, journal, settings)
@@ -127,6 +131,11 @@ class BatchRun(Generic[Row, Value]):
     def tally(self) -> Tally:
         """What the run has done so far."""
         return Tally() if self._engine is None else self._engine.tally
+
+    @property
+    def failures(self) -> Failures:
+        """The failures of the run so far, counted by what they have in common."""
+        return Failures() if self._engine is None else self._engine.failures
 
     def stop(self) -> None:
         """Take no more rows; what was sent comes to its end, what waits is left for the next run.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from ..adapters.infe.replies import printable
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
 from .result import Result
+from .trial import Alike, alike, said
+
+MOST_ALIKE = 1_000
+"""Failures that differ are told apart up to this number, so that memory is bounded."""
 
 
 @dataclass(slots=True)
@@ -46,6 +52,45 @@ class Tally:
     def ended(self) -> int:
         """How many rows this run sent to their end."""
         return self.ok + self.failed
+
+
+class Failures:
+    """Counts the failures of a run that are alike, to name the most frequent.
+
+    State: one count, and the last failure, for each; of at most `MOST_ALIKE`.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[Alike] = Counter()
+        self._last: dict[Alike, Result[Any, Any]] = {}
+
+    def count(self, result: Result[Any, Any]) -> None:
+        """Count a result."""
+        if result.failure is None:
+            return
+        found = alike(result.failure)
+        if found in self._counts or len(self._counts) < MOST_ALIKE:
+            self._counts[found] += 1
+            self._last[found] = result
+
+    def commonest(self) -> str | None:
+        """Return the most frequent failure in a few words: ``404 model_not_found``."""
+        if not self._counts:
+            return None
+        kind, status, code = self._counts.most_common(1)[0][0]
+        return " ".join(str(each) for each in (status, code or kind.value) if each is not None)
+
+    def explained(self) -> str | None:
+        """Return the most frequent failure in a sentence, with a row that met it."""
+        if not self._counts:
+            return None
+        found, count = self._counts.most_common(1)[0]
+        result = self._last[found]
+        assert result.failure is not None
+        return (
+            f"most frequent failure, {count:,} of {self._counts.total():,}: {self.commonest()} "
+            f"(row {printable(result.id)}: {said(result.failure)})"
+        )
 
 
 def sample_of(

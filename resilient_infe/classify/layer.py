@@ -41,10 +41,10 @@ class ErrorClassifier(Guard[float]):
 
     def enter(self, call: Call[Any]) -> float:
         """Count the attempt as sent; return the current time, or 0 if there is no listener."""
-        call.sends += 1
         if call.state.on_send is not None:
             call.state.on_send(call)
             call.state.on_send = None
+        call.sends += 1
         return 0.0 if call.emit is None else call.runtime.now()
 
     def leave(self, call: Call[Any], held: float, result: Any, error: BaseException | None) -> None:

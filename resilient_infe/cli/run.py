@@ -32,7 +32,8 @@ Lines are OpenAI Batch requests (custom_id, method, url, body), or just a body, 
 {"prompt": "..."}. What was done is kept in a journal: run the same again after a crash, a Ctrl-C
 or a failure, and it goes on where it was. The key comes from INFE_API_KEY or --api-key-file.
 Exit codes: 0 every row that was to be sent has a result, 1 some failed, 2 it cannot begin or go
-on, 3 the account needs you (key, credits), 130 stopped by Ctrl-C, 143 by SIGTERM."""
+on, 3 paused, because every row would fail (model, key, credits), 130 stopped by Ctrl-C, 143 by
+SIGTERM."""
 
 
 def add_run(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> None:
@@ -59,6 +60,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="check every line, estimate, and send nothing")
     add("--skip-bad", action="store_true", help="go on without the lines that are no requests")
     add("--retry-failed", action="store_true", help="send rows again that failed for good")
+    add("--keep-going", action="store_true", help="never pause, however many rows fail alike")
     add("--salvage", action="store_true", help="go on without the journal's damaged lines")
     add("--overwrite", action="store_true", help="replace an output that has no journal")
     add("--quiet", action="store_true", help="show no progress")
@@ -146,6 +148,7 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         limit=options.limit,
         skip_bad=options.skip_bad,
         retry_failed=options.retry_failed,
+        keep_going=options.keep_going,
         salvage=options.salvage,
         overwrite=options.overwrite,
     )

@@ -14,8 +14,7 @@ from ..errors import BatchError, BatchPaused, ResilienceError
 from .display import Display, JsonLines, write
 
 ROWS_FAILED, CANNOT, PAUSED, SIGNALLED = 1, 2, 3, 128
-"""Exit codes: some rows failed; it cannot go on; the account is the reason; a signal's number on
-top."""
+"""Exit codes: some rows failed; it cannot go on; every row would fail; a signal's number on top."""
 
 
 def say_found(job: Job, display: Display, found: CheckResult | None) -> None:
@@ -68,11 +67,15 @@ def tell_end(job: Job, display: Display, failure: ResilienceError | None, signal
         failed = f", {last.failed:,} failed" if last.failed else ""
         bad = f", {job.skipped:,} bad lines skipped" if job.skipped else ""
         say(f"{last.done:,} rows have a result{failed}{bad}")
+        explained = job.failures.explained()
+        if explained is not None:
+            say(explained)
     again = "to go on, run the same again" + ("" if silent else f":\n  {_command()}")
     if isinstance(failure, BatchPaused):
         if failure.kind is Kind.AUTH and not job.has_key:
             again = f"no key was given: set INFE_API_KEY, or give --api-key-file; then, {again}"
-        say(f"paused: {failure}\nno row was given up for it; {again}")
+        say(f"no row was given up; {again}")
+        say(f"paused: {failure}")
         return PAUSED
     if failure is not None:
         say(f"resilient-infe: {failure}")

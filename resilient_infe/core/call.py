@@ -119,8 +119,18 @@ class Refusals(Protocol):
     """What the rate limiter knows of a call's 429s."""
 
     @property
+    def suspect(self) -> bool:
+        """Whether others are let in, so that the 429s seem to be about this call."""
+        ...
+
+    @property
     def final(self) -> str | None:
         """Why no further attempt can help, or None."""
+        ...
+
+    @property
+    def for_good(self) -> bool:
+        """Whether the same request can never pass, in a later run either."""
         ...
 
 
@@ -135,9 +145,12 @@ class CallState:
         readmitted: whether `Retry` runs the call again: a full queue does not refuse it then.
         probes: whether the current attempt probes a half-open circuit of a server that has
             answered before.
-        on_send: called once, when the first attempt is sent: it fills the retry budget.
+        on_send: called once, before the first attempt is sent: it fills the retry budget. If it
+            raises, nothing is sent.
         sent_for: seconds spent in attempts; counted only if there are listeners.
         refusals: what the call's 429s say of it; None before the first.
+        asked_too_long: the wait in seconds that the server asked for, if it is over the
+            ``max_hint`` of `Retry`; else None.
         gave_up: why `Retry` made no further attempt although the verdict allows one; or None.
         idle: seconds that an open body may be silent while it is read, or None for any time;
             `AttemptTimeout` sets it.
@@ -150,6 +163,7 @@ class CallState:
     on_send: Callable[[Call[Any]], None] | None = None
     sent_for: float = 0.0
     refusals: Refusals | None = None
+    asked_too_long: float | None = None
     gave_up: str | None = None
     idle: float | None = LONGEST_SILENCE
     waits: dict[str, float] | None = None

@@ -216,12 +216,14 @@ class RateLimiter(Guard[Held]):
         if not isinstance(own, Refusals):
             own = state.refusals = Refusals()
         own.add(reservation.granted_at, tokens, now, allowance.others)
-        if allowance.oversized(tokens):
-            own.final = (
+        reason = too_large(verdict)
+        if reason is None and allowance.oversized(tokens):
+            reason = (
                 f"estimated at {tokens:,.0f} tokens, which is more than the limit of a whole "
                 f"minute ({allowance}), and refused when nothing else was sent"
             )
-        own.final = too_large(verdict) or own.final
+        if reason is not None:
+            own.final, own.for_good = reason, True
         if own.parked:
             state.place = LAST
         elif own.times > 1:

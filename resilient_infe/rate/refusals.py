@@ -104,16 +104,17 @@ class Refusals:
         suspect: whether others were let in since, so that they seem to be about this call.
         parked: whether the call waits until nobody else does.
         final: why no further attempt can help, or None.
+        for_good: whether the same request can never pass: it is larger than the limit.
     """
 
     __slots__ = ("_alone_at", "_counted", "_sent_at", "_since", "_surprise", "final",
-                 "parked", "suspect", "times")  # fmt: skip
+                 "for_good", "parked", "suspect", "times")  # fmt: skip
 
     def __init__(self) -> None:
         self.times = self._counted = 0
         self._surprise = 0.0
         self._since = self._alone_at = self._sent_at = 0.0
-        self.parked = self.suspect = False
+        self.parked = self.suspect = self.for_good = False
         self.final: str | None = None
 
     def add(self, sent_at: float, tokens: float, now: float, others: Others) -> None:

@@ -31,6 +31,10 @@ it would multiply the attempts.
 """
 
 
+REFUSED_ALONE = "others are let in, and this call is not"
+"""The reason of a delay after a 429 that seems to be about one call."""
+
+
 class Tries:
     """The retries of one call. State: per call.
 
@@ -148,6 +152,7 @@ class Retry(Repeater[Tries]):
         if not isinstance(decision, Stop):
             decision = _final(call, verdict) or self._veto(call, verdict, now) or decision
         if isinstance(decision, Stop):
+            call.state.asked_too_long = decision.asked_too_long
             self._give_up(call, verdict, error, decision.reason)
             return None
         if call.hold is not None:
@@ -164,7 +169,7 @@ class Retry(Repeater[Tries]):
                     verdict.error,
                     decision.delay,
                     verdict.retry_after,
-                    _reason_of_delay(verdict),
+                    _reason_of_delay(call, verdict),
                 )
             )
         return now + decision.delay
@@ -206,9 +211,12 @@ def _final(call: Call[Any], verdict: Verdict) -> Stop | None:
     return Stop(refusals.final)
 
 
-def _reason_of_delay(verdict: Verdict) -> str:
+def _reason_of_delay(call: Call[Any], verdict: Verdict) -> str:
     if verdict.kind is Kind.REFUSED:
         return f"the stack refused it ({verdict.error})"
+    refusals = call.state.refusals
+    if verdict.kind is Kind.RATE_LIMITED and refusals is not None and refusals.suspect:
+        return REFUSED_ALONE
     return "backoff" if verdict.retry_after is None else "the server asked for it"
 
 

@@ -78,9 +78,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Do not try again; `reason` completes "gave up: ...", or is None if nothing was retryable."""
+    """Do not try again.
+
+    Attributes:
+        reason: completes "gave up: ..."; None if nothing was retryable.
+        asked_too_long: the wait in seconds that the server asked for, if that is the reason.
+    """
 
     reason: str | None = None
+    asked_too_long: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,8 @@ class RetrySchedule:
         # 3. So does a hint that is too long. It is not shortened: that would ask too early.
         hint = verdict.retry_after
         if hint is not None and hint > self.max_hint:
-            return Stop(f"the server asks to wait {hint:.6g} s, over max_hint={self.max_hint:g} s")
+            reason = f"the server asks to wait {hint:.6g} s, over max_hint={self.max_hint:g} s"
+            return Stop(reason, hint)
         # 4. Else wait, for the hint if there is one, for the backoff if not. The backoff is drawn
         #    in either case: decorrelated jitter continues from it.
         assert rule.backoff is not None

@@ -6,10 +6,11 @@ import anyio
 import pytest
 from fakes import FakeServer
 
-from resilient_infe import presets
+from resilient_infe import Kind, presets
 from resilient_infe.batch import Monitor, Tally, run_batch
 from resilient_infe.batch.monitor import waiting_for
 from resilient_infe.batch.progress import NO_LIMIT, Gauge, in_words, short, span
+from resilient_infe.errors import InfeError, RateLimitError
 
 
 def stack_of(monitor, **options):
@@ -129,3 +130,45 @@ def test_times_in_words(seconds, words):
 def test_numbers_in_few_digits():
     """Tokens are told in thousands and millions."""
     assert [short(each) for each in (950, 12_400, 3.1e6, 2e9)] == ["950", "12.4k", "3.1M", "2.0G"]
+
+
+def test_words_for_failures_and_a_row_that_is_refused(run):
+    """The line names the most frequent failure, and the row that is refused each time, and why."""
+    monitor = Monitor()
+    stack = stack_of(monitor, requests_per_minute=600)
+    gone = InfeError("gone", status=404)
+    large = RateLimitError("too large", status=429, code="rate_limit_exceeded")
+
+    async def transport(number):
+        await anyio.sleep(0.1)
+        if number == 7:
+            raise large
+        if number % 10 == 0 and number:
+            raise gone
+        return {"choices": []}
+
+    async def main():
+        results = run_batch(range(400), stack.around(transport), row_id=lambda n: f"r{n}")
+        gauge, words = Gauge(400), []
+        async with anyio.create_task_group() as group:
+            group.start_soon(look, results, gauge, words)
+            async for result in results:
+                if result.id == "r7":
+                    assert result.failure.kind is Kind.RATE_LIMITED
+                    assert not result.failure.permanent  # the next run sends it again
+            group.cancel_scope.cancel()
+        return words, monitor.refused()
+
+    async def look(results, gauge, words):
+        while True:
+            await anyio.sleep(25)
+            now = anyio.current_time()
+            figures = gauge.read(
+                now, results.tally, stack.statistics(), monitor, failures=results.failures
+            )
+            words.append(in_words(figures))
+
+    words, left = run(main)
+    assert "failed (mostly 404 not_found)" in words[0]
+    assert "row r7 is refused each time (429 rate_limit_exceeded, 2 attempts)" in words[0]
+    assert left is None

@@ -560,7 +560,7 @@ def test_an_empty_input(infe, capsys):
 def test_a_run_after_one_in_which_all_failed():
     """With nothing to take over, the output can be read at once, and is there after a Ctrl-C."""
     with served(faults=Faults(rates={500: 1.0})) as (url, _):
-        assert run(url, "--max-attempts", "1", "--limit", "10") == 1
+        assert run(url, "--max-attempts", "1", "--limit", "10", "--keep-going") == 1
     with served() as (url, _):
         with started(url, "--requests-per-minute", "600", "--quiet") as process:
             wait_for(lambda: exists("out.jsonl") and len(lines_of("out.jsonl")) > 2)

@@ -17,7 +17,7 @@ from ..monitor import Monitor
 from ..progress import Gauge, Progress
 from ..result import Result
 from ..run import IN_MEMORY, BatchRun, run_batch
-from ..sample import Tally
+from ..sample import Failures, Tally
 from .answer import answer_line, bad_line
 from .check import CheckResult, check_file, duplicate_id_error, is_pending, requests_in
 from .endpoints import Endpoints
@@ -159,6 +159,7 @@ class Job:
             deadline=options.deadline,
             journal=self.journal,
             retry_failed=options.retry_failed,
+            keep_going=options.keep_going,
         )
 
     def stop(self) -> None:
@@ -174,9 +175,15 @@ class Job:
             Tally() if self._run is None else self._run.tally,
             self.stack.statistics(),
             self.monitor,
+            failures=self.failures,
             old_failed=self._old_failed,
             stopping=self._stopped,
         )
+
+    @property
+    def failures(self) -> Failures:
+        """The failures of this run, counted by what they have in common."""
+        return Failures() if self._run is None else self._run.failures
 
     def close(self) -> None:
         """Let go of the files.

@@ -37,6 +37,7 @@ class JobOptions:
         limit: rows that are sent at most, or None.
         skip_bad: go on without the lines that are no requests.
         retry_failed: send rows again that failed for good.
+        keep_going: never pause, however many rows fail alike.
         salvage: leave out damaged lines of the journal.
         overwrite: replace an output that no journal belongs to.
     """
@@ -59,6 +60,7 @@ class JobOptions:
     limit: int | None = None
     skip_bad: bool = False
     retry_failed: bool = False
+    keep_going: bool = False
     salvage: bool = False
     overwrite: bool = False
 

@@ -1,0 +1,68 @@
+"""Records now and then how a run goes, for its report and for the run after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import aio
+from ..errors import JournalError
+from ..stack.stack import Stack
+from .monitor import Monitor
+from .recorder import Recorder
+from .sample import Tally, sample_of
+
+SAMPLES = 300
+"""A run has hardly more samples than this for each doubling of its time: they get rarer."""
+
+BELIEFS = 30.0
+"""Seconds between two times that what was learned of limits is recorded."""
+
+
+class Sampler:
+    """Takes samples of a run.
+
+    Args:
+        recorder: of the run; without a journal nothing is taken.
+        tally: what the run has done.
+        stack: that it sends with, or None.
+
+    State: one run.
+    """
+
+    def __init__(self, recorder: Recorder[Any, Any], tally: Tally, stack: Stack | None) -> None:
+        self._recorder = recorder
+        self._tally = tally
+        self._stack = stack
+        listeners = () if stack is None else stack.listeners
+        self._monitor = next((each for each in listeners if isinstance(each, Monitor)), None)
+        self._believed = 0.0
+
+    async def run(self) -> JournalError | None:
+        """Take samples for ever; return the error that ends it, or None without a journal."""
+        runtime = aio.current()
+        started = self._believed = runtime.now()
+        while self._recorder.records:
+            now = runtime.now()
+            await runtime.sleep_until(now + max(1.0, (now - started) / SAMPLES))
+            try:
+                self.take(runtime.now())
+            except JournalError as error:
+                return error
+        return None
+
+    def take(self, now: float) -> None:
+        """Record one sample, and the events since the last.
+
+        Raises:
+            JournalError: it cannot be recorded.
+        """
+        if not self._recorder.records:
+            return
+        stack, monitor = self._stack, self._monitor
+        statistics = None if stack is None else stack.statistics()
+        events = [] if monitor is None else monitor.take_events()
+        sample = sample_of(self._tally, statistics, monitor)
+        if stack is not None and now >= self._believed + BELIEFS:  # for a run that is killed
+            self._believed = now
+            sample["beliefs"] = stack.beliefs()
+        self._recorder.tell(sample, events)

@@ -1,0 +1,279 @@
+"""A run that pauses for what every row would meet, and the run that goes on after it."""
+
+from __future__ import annotations
+
+import itertools
+
+import anyio
+import pytest
+
+from resilient_infe import errors, presets
+from resilient_infe.batch import Journal, Monitor, run_batch
+from resilient_infe.core.verdict import Kind
+from resilient_infe.errors import InfeError
+
+WRONG_MODEL = {"error": {"message": "The model `nope` does not exist", "code": "model_not_found"}}
+
+
+class Server:
+    """Answers each row as `answer` says: None lets it pass, a number is a status.
+
+    Attributes:
+        answer: takes a payload.
+        sent: the payloads, as they came.
+    """
+
+    def __init__(self, answer, latency=0.1):
+        self.answer = answer
+        self.latency = latency
+        self.sent = []
+
+    async def __call__(self, payload):
+        """Answer after the latency."""
+        self.sent.append(payload)
+        await anyio.sleep(self.latency)
+        status = self.answer(payload)
+        if status is not None:
+            raise error_of(status)
+        return {"choices": [], "row": payload["n"]}
+
+
+def error_of(status):
+    """An error as the SDK would raise it."""
+    body = WRONG_MODEL if status == 404 else None
+    error = InfeError("The model `nope` does not exist" if body else "not now", status=status)
+    error.body = body
+    return error
+
+
+def rows(number, model="m"):
+    """So many rows of one model."""
+    return [{"custom_id": f"{model}{n}", "model": model, "n": n} for n in range(number)]
+
+
+def batch(**options):
+    """A batch's stack with a limit that hardly binds."""
+    return presets.batch(**({"requests_per_minute": 60_000, "listeners": [Monitor()]} | options))
+
+
+async def go(given, server, path=None, stack=None, **options):
+    """Run a batch; returns its results, and why it paused or None."""
+    journal = None if path is None else Journal(path, threaded=False)
+    seen, run = [], run_batch(given, (stack or batch()).around(server), journal=journal, **options)
+    try:
+        await collect(run, seen)
+    except errors.BatchPaused as pause:
+        return seen, pause
+    finally:
+        if journal is not None:
+            journal.close()
+    return seen, None
+
+
+async def collect(run, seen):
+    """Add all results of a run to a list, also where it ends early."""
+    async for result in run:
+        seen.append(result)  # what came before an error is kept
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 498])
+def test_what_meets_every_row_pauses_the_run(run, tmp_path, status):
+    """At most 100 of 300 rows are sent; put right, the same run sends every row."""
+    path, wrong = tmp_path / "j", Server(lambda _: status)
+
+    async def main():
+        path.unlink(missing_ok=True)
+        wrong.sent.clear()
+        first, pause = await go(rows(300), wrong, path, batch(max_attempts=1))
+        asked = len(wrong.sent)
+        _, again = await go(rows(300), wrong, path, batch(max_attempts=1))
+        questions = len(wrong.sent) - asked
+        right = Server(lambda _: None)
+        second, none = await go(rows(300), right, path)
+        assert all(not result.ok for result in first)
+        assert str(status) in str(pause)
+        assert str(again) == str(pause)
+        assert none is None
+        assert [result.ok for result in second] == [True] * 300
+        assert len(right.sent) == 300
+        return asked, questions
+
+    asked, questions = run(main)
+    assert 1 <= asked <= 100
+    assert 1 <= questions <= 5
+
+
+def test_the_servers_words_and_the_advice_are_told(run):
+    """The pause says what the server said, and what to do."""
+
+    async def main():
+        return await go(rows(100), Server(lambda _: 404))
+
+    _, pause = run(main)
+    assert "404 The model `nope` does not exist" in str(pause)
+    assert pause.kind is Kind.NOT_FOUND
+
+
+def test_other_partitions_come_to_their_end(run):
+    """A model that does not exist stops its own rows alone."""
+    mixed = [row for pair in zip(rows(300, "bad"), rows(300, "good"), strict=True) for row in pair]
+    server = Server(lambda payload: 404 if payload["model"] == "bad" else None)
+
+    async def main():
+        return await go(mixed, server, in_memory=40)
+
+    seen, pause = run(main)
+    assert sum(result.ok for result in seen) == 300
+    assert str(pause).startswith("bad: 404")
+    assert sum(payload["model"] == "bad" for payload in server.sent) <= 100
+
+
+def test_bad_rows_at_the_start_are_no_pause_where_others_pass(run):
+    """The good rows under way end the pause before it begins."""
+    server = Server(lambda payload: 400 if payload["n"] < 30 else None)
+
+    async def main():
+        return await go(rows(200), server)
+
+    seen, pause = run(main)
+    assert pause is None
+    assert sum(result.ok for result in seen) == 170
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_bad_rows_at_the_start_can_be_got_past(run, tmp_path, ordered):
+    """One at a time the first 30 pause the run; each run after it asks with five others."""
+    path = tmp_path / "j"
+    server = Server(lambda payload: 400 if payload["n"] < 30 else None, latency=0.01)
+
+    async def main():
+        path.unlink(missing_ok=True)
+        runs = 0
+        while True:
+            runs += 1
+            stack = batch(concurrency=1)
+            seen, pause = await go(rows(60), server, path, stack, in_memory=10, ordered=ordered)
+            if pause is None:
+                break
+        server.sent.clear()
+        again, _ = await go(rows(60), server, path)
+        return runs, seen, again
+
+    runs, seen, again = run(main)
+    assert runs <= 4
+    assert len(again) == 60
+    assert sum(result.ok for result in seen) == 30
+    assert server.sent == []  # what failed for good is not sent again
+    if ordered:
+        assert [result.index for result in seen] == sorted(result.index for result in seen)
+
+
+def test_what_passed_in_an_earlier_run_counts(run, tmp_path):
+    """The rows that are left of it may all fail alike: their models and keys do work."""
+    path = tmp_path / "j"
+    server = Server(lambda payload: 500 if payload["n"] >= 50 else None)
+
+    async def main():
+        path.unlink(missing_ok=True)
+        await go(rows(80), server, path, batch(max_attempts=1))
+        server.sent.clear()
+        return await go(rows(80), server, path, batch(max_attempts=1))
+
+    seen, pause = run(main)
+    assert (pause, len(server.sent), sum(result.ok for result in seen)) == (None, 30, 50)
+
+
+def test_keep_going_never_pauses(run):
+    """Every row is sent, and fails."""
+    server = Server(lambda _: 401)
+
+    async def main():
+        return await go(rows(150), server, keep_going=True)
+
+    seen, pause = run(main)
+    assert (len(seen), pause, len(server.sent)) == (150, None, 150)
+
+
+def test_an_account_that_ends_in_the_middle_pauses(run, tmp_path):
+    """After rows have passed it takes fifty refusals in a row, and no row is given up."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        server = Server(lambda payload: None if payload["n"] < 500 else 403)
+        first, pause = await go(rows(900), server, path)
+        right = Server(lambda _: None)
+        await go(rows(900), right, path)
+        return sum(result.ok for result in first), pause, len(server.sent), len(right.sent)
+
+    passed, pause, sent, later = run(main)
+    assert passed == 500
+    assert pause.kind is Kind.FORBIDDEN
+    assert sent <= 500 + 50 + 64
+    assert later == 400
+
+
+def test_a_refusal_now_and_then_is_no_pause(run):
+    """A single 401 among rows that pass fails its row alone."""
+    server = Server(lambda payload: 401 if payload["n"] % 10 == 9 else None)
+
+    async def main():
+        return await go(rows(300), server)
+
+    seen, pause = run(main)
+    assert pause is None
+    assert sum(not result.ok for result in seen) == 30
+
+
+def test_an_input_without_an_end_is_left(run):
+    """Where every partition is paused, the input is not read for ever, however slow it is."""
+
+    async def endless():
+        for number in itertools.count():
+            if number > 40:
+                await anyio.sleep(100.0)
+            yield {"custom_id": str(number), "model": "m", "n": number}
+
+    async def main():
+        return await go(endless(), Server(lambda _: 404))
+
+    _, pause = run(main)
+    assert "404" in str(pause)
+
+
+def test_a_stop_while_rows_are_held_ends_the_run(run):
+    """Rows that wait for the ones under way are left for the next run."""
+    server = Server(lambda payload: 404 if payload["n"] < 30 else None, latency=1.0)
+    slow = Server(lambda _: None, latency=100.0)
+
+    async def either(payload):
+        return await (slow if payload["n"] == 0 else server)(payload)
+
+    async def main():
+        run_ = run_batch(rows(300), batch(concurrency=21).around(either))
+        seen = []
+        async for result in run_:
+            seen.append(result)
+            if len(seen) == 20:
+                run_.stop()
+        return seen
+
+    assert len(run(main)) == 21  # the slow one too: what was sent comes to its end
+
+
+def test_the_most_frequent_failure_is_named(run):
+    """In few words for the progress line, and in a sentence for the end."""
+    server = Server(lambda payload: {0: 400, 1: 404, 2: 404}.get(payload["n"] % 10))
+
+    async def main():
+        run_ = run_batch(rows(50), batch().around(server))
+        assert run_.failures.commonest() is None
+        assert run_.failures.explained() is None
+        async for _ in run_:
+            pass
+        return run_.failures.commonest(), run_.failures.explained()
+
+    few, sentence = run(main)
+    assert few == "404 model_not_found"
+    assert sentence.startswith("most frequent failure, 10 of 15: 404 model_not_found (row m")
+    assert "The model `nope` does not exist" in sentence
