@@ -28,6 +28,55 @@ def error_fields(content: Any) -> tuple[str | None, str | None]:
     return clean_id(error.get("code")), clean_id(error.get("type"))
 
 
+def error_in_event(content: Any) -> dict[str, Any] | None:
+    """Return the error that an event of a stream reports, as ``{"error": ...}``, or None.
+
+    There are four places for it. The first that has one decides:
+
+    1. ``error`` in the event, also beside ``choices``.
+    2. The event itself, if its ``object`` or ``type`` is ``error`` (vLLM, OpenAI's responses).
+    3. ``error`` in the ``response`` of the event, if the response has failed.
+    4. ``error`` in a choice (OpenRouter).
+
+    Args:
+        content: the decoded data of the event.
+    """
+    if not isinstance(content, dict):
+        return None
+    places = [content]
+    if "error" in (content.get("object"), content.get("type")):
+        places.append({"error": content})
+    response, choices = content.get("response"), content.get("choices")
+    if isinstance(response, dict) and response.get("status") == "failed":
+        places.append(response)
+    if isinstance(choices, list):
+        places += [choice for choice in choices if isinstance(choice, dict)]
+    for place in places:
+        error = place.get("error")
+        if error and isinstance(error, dict | str):
+            return {"error": error}
+    return None
+
+
+def status_in(code: object) -> int | None:
+    """Return the HTTP status that the ``code`` of an error is, or None if it is not one.
+
+    Args:
+        code: the code; a gateway may send a status as a number or as text.
+    """
+    if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdigit():
+        code = int(code)
+    if isinstance(code, int) and not isinstance(code, bool) and 100 <= code < 600:
+        return code
+    return None
+
+
+def stated_status(content: Any) -> int | None:
+    """Return the HTTP status that an error body states as its ``code``, or None."""
+    error = content.get("error") if isinstance(content, dict) else None
+    return status_in(error.get("code")) if isinstance(error, dict) else None
+
+
 def is_error(content: dict[str, Any]) -> bool:
     """Whether an object is an error in place of an answer, not an answer with a field ``error``.
 

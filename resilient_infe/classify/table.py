@@ -15,7 +15,7 @@ from typing import Any
 from ..core.ids import clean_id
 from ..core.verdict import OK, Kind, Verdict, succeeded
 from .body import LONG_BODY, LONGEST_BODY, decoded, ending
-from .error_body import error_fields, is_error
+from .error_body import error_fields, is_error, stated_status, status_in
 from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
 from .limits_in_body import limits_in_body
 from .usage import count, usage_of
@@ -160,6 +160,8 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
     # 3. Anything else is an error. Limits in the body count only if the headers state none. A rate
     #    limit without a hint has the reset of the limits that are used up as its hint.
     code, error_type = error_fields(content)
+    if success and code is None and (number := stated_status(content)) is not None:
+        code = str(number)
     if status == 429 and not stated:
         stated = limits_in_body(content, wall)
     row = _row(status, code, error_type)
@@ -235,16 +237,15 @@ _BROKEN = frozenset(
 
 def _row(status: int, code: str | None, error_type: str | None) -> Row:
     # The first case that fits decides:
-    # 1. A success status with an error inside: its code, then its type. Without a known one the
-    #    body may be a gateway's page.
+    # 1. A success status with an error inside: its code, which may be an HTTP status, then its
+    #    type. Without a known one the body may be a gateway's page.
     # 2. A 429: no credit left, an overloaded server, or a rate limit.
     # 3. A 409 whose code names a lock.
     # 4. A 404 without a code: the API itself names a code, so the address is wrong.
     # 5. A status of the table.
     # 6. Another status: its class (3xx, 4xx, 5xx), or else it is not an API's.
     if 200 <= status < 300:
-        kind = CODES.get(code or "") or CODES.get(error_type or "")
-        return Row(kind, _advice_for(kind)) if kind else _NOT_AN_API
+        return _row_of_success(code, error_type)
     if status == 429:
         return _row_of_429(code, error_type)
     if status == 409 and (code in _LOCK_CONFLICTS or error_type in _LOCK_CONFLICTS):
@@ -255,6 +256,14 @@ def _row(status: int, code: str | None, error_type: str | None) -> Row:
     if known is not None:
         return known
     return _CLASSES.get(status // 100, _OTHER_STATUS)
+
+
+def _row_of_success(code: str | None, error_type: str | None) -> Row:
+    inner = status_in(code)
+    if inner is not None and inner >= 300:
+        return _row(inner, code, error_type)
+    kind = CODES.get(code or "") or CODES.get(error_type or "")
+    return Row(kind, _advice_for(kind)) if kind else _NOT_AN_API
 
 
 def _row_of_429(code: str | None, error_type: str | None) -> Row:

@@ -21,6 +21,11 @@ Refusal = TypeVar("Refusal", bound=Refused)
 LONGEST_SILENCE = 60.0
 """Seconds between two bytes of an open body. Servers send a comment or a ping every 15 s or so."""
 
+FIRST_CHUNK = 60.0
+"""Seconds from the start of an attempt to the first event of its stream. The server may queue the
+request and read a long prompt before it; 60 s suits most models.
+"""
+
 
 class Headers(Protocol):
     """What the library needs of response headers: a dict and those of httpx and aiohttp have it."""
@@ -152,6 +157,8 @@ class CallState:
         asked_too_long: the wait in seconds that the server asked for, if it is over the
             ``max_hint`` of `Retry`; else None.
         gave_up: why `Retry` made no further attempt although the verdict allows one; or None.
+        first_chunk: seconds from the start of an attempt in which the first event of its stream
+            must come; None if only the attempt's own timeout bounds it. `AttemptTimeout` sets it.
         idle: seconds that an open body may be silent while it is read, or None for any time;
             `AttemptTimeout` sets it.
         waits: seconds that the call waited, by what it waited for; None if it never did.
@@ -165,6 +172,7 @@ class CallState:
     refusals: Refusals | None = None
     asked_too_long: float | None = None
     gave_up: str | None = None
+    first_chunk: float | None = FIRST_CHUNK
     idle: float | None = LONGEST_SILENCE
     waits: dict[str, float] | None = None
 

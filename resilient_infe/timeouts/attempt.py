@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..core import bounds
-from ..core.call import LONGEST_SILENCE, Call
+from ..core.call import FIRST_CHUNK, LONGEST_SILENCE, Call
 from ..core.guard import Guard
 from ..core.runtime import Timer
 from ..errors import AttemptTimedOut
@@ -22,14 +22,18 @@ class AttemptTimeout(Guard[Timer]):
 
     Args:
         seconds: for one attempt, above 0; 60 suits most completions. If less time is left until the
-            call's deadline, the deadline's own timer ends the attempt.
+            call's deadline, the deadline's own timer ends the attempt. An attempt that streams ends
+            when the first event of its stream has come.
+        first_chunk: the same for a request that asks for a stream, above 0; a comment or a ping is
+            not an event. It counts if it is less than `seconds`, which holds for streams too. 60 by
+            default; None to leave it to `seconds`.
         idle: seconds between any two bytes of a body that the caller reads, such as a stream's,
             above 0; a comment or a ping counts. ``"auto"`` is 60, or `seconds` if that is less;
             None for no bound.
 
     Raises:
         ConfigurationError: a value is not above 0.
-        AttemptTimedOut: from an attempt that took longer.
+        AttemptTimedOut: from an attempt that took longer, or whose stream did not begin in time.
         StreamStalled: from reading a body whose server sent nothing for `idle` seconds.
 
     State: per attempt. All attempts with the same duration share one timer of the event loop. For a
@@ -37,9 +41,18 @@ class AttemptTimeout(Guard[Timer]):
     """
 
     def __init__(
-        self, seconds: float = 60.0, *, idle: float | Literal["auto"] | None = "auto"
+        self,
+        seconds: float = 60.0,
+        *,
+        first_chunk: float | None = FIRST_CHUNK,
+        idle: float | Literal["auto"] | None = "auto",
     ) -> None:
         self.seconds = bounds.positive(seconds, "an attempt's timeout, in seconds,")
+        if first_chunk is not None:
+            bounds.positive(first_chunk, "first_chunk, in seconds to the first event of a stream,")
+        self.first_chunk = first_chunk
+        ends_sooner = first_chunk is not None and first_chunk < seconds
+        self._first_chunk = first_chunk if ends_sooner else None
         if idle == "auto":
             idle = min(seconds, LONGEST_SILENCE)
         elif idle is not None:
@@ -48,7 +61,8 @@ class AttemptTimeout(Guard[Timer]):
 
     def enter(self, call: Call[Any]) -> Timer:
         """Start the timer."""
-        call.state.idle = self.idle
+        state = call.state
+        state.first_chunk, state.idle = self._first_chunk, self.idle
         return call.runtime.cut_off_after(self.seconds)
 
     def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:

@@ -555,18 +555,16 @@ def test_a_stream_ends_at_the_deadline():
 
     async def test(transport):
         stack = presets.service(deadline=0.2)
-        stream = await stack.around(transport.stream)(ASK)
         with pytest.raises(errors.DeadlineExceeded):
-            async for _ in stream:
+            async for _ in await stack.around(transport.stream)(ASK):
                 pass
         assert stack.statistics().in_flight == 0
 
     over_http(test, output_tokens=50, seconds_per_token=0.1)
 
 
-@pytest.mark.parametrize("chunks", [0, 1])
 @pytest.mark.parametrize("deadline", [None, 60.0])
-def test_a_stream_that_falls_silent_ends(chunks, deadline):
+def test_a_stream_that_falls_silent_ends(deadline):
     """A server that keeps a stream open and sends nothing holds its caller for a bounded time."""
     chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
     asked = []
@@ -575,7 +573,7 @@ def test_a_stream_that_falls_silent_ends(chunks, deadline):
         asked.append(request)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        await response.write(chunk * chunks)
+        await response.write(chunk)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         return response
@@ -599,7 +597,7 @@ def test_a_stream_that_falls_silent_ends(chunks, deadline):
         with pytest.raises(errors.StreamStalled, match=r"sent nothing for 0\.05 s"):
             await read()
         told = stack.statistics()
-        assert (came, told.slots[None].held, told.in_flight) == (chunks, 0, 0)
+        assert (came, told.slots[None].held, told.in_flight) == (1, 0, 0)
         assert told.outcomes == {Kind.TIMEOUT: 1}
 
     against(handler, test)

@@ -35,6 +35,7 @@ def decode(*chunks):
         ("data: a\u2028b\x85c\n\n".encode(), ["a\u2028b\x85c"]),
         (b"data: \xff\n\n", ["\ufffd"]),
         (b"data: a\n\ndata: b\n\n", ["a", "b"]),
+        (b'event: ping\ndata: {"type": "ping"}\n\ndata: a\n\n', ["a"]),
     ],
 )
 def test_the_standards_cases(raw, data):

@@ -33,7 +33,7 @@ class OpenContent:
         inner: the response's own content.
         call: the call; gets a `Hold`.
         watch: watches the data as it is read.
-        start: data that was already read. It is put back into `inner`.
+        start: data that was already read, and that the watch has seen. It is put back into `inner`.
 
     State: per response.
     """
@@ -44,6 +44,7 @@ class OpenContent:
         self._inner = inner
         self._call = call
         self._watch = watch
+        self._seen = len(start)  # bytes that the caller reads next and the watch has seen
         hold = self._hold = call.hold = Hold()
         disarm = finalizer(self, hold.close, call.runtime)
         hold.on_close(lambda _: disarm())
@@ -167,8 +168,9 @@ class OpenContent:
         Raises:
             ClientPayloadError: the body was cut off.
         """
-        watch = self._watch
-        watch.feed(data)
+        watch, seen = self._watch, min(self._seen, len(data))
+        self._seen -= seen
+        watch.feed(data[seen:] if seen else data)
         if not self._inner.at_eof():
             return
         missing = watch.cut_short()

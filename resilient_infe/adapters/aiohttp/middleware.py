@@ -18,7 +18,7 @@ import copy
 import functools
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -33,21 +33,27 @@ from ...errors import ConfigurationError
 from ...retry.layer import Retry
 from ...stack import Stack
 from ...telemetry.note import note
+from ..http.first_event import read_first_event, within_first_chunk
 from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
+    asks_stream,
     body_for_classifier,
     buffer_limit,
     closed_client_verdict,
     is_redirect,
     stream_watch_for,
 )
+from ..http.stream_watch import StreamWatch
 from .content import EndedContent, OpenContent
 
 _TOTAL_TIMEOUT_ADVICE = (
     "if this was aiohttp's ClientTimeout(total=...), which includes waits in the stack: set "
     "total=None and sock_read, and limit the call with Deadline"
 )
+
+_DECOMPRESSED = frozenset(("gzip", "deflate", "br", "zstd"))
+"""The content encodings that aiohttp undoes, unless the session has ``auto_decompress=False``."""
 
 ClientHandler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
@@ -165,6 +171,11 @@ def _disable_aiohttp_retry(request: aiohttp.ClientRequest) -> None:
         session._retry_connection = False  # type: ignore[union-attr]  # noqa: SLF001
 
 
+def _decompresses(request: aiohttp.ClientRequest) -> bool:
+    """Whether the request's session decompresses bodies; True if its private name has changed."""
+    return bool(getattr(getattr(request, "_session", None), "auto_decompress", True))
+
+
 def _is_closed(request: aiohttp.ClientRequest) -> bool:
     """Whether the request's session is closed; False if its private attribute has a new name."""
     try:
@@ -174,22 +185,27 @@ def _is_closed(request: aiohttp.ClientRequest) -> bool:
     return closed
 
 
-async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
+def _send(call: Call[Exchange]) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
+    """Return the coroutine that makes one attempt."""
+    if call.state.first_chunk is None or not asks_stream(call):
+        return _attempt(call)
+    return within_first_chunk(call, _attempt)
+
+
+async def _attempt(call: Call[Exchange]) -> aiohttp.ClientResponse:
     """Make one attempt and put its reply on the call.
 
-    A response ends in one of three ways:
+    A response ends in one of four ways:
 
     1. A websocket (101) is returned as it came. It has no body and needs no hold.
     2. The body ended within `buffer_limit`: it was read here, inside the attempt.
-    3. The body is longer, or the limit is 0: it is handed over open.
+    3. The body is a stream that the request asked for: it was read to its first event, and is
+       handed over open.
+    4. The body is longer, or the limit is 0: it is handed over open.
 
-    After a failure the response is closed. The cause decides the verdict:
-
-    1. The session was closed: CANCELLED, because the server is not to blame.
-    2. A plain ``TimeoutError``, probably of aiohttp's total timeout: TIMEOUT.
-    3. Anything else: the classifier decides.
+    After a failure the response is closed.
     """
-    request, response = call.payload.request, None
+    request, response, watch = call.payload.request, None, None
     if _is_closed(request):  # it was closed while the call waited in the stack
         error = RuntimeError("Session is closed")  # the same as aiohttp raises
         call.verdict = closed_client_verdict(error, sent=False)
@@ -202,39 +218,88 @@ async def _send(call: Call[Exchange]) -> aiohttp.ClientResponse:
         limit = 0 if websocket else buffer_limit(call, response.status, response.headers)
         if limit:
             start = await _read(content, limit)
+        if not (websocket or (limit and content.at_eof())):
+            watch, start = await _watched(call, response, start)
     except BaseException as error:
         if response is not None:
             response.close()
-        if _is_closed(request):
-            call.verdict = closed_client_verdict(error, sent=True)
-        elif type(error) is TimeoutError:  # socket timeouts are subclasses
-            call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL_TIMEOUT_ADVICE)
+        _judge(call, error)
         raise
     finally:
         call.replayable = _replayable(request.body)
     if websocket or is_redirect(response.status):
         call.verdict = OK
-    if limit and content.at_eof():
+    if watch is not None:
+        _hand_over(call, response, watch, start, may_retry=limit > 0)
+    elif not websocket:
         call.reply = Reply(
             response.status, response.headers, _body_for_classifier(call, response, start)
         )
         response.content = cast("aiohttp.StreamReader", EndedContent(start, call.runtime))
-    elif not websocket:
-        _hand_over(call, response, start)
     return response
 
 
-def _hand_over(call: Call[Exchange], response: aiohttp.ClientResponse, start: bytes) -> None:
+def _judge(call: Call[Exchange], error: BaseException) -> None:
+    """Set the verdict on a failed attempt.
+
+    There are three cases:
+
+    1. The session was closed: CANCELLED, because the server is not to blame.
+    2. A plain ``TimeoutError``, probably of aiohttp's total timeout: TIMEOUT.
+    3. Anything else: the classifier decides.
+    """
+    if _is_closed(call.payload.request):
+        call.verdict = closed_client_verdict(error, sent=True)
+    elif type(error) is TimeoutError:  # socket timeouts are subclasses
+        call.verdict = Verdict(Kind.TIMEOUT, error="TimeoutError", advice=_TOTAL_TIMEOUT_ADVICE)
+
+
+async def _watched(
+    call: Call[Exchange], response: aiohttp.ClientResponse, start: bytes
+) -> tuple[StreamWatch, bytes]:
+    """Read to the first event if the request asked for a stream.
+
+    Args:
+        call: the call whose response it is.
+        response: the response.
+        start: what was read of its body before.
+
+    Returns:
+        The watch over the body, and all that was read of the body.
+
+    Raises:
+        ClientPayloadError: the stream ended before its first event.
+    """
+    headers, parts = response.headers, [start]
+    encoding = headers.get("content-encoding", "").lower()
+    if encoding in _DECOMPRESSED and _decompresses(call.payload.request):
+        encoding = ""
+    watch = stream_watch_for(call, headers, encoding)
+    if start:
+        watch.feed(start)
+    if await read_first_event(response.content.readany, watch, parts):
+        raise aiohttp.ClientPayloadError(watch.cut_short())
+    return watch, b"".join(parts)
+
+
+def _hand_over(
+    call: Call[Exchange],
+    response: aiohttp.ClientResponse,
+    watch: StreamWatch,
+    start: bytes,
+    *,
+    may_retry: bool,
+) -> None:
     """Hand a body over open: `OpenContent` replaces the content, and the call gets a hold."""
     _drop_reference_to(response)
-    headers = response.headers
-    call.reply = Reply(response.status, headers)
-    watch = stream_watch_for(call, headers.get("content-type", ""))
+    call.reply = Reply(response.status, response.headers)
+    if watch.began_with_error:
+        call.verdict = watch.verdict
     content = OpenContent(response.content, call, watch, start)
     response.content = cast("aiohttp.StreamReader", content)
-    # An error with a long body may be retried. Retry closes the hold before the next attempt, which
-    # gives the connection back.
-    if start and call.hold is not None:
+    # An error, in the stream or with a long body, may be retried. Retry closes the hold before the
+    # next attempt, which gives the connection back.
+    if (may_retry or watch.began_with_error) and call.hold is not None:
         call.hold.on_close(partial(_close_unread, weakref.ref(response)))
 
 

@@ -116,15 +116,21 @@ def _may_ask_model(call: Call[Any]) -> bool:
     return not isinstance(call.body, RequestBody) or call.body.may_ask_model()
 
 
-def stream_watch_for(call: Call[Any], kind: str, encoding: str = "identity") -> StreamWatch:
+def asks_stream(call: Call[Any]) -> bool:
+    """Whether the request's body asks for a stream."""
+    return isinstance(call.body, RequestBody) and call.body.asks_stream()
+
+
+def stream_watch_for(call: Call[Any], headers: Headers, encoding: str = "identity") -> StreamWatch:
     """Return the `StreamWatch` for a body that is handed over open.
 
     Args:
         call: the call whose response it is. Its request says whether a stream was asked for.
-        kind: the response's content type.
+        headers: the response's headers.
         encoding: its content encoding, if the parts that the watch sees are still compressed.
     """
-    body = call.body
+    kind, body = headers.get("content-type") or "", call.body
     if not isinstance(body, RequestBody):
-        return StreamWatch(kind, encoding, expected=False)
-    return StreamWatch(kind, encoding, expected=body.asks_stream(), several=body.asks_several())
+        return StreamWatch(kind, encoding, expected=False, headers=headers)
+    expected, several = body.asks_stream(), body.asks_several()
+    return StreamWatch(kind, encoding, expected=expected, several=several, headers=headers)

@@ -8,6 +8,7 @@ takes chunks that are cut anywhere, even inside of a character.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 
 from ...errors import StreamBroken
@@ -16,8 +17,12 @@ LONGEST_EVENT = 8 * 1024 * 1024
 """Characters. A longer event is an error, because no API sends one."""
 
 
+_PING = re.compile(r'\s*\{\s*"type"\s*:\s*"ping"\s*\}\s*')
+"""The data of Anthropic's ``event: ping``, which says only that the server is alive."""
+
+
 class SSEDecoder:
-    """Turns chunks of bytes into the ``data`` of events. State: per stream."""
+    """Turns chunks of bytes into the ``data`` of events; a ping is not one. State: per stream."""
 
     __slots__ = ("_after_cr", "_data", "_line", "_size", "_text")
 
@@ -62,7 +67,7 @@ class SSEDecoder:
         if not line:
             data, self._data = "\n".join(self._data), []
             self._size = 0
-            return data or None
+            return None if not data or _PING.fullmatch(data) else data
         name, _, value = line.partition(":")
         if name == "data":
             self._data.append(value.removeprefix(" "))

@@ -22,10 +22,10 @@ from dataclasses import replace
 from typing import Any
 
 from ...aio import is_cancellation
-from ...classify.error_body import error_fields
+from ...classify.error_body import error_fields, error_in_event
 from ...classify.table import classify_exception, classify_reply
 from ...classify.usage import usage_of
-from ...core.call import Call
+from ...core.call import Call, Headers
 from ...core.verdict import Kind, Usage, Verdict
 from ...errors import StreamBroken
 from .sse import SSEDecoder
@@ -40,7 +40,7 @@ _BEGUN = re.compile(r'"choices"\s*:|"type"\s*:\s*"(message_start|response\.creat
 _ENDED = re.compile(r'"type"\s*:\s*"(message_stop|response\.(completed|failed|incomplete))"')
 _FINISHED = re.compile(r'"finish_reason"\s*:\s*"[^"]')
 _USAGE = re.compile(r'"usage"\s*:\s*\{')
-_ERROR = re.compile(r'"error"\s*:\s*[{"]')
+_ERROR = re.compile(r'"error"\s*:\s*[{"]|"(object|type)"\s*:\s*"error"')
 
 
 class StreamWatch:
@@ -52,10 +52,14 @@ class StreamWatch:
         expected: whether the request asked for a stream. Then a stream without events is an error.
         several: whether the request asked for several choices. Then every chunk is decoded, because
             each choice that has begun must finish.
+        headers: the response's headers, for the verdict on an error; None for no headers.
 
     Attributes:
         usage: the tokens that the stream reports, or None.
         verdict: the verdict for an error inside the stream, or None.
+        awaits_event: whether the first event has not come yet of a stream that the request asked
+            for. If the stream cannot be watched, its first part counts as one.
+        began_with_error: whether that first event was an error, so that the caller has got nothing.
 
     State: per response.
     """
@@ -67,22 +71,28 @@ class StreamWatch:
         *,
         expected: bool,
         several: bool = False,
+        headers: Headers | None = None,
     ) -> None:
         self.usage: Usage | None = None
         self.verdict: Verdict | None = None
         known = encoding in ("", "identity", "gzip", "deflate")
-        watched = known and content_type.lower().startswith("text/event-stream")
+        is_stream = content_type.lower().startswith("text/event-stream")
+        watched = known and is_stream
         self._events = SSEDecoder() if watched else None
         compressed = watched and encoding in ("gzip", "deflate")
         self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB) if compressed else None
         self._begun = self._ended = False
-        self._empty = expected
+        self.awaits_event = expected and is_stream
+        self.began_with_error = False
+        self._expected = expected
+        self._headers = {} if headers is None else headers
         self._several = several
         self._choices = ChoiceTracker()
 
     def feed(self, part: bytes) -> None:
         """Look at the next part of the body; stop watching if it cannot be decoded."""
         if self._events is None:
+            self.awaits_event = False
             return
         try:
             if self._decompressor is not None:
@@ -93,12 +103,13 @@ class StreamWatch:
                 self._inspect(data)
         except (StreamBroken, zlib.error):
             self._events = None  # not an error here: the caller gets the same bytes
+            self.awaits_event = False
 
     def cut_short(self) -> str | None:
         """Return a message if the body ended too early; None if it is complete or not watched."""
         if self._events is None or self.complete or self.verdict is not None:
             return None
-        if self._empty:
+        if self.awaits_event:
             return "the request asked for a stream, which ended before its first event"
         return "the stream ended before it was complete" if self._begun else None
 
@@ -108,7 +119,7 @@ class StreamWatch:
         return self._ended or self._choices.complete
 
     def _inspect(self, data: str) -> None:
-        self._empty = False
+        first, self.awaits_event = self.awaits_event, False
         if data == "[DONE]" or _ENDED.search(data):
             self._ended = True
         elif not self._begun:
@@ -119,6 +130,7 @@ class StreamWatch:
             self._note_usage(_decoded(data))
         if _ERROR.search(data):
             self._note_error(_decoded(data))
+            self.began_with_error |= first and self.verdict is not None
 
     def _update_choices(self, data: str) -> None:
         content = _decoded(data)
@@ -133,8 +145,10 @@ class StreamWatch:
                 self.usage = _merged(self.usage, usage_of(each))
 
     def _note_error(self, content: Any) -> None:
-        if any(error_fields(content)):  # even if the event has choices too: SDKs raise for it
-            self.verdict = classify_reply(200, {}, {"error": content["error"]})
+        error = error_in_event(content)
+        # A stream that was not asked for may be of any API: there an error needs a code or a type.
+        if error is not None and (self._expected or any(error_fields(error))):
+            self.verdict = classify_reply(200, self._headers, error)
 
 
 class ChoiceTracker:

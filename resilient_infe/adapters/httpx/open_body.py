@@ -35,7 +35,7 @@ class OpenBody:
         body: the iterator over `inner`, which has already been started.
         call: the call; gets a `Hold`.
         watch: watches the parts as they are read.
-        start: the parts that were already read from `body`.
+        start: the parts that were already read from `body`, and that the watch has seen.
 
     State: per response.
     """
@@ -75,7 +75,6 @@ class OpenBody:
         """
         try:
             for part in self._start:
-                self._watch.feed(part)
                 yield part
             while (more := await self._next_part()) is not None:
                 self._watch.feed(more)

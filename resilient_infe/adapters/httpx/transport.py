@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -21,14 +21,17 @@ from ...core.verdict import OK, Kind
 from ...errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
 from ...stack import Stack
 from ...telemetry.note import note
+from ..http.first_event import read_first_event, within_first_chunk
 from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
+    asks_stream,
     body_for_classifier,
     buffer_limit,
     is_redirect,
     stream_watch_for,
 )
+from ..http.stream_watch import StreamWatch
 from .decompress import decompressed
 from .open_body import close, open_body_class
 
@@ -136,19 +139,28 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         chosen = self._refuse_with_response
         return SDK_HEADER in headers if chosen is None else chosen
 
-    async def _send(self, call: Call[Any]) -> Any:
+    def _send(self, call: Call[Any]) -> Coroutine[Any, Any, Any]:
+        """Return the coroutine that makes one attempt."""
+        if call.state.first_chunk is None or not asks_stream(call):
+            return self._attempt(call)
+        return within_first_chunk(call, self._attempt)
+
+    async def _attempt(self, call: Call[Any]) -> Any:
         """Make one attempt and put its reply on the call.
 
-        There are four cases:
+        There are five cases:
 
         1. The protocol is switched (101): what follows is not a body, and belongs to the caller.
         2. The inner transport has already read the body: it is classified from memory.
         3. The body ends within `buffer_limit`: it is read here, inside the attempt, and the
            response gets it back as a stream of bytes.
-        4. The body is longer, or the limit is 0: it is handed over open. The parts that were read
-           come first, and a hold keeps slot and reservation until the body ends.
+        4. The body is a stream that the request asked for: it is read to its first event, and then
+           handed over open.
+        5. The body is longer, or the limit is 0: it is handed over open.
 
-        If reading fails or is cancelled, the connection is closed in the background.
+        What is handed over open begins with the parts that were read, and a hold keeps slot and
+        reservation until the body ends. If reading fails or is cancelled, the connection is closed
+        in the background.
         """
         response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
@@ -164,31 +176,27 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
         limit = buffer_limit(call, status, headers)
+        watch = None
         try:
-            complete = limit > 0 and await _read(body, parts, limit)
+            if not (limit and await _read(body, parts, limit)):
+                watch = await _watched(call, headers, body, parts)
         except BaseException:  # not every transport closes a broken stream
             call.runtime.spawn(functools.partial(close, body, inner))
             raise
         call.verdict = verdict
-        if complete:
+        if watch is None:
             await inner.aclose()
-            raw = b"".join(parts)
-            response.stream = library.ByteStream(raw)
-            if call.payload.method != "HEAD":
-                call.reply = Reply(
-                    status, headers, _body_for_classifier(call, status, headers, raw)
-                )
-            else:
-                call.reply = Reply(status, headers)
-            return response
-        call.reply = Reply(status, headers)
-        kind, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
-        watch = stream_watch_for(call, kind, encoding)
-        response.stream = open_body_class(library)(library, inner, body, call, watch, parts)
-        # An error with a long body may be retried. Retry closes the hold before the next attempt,
-        # which gives the connection back.
-        if limit and call.hold is not None:
-            call.hold.on_close(lambda _: call.runtime.spawn(functools.partial(close, body, inner)))
+            _complete(call, response, headers, b"".join(parts))
+        else:
+            call.reply = Reply(status, headers)
+            if watch.began_with_error:
+                call.verdict = watch.verdict
+            response.stream = open_body_class(library)(library, inner, body, call, watch, parts)
+            # An error, in the stream or with a long body, may be retried. Retry closes the hold
+            # before the next attempt, which gives the connection back.
+            if (limit or watch.began_with_error) and call.hold is not None:
+                give_back = functools.partial(close, body, inner)
+                call.hold.on_close(lambda _: call.runtime.spawn(give_back))
         return response
 
 
@@ -251,6 +259,33 @@ async def _read(body: AsyncIterator[bytes], parts: list[bytes], limit: int) -> b
         parts.append(part)
         size += len(part)
     return False
+
+
+async def _watched(
+    call: Call[Any], headers: Lowered, body: AsyncIterator[bytes], parts: list[bytes]
+) -> StreamWatch:
+    """Read to the first event if the request asked for a stream; return the watch over `parts`.
+
+    Raises:
+        RemoteProtocolError: the library's own; the stream ended before its first event.
+    """
+    watch = stream_watch_for(call, headers, headers.get("content-encoding", ""))
+    for part in parts:
+        watch.feed(part)
+    if await read_first_event(lambda: anext(body, None), watch, parts):
+        library = _library(call.payload.__class__)
+        raise library.RemoteProtocolError(watch.cut_short(), request=call.payload)
+    return watch
+
+
+def _complete(call: Call[Any], response: Any, headers: Lowered, raw: bytes) -> None:
+    """Put a body that was read to its end into the response, and the reply on the call."""
+    status = response.status_code
+    response.stream = _library(response.__class__).ByteStream(raw)
+    if call.payload.method != "HEAD":
+        call.reply = Reply(status, headers, _body_for_classifier(call, status, headers, raw))
+    else:
+        call.reply = Reply(status, headers)
 
 
 def _body_for_classifier(

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, Self
 
 import aiohttp
 
 from ... import aio
+from ...classify.error_body import error_in_event
 from ...classify.usage import usage_of
-from ...core.call import Call, Hold
-from ...core.verdict import Kind, Usage, Verdict
-from ...errors import ResilienceError, StreamBroken
+from ...core.call import Call, Handler, Hold
+from ...core.verdict import OK, Kind, Usage, Verdict
+from ...errors import InfeError, ResilienceError, StreamBroken
+from ..http.first_event import within_first_chunk
 from ..http.open_read import read_in_time
 from ..http.sse import SSEDecoder
 from ..http.stream_watch import ChoiceTracker
 
 DONE = "[DONE]"
 """The data of the last event of a complete stream."""
+
+PARTIAL = "the chunks before it are valid, and the request is not sent again"
+"""What an error that ends a stream says of its chunks."""
 
 LINGER = 0.5
 """Seconds to wait for the end of the body after `DONE`."""
@@ -39,29 +44,32 @@ class StreamTransport:
 
     __slots__ = ("_open",)
 
-    def __init__(
-        self, open_stream: Callable[[Call[Mapping[str, Any]]], Awaitable[InfeStream]]
-    ) -> None:
+    def __init__(self, open_stream: Handler[Mapping[str, Any], InfeStream]) -> None:
         self._open = open_stream
 
     async def __call__(self, payload: Mapping[str, Any]) -> InfeStream:
         """Open a stream for a payload."""
-        return await self.handle(Call(payload))
+        call = Call(payload)
+        call.runtime = aio.current()
+        return await self.handle(call)
 
-    async def handle(self, call: Call[Mapping[str, Any]]) -> InfeStream:
-        """Open a stream for a call."""
-        return await self._open(call)
+    def handle(self, call: Call[Mapping[str, Any]]) -> Coroutine[Any, Any, InfeStream]:
+        """Open a stream for a call; it is returned when its first event has come."""
+        return within_first_chunk(call, self._open)
 
 
 class InfeStream:
     """An open stream of decoded chunks: ``async for chunk in stream``.
 
-    Iterating raises `StreamBroken` if the stream ends before it is complete. No chunk is delivered
-    twice. To leave the loop early, use ``async with stream`` or call `aclose`.
+    Iterating raises `StreamBroken` if the stream ends before it is complete, and the typed error of
+    an error that the server sends in the stream. No chunk is delivered twice. To leave the loop
+    early, use ``async with stream`` or call `aclose`.
 
     Args:
         response: the open response.
         call: the call; gets a `Hold`.
+        error_of: returns the typed error for an error that the stream contains, and sets the call's
+            reply.
 
     Attributes:
         usage: the tokens of the completion, once the server has reported them; else None.
@@ -69,15 +77,22 @@ class InfeStream:
     State: per response.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, call: Call[Any]) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        call: Call[Any],
+        error_of: Callable[[dict[str, Any]], InfeError],
+    ) -> None:
         self.usage: Usage | None = None
+        self._first: dict[str, Any] | None = None
+        self._error_of = error_of
         self._response = response
         self._body = response.content
         self._decoder = SSEDecoder()
         self._ready: deque[str] = deque()
         self._choices = ChoiceTracker()
         self._call = call
-        self._runtime = call.runtime = aio.current()
+        self._runtime = call.runtime
         hold = self._hold = call.hold = Hold()
 
         def drop() -> None:
@@ -95,21 +110,46 @@ class InfeStream:
             """Say how it is iterated over."""
             raise TypeError("a stream is iterated over with `async for`, inside an async def")
 
+    async def begin(self) -> None:
+        """Read to the first event, as a part of the attempt: the stream was not handed over yet.
+
+        A stream may have no other event than ``[DONE]``. It is complete, and has no chunk.
+
+        Raises:
+            InfeError: the first event is an error.
+            StreamBroken: the stream ended before its first event, or the event is not a chunk.
+        """
+        try:
+            while not self._ready:
+                block = await self._body.readany()
+                if not block:
+                    raise StreamBroken("the stream ended before its first event")
+                self._ready.extend(self._decoder.feed(block))
+            if self._ready[0] != DONE:
+                self._first = self._chunk(self._ready.popleft())
+        except BaseException:
+            self._close()
+            raise
+
     async def __anext__(self) -> dict[str, Any]:
         """Return the next chunk.
 
         Raises:
+            InfeError: the server sent an error; the class is that of its kind.
             StreamBroken: the stream broke, ended before it was complete, or has an invalid chunk.
             StreamStalled: the server sent nothing for as long as `AttemptTimeout` allows.
             DeadlineExceeded: the call's deadline passed.
         """
         while not self._hold.closed:
+            if self._first is not None:
+                first, self._first = self._first, None
+                return first
             if not self._ready:
                 await self._fill()
             elif self._ready[0] == DONE:
                 await self._finish()
             else:
-                return self._chunk(self._ready.popleft())
+                return self._next_chunk(self._ready.popleft())
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -128,14 +168,33 @@ class InfeStream:
         """Close the stream."""
         self._close()
 
+    def _next_chunk(self, data: str) -> dict[str, Any]:
+        """Return the chunk of an event; close the stream if it is an error or not a chunk."""
+        try:
+            return self._chunk(data)
+        except StreamBroken as error:
+            raise self._broken(str(error)) from None
+        except InfeError as error:
+            reply = self._call.reply
+            self._close_as(OK if reply is None or reply.verdict is None else reply.verdict)
+            error.add_note(PARTIAL)
+            raise
+
     def _chunk(self, data: str) -> dict[str, Any]:
-        """Decode an event, and record its usage and choices."""
+        """Decode an event, and record its usage and choices.
+
+        Raises:
+            InfeError: the event is an error.
+            StreamBroken: it is not a chunk.
+        """
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
             chunk = None
-        if not isinstance(chunk, dict) or chunk.get("error"):
-            raise self._broken("the stream contains an error, or something that is not a chunk")
+        if (error := error_in_event(chunk)) is not None:
+            raise self._error_of(error)
+        if not isinstance(chunk, dict):
+            raise StreamBroken("the stream contains something that is not a chunk")
         self.usage = usage_of(chunk) or self.usage
         self._choices.update(chunk.get("choices"))
         return chunk
@@ -157,13 +216,13 @@ class InfeStream:
             block = await read_in_time(self._call, read, idle=idle)
             self._ready.extend(self._decoder.feed(block))
         except ResilienceError as error:  # DeadlineExceeded, StreamStalled or StreamBroken
-            timed_out = isinstance(error, TimeoutError)
-            self._fail(Kind.TIMEOUT if timed_out else Kind.TRANSIENT, error)
+            kind = Kind.TIMEOUT if isinstance(error, TimeoutError) else Kind.TRANSIENT
+            self._close_as(Verdict(kind, error=type(error).__name__))
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(f"the connection broke: {type(error).__name__}") from error
         except BaseException as error:  # the reader was cancelled
-            self._fail(Kind.CANCELLED, error)
+            self._close_as(Verdict(Kind.CANCELLED, error=type(error).__name__))
             raise
         if not block:
             if not self._choices.complete:
@@ -183,15 +242,12 @@ class InfeStream:
 
     def _broken(self, reason: str) -> StreamBroken:
         """Close the stream as TRANSIENT and return the error to raise."""
-        error = StreamBroken(
-            f"{reason}; the chunks before it are valid, and the request is not sent again"
-        )
-        self._fail(Kind.TRANSIENT, error)
-        return error
+        self._close_as(Verdict(Kind.TRANSIENT, error=StreamBroken.__name__))
+        return StreamBroken(f"{reason}; {PARTIAL}")
 
-    def _fail(self, kind: Kind, error: BaseException) -> None:
-        """Close the stream, and set the verdict of the call to a failure."""
-        self._call.verdict = Verdict(kind, error=type(error).__name__)
+    def _close_as(self, verdict: Verdict) -> None:
+        """Close the stream, and set the verdict of the call, which has ended by it."""
+        self._call.verdict = verdict
         self._close()
 
     def _close(self) -> None:

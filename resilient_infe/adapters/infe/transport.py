@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -142,10 +143,11 @@ class InfeTransport:
         raise failure
 
     async def open_stream(self, call: Call[Mapping[str, Any]]) -> InfeStream:
-        """Send a call's payload with ``"stream": true`` and return the open stream.
+        """Send a call's payload with ``"stream": true``; return the stream at its first event.
 
         Raises:
             InfeError: the server sent an error, something other than a stream, or no response.
+            StreamBroken: the stream ended before its first event, or the event is not a chunk.
         """
         _encoded(call.payload)  # raises if it is not a mapping, before ** does
         body = _encoded({**call.payload, "stream": True})
@@ -154,7 +156,9 @@ class InfeTransport:
             response = await self._post(call, body, self._path)
             if response.status == 200 and response.content_type == "text/event-stream":
                 call.reply = Reply(response.status, response.headers)
-                return InfeStream(response, call)
+                stream = InfeStream(response, call, partial(self._stream_error, call, response))
+                await stream.begin()
+                return stream
             async with response:
                 raw = await _read(response, LONGEST_ERROR)
         except _NO_RESPONSE as error:
@@ -242,6 +246,14 @@ class InfeTransport:
         if isinstance(error, ModelNotFoundError):
             await self._models.explain(error, model)
         raise error
+
+    def _stream_error(
+        self, call: Call[Any], response: aiohttp.ClientResponse, content: dict[str, Any]
+    ) -> InfeError:
+        """Return the typed error for an error inside a stream, and set the call's reply."""
+        headers = self._key.masked_headers(response.headers)
+        reply = call.reply = Reply(response.status, headers, self._key.masked_json(content))
+        return error_of(reply, wall_time())
 
     def _transport_error(self, error: Exception) -> InfeError:
         """Return the typed error for an exception of aiohttp, with the key masked."""
