@@ -35,6 +35,10 @@ class NestedStackWarning(NestedRetriesWarning):
     """A stack runs inside another stack: the numbers of attempts would multiply."""
 
 
+class OpenStreamsWarning(UserWarning):
+    """Open streams hold every slot while a call waits, which may be for ever."""
+
+
 class Refused(ResilienceError):
     """The stack itself refused to send the request, or to continue the call.
 

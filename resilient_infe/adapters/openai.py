@@ -6,6 +6,8 @@ layers of retries multiply: 3 attempts of the SDK times 3 attempts of the stack 
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +55,8 @@ def _with_notes(client: Any, stack: Stack) -> Any:
                 "would multiply: set max_retries=0, and Retry(max_attempts=...) in the stack"
             )
         try:
-            return await request(cast_to, options, *args, **kwargs)
+            result = await request(cast_to, options, *args, **kwargs)
+            return _freed_when_dropped(result) if kwargs.get("stream") else result
         except Exception as error:
             text = _note_of(error)
             if text is not None and text not in getattr(error, "__notes__", ()):
@@ -70,6 +73,23 @@ def _with_notes(client: Any, stack: Stack) -> Any:
     client.request = annotated
     client.copy = client.with_options = derived
     return client
+
+
+def _freed_when_dropped(result: Any) -> Any:
+    """Return a stream of the SDK so that it is closed as soon as the caller drops it, half read.
+
+    A stream of the SDK refers to its async generator, and the generator refers to the stream. Only
+    the garbage collector frees such a cycle, perhaps after minutes, and until then the call would
+    keep its slot while others wait. So the caller gets a copy of the stream that owns the
+    generator, and the stream itself no longer refers to it. When the caller drops the copy, Python
+    closes the generator, which closes the response.
+    """
+    iterator = getattr(result, "_iterator", None)
+    if result is None or not inspect.isasyncgen(iterator):
+        return result  # another version of the SDK, or a response whose stream is made later
+    owner = copy.copy(result)
+    result._iterator = None  # noqa: SLF001
+    return owner
 
 
 def _turn_off_retries(subject: Any) -> bool:

@@ -7,10 +7,14 @@ later gets the place in the queue that the call's age gives it.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
-from ..aio import wake
+from ..aio import Runtime, wake
 from ..aio.partitioned import Partitioned
 from ..core.call import Call
 from ..core.guard import Guard
@@ -18,12 +22,19 @@ from ..core.keyed import Keyed
 from ..core.queue import Waiter
 from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
-from ..errors import QueueFull
+from ..errors import OpenStreamsWarning, QueueFull
 from ..events import SlotsNarrowed
 from .slots import Slots, SlotsStatistics
 
 Held: TypeAlias = tuple[Slots, object]
 """The slots of an attempt, and the lease that they were taken under."""
+
+
+LONGEST_WAIT = 5.0
+"""Seconds that a call waits while open streams hold all slots, before a warning is given."""
+
+MOST_NAMED = 10
+"""Ids of calls that the warning names."""
 
 
 class ConcurrencyLimiter(Guard[Held]):
@@ -39,8 +50,11 @@ class ConcurrencyLimiter(Guard[Held]):
     If the server reports too many calls in progress (by the error's code), the limit falls; once a
     minute it is raised by a quarter again, up to the configured number.
 
-    State: in the `Slots`. A slot is held from the send to the end of the reply, for a stream to the
-    end of its body.
+    If open streams hold all slots and a call waits over 5 s for one, there is one warning
+    (`OpenStreamsWarning`), because a call inside the loop over a stream may wait for ever.
+
+    State: in the `Slots`, and whether it has warned. A slot is held from the send to the end of the
+    reply, for a stream to the end of its body.
     """
 
     def __init__(self, slots: int | Slots | Keyed[Slots]) -> None:
@@ -50,6 +64,8 @@ class ConcurrencyLimiter(Guard[Held]):
             "ConcurrencyLimiter",
             "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
         )
+        self._watched: WeakKeyDictionary[Slots, Runtime] = WeakKeyDictionary()
+        self._warned = False
 
     def enter(self, call: Call[Any]) -> Held | None:
         """Take a slot if one is free."""
@@ -65,6 +81,8 @@ class ConcurrencyLimiter(Guard[Held]):
         slots = self.slots.of(call)
         waiter, lease = self._join(call, slots), slots.lease
         began = call.runtime.now()
+        if slots.streams:
+            self._watch(call.runtime, slots, call.partition)
         try:
             if not waiter.granted:
                 await call.runtime.park(waiter)
@@ -87,7 +105,10 @@ class ConcurrencyLimiter(Guard[Held]):
             if freed is not None:
                 wake(freed)
         else:
-            call.hold.on_close(partial(_release, slots, lease))
+            slots.streams.add(call)
+            call.hold.on_close(partial(_release, slots, lease, call))
+            if slots.waiting:
+                self._watch(call.runtime, slots, call.partition)
 
     def resize(self, limit: int, partition: str | None = None) -> None:
         """Change the limit of a partition's slots while they are in use.
@@ -114,6 +135,36 @@ class ConcurrencyLimiter(Guard[Held]):
         bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
         return f"{slots.limit} in flight{bound}{self.slots.describe()}"
 
+    def _watch(self, runtime: Runtime, slots: Slots, partition: str | None) -> None:
+        """If open streams hold all slots, look in a while whether the first call still waits."""
+        full = len(slots.streams) >= slots.held
+        if full and not self._warned and self._watched.get(slots) is not runtime:
+            self._watched[slots] = runtime
+            look = partial(self._look, runtime, slots, partition, slots.first)
+            runtime.alarm(look).set(runtime.now() + LONGEST_WAIT)
+
+    def _look(
+        self, runtime: Runtime, slots: Slots, partition: str | None, first: Waiter | None, _: float
+    ) -> None:
+        """Warn if the call still waits; watch the next one if the call got its slot or left."""
+        self._watched.pop(slots, None)
+        if first is None or first.granted or first.gone:
+            if slots.waiting:
+                self._watch(runtime, slots, partition)
+        elif len(slots.streams) >= slots.held and not self._warned:
+            self._warned = True
+            where = f" of partition {partition!r}" if partition else ""
+            message = (
+                f"all {slots.held} slots{where} are held by open streams{_ids(slots.streams)}, and "
+                f"a call has waited over {LONGEST_WAIT:g} s for one. A call that is made inside "
+                f"the loop over a stream waits for that stream, which waits for it: read the "
+                f"stream to its end first, or leave it with `async with`; or give the limiter more "
+                f"slots than there are streams at once"
+            )
+            # A filter may make it an error, which would end the loop: no caller is here to get it.
+            with contextlib.suppress(OpenStreamsWarning):
+                warnings.warn(message, OpenStreamsWarning, stacklevel=2)
+
     def _narrow(self, call: Call[Any], slots: Slots, verdict: Verdict) -> None:
         """Lower the limit if the server reported too many calls in progress."""
         before = slots.limit
@@ -131,5 +182,13 @@ class ConcurrencyLimiter(Guard[Held]):
         return waiter
 
 
-def _release(slots: Slots, lease: object, _: Usage | None) -> None:
+def _release(slots: Slots, lease: object, call: Call[Any], _: Usage | None) -> None:
+    slots.streams.discard(call)
     wake(slots.release(lease))
+
+
+def _ids(calls: Iterable[Any]) -> str:
+    """Return the ids of calls as text; empty if they have none."""
+    ids = sorted(call.request_id for call in calls if call.request_id is not None)
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return f" ({', '.join(ids[:MOST_NAMED])}{more})" if ids else ""

@@ -48,6 +48,7 @@ class Slots(Shared):
         lease: what slots that are taken now are held by. All that are held in one event loop have
             the same lease. If the loop is closed, the next one has a new lease, and the old one
             gives nothing back.
+        streams: the calls whose open streams hold a slot; the layer adds and removes them.
         narrowed: whether the limit is below the configured one, because the server accepts less.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
@@ -65,6 +66,7 @@ class Slots(Shared):
         "lease",
         "max_waiting",
         "narrowed",
+        "streams",
     )
 
     def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
@@ -78,6 +80,7 @@ class Slots(Shared):
         self.last_wait = 1.0
         self._resized = False
         self.lease = object()
+        self.streams: set[object] = set()
         self._queue: WaitQueue[Waiter] = WaitQueue()
 
     @property
@@ -94,6 +97,11 @@ class Slots(Shared):
     def waiting(self) -> int:
         """The number of calls that wait for a slot."""
         return self._queue.live
+
+    @property
+    def first(self) -> Waiter | None:
+        """The waiter that gets the next slot, or None if no call waits."""
+        return self._queue.head()
 
     @property
     def busy(self) -> bool:
@@ -231,6 +239,7 @@ class Slots(Shared):
     def abandon(self) -> None:
         """Free all slots and forget who waits, because their event loop was closed."""
         self.lease = object()
+        self.streams.clear()
         self._held = 0
         self._queue.clear()
 

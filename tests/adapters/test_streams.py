@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from fakes import Remember
-from loopback import KEY, against, at_rest, collected
+from loopback import KEY, against, at_rest, collected, soon
 from streamers import (
     WORDS,
     aiohttp_streams,
@@ -297,3 +298,28 @@ def test_a_server_that_lingers_after_the_end_is_no_failure(streamer):
 
     against(stream_server, test)
     assert stack.statistics().outcomes == {Kind.OK: 1}
+
+
+@pytest.mark.parametrize("streamer", [sdk_streams, sdk_aiohttp_streams])
+def test_a_stream_that_is_left_half_read_comes_home_at_once(streamer):
+    """A loop that is left with `break` gives the slot back, without a garbage collection."""
+    stack = service(concurrency=1)
+
+    async def peek(start):
+        async for each in (await start("hang")).words:
+            assert each == "w0"
+            break
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(3):
+                    await peek(start)
+                    assert await soon(lambda: at_rest(stack))
+            finally:
+                gc.enable()
+
+    against(stream_server, test)
+    assert stack.statistics().outcomes == {Kind.OK: 3}
