@@ -105,8 +105,9 @@ class ConcurrencyLimiter(Guard[Held]):
             if freed is not None:
                 wake(freed)
         else:
-            slots.streams.add(call)
-            call.hold.on_close(partial(_release, slots, lease, call))
+            stream = object()
+            slots.streams[stream] = call.request_id
+            call.hold.on_close(partial(_release, slots, lease, stream))
             if slots.waiting:
                 self._watch(call.runtime, slots, call.partition)
 
@@ -154,9 +155,10 @@ class ConcurrencyLimiter(Guard[Held]):
         elif len(slots.streams) >= slots.held and not self._warned:
             self._warned = True
             where = f" of partition {partition!r}" if partition else ""
+            whose = _listed(slots.streams.values())
             message = (
-                f"all {slots.held} slots{where} are held by open streams{_ids(slots.streams)}, and "
-                f"a call has waited over {LONGEST_WAIT:g} s for one. A call that is made inside "
+                f"all {slots.held} slots{where} are held by open streams{whose}, and a call has "
+                f"waited over {LONGEST_WAIT:g} s for one. A call that is made inside "
                 f"the loop over a stream waits for that stream, which waits for it: read the "
                 f"stream to its end first, or leave it with `async with`; or give the limiter more "
                 f"slots than there are streams at once"
@@ -182,13 +184,13 @@ class ConcurrencyLimiter(Guard[Held]):
         return waiter
 
 
-def _release(slots: Slots, lease: object, call: Call[Any], _: Usage | None) -> None:
-    slots.streams.discard(call)
+def _release(slots: Slots, lease: object, stream: object, _: Usage | None) -> None:
+    slots.streams.pop(stream, None)
     wake(slots.release(lease))
 
 
-def _ids(calls: Iterable[Any]) -> str:
+def _listed(found: Iterable[str | None]) -> str:
     """Return the ids of calls as text; empty if they have none."""
-    ids = sorted(call.request_id for call in calls if call.request_id is not None)
+    ids = sorted(each for each in found if each is not None)
     more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
     return f" ({', '.join(ids[:MOST_NAMED])}{more})" if ids else ""

@@ -48,7 +48,9 @@ class Slots(Shared):
         lease: what slots that are taken now are held by. All that are held in one event loop have
             the same lease. If the loop is closed, the next one has a new lease, and the old one
             gives nothing back.
-        streams: the calls whose open streams hold a slot; the layer adds and removes them.
+        streams: the open streams that hold a slot, each with the id of its call, or None. The layer
+            adds and removes them. It is not the calls themselves, which would keep alive what a
+            caller has dropped.
         narrowed: whether the limit is below the configured one, because the server accepts less.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
@@ -80,7 +82,7 @@ class Slots(Shared):
         self.last_wait = 1.0
         self._resized = False
         self.lease = object()
-        self.streams: set[object] = set()
+        self.streams: dict[object, str | None] = {}
         self._queue: WaitQueue[Waiter] = WaitQueue()
 
     @property

@@ -210,6 +210,7 @@ def test_every_byte_is_handed_on_once(name, headers):
         assert at_rest(stack)
 
     against(stream(*(sent[i : i + 7] for i in range(0, len(sent), 7)), **headers), test)
+    against(response(200, sent, "text/event-stream", **headers), test)
 
 
 @pytest.mark.parametrize("name", ["httpx", "aiohttp"])

@@ -147,8 +147,8 @@ def test_a_stream_that_ended_holds_nothing(run):
     stack = stack_of(slots)
 
     async def main():
-        hold = await stack.around(Streams())("row-1")
-        assert len(slots.streams) == 1
+        hold = await stack.around(Streams())("row-1", request_id="row-1")
+        assert list(slots.streams.values()) == ["row-1"]
         hold.close()
         hold.close()
         assert len(slots.streams) == slots.held == 0
