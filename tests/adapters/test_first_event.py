@@ -323,21 +323,23 @@ def test_a_stream_that_is_no_answer_keeps_its_status():
 SSE = {"content-type": "text/event-stream"}
 
 
-def client_over(library, stack, *parts, asked=None):
-    """Return a client whose server answers each request with a stream of parts and waits."""
+def client_over(library, stack, *parts, turns=None):
+    """Return a client whose server answers with a stream of parts and waits; each turn its own."""
 
     class Body(library.AsyncByteStream):
+        def __init__(self, parts):
+            self.parts = parts
+
         async def __aiter__(self):
-            for part in parts:
+            for part in self.parts:
                 if isinstance(part, bytes):
                     yield part
                 else:
                     await anyio.sleep(part)
 
     async def answer(_):
-        if asked is not None:
-            asked.append(current().now())
-        return library.Response(200, headers=SSE, stream=Body())
+        own = parts if turns is None else next(turns)
+        return library.Response(200, headers=SSE, stream=Body(own))
 
     inner = library.MockTransport(answer)
     return library.AsyncClient(transport=ResilientTransport(inner, stack), timeout=None)
@@ -415,6 +417,34 @@ def test_a_caller_who_leaves_before_the_first_event(run, library):
 
     run(main)
     assert stack.statistics().outcomes == {Kind.CANCELLED: 1}
+
+
+@httpx_and_httpx2
+def test_a_caller_may_leave_at_any_moment(run, library):
+    """While the head, a comment, a retry or the rest is waited for: nothing stays taken."""
+    retry = Retry(3, uniform=lambda: 0.5)
+    bounds = AttemptTimeout(60.0, first_chunk=2.5)
+    stack = Stack(retry, ConcurrencyLimiter(1), ErrorClassifier(), bounds)
+    parts = (
+        [1.0, COMMENT, 1.0, COMMENT, 1.0, word(0)],
+        [1.0, event(OVERLOADED)],
+        [1.0, *WHOLE[:4], 1.0, *WHOLE[4:]],
+    )
+
+    async def leave(client, after):
+        with anyio.move_on_after(after):
+            await client.post("http://x/v1/y", json={"stream": True})
+
+    async def main():
+        for step in range(1, 40):
+            turns = iter(parts)
+            async with client_over(library, stack, turns=turns) as client:
+                await leave(client, step * 0.25)
+                await anyio.sleep(1.0)
+                assert at_rest(stack)
+
+    run(main)
+    assert set(stack.statistics().outcomes) == {Kind.CANCELLED, Kind.OK}
 
 
 @pytest.mark.parametrize("first_chunk", [0, -1.0, float("nan")])
