@@ -158,10 +158,10 @@ class ConcurrencyLimiter(Guard[Held]):
             whose = _listed(slots.streams.values())
             message = (
                 f"all {slots.held} slots{where} are held by open streams{whose}, and a call has "
-                f"waited over {LONGEST_WAIT:g} s for one. A call that is made inside "
-                f"the loop over a stream waits for that stream, which waits for it: read the "
-                f"stream to its end first, or leave it with `async with`; or give the limiter more "
-                f"slots than there are streams at once"
+                f"waited over {LONGEST_WAIT:g} s for one. A call inside the loop over a stream "
+                f"waits for that stream, and the stream for it: read the stream to its end or "
+                f"close it before the call, or give the limiter more slots than there are streams "
+                f"at once"
             )
             # A filter may make it an error, which would end the loop: no caller is here to get it.
             with contextlib.suppress(OpenStreamsWarning):

@@ -87,7 +87,7 @@ def test_a_synchronous_function_is_told(target):
 
 def test_a_transport_goes_elsewhere():
     """A transport of ours belongs into `stack.around`, and one of httpx's into another."""
-    for transport in (FakeServer(), InfeTransport(KEY)):
+    for transport in (FakeServer(), InfeTransport(KEY), InfeTransport(KEY).stream):
         with pytest.raises(errors.ConfigurationError, match=r"use stack\.around"):
             wrap(transport, presets.service())
     for library in (httpx, httpx2):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, Self
 
@@ -53,9 +53,9 @@ class StreamTransport:
         call.runtime = aio.current()
         return await self.handle(call)
 
-    def handle(self, call: Call[Mapping[str, Any]]) -> Coroutine[Any, Any, InfeStream]:
+    async def handle(self, call: Call[Mapping[str, Any]]) -> InfeStream:
         """Open a stream for a call; it is returned when its first event has come."""
-        return within_first_chunk(call, self._open)
+        return await within_first_chunk(call, self._open)
 
 
 class InfeStream:
