@@ -55,11 +55,12 @@ class Gate:
     """
 
     __slots__ = ("_cause", "_first", "_noticed_at", "_question", "_refusal_takes", "_refused_since",
-                 "_sent_since", "_stopped_at", "_witnesses", "corrected_at", "ends", "reason",
-                 "until", "watches")  # fmt: skip
+                 "_sent_since", "_stopped_at", "_window", "_witnesses", "corrected_at", "ends",
+                 "reason", "until", "watches")  # fmt: skip
 
     def __init__(self) -> None:
         self.until = self.ends = self.corrected_at = -math.inf
+        self._window = -math.inf  # when the last window ends that the server stated as used up
         self.reason: str | None = None
         self.watches = False
         self._refusal_takes: float | None = None
@@ -122,7 +123,8 @@ class Gate:
         self._cause, self.corrected_at, self.reason = sent_at, now, reason
         self._sent_since, self._refused_since = [], 0
         pause = max(FIRST_QUESTION, QUESTION_SHARE * (now - self._stopped_at))
-        self.until = now + pause if self.ends - now > 2 * pause else self.ends
+        opens = now + pause if self.ends - now > 2 * pause else self.ends
+        self.until = max(opens, self._window)
         return True
 
     def told(self, sent_at: float, now: float) -> bool:
@@ -139,7 +141,7 @@ class Gate:
             return
         if self._stopped_at == math.inf or sent_at > self._cause:
             self._start_over()
-            self.until = min(self.until, now)
+            self._open(now)
 
     def sent(self, now: float) -> None:
         """Hear that a call is sent, while the gate `watches`."""
@@ -158,7 +160,7 @@ class Gate:
         """Ask with another call: the refusal of this question is about that call alone."""
         if self.asked(sent_at) and now < self.until:
             self._sent_since = []
-            self.until = now
+            self._open(now)
 
     def close(self, until: float, sent_at: float, now: float, reason: str) -> bool:
         """Shut the gate until loop time `until`, without a question: the server stated a window.
@@ -178,7 +180,7 @@ class Gate:
         news = self.is_news(sent_at) or now == self.corrected_at
         if not news or until <= max(self.until, now):
             return False
-        self.until = until
+        self.until = self._window = until
         self.ends = max(self.ends, until)
         self.reason = reason
         self.corrected_at = now
@@ -193,7 +195,12 @@ class Gate:
         self._start_over()
         self.until += seconds
         self.ends += seconds
+        self._window += seconds
         self.corrected_at += seconds
+
+    def _open(self, now: float) -> None:
+        """Open, but not before the end of a window that the server stated."""
+        self.until = min(self.until, max(now, self._window))
 
     @property
     def _patience(self) -> float:

@@ -1,48 +1,225 @@
-"""The shared gate: one news closes it, old news does not, and nothing shortens it."""
+"""The shared gate: three witnesses shut it, one question opens it, and time alone always does."""
 
 import math
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient_infe.rate.gate import Gate
+from resilient_infe.rate.gate import (
+    FIRST_QUESTION,
+    LEAST_PATIENCE,
+    QUESTION_SHARE,
+    WITNESSES,
+    Gate,
+)
+
+
+def shut(gate, *, hint=60.0, at=0.0, takes=0.1):
+    """Shut a gate at `at`, with calls that were sent `takes` seconds before."""
+    for number in range(WITNESSES):
+        if gate.watches:
+            gate.sent(at - takes)
+        closed = gate.refused(at - takes, at + hint, at, "asked", since=2 - number)
+    assert closed
 
 
 def test_it_starts_open():
-    """A new gate holds nobody up and any rejection is news."""
+    """A new gate holds nobody up, watches nobody, and any refusal is news."""
     gate = Gate()
     assert gate.left(0.0) == 0.0
     assert gate.is_news(-1e9)
+    assert not gate.watches
     assert gate.reason is None
 
 
-def test_it_closes_until_an_instant():
+def test_the_example_of_the_module():
+    """Three calls are told to wait for 60 s: shut at the third; asks after 1 s, and again."""
+    gate = Gate()
+    assert not gate.refused(0.0, 60.2, 0.2, "asked", since=2)
+    assert not gate.refused(0.1, 60.3, 0.3, "asked", since=1)
+    assert gate.refused(0.2, 60.4, 0.4, "asked")
+    assert (gate.until, gate.ends, gate.reason) == (1.4, 60.4, "asked")
+    gate.sent(1.4)
+    assert gate.until > 1.4  # nobody goes behind the question until something is known of it
+    assert gate.refused(1.4, 61.6, 1.6, "asked")
+    assert gate.until == pytest.approx(2.6)
+    gate.sent(2.6)
+    gate.let_in(2.6, 2.8)
+    assert gate.left(2.8) == 0.0
+    assert not gate.watches
+
+
+@pytest.mark.parametrize("told", [1, 2])
+def test_fewer_than_three_witnesses_shut_nothing(told):
+    """One or two 429s with a hint may be chance, or about those calls."""
+    gate = Gate()
+    assert not any(gate.refused(0.0, 60.0, 0.1, "asked") for _ in range(told))
+    assert gate.left(0.1) == 0.0
+    assert gate.watches
+
+
+def test_a_call_that_is_let_in_takes_the_witnesses_back():
+    """Of four 429s with one call let in between, the last is the second in a row."""
+    gate = Gate()
+    for at in (0.0, 1.0):
+        assert not gate.refused(at, at + 60.0, at + 0.1, "asked")
+    gate.let_in(1.5, 1.6)
+    for at in (2.0, 3.0):
+        assert not gate.refused(at, at + 60.0, at + 0.1, "asked")
+    assert gate.refused(4.0, 64.0, 4.1, "asked")
+
+
+def test_what_was_sent_before_the_first_witness_proves_nothing():
+    """A call that was let in before the limit was used up leaves the witnesses in place."""
+    gate = Gate()
+    for _ in range(2):
+        gate.refused(1.0, 60.0, 1.1, "asked")
+    gate.let_in(0.5, 2.0)  # its answer took long
+    assert gate.refused(1.0, 60.0, 2.1, "asked")
+
+
+def test_a_call_that_is_not_refused_in_time_was_let_in():
+    """Answers may take minutes: 0.5 s without a refusal is enough, if those take 0.1 s."""
+    gate = Gate()
+    gate.refused(0.0, 60.0, 0.1, "asked", since=1)
+    gate.refused(0.0, 60.0, 0.1, "asked")
+    gate.sent(1.0)
+    gate.sent(1.5)  # the one of 1 s is not refused yet: somebody was let in
+    assert not gate.watches
+    assert not gate.refused(1.5, 60.0, 1.6, "asked")
+
+
+def test_the_patience_grows_with_what_a_refusal_takes():
+    """If refusals take 2 s, a question is waited for 8 s, and not 0.5 s."""
+    gate = Gate()
+    shut(gate, takes=2.0)
+    gate.sent(1.0)
+    assert gate.until == pytest.approx(1.0 + 4 * 2.0)
+    gate = Gate()
+    shut(gate, takes=0.01)
+    gate.sent(1.0)
+    assert gate.until == pytest.approx(1.0 + LEAST_PATIENCE)
+
+
+def test_sixty_four_in_flight_are_one_piece_of_news():
+    """What was sent before the gate shut corrects nothing again, whatever it is told."""
+    gate = Gate()
+    closed = [gate.refused(0.0, 60.0 + number, 0.1, f"{number}") for number in range(64)]
+    assert [number for number, each in enumerate(closed) if each] == [2]
+    assert gate.reason == "2"
+    assert gate.ends == 62.0
+
+
+def test_the_latest_of_the_hints_is_when_it_opens():
+    """Three calls are told different times; without questions it opens at the last of them."""
+    gate = Gate()
+    for hint in (1.2, 1.9, 0.4):
+        gate.refused(0.0, hint, 0.1, "asked")
+    assert gate.until == gate.ends == 1.9  # too short for a question
+
+
+def test_a_hint_in_the_past_is_no_witness():
+    """A wait that is over already asks nobody to wait."""
+    gate = Gate()
+    assert not any(gate.refused(0.0, 0.1, 0.1, "asked") for _ in range(9))
+    assert not gate.watches
+
+
+def test_questions_come_after_a_second_then_after_a_fifth_of_the_stop():
+    """An hour's stop has 41 questions."""
+    gate, asked = Gate(), []
+    shut(gate, hint=3_600.0)
+    while gate.until < 3_600.0:
+        now = gate.until
+        asked.append(now)
+        gate.sent(now)
+        assert gate.refused(now, 3_600.0, now, "asked")
+        pause = max(FIRST_QUESTION, QUESTION_SHARE * now)
+        assert gate.until in (pytest.approx(now + pause), 3_600.0)
+    assert 36 <= len(asked) <= 41
+
+
+def test_the_first_call_after_a_stop_with_questions_is_one_too():
+    """A hint that ends while the server still refuses lets one call go, and no crowd."""
+    gate = Gate()
+    shut(gate, hint=4.0)
+    gate.sent(gate.until)
+    gate.refused(1.0, 4.0, 1.1, "asked")
+    while gate.until < 4.0:
+        now = gate.until
+        gate.sent(now)
+        gate.refused(now, 4.0, now + 0.1, "asked")
+    assert gate.until == gate.ends == 4.0
+    gate.sent(4.0)
+    assert gate.until == pytest.approx(4.0 + LEAST_PATIENCE)
+
+
+def test_a_question_that_is_not_refused_opens_it_by_time():
+    """The next call after the patience is over finds the gate open, and forgets the witnesses."""
+    gate = Gate()
+    shut(gate)
+    gate.sent(1.0)
+    opens = gate.until
+    gate.sent(opens)
+    assert gate.left(opens) == 0.0
+    assert not gate.watches
+
+
+def test_an_answer_to_what_was_sent_before_it_shut_opens_nothing():
+    """A call that was in flight when the gate shut tells of the time before."""
+    gate = Gate()
+    for _ in range(2):
+        gate.refused(1.0, 60.0, 1.1, "asked")
+    gate.refused(1.2, 60.0, 1.3, "asked")
+    gate.let_in(1.1, 1.4)  # sent after the first witness, and before the last
+    assert gate.until == pytest.approx(2.3)
+
+
+def test_a_question_that_is_about_its_call_is_asked_again_at_once():
+    """A suspect's refusal says nothing: another call may go in its place."""
+    gate = Gate()
+    shut(gate)
+    gate.sent(1.0)
+    assert gate.asked(1.0)
+    gate.ask_another(1.0, 1.1)
+    assert gate.until == 1.1
+    gate.sent(1.1)
+    assert gate.until == pytest.approx(1.1 + LEAST_PATIENCE)
+    gate.ask_another(1.0, 1.2)  # no longer the last question
+    assert gate.until == pytest.approx(1.1 + LEAST_PATIENCE)
+
+
+def test_it_knows_what_was_sent_into_a_stop():
+    """A call that was sent after the first witness was noticed was sent against better knowledge."""
+    gate = Gate()
+    assert not gate.told(5.0, 6.0)
+    gate.refused(0.0, 60.0, 1.0, "asked")
+    assert not gate.told(1.0, 2.0)
+    assert gate.told(1.1, 1.2)
+    gate.sent(1.1)
+    assert not gate.told(1.1, 9.0)  # one was let in since
+
+
+def test_a_stated_window_shuts_it_without_a_question():
     """It is closed until the instant given, and says why."""
     gate = Gate()
-    assert gate.close(10.0, sent_at=1.0, now=2.0, reason="asked")
+    assert gate.close(10.0, sent_at=1.0, now=2.0, reason="none left")
     assert gate.left(2.0) == 8.0
     assert gate.left(10.0) == gate.left(99.0) == 0.0
-    assert gate.reason == "asked"
+    assert gate.reason == "none left"
 
 
-def test_requests_sent_before_the_last_correction_tell_nothing_new():
-    """Sixty-four rejections of requests in flight are one piece of news."""
+def test_a_window_stated_to_what_was_sent_before_is_old():
+    """Sixty-four answers that state one window are one piece of news."""
     gate = Gate()
     assert gate.close(10.0, sent_at=1.0, now=2.0, reason="first")
     assert not any(gate.close(99.0, sent_at=1.0, now=3.0, reason="more") for _ in range(64))
     assert gate.until == 10.0
-    assert gate.reason == "first"
-
-
-def test_a_request_sent_after_the_correction_is_news():
-    """A rejection of what was sent since the last correction may close it further."""
-    gate = Gate()
-    gate.close(10.0, sent_at=1.0, now=2.0, reason="first")
     assert gate.close(20.0, sent_at=2.0, now=11.0, reason="second")
-    assert gate.until == 20.0
 
 
-def test_it_is_never_shortened():
+def test_a_stated_window_is_never_shortened_by_another():
     """A nearer instant changes nothing, not even when it is news."""
     gate = Gate()
     gate.close(10.0, sent_at=1.0, now=2.0, reason="first")
@@ -51,31 +228,112 @@ def test_it_is_never_shortened():
     assert gate.until == 10.0
 
 
-def test_an_instant_in_the_past_closes_nothing():
+def test_a_window_in_the_past_closes_nothing():
     """A gate that would be over already is not a correction."""
     gate = Gate()
     assert not gate.close(2.0, sent_at=1.0, now=2.0, reason="late")
     assert gate.corrected_at == -math.inf
 
 
-def test_rebase_moves_both_instants():
+def test_nothing_but_its_end_opens_a_stated_window():
+    """Neither a call that is let in, nor another witness, nor a suspect's question does."""
+    gate = Gate()
+    gate.refused(0.0, 30.0, 0.1, "asked")
+    gate.close(20.0, sent_at=0.0, now=0.1, reason="none left")
+    gate.let_in(0.05, 0.2)  # was under way when the window ended
+    assert gate.until == 20.0
+    gate = Gate()
+    shut(gate)
+    gate.sent(1.0)
+    gate.close(20.0, sent_at=1.0, now=1.1, reason="none left")
+    gate.ask_another(1.0, 1.2)
+    assert gate.until == 20.0
+    gate.refused(1.1, 9.0, 1.2, "asked")
+    assert gate.until == 20.0
+
+
+def test_rebase_moves_its_instants_and_forgets_the_witnesses():
     """After a change of clock the same time is left and the same requests are news."""
     gate = Gate()
     gate.close(1_010.0, sent_at=1_000.0, now=1_005.0, reason="asked")
+    gate.refused(1_006.0, 1_050.0, 1_007.0, "asked")
     gate.rebase(-1_000.0)
     assert gate.left(5.0) == 5.0
     assert not gate.is_news(4.9)
     assert gate.is_news(5.0)
+    assert not any(gate.refused(6.0, 50.0, 7.0, "asked") for _ in range(2))
 
 
-@given(st.lists(st.tuples(st.floats(0, 10), st.floats(-5, 50), st.floats(0, 20)), max_size=40))
-def test_the_instant_only_ever_moves_later(steps):
-    """Whatever closes it, its end never comes nearer and closing tells whether it moved."""
-    gate, now = Gate(), 0.0
-    for pause, hint, age in steps:
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["send", "send", "refuse", "refuse", "let in", "ask another", "close"]),
+        st.sampled_from([0.0, 0.05, 0.3, 2.0, 40.0]),  # the pause before it
+        st.integers(0, 5),  # which of the calls in flight it is about
+        st.sampled_from([-1.0, 0.5, 2.0, 30.0, 300.0]),  # the hint, or the reset
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_it_opens_by_time_alone(steps):
+    """It is never shut past the latest hint and the patience; and a silent server opens it."""
+    gate, now, calls = Gate(), 0.0, []
+    latest = windows = -math.inf
+    for what, pause, which, hint in steps:
         now += pause
-        before = gate.until
-        closed = gate.close(now + hint, now - age, now, "asked")
-        assert gate.until >= before
-        assert closed is (gate.until > before)
-        assert gate.left(now) >= 0.0
+        if what == "send":
+            if now >= gate.until:
+                calls.append(now)
+                if gate.watches:
+                    gate.sent(now)
+                    latest = max(latest, now + gate._patience)
+            continue
+        if what == "close":
+            if gate.close(now + hint, now, now, "none left"):
+                windows = now + hint
+        elif calls:
+            sent_at = calls.pop(min(which, len(calls) - 1))
+            if what == "refuse":
+                latest = max(latest, now + hint)
+                shut_until = gate.until
+                closed = gate.refused(sent_at, now + hint, now, "asked", since=len(calls))
+                assert (gate.until > now) if closed else gate.until == shut_until
+            elif what == "let in":
+                gate.let_in(sent_at, now)
+            else:
+                gate.ask_another(sent_at, now)
+        assert windows <= now or gate.until >= windows
+        assert gate.until <= max(latest, windows)
+    for _ in range(2):  # a question, and what comes after it
+        now = max(now, gate.until)
+        if gate.watches:
+            gate.sent(now)
+    assert gate.left(now) == 0.0
+    assert not gate.watches or gate.until <= now
+
+
+@settings(max_examples=40)
+@given(
+    st.floats(0.01, 3.0),  # what a refusal takes
+    st.sampled_from([1.0, 12.0, 60.0, 300.0]),
+    st.sampled_from([0.05, 0.3, 1.0]),  # seconds between calls that want to go
+)
+def test_a_stop_is_asked_at_most_once_per_pause(takes, hint, spacing):
+    """While all are refused, calls go one at a time: each at least a second after a refusal."""
+    gate, now, sent, under_way, refused_at = Gate(), 0.0, [], [], -math.inf
+    while now < 120.0:
+        while under_way and under_way[0] + takes <= now:
+            at = under_way.pop(0)
+            if gate.refused(at, at + takes + hint, at + takes, "asked", since=len(under_way)):
+                refused_at = at + takes
+        if now >= gate.until:
+            if gate.watches:
+                gate.sent(now)
+            if refused_at > -math.inf:
+                sent.append(now)
+                assert now >= refused_at + min(FIRST_QUESTION, hint) - 1e-9
+            under_way.append(now)
+        now += spacing
+    if hint >= 12.0:
+        assert len(sent) <= 24  # five in the first 5 s, then each 1.2 times as late as the last
