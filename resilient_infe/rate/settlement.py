@@ -103,16 +103,20 @@ def learn(
     if verdict.kind is SUCCESS:
         allowance.let_in(reservation, now)
     elif own is not None and own.suspect:
-        # It is about this call, so it stops nobody, and tells nothing of the limit.
+        # It is about this call, so it stops nobody, and tells nothing of the limit. But if half
+        # of its neighbours were refused too, the rate is at fault, and every call soon a suspect.
+        if own.common:
+            yield from _teach(allowance, reservation, verdict, now, max_hint)
         allowance.gate.ask_another(reservation.granted_at, now)
     else:
-        yield from _refused(allowance, reservation, verdict, now, max_hint)
+        yield from _teach(allowance, reservation, verdict, now, max_hint)
+        yield from _ask_to_wait(allowance, reservation, verdict, now, max_hint)
     yield from allowance.observe(verdict.limits, reservation, now)
 
 
-def _refused(
+def _teach(
     allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
-) -> Iterator[GateClosed | Change]:
+) -> Iterator[Change]:
     # A stop tells when to ask again, and nothing of the limit. So what was sent into one does not
     # count, unless the stop is that short that it is the pace which is at fault.
     limited = verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict)
@@ -122,6 +126,12 @@ def _refused(
         change = allowance.rejected(reservation, now, hint, steep=is_steep(verdict))
         if change is not None:
             yield change
+
+
+def _ask_to_wait(
+    allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
+) -> Iterator[GateClosed]:
+    hint = min(verdict.retry_after or 0.0, max_hint)
     if hint and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):
         reason = f"the server asked for it ({verdict.kind})"
         closed = allowance.told_to_wait(reservation, hint, now, reason)
