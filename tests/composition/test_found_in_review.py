@@ -203,19 +203,24 @@ def test_over_estimates_do_not_waste_the_rate(limit, estimate, real, latency, ru
 
 
 def test_an_overloaded_servers_hint_closes_the_gate(run):
-    """A 503 with Retry-After stops all senders, like a 429 with one."""
-    server = FakeServer([(503, {"retry-after": "20"})], latency=0.1)
+    """Three 503s with Retry-After stop all senders, like three 429s with one, until a question."""
+    server = FakeServer([(503, {"retry-after": "20"})] * 4, latency=0.1)
     stack = Stack(Retry(uniform=lambda: 0.0), RateLimiter(), ErrorClassifier())
     send = stack.around(server)
 
     async def main():
         async with anyio.create_task_group() as group:
-            group.start_soon(send, "first")
-            await anyio.sleep(1)
-            group.start_soon(send, "second")
+            for name in ("first", "second", "third"):
+                group.start_soon(send, name)
+            await anyio.sleep(0.5)
+            for name in ("question", "other"):
+                group.start_soon(send, name)
 
     run(main)
-    assert min(at - server.sent[0] for at in server.sent[1:]) >= 20
+    start = server.sent[0]
+    asked, again = [at - start for at in server.sent[:5] if at > start]
+    assert asked == pytest.approx(1.1, abs=0.2)  # the sends are paced
+    assert again == pytest.approx(asked + 1.1)  # the question was refused: a second later
 
 
 def test_what_was_refused_before_sending_says_nothing_to_the_circuit(run):

@@ -7,6 +7,7 @@ layer alone have more tests beside it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import anyio
 import pytest
@@ -218,16 +219,17 @@ def test_5_a_hint_is_a_floor(u, run):
 
 def test_5_a_hint_past_the_deadline_fails_at_once(run):
     """A wait that the deadline cannot hold is refused at once, and says so."""
-    server = FakeServer([(429, {"retry-after": "200"})])
-    stack = Stack(Deadline(100), Retry(), RateLimiter(), ErrorClassifier())
+    server = FakeServer([(429, {"retry-after": "200"})] * 3)
+    stack = Stack(Deadline(100), Retry(), RateLimiter(requests_per_minute=600), ErrorClassifier())
 
     async def main():
         start = current().now()
-        results = await all_at_once(stack.around(server), range(2))
-        late = await all_at_once(stack.around(server), ["late"])
-        return results + late, current().now() - start
+        send = stack.around(server)
+        told = await all_at_once(send, range(3))
+        late = await all_at_once(lambda p: send(p, deadline=0.5), ["late"])
+        return told + late, current().now() - start
 
-    (first, _, late), took = run(main)
+    (first, *_, late), took = run(main)
     assert took == 0
     assert "remain until the deadline" in first.__notes__[0]
     assert isinstance(late, errors.DeadlineExceeded)
@@ -235,29 +237,47 @@ def test_5_a_hint_past_the_deadline_fails_at_once(run):
 
 
 def test_5_a_hint_over_max_hint_shuts_the_gate_for_only_so_long(run):
-    """A day's Retry-After fails its call and stops the others for at most max_hint."""
-    server = FakeServer([(429, {"retry-after": "86400"})])
+    """A day's Retry-After fails its call; while no question is let in, the gate opens at 300 s."""
+    server = FakeServer(default=(429, {"retry-after": "86400"}))
     stack = whole()
 
     async def main():
         start = current().now()
-        first = await all_at_once(stack.around(server), ["first"])
-        second = await all_at_once(stack.around(server), ["second"])
-        return first + second, current().now() - start
+        told = await all_at_once(stack.around(server), range(3))
+        gate = stack.layers[4].allowances.one.gate
+        return told, gate.until - start, gate.ends - start
 
-    (first, second), took = run(main)
-    assert isinstance(first, errors.RateLimitError)
-    assert second == "ok"
-    assert took == pytest.approx(300)
+    told, until, ends = run(main)
+    assert all(isinstance(each, errors.RateLimitError) for each in told)
+    assert until == pytest.approx(1)  # the first question
+    assert ends == pytest.approx(300)
 
 
 def test_6_one_shared_gate(run):
-    """A hint stops all senders, those who queued before it too."""
-    server = FakeServer([(429, {"retry-after": "30"})], latency=0.05)
+    """Three hints in a row stop all senders, those who queued before too; then one asks."""
+    server = FakeServer([(429, {"retry-after": "30"})] * 5, latency=0.05)
     stack = whole(requests_per_minute=600)
     run(lambda: all_at_once(stack.around(server), range(40)))
-    start = server.sent[0]
-    assert not [at for at in server.sent if start + 0.06 < at < start + 30]
+    sent = [round(at - server.sent[0], 3) for at in server.sent]
+    # Eight slots take eight calls. The first five of them are refused, the others are let in; but
+    # what was sent before the first refusal says nothing against it.
+    assert sent[7:9] == [0.0, 1.05]
+    assert 1.1 <= sent[9] <= 1.2
+    assert [at >= 30.05 for at in sent].count(True) == 5
+
+
+def test_6_a_refused_question_shuts_the_gate_again(run):
+    """While questions are refused, one call goes at a time: after 1 s, then a fifth of the stop."""
+    refused = (429, {"retry-after": "60"})
+    server = FakeServer(latency=0.05)
+    server.default = lambda now: refused if now < server.sent[0] + 20.0 else "ok"
+    stack = whole(requests_per_minute=600)
+    run(lambda: all_at_once(stack.around(server), range(40)))
+    sent = [at - server.sent[0] for at in server.sent if at < server.sent[0] + 20.0]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(sent[7:])]
+    assert pauses[0] == pytest.approx(1.05)
+    assert all(pause >= 1.05 - 1e-9 for pause in pauses)
+    assert len(sent) <= 8 + 15
 
 
 def test_7_the_deadline_is_hard(run):

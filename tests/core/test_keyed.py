@@ -89,9 +89,9 @@ def test_a_closed_gate_comes_back_with_its_key():
     allowance = keyed.of("a", 0.0)
     reservation = allowance.reserve(0.0)
     allowance.refund(reservation, 0.0, request=True)
-    allowance.close_gate(reservation, 100.0, 0.0, "asked")
+    allowance.gate.close(100.0, reservation.granted_at, 0.0, "asked")
     keyed.of("b", 1.0)
-    assert keyed.of("a", 99.0).gate_until == 100.0
+    assert keyed.of("a", 99.0).gate.until == 100.0
 
 
 def test_policies_at_rest_are_bounded():

@@ -13,6 +13,7 @@ from resilient_infe.core.verdict import Limit
 from resilient_infe.errors import ConfigurationError, QueueFull
 from resilient_infe.rate.allowance import Allowance
 from resilient_infe.rate.change import Change
+from resilient_infe.rate.gate import GateClosed
 from resilient_infe.rate.rates import Rates
 
 
@@ -54,6 +55,7 @@ class _AllowanceMachine(RuleBasedStateMachine):
         self.out = []  # granted, not yet ended
         self.ended = []  # places that may come back as retries
         self.sent = []  # reservations in the order of their grants, without the unsent
+        self.opens = -math.inf  # when the gate opens, before what is granted now is sent
 
     def _granted(self, reservation):
         assert reservation.granted
@@ -62,14 +64,16 @@ class _AllowanceMachine(RuleBasedStateMachine):
         self.sent.append(reservation)
         recent = [r for r in self.sent if r.granted_at >= self.now - 60.0]
         assert len(recent) <= self.limit
-        assert self.now >= self.allowance.gate_until
+        assert self.now >= self.opens
 
     def _polled(self):
         count = 0
+        self.opens = self.allowance.gate.until
         for reservation in self.allowance.poll(self.now):
             oldest = min(self.waiting)
             assert reservation is self.waiting.pop(oldest)
             self._granted(reservation)
+            self.opens = self.allowance.gate.until  # a question shuts the gate behind it
             count += 1
         return count
 
@@ -79,6 +83,7 @@ class _AllowanceMachine(RuleBasedStateMachine):
         assert self._polled()
 
     def _reserve(self, place, tokens):
+        self.opens = self.allowance.gate.until
         reservation = self.allowance.reserve(self.now, tokens, place)
         if reservation.granted:
             assert not self.waiting
@@ -154,10 +159,29 @@ class _AllowanceMachine(RuleBasedStateMachine):
     @rule(data=st.data(), hint=st.sampled_from([-1.0, 0.5, 20.0]))
     def ask_to_wait(self, data, hint):
         reservation = data.draw(st.sampled_from(self.out))
-        before = self.allowance.gate_until
-        closed = self.allowance.close_gate(reservation, self.now + hint, self.now, "asked")
-        assert self.allowance.gate_until == (self.now + hint if closed else before)
-        assert self.allowance.gate_until >= before
+        before = self.allowance.gate.until
+        closed = self.allowance.told_to_wait(reservation, hint, self.now, "asked")
+        if closed is None:
+            assert self.allowance.gate.until == before
+        else:
+            assert self.now < self.allowance.gate.until <= self.allowance.gate.ends
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def hear_that_one_was_let_in(self, data):
+        gate = self.allowance.gate
+        before = gate.until
+        self.allowance.let_in(data.draw(st.sampled_from(self.out)), self.now)
+        assert gate.until == before or gate.until <= self.now
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), reset=st.sampled_from([-1.0, 0.5, 20.0]))
+    def state_a_window(self, data, reset):
+        sent_at = data.draw(st.sampled_from(self.out)).granted_at
+        gate = self.allowance.gate
+        before = gate.until
+        closed = gate.close(self.now + reset, sent_at, self.now, "no requests remain")
+        assert gate.until == (self.now + reset if closed else before) >= before
 
     @invariant()
     def counts_agree(self):
@@ -370,11 +394,11 @@ def test_a_full_queue_refuses_newcomers_but_no_retry():
     assert [reservation for _, reservation in _drain(allowance, 0.0)] == [retry, younger]
 
 
-def test_a_hint_closes_the_gate_for_all():
+def test_a_stated_window_closes_the_gate_for_all():
     """While the gate is shut nobody is granted, and all who wait go on afterwards."""
     allowance = Allowance(600)
     rejected = allowance.reserve(0.0)
-    assert allowance.close_gate(rejected, 30.0, 1.0, "the server asked")
+    assert allowance.gate.close(30.0, rejected.granted_at, 1.0, "the server asked")
     waiting = [allowance.reserve(2.0) for _ in range(3)]
     assert not any(reservation.granted for reservation in waiting)
     assert list(allowance.poll(29.9)) == []
@@ -384,24 +408,38 @@ def test_a_hint_closes_the_gate_for_all():
     assert (told.gate, told.gate_reason) == (20.0, "the server asked")
 
 
+def test_three_hints_close_the_gate_and_one_call_asks():
+    """The third of three calls that are told to wait shuts the gate; after 1 s one call goes."""
+    allowance = Allowance(600)
+    told = [allowance.reserve(number / 10) for number in range(3)]
+    closed = [allowance.told_to_wait(each, 30.0, 0.5, "the server asked") for each in told]
+    assert closed == [None, None, GateClosed(1.0, "the server asked")]
+    waiting = [allowance.reserve(0.5) for _ in range(3)]
+    assert allowance.waits_for(0.5) == "the server asked"
+    assert allowance.due == 1.5
+    assert list(allowance.poll(1.5)) == waiting[:1]  # the question
+    allowance.let_in(waiting[0], 1.6)
+    assert list(allowance.poll(1.6)) == waiting[1:]
+
+
 def test_requests_in_flight_close_the_gate_only_once():
     """A request sent before the last correction corrects nothing again."""
     allowance = Allowance(6_000)
     crowd = [allowance.reserve(0.0) for _ in range(64)]
-    assert allowance.close_gate(crowd[0], 5.0, 1.0, "first")
-    assert not any(allowance.close_gate(each, 60.0, 1.5, "more") for each in crowd[1:])
-    assert allowance.gate_until == 5.0
-    later = allowance.reserve(5.0)
-    assert allowance.close_gate(later, 8.0, 6.0, "second")
+    closed = [allowance.told_to_wait(each, 1.5, 1.0, "first") for each in crowd]
+    assert [each is not None for each in closed] == [False, False, True] + [False] * 61
+    assert allowance.gate.until == 2.5
+    later = allowance.reserve(2.5)
+    assert allowance.told_to_wait(later, 1.0, 2.6, "second") == GateClosed(1.0, "second")
 
 
-def test_the_gate_is_never_shortened():
-    """A smaller hint that comes later leaves the longer wait in place."""
+def test_a_stated_window_is_never_shortened():
+    """A nearer reset that comes later leaves the longer wait in place."""
     allowance = Allowance(600)
     first = allowance.reserve(0.0)
-    allowance.close_gate(first, 50.0, 0.0, "long")
-    assert not allowance.close_gate(first, 10.0, 0.0, "short")
-    assert allowance.gate_until == 50.0
+    allowance.gate.close(50.0, first.granted_at, 0.0, "long")
+    assert not allowance.gate.close(10.0, first.granted_at, 0.0, "short")
+    assert allowance.gate.until == 50.0
 
 
 def test_a_stated_limit_is_adopted_or_lowers():
@@ -495,7 +533,7 @@ def test_an_empty_window_closes_the_gate_until_its_reset():
     allowance = Allowance(600)
     reservation = allowance.reserve(0.0)
     allowance.observe([Limit("requests", 600, remaining=0, reset=20.0)], reservation, 1.0)
-    assert allowance.gate_until == 21.0
+    assert allowance.gate.until == 21.0
     assert allowance.statistics(1.0).gate_reason == "no requests remain"
     assert "requests" in allowance.waits_for(1.0)
 
@@ -505,7 +543,7 @@ def test_a_bucket_that_refills_closes_no_gate():
     allowance = Allowance(600)
     reservation = allowance.reserve(0.0)
     allowance.observe([Limit("requests", 600, remaining=0, reset=60.0)], reservation, 1.0)
-    assert allowance.gate_until == -math.inf
+    assert allowance.gate.until == -math.inf
     assert allowance.waits_for(1.0) == "the limit is used up"
 
 
@@ -541,7 +579,7 @@ def test_rebase_moves_everything_to_another_clock():
     """After a change of clock the debt and the gate have as long to go as before."""
     allowance = Allowance(60)
     reservation = allowance.reserve(1_000.0)
-    allowance.close_gate(reservation, 1_030.0, 1_000.0, "asked")
+    allowance.gate.close(1_030.0, reservation.granted_at, 1_000.0, "asked")
     allowance.settle(reservation, 1_000.0)
     allowance.rebase(-1_000.0)
     assert allowance.statistics(0.0).gate == 30.0
@@ -561,7 +599,7 @@ def test_earliest_is_when_one_more_call_is_granted(requests, per_minute, queued,
     """The instant that is foretold for one more call is the one at which it is granted."""
     allowance = Allowance(requests, per_minute)
     first = allowance.reserve(0.0, 10.0)
-    allowance.close_gate(first, gate, 0.0, "asked")
+    allowance.gate.close(gate, first.granted_at, 0.0, "asked")
     for cost in queued:
         allowance.reserve(0.0, cost)
     foretold = allowance.earliest(0.0, tokens)
@@ -667,7 +705,7 @@ def test_one_response_closes_the_gate_for_its_longest_reset():
     reservation = allowance.reserve(0.0, 10.0)
     stated = [Limit("requests", 600, 0, reset=5.0), Limit("tokens", 60_000, 0, reset=50.0)]
     allowance.observe(stated, reservation, 1.0)
-    assert allowance.gate_until == 51.0
+    assert allowance.gate.until == 51.0
 
 
 def test_an_absurd_estimate_does_not_lift_the_limit():
@@ -775,7 +813,7 @@ def test_nothing_left_closes_the_gate_although_it_was_expected():
     large = allowance.reserve(0.0, 5_000.0)
     assert allowance.statistics(0.0).tokens_left < 0
     [closed] = allowance.observe([Limit("tokens", 6_000.0, 0.0, 20.0)], large, 0.0)
-    assert (closed.delay, allowance.gate_until) == (20.0, 20.0)
+    assert (closed.delay, allowance.gate.until) == (20.0, 20.0)
 
 
 def test_a_limit_that_was_declared_anew_is_followed_again():

@@ -81,27 +81,35 @@ def test_every_attempt_pays(run):
     assert min(gaps) > 0.9
 
 
-def test_a_hint_stops_all_senders(run):
-    """One Retry-After shuts the gate for everyone, and nobody sends before it is over."""
+def after_hints(run, hints):
+    """Send 25 calls, of which the first are told to wait for 30 s; return instants and events."""
     seen = Remember()
-    server = FakeServer([(429, {"retry-after": "30"})])
+    server = FakeServer([(429, {"retry-after": "30"})] * hints, latency=0.1)
     stack = Stack(
         Retry(uniform=lambda: 0.0),
         RateLimiter(requests_per_minute=600),
         ErrorClassifier(),
         listeners=[seen],
     )
+    run(lambda: all_at_once(stack.around(server), range(25)))
+    return [round(at - server.sent[0], 3) for at in server.sent], seen
 
-    async def main():
-        start = current().now()
-        await all_at_once(stack.around(server), range(25))
-        return start
 
-    start = run(main)
-    late = [at - start for at in server.sent if at > start]
-    assert min(late) >= 30
+def test_three_hints_stop_all_senders_until_one_is_let_in(run):
+    """The third call that is told to wait shuts the gate; one call asks after a second."""
+    sent, seen = after_hints(run, 3)
+    assert sent[9:12] == [0.0, 1.1, 1.2]  # a burst of ten; the question; the next, once it is in
+    assert [at >= 30.1 for at in sent].count(True) == 3  # for those who were told it is a floor
     [closed] = seen.named("rate.gate_closed")
-    assert closed.delay == pytest.approx(30)
+    assert closed.delay == pytest.approx(1.0)
+
+
+def test_two_hints_stop_nobody(run):
+    """Two 429s can be chance: only the two calls wait."""
+    sent, seen = after_hints(run, 2)
+    assert sent[10] < 0.2
+    assert sent[-2:] == [30.1] * 2
+    assert seen.named("rate.gate_closed") == []
 
 
 def test_the_gate_and_the_sleep_overlap(run):

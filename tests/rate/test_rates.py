@@ -204,7 +204,7 @@ def test_a_share_does_not_hide_that_a_bucket_refills(reset, opens):
     allowance = Allowance(600, share=0.5)
     stated = Limit("requests", 600, remaining=0, reset=reset)
     allowance.observe([stated], allowance.reserve(0.0), 1.0)
-    assert allowance.gate_until == opens
+    assert allowance.gate.until == opens
 
 
 def test_rebase_moves_buckets():

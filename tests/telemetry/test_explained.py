@@ -171,7 +171,7 @@ def test_a_gate_that_is_closed_shortly_is_no_warning(run, caplog, hint, level):
     stack = Stack(
         RequestIdLogger(), Retry(2), RateLimiter(requests_per_minute=60_000), ErrorClassifier()
     )
-    server = FakeServer([(429, {"retry-after": str(hint)}), "ok"])
-    run(lambda: all_at_once(stack.around(server), ["x"]))
+    server = FakeServer([(429, {"retry-after": str(hint)})] * 3)
+    run(lambda: all_at_once(stack.around(server), ["x", "y", "z"]))
     [closed] = [each for each in caplog.records if "rate.gate_closed" in each.getMessage()]
     assert closed.levelno == level
