@@ -28,6 +28,11 @@ json_like = st.recursive(
         ),
         ({"limit": 500, "limit_type": "TPM"}, [Limit("tokens", 500.0)]),
         (
+            {"limit": 500, "limit_type": "TPM", "requested": "900"},
+            [Limit("tokens", 500.0, requested=900.0)],
+        ),
+        ({"limit": 500, "limit_type": "TPM", "requested": -9}, [Limit("tokens", 500.0)]),
+        (
             {"metadata": {"headers": {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0",
                                       "X-RateLimit-Reset": "1741305600000"}}},
             [Limit("requests", 20.0, 0.0, 30.0)],
@@ -58,7 +63,8 @@ def test_a_body_of_another_shape_states_nothing(content):
 @given(json_like, st.sampled_from(["requests", None, 3]))
 def test_no_body_raises(value, unit):
     """Whatever stands there is left out if it makes no sense."""
-    fields = ("limit", "remaining", "reset", "window", "requests_per_minute", "metadata")
+    fields = ("limit", "remaining", "reset", "window", "requested", "requests_per_minute",
+              "metadata")  # fmt: skip
     for field in fields:
         body = {"error": {"limit": 5, "unit": unit, field: value}}
         assert all(each.limit is None or each.limit > 0 for each in limits_in_body(body, 1e9))

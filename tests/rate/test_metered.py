@@ -89,3 +89,27 @@ def test_a_full_window_refuses_although_the_bucket_is_full():
     bucket.ledger.add(100.0, 0.0)
     assert bucket.level(1.0) == bucket.burst
     assert 1.0 < bucket.ready_at(1.0) <= 60.5
+
+
+def test_it_is_empty_when_a_whole_period_has_cost_nothing():
+    """A request above the whole limit needs the full window, and a full bucket."""
+    bucket = Metered(6_000, 60.0)
+    assert bucket.empty_at() <= 0.0
+    bucket.take(10.0, 5.0)
+    empty = bucket.empty_at()
+    assert 65.0 <= empty <= 66.0
+    assert bucket.ledger.spent(empty) == 0.0
+    bucket.correct(-10.0, 5.0, 6.0)  # it was never sent
+    assert bucket.empty_at() <= 6.0
+
+
+@given(STEPS)
+def test_nothing_is_spent_when_it_is_empty(steps):
+    """After any history, the window is free and the bucket full at the instant that is foretold."""
+    bucket, now = Metered(6_000, 60.0), 50.0
+    for wait, cost, _ in steps:
+        now += wait
+        bucket.take(cost, now)
+    empty = max(now, bucket.empty_at())
+    assert bucket.ledger.spent(empty) <= 1e-6
+    assert bucket.level(empty) >= bucket.burst - 1e-6

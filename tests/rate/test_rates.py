@@ -207,6 +207,42 @@ def test_a_share_does_not_hide_that_a_bucket_refills(reset, opens):
     assert allowance.gate.until == opens
 
 
+@pytest.mark.parametrize(
+    ("tokens", "share", "oversized"),
+    [(6_000, 1.0, False), (6_001, 1.0, True), (6_001, 0.5, False), (12_001, 0.5, True)],
+)
+def test_oversized_is_above_the_limit_of_all_processes(tokens, share, oversized):
+    """One above the share of this process may pass; one above the whole limit may not."""
+    rates = Rates(None, 6_000 if share == 1.0 else 12_000, 1.0, share)
+    assert rates.oversized(tokens) is oversized
+
+
+def test_nothing_is_oversized_without_a_limit_of_tokens():
+    """An unknown limit may be any."""
+    assert not _rates(600).oversized(1e9)
+
+
+def test_an_oversized_request_is_sent_with_an_empty_window():
+    """It waits until nothing was spent for a whole minute, and everything else waits for it."""
+    rates = _rates(None, 6_000)
+    assert rates.take(10.0, 0.0)
+    assert not rates.take(7_000.0, 59.0)
+    ready = rates.ready_at(7_000.0)
+    assert 60.0 <= ready <= 61.0
+    assert rates.take(7_000.0, ready)
+    assert not rates.take(10.0, ready + 1.0)
+
+
+def test_what_was_let_in_once_is_not_oversized_again():
+    """The estimate or the limit is wrong: others of at most this size are treated as usual."""
+    rates = _rates(None, 6_000)
+    rates.let_in(7_000.0)
+    assert not rates.oversized(7_000.0)
+    assert rates.oversized(7_001.0)
+    rates.let_in(5.0)
+    assert not rates.oversized(7_000.0)
+
+
 def test_rebase_moves_buckets():
     """After a change of clock, the shortage is what it was."""
     rates = _rates(600, 6_000)

@@ -324,3 +324,23 @@ def test_longest_wait_leaves_out_kinds_that_use_up_no_attempts():
     """What is waited out without bound is told apart by the description, not summed up here."""
     rules = {Kind.RATE_LIMITED: KindRule(ExponentialBackoff(50, 1, 50, "none"), counted=False)}
     assert RetrySchedule(rules=rules).longest_wait(counted=True) == 1 + 2 + 4 + 8 + 16
+
+
+def test_waits_double_from_a_calls_second_429_whatever_the_hint():
+    """A server that says 1 s each time, of a call that it always refuses, is asked ever later."""
+    verdicts = [_verdict(Kind.RATE_LIMITED, retry_after=1.0)] * 9
+    rules = {Kind.RATE_LIMITED: KindRule(ExponentialBackoff(1, 2, 60, "none"), counted=False)}
+    waits = [each.delay for each in _decisions(RetrySchedule(rules=rules), verdicts)]
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_a_longer_hint_stays_the_floor():
+    """The doubled wait never takes the place of a longer hint."""
+    verdicts = [_verdict(Kind.RATE_LIMITED, retry_after=30.0)] * 3
+    assert [each.delay >= 30.0 for each in _decisions(RetrySchedule(), verdicts)] == [True] * 3
+
+
+def test_hints_of_other_kinds_do_not_double():
+    """A 503 is about the server, so its hint alone says when."""
+    verdicts = [_verdict(Kind.OVERLOADED, retry_after=1.0, status=503)] * 4
+    assert [each.delay for each in _decisions(RetrySchedule(), verdicts)] == [1.0] * 4
