@@ -133,19 +133,18 @@ def test_429s_below_the_declared_limit_lower_it(run):
     """What was declared is an upper bound: where the server allows less, that is found out.
 
     Three times too high, most calls soon have two 429s of their own and are suspects: those teach
-    only where half of their neighbours were refused too. So it takes up to 76 429s and not 21, as
-    it would if each 429 taught.
+    only where half of their neighbours were refused too. So it takes 40 429s here, and not 21 as it
+    would if each 429 taught. The jitter is fixed, because other draws take up to 76.
     """
     model = InfeModel(requests_per_minute=300)
     seen = Remember()
-    stack = Stack(
-        Retry(), RateLimiter(requests_per_minute=900), ErrorClassifier(), listeners=[seen]
-    )
+    retry, limiter = Retry(uniform=lambda: 0.5), RateLimiter(requests_per_minute=900)
+    stack = Stack(retry, limiter, ErrorClassifier(), listeners=[seen])
     send = stack.around(InProcessInfe(model))
     run(lambda: all_at_once(send, [PAYLOAD] * 1_000))
     [told] = stack.statistics().allowances.values()
-    assert told.learned == pytest.approx(300, rel=0.15)
-    assert model.books.rejected < 100
+    assert told.learned == pytest.approx(300, rel=0.05)
+    assert model.books.rejected < 60
     changed = seen.named("rate.limit_changed")
     assert changed
     assert all(each.reason.startswith("learned: ") for each in changed)
@@ -154,13 +153,17 @@ def test_429s_below_the_declared_limit_lower_it(run):
 def test_a_limit_that_nobody_told_is_found(run):
     """Through a whole stack: most of an unknown limit is used, at hardly any 429s.
 
-    Usually there are 2 in the second part. If a call that met one in the search meets another just
-    above the limit, it is a suspect, and the learner misses what it measured: then up to 42.
+    The jitter is fixed, because one draw in three makes a suspect of a call that measures the limit:
+    it met a 429 in the search before. The learner misses that measure, and meets up to 42 429s.
     """
     model = InfeModel(requests_per_minute=1_200)
     seen = Remember()
     stack = Stack(
-        Retry(), ConcurrencyLimiter(64), RateLimiter(), ErrorClassifier(), listeners=[seen]
+        Retry(uniform=lambda: 0.5),
+        ConcurrencyLimiter(64),
+        RateLimiter(),
+        ErrorClassifier(),
+        listeners=[seen],
     )
     send = stack.around(InProcessInfe(model))
 
@@ -172,9 +175,9 @@ def test_a_limit_that_nobody_told_is_found(run):
 
     took, rejected = run(main)
     assert took == pytest.approx(50, rel=0.03)  # 1,000 at 20 a second
-    assert rejected <= 50
+    assert rejected <= 6
     [told] = stack.statistics().allowances.values()
-    assert told.learned == pytest.approx(1_200, rel=0.1)
+    assert told.learned == pytest.approx(1_200, rel=0.02)
     assert told.learned_dimension == "requests"
     assert told.pace == pytest.approx(1_200, rel=0.1)
     assert "accepted in" in told.evidence
