@@ -98,7 +98,7 @@ def test_the_story_is_the_listing():
 
 
 def test_the_story_is_logged_as_shown(caplog):
-    """At INFO the story writes the two lines of the page."""
+    """At INFO the story writes the five lines of the page."""
     caplog.set_level(logging.INFO, "resilient_infe")
     with contextlib.redirect_stdout(io.StringIO()):
         exec(compile(STORY, "example", "exec"), {"__name__": "example"})
@@ -132,28 +132,51 @@ def test_every_row_of_the_table_is_run():
     assert [line.split(" | ")[0].lstrip("| ") for line in rows[2:]] == list(VARIANTS)
 
 
-def test_a_429_sent_before_the_gate_closed_does_not_move_it():
-    """The second of two calls in flight is told to wait longer, and only it waits longer."""
-    server = FakeServer([(429, HINT), (429, {"retry-after": "9"})], latency=0.1)
-    stack, heard = made(presets.batch, 0.0)
-    send = stack.around(server)
+def later(send):
+    """Return a function that sends after so many seconds."""
 
-    async def later(seconds):
+    async def wait_and_send(seconds):
         await current().sleep_until(current().now() + seconds)
         return await send({})
 
+    return wait_and_send
+
+
+def sent_from(server, send, pauses):
+    """Send calls after pauses, and return when each attempt was sent, from the start."""
+
     async def main():
         start = current().now()
-        await all_at_once(later, [0.0, 0.05, 0.5])
+        await all_at_once(later(send), pauses)
         return [round(instant - start, 3) for instant in server.sent]
 
-    assert run_virtually(main) == [0.0, 0.05, 2.1, 2.1, 9.15]
+    return run_virtually(main)
+
+
+def test_a_429_sent_before_the_gate_closed_does_not_move_it():
+    """The fourth of four calls in flight is told to wait longer, and only it waits longer."""
+    server = FakeServer([(429, HINT)] * 3 + [(429, {"retry-after": "9"})], latency=0.1)
+    stack, heard = made(presets.batch, 0.0)
+    sent = sent_from(server, stack.around(server), [0.0, 0.0, 0.0, 0.05, 0.5])
+    assert sent[:4] == [0.0, 0.0, 0.0, 0.05]
+    assert sent[4] == 2.1  # a hint of 2 s has no question
+    assert sent[-1] >= 9.15
     assert [event.delay for event in heard.named("rate.gate_closed")] == [2.0]
 
 
+def test_a_question_that_is_refused_moves_the_gate_by_a_second():
+    """While the questions of a stop are refused, one call goes a second, and no limit falls."""
+    long = (429, {"retry-after": "60"})
+    server = FakeServer([long] * 5, latency=0.1)
+    stack, heard = made(presets.batch, 0.0)
+    sent = sent_from(server, stack.around(server), [0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5])
+    assert sent[3:6] == [1.1, 2.2, 3.3]
+    assert [event.delay for event in heard.named("rate.gate_closed")] == [1.0, 1.0, 1.0]
+
+
 def test_each_429_is_a_step_of_the_backoff():
-    """After a hint of 2 s a bare 429 waits 2 s, and the next 4 s."""
-    server = FakeServer([(429, HINT), 429, 429])
+    """After a hint of 2 s a bare 429 waits 2 s, and the next 4 s, though the hint is 2 s again."""
+    server = FakeServer([(429, HINT), 429, (429, HINT)])
     stack, heard = made(presets.batch, 0.0)
     assert run_virtually(lambda: stack.around(server)({})) == "ok"
     assert [event.delay for event in heard.named("retry.scheduled")] == [2.0, 2.0, 4.0]
@@ -175,23 +198,19 @@ def test_the_reasons_to_stop_are_those_of_the_page():
     assert "in 2 s at the earliest, and 1 s remain" in stopped.reason
 
 
-def test_a_deadline_before_the_gate_opens_is_refused_at_once():
-    """The next call of a service is refused with the time until the gate opens."""
+def test_a_deadline_before_the_next_question_is_refused_at_once():
+    """The next call of a service is refused with the time until the gate lets a call go."""
     stack, _ = made(presets.service, 0.0)
-    send = stack.around(FakeServer([(429, HINT)]))
+    send = stack.around(FakeServer([(429, HINT)] * 3))
 
     async def main():
-        found = []
-        for _ in range(2):
-            try:
-                await send({})
-            except (errors.RateLimitError, errors.DeadlineExceeded) as error:
-                found.append((type(error), getattr(error, "retry_after", None)))
-        return found
+        told = await all_at_once(lambda _: send({}), range(3))
+        return [*told, *await all_at_once(lambda _: send({}, deadline=1.0), ["late"])]
 
-    first, second = run_virtually(main)
-    assert first[0] is errors.RateLimitError
-    assert second == (errors.DeadlineExceeded, 2.0)
+    *told, late = run_virtually(main)
+    assert {type(each) for each in told} == {errors.RateLimitError}
+    assert isinstance(late, errors.DeadlineExceeded)
+    assert late.retry_after == 2.0
 
 
 def test_a_service_counts_429s():

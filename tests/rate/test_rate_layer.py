@@ -153,8 +153,8 @@ def test_429s_below_the_declared_limit_lower_it(run):
 def test_a_limit_that_nobody_told_is_found(run):
     """Through a whole stack: most of an unknown limit is used, at hardly any 429s.
 
-    The jitter is fixed, because one draw in three makes a suspect of a call that measures the limit:
-    it met a 429 in the search before. The learner misses that measure, and meets up to 42 429s.
+    The jitter is fixed: in one draw of three, a call that measures the limit met a 429 in the
+    search already, and is a suspect. The learner misses that measure, and meets up to 42 429s.
     """
     model = InfeModel(requests_per_minute=1_200)
     seen = Remember()

@@ -1,0 +1,160 @@
+"""Rows that a server always refuses, through both presets: they end, and hold up nobody.
+
+The learner is held at rest here: 429s below a declared limit still wake it, and it takes those of
+many such rows for a lower limit.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import cache
+
+import pytest
+from endpoints import Endpoint, played, rows_of, tries
+
+from resilient_infe import presets
+from resilient_infe.rate.learning.learner import Learner
+
+ROWS = 300
+HEAD = range(10)
+SPREAD = random.Random(1).sample(range(ROWS), 10)
+
+
+@pytest.fixture(autouse=True)
+def _at_rest(monkeypatch):
+    """Keep the learner at rest below a declared limit."""
+    monkeypatch.setattr(Learner, "rejected_at_rest", lambda *_: None)
+
+
+def batch(endpoint, *, declared=600.0, tokens=(100.0,) * ROWS, **more):
+    """Send rows through the preset for batches."""
+    slots = 64 if endpoint.answer < 2 else 512
+    stack = presets.batch(requests_per_minute=declared, concurrency=slots, log=False, **more)
+    return played(stack, endpoint, tokens)
+
+
+@cache
+def alone(answer):
+    """Return how long the rows take if none of them is poison."""
+    return batch(Endpoint(answer=answer)).last
+
+
+@pytest.mark.parametrize("answer", [0.5, 10.0])
+@pytest.mark.parametrize("hint", [None, 1.0, 12.0, 60.0])
+@pytest.mark.parametrize("poison", [[150], HEAD, SPREAD], ids=["one", "the first ten", "ten"])
+def test_poison_ends_and_holds_up_nobody(poison, hint, answer):
+    """Others take at most 1.2 times as long; poison ends by 20 attempts and 15 minutes later.
+
+    Or 10 s longer: poison rows at the head are the witnesses, and the first seven questions too.
+    """
+    endpoint = Endpoint(hint=hint, answer=answer, refuse=rows_of(*poison))
+    outcome = batch(endpoint)
+    assert len(outcome.done) == ROWS - len(poison)
+    assert outcome.last <= max(1.2 * alone(answer), alone(answer) + 10.0)
+    assert sorted(outcome.failed) == sorted(poison)
+    assert max(outcome.failed.values()) <= outcome.last + 900.0
+    assert tries(endpoint, poison) <= 20
+    assert all(
+        "the server refuses this request" in str(e.__notes__) for e in outcome.errors.values()
+    )
+
+
+@pytest.mark.parametrize("hint", [None, 1.0, 12.0, 60.0])
+def test_a_service_answers_the_others_as_fast_as_without(hint):
+    """Ten poison calls of 200, one every 0.2 s: the others are answered in their usual time."""
+    usual = played(presets.service(requests_per_minute=600, log=False), Endpoint(), [100.0] * 200,
+                   arrive=0.2)  # fmt: skip
+    poison = range(0, 200, 20)
+    endpoint = Endpoint(hint=hint, refuse=rows_of(*poison))
+    stack = presets.service(requests_per_minute=600, log=False)
+    outcome = played(stack, endpoint, [100.0] * 200, arrive=0.2)
+    assert sorted(outcome.failed) == list(poison)
+    assert tries(endpoint, poison) <= 4
+    assert outcome.last <= usual.last + 2.0
+
+
+@pytest.mark.parametrize("hint", [None, 12.0])
+def test_one_row_alone_that_is_refused_ends_within_90_minutes(hint):
+    """With nothing to compare with, ten 429s in an hour of quiet are no outage."""
+    endpoint = Endpoint(hint=hint, refuse=rows_of(0))
+    outcome = batch(endpoint, tokens=[100.0])
+    assert outcome.failed[0] <= 5_400.0
+
+
+def test_the_largest_row_is_asked_last():
+    """Nothing is as large as it, so it waits for the others, and then ends in the quiet."""
+    endpoint = Endpoint(refuse=rows_of(0))
+    outcome = batch(endpoint, tokens=[5_000.0] + [100.0] * (ROWS - 1))
+    assert outcome.last <= 1.2 * alone(0.5)
+    assert outcome.failed[0] <= outcome.last + 900.0
+
+
+def test_a_row_above_the_whole_limit_ends_at_its_first_429():
+    """It is sent behind the others with an empty window, and not again."""
+    endpoint = Endpoint(refuse=rows_of(0))
+    outcome = batch(endpoint, tokens_per_minute=6_000, tokens=[7_000.0] + [100.0] * 60)
+    assert sorted(outcome.failed) == [0]
+    assert endpoint.sends[0] == 1
+    assert outcome.failed[0] >= outcome.last + 30.0
+    assert "more than the limit of a whole minute" in str(outcome.errors[0].__notes__)
+
+
+def outage(start, end):
+    """Refuse everything between two instants."""
+    return lambda _, now: start <= now < end
+
+
+def by_chance(share):
+    """Refuse a share of all, at random."""
+    draw = random.Random(3)
+    return lambda _, __: draw.random() < share
+
+
+def heavy(count):
+    """Return tokens of very different sizes; a few rows are a tenth of the limit."""
+    draw = random.Random(5)
+    return [min(20_000.0, draw.lognormvariate(7.2, 1.2)) for _ in range(count)]
+
+
+HONEST = {
+    "declared 1.5 times too high, fixed window": (
+        Endpoint(60.0, style="fixed"), {"declared": 90.0, "tokens": [100.0] * 150}),
+    "declared 1.5 times too high, bucket of 1 s": (
+        Endpoint(60.0), {"declared": 90.0, "tokens": [100.0] * 150}),
+    "heavy-tailed tokens, declared right": (
+        Endpoint(6_000.0, 200e3, "sliding"),
+        {"declared": 6_000.0, "tokens_per_minute": 200e3, "tokens": heavy(200)}),
+    "heavy-tailed tokens, declared 1.5 times too high": (
+        Endpoint(6_000.0, 200e3, "sliding"),
+        {"declared": 6_000.0, "tokens_per_minute": 300e3, "tokens": heavy(200)}),
+    "an outage of 30 minutes": (
+        Endpoint(refuse=outage(1.0, 1_801.0)), {"tokens": [100.0] * 40}),
+    "an outage of 30 minutes, hints of 5 s": (
+        Endpoint(refuse=outage(1.0, 1_801.0), hint=5.0), {"tokens": [100.0] * 40}),
+    "an outage of 30 minutes, hints of 60 s": (
+        Endpoint(refuse=outage(1.0, 1_801.0), hint=60.0), {"tokens": [100.0] * 40}),
+    "5 % at random": (Endpoint(refuse=by_chance(0.05)), {}),
+    "5 % at random, hints of 1 s": (Endpoint(refuse=by_chance(0.05), hint=1.0), {}),
+    "5 % at random, hints of 60 s": (Endpoint(refuse=by_chance(0.05), hint=60.0), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_no_innocent_row_fails(name):
+    """However it is refused, a row that the limit has room for is answered in the end."""
+    endpoint, options = HONEST[name]
+    outcome = batch(endpoint, **options)
+    assert outcome.failed == {}
+    assert len(outcome.done) == len(options.get("tokens", range(ROWS)))
+    assert outcome.last < math.inf
+
+
+def test_after_an_outage_the_rest_goes_at_the_rate():
+    """Half a minute after a server is back from half an hour of 429s, its limit is used again."""
+    endpoint = Endpoint(refuse=outage(10.0, 1_810.0), hint=5.0)
+    outcome = batch(endpoint)
+    assert outcome.failed == {}
+    refused_for = next(at for at in endpoint.accepted if at > 1_800.0) - 1_810.0
+    assert refused_for <= 0.2 * 1_800.0 + 2.0  # the pause between questions is a fifth of the stop
+    assert outcome.last <= 1_810.0 + refused_for + 60.0
