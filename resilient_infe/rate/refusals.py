@@ -12,9 +12,10 @@ it is how the others fared. There are four cases:
    in 31. Three or more such 429s, of less than 1 in 10^12 together, are no chance.
 3. Nothing that was sent is as large. Then its 429s tell nothing. After ten it waits until nobody
    else does.
-4. Nothing else was sent for a minute, and nobody else was refused. Then the limit must be free, and
-   yet it is refused: this counts as 1 in 20, at most once a minute. For a call that is no suspect
-   the server may as well be down: then at most once in six minutes, which is an hour in all.
+4. Nothing was let in for a minute, and only suspects were refused. Then the limit must be free, and
+   yet it is refused: this counts as 1 in 20, at most once a minute. While calls are refused that
+   are no suspects, the server may as well be down: then at most once in six minutes for each of
+   them, which is an hour in all for one such call, and three hours for three.
 
 No other fixed number came out right: to give up after ten 429s failed up to 297 of 2,000 honest
 calls, and this rule none of 440,000.
@@ -31,7 +32,8 @@ LEAST_COUNTED = 3
 """429s that have to count before a call ends, however surprising they are."""
 
 ALONE, ALONE_UNSUSPECTED = 60.0, 360.0
-"""Seconds of quiet after which a 429 of a suspect has no other explanation; and of another call."""
+"""Seconds of quiet after which a 429 of a suspect has no other explanation; and the same for each
+call that is refused and is no suspect."""
 
 ALONE_SURPRISE = 3.0
 """The surprise of such a 429: about 1 in 20."""
@@ -59,14 +61,13 @@ class Others:
         last_let_in: when the latest call was sent that was let in.
     """
 
-    __slots__ = ("_honest", "_honest_at", "_other_at", "_seconds", "last_let_in", "watched_until")
+    __slots__ = ("_honest", "_seconds", "last_let_in", "watched_until")
 
     def __init__(self) -> None:
         self._seconds: dict[int, dict[int, list[int]]] = {}
         self.watched_until = self.last_let_in = -math.inf
-        self._honest: Refusals | None = None  # the call, no suspect, that was refused last
-        self._honest_at = -math.inf  # and when
-        self._other_at = -math.inf  # when another one was, before it
+        # When each call that is no suspect was refused last, the earliest first.
+        self._honest: dict[Refusals, float] = {}
 
     def note(self, sent_at: float, tokens: float, *, refused: bool) -> None:
         """Count one call."""
@@ -80,14 +81,22 @@ class Others:
 
     def note_honest(self, call: Refusals, now: float) -> None:
         """Note that a call was refused that is no suspect."""
-        if call is not self._honest:
-            self._honest, self._other_at = call, self._honest_at
-        self._honest_at = now
+        honest = self._honest
+        honest.pop(call, None)
+        honest[call] = now
+        while honest[first := next(iter(honest))] < now - ALONE_UNSUSPECTED:
+            del honest[first]
 
-    def quiet_since(self, call: Refusals) -> float:
-        """Return when another call was last let in, or another was refused that is no suspect."""
-        refused = self._other_at if call is self._honest else self._honest_at
-        return max(self.last_let_in, refused)
+    def note_suspect(self, call: Refusals) -> None:
+        """Note that a call has become a suspect, or ended."""
+        self._honest.pop(call, None)
+
+    def quiet_needed(self, now: float) -> float:
+        """Return the seconds of quiet after which only the call itself explains its 429."""
+        latest = next(reversed(self._honest.values()), -math.inf)
+        # Without any in the last minutes, those that are still kept are over.
+        refused = len(self._honest) if latest >= now - ALONE_UNSUSPECTED else 0
+        return ALONE_UNSUSPECTED * refused or ALONE
 
     def near(self, sent_at: float, tokens: float) -> tuple[int, int]:
         """Return how many, at least as large and sent within a second, were let in and refused."""
@@ -134,21 +143,23 @@ class Refusals:
         """
         others.note(sent_at, tokens, refused=True)
         others.watched_until = now + MEMORY
-        alone = ALONE if self.suspect else ALONE_UNSUSPECTED
+        if not self.suspect:
+            others.note_honest(self, now)
         if self.times == 0:
             self._since = self._alone_at = now
         elif others.last_let_in > self._since:
             self._since = now
             self._count(tokens, others)
-        elif now - max(self._alone_at, others.quiet_since(self)) > alone:
+        elif (quiet := now - max(self._alone_at, others.last_let_in)) > ALONE and (
+            quiet > others.quiet_needed(now)
+        ):
             self._alone_at = now
             self._counted += 1
             self._surprise += ALONE_SURPRISE
-        if not self.suspect:
-            others.note_honest(self, now)
         self.times += 1
         self._sent_at = sent_at
         if self._counted >= LEAST_COUNTED and self._surprise >= CERTAIN:
+            others.note_suspect(self)
             how = "others like it were let in" if self.suspect else "nothing else was sent"
             self.final = (
                 f"refused {self.times} times while {how}: the server refuses this request, and not "
@@ -160,6 +171,7 @@ class Refusals:
         passed, refused = others.near(self._sent_at, tokens)
         self._counted += 1
         self.suspect = True
+        others.note_suspect(self)
         if passed:
             refused = max(1, refused)  # its own is one of them, unless that is forgotten
             self._surprise -= math.log(refused / (passed + refused))

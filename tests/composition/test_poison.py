@@ -82,6 +82,16 @@ def test_one_row_alone_that_is_refused_ends_within_90_minutes(hint):
     assert outcome.failed[0] <= 5_400.0
 
 
+@pytest.mark.parametrize("hint", [None, 12.0])
+def test_three_rows_at_the_end_that_are_refused_end_too(hint):
+    """Nothing was let in after them, so it may be an outage: an hour for each of the three."""
+    poison = range(ROWS - 3, ROWS)
+    endpoint = Endpoint(hint=hint, refuse=rows_of(*poison))
+    outcome = batch(endpoint)
+    assert sorted(outcome.failed) == list(poison)
+    assert max(outcome.failed.values()) <= 3 * 5_400.0
+
+
 def test_the_largest_row_is_asked_last():
     """Nothing is as large as it, so it waits for the others, and then ends in the quiet."""
     endpoint = Endpoint(refuse=rows_of(0))
@@ -92,12 +102,13 @@ def test_the_largest_row_is_asked_last():
 
 def test_a_row_above_the_whole_limit_ends_at_its_first_429():
     """It is sent behind the others with an empty window, and not again."""
-    endpoint = Endpoint(refuse=rows_of(0))
-    outcome = batch(endpoint, tokens_per_minute=6_000, tokens=[7_000.0] + [100.0] * 60)
-    assert sorted(outcome.failed) == [0]
-    assert endpoint.sends[0] == 1
-    assert outcome.failed[0] >= outcome.last + 30.0
-    assert "more than the limit of a whole minute" in str(outcome.errors[0].__notes__)
+    endpoint, tokens = Endpoint(refuse=rows_of(30)), [100.0] * 61
+    tokens[30] = 7_000.0
+    outcome = batch(endpoint, tokens_per_minute=6_000, tokens=tokens)
+    assert sorted(outcome.failed) == [30]
+    assert endpoint.sends[30] == 1
+    assert outcome.failed[30] >= outcome.last + 30.0
+    assert "more than the limit of a whole minute" in str(outcome.errors[30].__notes__)
 
 
 def outage(start, end):

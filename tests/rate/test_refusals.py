@@ -132,13 +132,42 @@ def test_4_alone_from_the_start_it_takes_an_hour():
     assert "nothing else was sent" in call.final
 
 
-def test_4_two_calls_that_no_outage_explains_do_not_count():
-    """While another call is refused that is no suspect, the server may be down for both."""
-    others, one, two = Others(), Refusals(), Refusals()
-    for minute in range(600):
-        one.add(minute * 60.0, 100.0, minute * 60.0, others)
-        two.add(minute * 60.0 + 1.0, 100.0, minute * 60.0 + 1.0, others)
-    assert one.final is two.final is None
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_4_calls_that_are_refused_together_take_an_hour_each(count):
+    """The more calls are refused that are no suspects, the longer an outage explains it."""
+    others, calls, minute = Others(), [Refusals() for _ in range(count)], 0
+    while calls[-1].final is None:
+        minute += 1
+        for call in calls:
+            if call.final is None:
+                call.add(minute * 60.0, 100.0, minute * 60.0, others)
+    assert 60 * count - 6 * count <= minute <= 90 * count
+
+
+def test_4_a_suspect_waits_for_those_that_are_none():
+    """As long as another call may be refused for an outage, a suspect's 429 counts as rarely."""
+    call, others, honest, now = refused_among(10, times=2), Others(), Refusals(), 100.0
+    while call.final is None:
+        now += 30.0
+        honest.add(now, 100.0, now, others)
+        call.add(now, 100.0, now, others)
+    assert now >= 9 * ALONE_UNSUSPECTED
+
+
+def test_those_that_were_refused_are_forgotten():
+    """What is kept of calls that are no suspects is what the last six minutes brought."""
+    others = Others()
+    for second in range(2_000):
+        Refusals().add(float(second), 100.0, float(second), others)
+    assert len(others._honest) <= ALONE_UNSUSPECTED + 2
+    call = Refusals()
+    for at in (2_000.0,):
+        call.add(at, 100.0, at, others)
+        assert call in others._honest
+        let_in(others, at + 1.0)
+    call.add(2_020.0, 100.0, 2_020.0, others)
+    assert call.suspect
+    assert call not in others._honest
 
 
 def test_its_memory_is_bounded():
