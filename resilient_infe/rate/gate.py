@@ -209,4 +209,4 @@ class Gate:
     def _let_in(self, now: float) -> bool:
         """Whether one more was sent than was refused, long enough ago to know."""
         sent, refused = self._sent_since, self._refused_since
-        return len(sent) > refused and sent[refused] <= now - self._patience
+        return len(sent) > refused and sent[refused] + self._patience <= now

@@ -1,4 +1,4 @@
-"""The long form of the tests of rows that are always refused: 3,000 rows, and 100 of them poison."""
+"""The long form of the tests of rows that are always refused: up to 100 of 3,000 rows are."""
 
 from __future__ import annotations
 

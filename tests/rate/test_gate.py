@@ -166,6 +166,16 @@ def test_a_question_that_is_not_refused_opens_it_by_time():
     assert not gate.watches
 
 
+@given(st.floats(0.0, 1e6), st.floats(0.0, 30.0))
+def test_the_instant_at_which_it_opens_is_late_enough(at, takes):
+    """Who waits for exactly that instant finds it open, whatever the rounding of the sum."""
+    gate = Gate()
+    shut(gate, at=at, takes=takes)
+    gate.sent(gate.until)
+    gate.sent(gate.until)
+    assert not gate.watches
+
+
 def test_an_answer_to_what_was_sent_before_it_shut_opens_nothing():
     """A call that was in flight when the gate shut tells of the time before."""
     gate = Gate()
