@@ -41,7 +41,7 @@ ALONE_SURPRISE = 3.0
 COMMON = 0.5
 """The share of refused neighbours from which a suspect's 429 still tells of the rate. Without this,
 a limit that was declared 3 times too high was learned with 37 to 84 429s, and in 2 of 12 runs 9 to
-14 % too high. With it there were at most 47 429s, and the limit was right within 1 %."""
+14 % too high. With it, the same 12 runs had at most 47 429s and were right within 1 %."""
 
 PARKED_AFTER = 10
 """429s of a suspect that nothing can be compared with, after which it waits for all others."""
