@@ -61,8 +61,8 @@ class WaitQueue(Generic[W]):
 
     Attributes:
         live: the number of waiters that still wait.
-        youngest: the largest place that was ever pushed. A waiter whose call has no age takes it,
-            and so joins at the end.
+        youngest: the largest place that was ever pushed, except for `LAST`. A waiter whose call has
+            no age takes it, and so joins at the end.
 
     State: shared, inside the policy that owns it.
     """
@@ -81,10 +81,9 @@ class WaitQueue(Generic[W]):
         """Add a waiter, at the position that its age gives it."""
         self.live += 1
         place, line = waiter.place, self._line
-        if place > self.youngest:
+        if self.youngest < place < LAST:
             self.youngest = place
-            line.append(waiter)
-        elif not line or place >= line[-1].place:
+        if not line or place >= line[-1].place:
             line.append(waiter)
         else:
             self._joined += 1

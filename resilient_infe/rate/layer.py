@@ -134,7 +134,8 @@ class RateLimiter(Guard[Held]):
         """Settle, now or when the call's stream is closed; apply the hint and the limits stated."""
         allowance, reservation, sends = held
         verdict, now = call.verdict, call.runtime.now()
-        if call.hold is None or error is not None:
+        failed = verdict is not None and verdict.kind is not SUCCESS
+        if call.hold is None or error is not None or failed:
             unsent = error is not None and call.sends == sends
             settle(allowance, reservation, verdict, now, unsent=unsent)
         else:

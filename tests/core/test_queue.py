@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.core.queue import SWEEP_FLOOR, Waiter, WaitQueue
+from resilient_infe.core.queue import LAST, SWEEP_FLOOR, Waiter, WaitQueue
 
 
 def _queue(*places):
@@ -132,3 +132,13 @@ def test_the_youngest_is_known_when_only_rejoined_calls_wait():
     queue.remove(waiters[7])
     assert queue.pop() is waiters[5]
     assert queue.youngest >= 6
+
+
+def test_who_waits_for_all_others_is_served_last():
+    """Also after those that joined later, with an age or without; and `LAST` is no age."""
+    queue = WaitQueue()
+    for place in (LAST, 5, 3, LAST, 7):
+        queue.push(Waiter(place))
+    assert queue.youngest == 7
+    queue.push(Waiter(queue.youngest))
+    assert [queue.pop().place for _ in range(6)] == [3, 5, 7, 7, LAST, LAST]

@@ -439,6 +439,22 @@ def test_a_stream_settles_when_it_is_closed(run):
     assert (after.outstanding, after.tokens_left) == (0, pytest.approx(980))
 
 
+@pytest.mark.parametrize(("status", "left"), [(402, 1_000), (429, 1_000), (504, 500)])
+def test_a_stream_that_is_an_error_settles_as_any_error(run, status, left):
+    """A refusal costs no tokens, although its body is handed over open."""
+    streams = FakeStreams(statuses=[status])
+    stack, _ = limited(tokens_per_minute=60_000)
+
+    async def main():
+        await stack.around(streams)(None, tokens=500)
+        after = stack.statistics().allowances[None]
+        streams.holds[0].close()
+        return after, stack.statistics().allowances[None]
+
+    for each in run(main):
+        assert (each.outstanding, each.tokens_left) == (0, pytest.approx(left))
+
+
 def test_what_a_stream_gives_back_goes_to_who_waits_at_once(run):
     """Tokens that a closed stream did not use serve the next call in that instant."""
     streams = FakeStreams()
