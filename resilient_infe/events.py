@@ -189,6 +189,13 @@ class CircuitOpened(CircuitChanged):
 
 
 @frozen
+class CircuitThrottled(CircuitChanged):
+    """The circuit lets a share of the attempts through, because some succeed and some fail."""
+
+    name: ClassVar[str] = "circuit.throttled"
+
+
+@frozen
 class CircuitHalfOpened(CircuitChanged):
     """The circuit became half-open: it lets probes through."""
 
@@ -241,6 +248,7 @@ __all__ = [
     "CircuitClosed",
     "CircuitHalfOpened",
     "CircuitOpened",
+    "CircuitThrottled",
     "Event",
     "Listener",
     "RateGateClosed",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import resilient_infe
-from resilient_infe.circuit.circuit import diagram
+from resilient_infe.circuit.states import diagram
 from resilient_infe.stack.order import ORDER
 from resilient_infe.testing import InfeModel
 from resilient_infe.testing.server import InfeServer

@@ -1,73 +1,39 @@
 """When to stop sending to a server that fails, and how to find out that it has recovered.
 
-The state machine has three states and one table of transitions, `TRANSITIONS`; the diagram in the
-documentation is drawn from it. Two races are closed here that every circuit breaker in common use
-leaves open:
+The states and the table of transitions are in `states`. Three things are done here that most
+circuit breakers in common use leave out:
 
 1. A result can arrive after the state has changed. A slow success from before an outage must not
    close the circuit, and a late failure must not open it again. So a permit belongs to an *epoch*,
    the time between two transitions. A result from an earlier epoch is counted as `late` and changes
-   nothing.
+   nothing. (Closed and throttled are one epoch: both judge the same traffic.)
 2. A probe can be lost: it hangs, say, and no result ever arrives. A half-open circuit that waits
    for it is stuck. So a probe is a *lease* with an end. At most `probes` leases are out at a
    time, and a lease that has ended makes room for another probe.
+3. A server may fail in part. While some attempts succeed, a circuit with `throttle_below` does not
+   open but is *throttled*: it refuses a share of the attempts, see `throttle`.
 
 Michael Nygard, "Release It!", chapter "Circuit Breaker".
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from ..core import bounds
 from ..core.shared import Shared
+from .permit import Permit
+from .states import TRANSITIONS, State, Transition, Trigger
+from .throttle import is_over, refused_share
 from .window import Window
-
-
-class State(StrEnum):
-    """The state of a circuit."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
 
 _CLOSED, _OPEN = State.CLOSED, State.OPEN  # looking up a member costs ten times as much
 
-
-class Trigger(StrEnum):
-    """The reason for a change of state."""
-
-    FAILURE_RATIO = "failure ratio reached"
-    CONSECUTIVE_FAILURES = "too many failures in a row"
-    RESTED = "open_for is over"
-    PROBES_SUCCEEDED = "all probes succeeded"
-    PROBE_FAILED = "a probe failed"
-
-
-TRANSITIONS: dict[tuple[State, Trigger], State] = {
-    (State.CLOSED, Trigger.FAILURE_RATIO): State.OPEN,
-    (State.CLOSED, Trigger.CONSECUTIVE_FAILURES): State.OPEN,
-    (State.OPEN, Trigger.RESTED): State.HALF_OPEN,
-    (State.HALF_OPEN, Trigger.PROBES_SUCCEEDED): State.CLOSED,
-    (State.HALF_OPEN, Trigger.PROBE_FAILED): State.OPEN,
-}
-"""The whole state machine; a pair that is not in it cannot occur."""
-
 PROBE_POLLS = 10
-"""A call that is refused because all probes are in flight gets ``retry_after = open_for /
-PROBE_POLLS``.
+"""A call that is refused while some attempts are sent (all probes are in flight, or the circuit is
+throttled) gets ``retry_after = open_for / PROBE_POLLS``.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One change of state, and its reason."""
-
-    previous: State
-    state: State
-    trigger: Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +41,9 @@ class CircuitStatistics:
     """A snapshot: the state, the window's counts, and the number of results that came too late.
 
     `opened` is how often the circuit has opened. `rest` is the seconds that it stays open; it is 0
-    if it is not open, or if the snapshot was made without the current time.
+    if it is not open, or if the snapshot was made without the current time. `refused` counts the
+    attempts that were refused, or that a shadow would have refused. `refused_share` is the share
+    that a throttled circuit refuses now, 0 in every other state.
     """
 
     state: State
@@ -85,22 +53,8 @@ class CircuitStatistics:
     late: int
     opened: int
     rest: float = 0.0
-
-
-class Permit:
-    """Permission to send one attempt; every permit must end in `record` or `drop`.
-
-    All ordinary calls between two transitions share one permit, so its identity is the epoch. Each
-    probe has a permit of its own.
-
-    Attributes:
-        expires: the instant at which a probe's lease ends, or None for an ordinary call.
-    """
-
-    __slots__ = ("expires",)
-
-    def __init__(self, expires: float | None = None) -> None:
-        self.expires = expires
+    refused: int = 0
+    refused_share: float = 0.0
 
 
 class Circuit(Shared):
@@ -108,7 +62,8 @@ class Circuit(Shared):
 
     Args:
         failure_ratio: the circuit opens if this share of the calls in the window failed, in (0, 1];
-            0.5.
+            0.5. With `throttle_below`, it opens only if nothing succeeded either in the last
+            ``failure_ratio * window`` seconds, and is throttled otherwise.
         minimum_calls: and if the window has at least this number of calls, from 1; 20, so that two
             failures in a quiet night do not open it.
         window: seconds over which the share is taken, above 0; 10.
@@ -118,11 +73,19 @@ class Circuit(Shared):
         probes: the number of probes, from 1; all must succeed to close the circuit; 3.
         probe_lease: seconds after which a probe without a result counts as lost, above 0; 120,
             longer than any attempt.
+        throttle_below: lets a share through, in (0, 1], or None to open instead; None. A throttled
+            circuit refuses a share of the attempts if less than this share of those sent succeed.
+            The presets use 0.4: a server that sheds half of its load is sent everything.
+        slow_after: seconds after which a success counts as a failure, above 0, or None; None,
+            because an answer's time depends on its length. A stream is timed to its first chunk.
+        shadow: whether to refuse nothing, and only report what the circuit would do; False. An
+            attempt that it would have refused is sent and not counted.
 
     Raises:
         ConfigurationError: a value is out of its range.
 
     Attributes:
+        reported: the last transition that a layer has reported as an event.
         last_transition: the last change of state, or None before the first one.
         answered: whether any call has ever succeeded. A server that has never answered is not in an
             outage; its address is probably wrong.
@@ -130,10 +93,11 @@ class Circuit(Shared):
     State: shared by every `CircuitBreaker` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_consecutive", "_late", "_leases", "_opened",
-                 "_opened_at", "_permit", "_probed", "_state", "_window", "answered",
-                 "consecutive_failures", "failure_ratio", "last_transition",
-                 "minimum_calls", "open_for", "probe_lease", "probes", "window")  # fmt: skip
+    __slots__ = ("__weakref__", "_consecutive", "_late", "_leases", "_opened", "_opened_at",
+                 "_passed_at", "_permit", "_probed", "_refused", "_siblings", "_state",
+                 "_uncounted", "_window", "answered", "consecutive_failures", "failure_ratio",
+                 "last_transition", "minimum_calls", "open_for", "probe_lease", "probes",
+                 "reported", "shadow", "slow_after", "throttle_below", "window")  # fmt: skip
 
     def __init__(
         self,
@@ -144,12 +108,19 @@ class Circuit(Shared):
         open_for: float = 10.0,
         probes: int = 3,
         probe_lease: float = 120.0,
+        throttle_below: float | None = None,
+        slow_after: float | None = None,
+        shadow: bool = False,
     ) -> None:
         bounds.share(failure_ratio, "failure_ratio")
         bounds.whole(minimum_calls, 1, "minimum_calls")
         bounds.whole(probes, 1, "probes")
         if consecutive_failures is not None:
             bounds.whole(consecutive_failures, 1, "consecutive_failures")
+        if throttle_below is not None:
+            bounds.share(throttle_below, "throttle_below")
+        if slow_after is not None:
+            bounds.positive(slow_after, "slow_after, in seconds,")
         for what, seconds in (("window", window), ("open_for", open_for), ("lease", probe_lease)):
             bounds.positive(seconds, f"{what}, in seconds,")
         self.failure_ratio = failure_ratio
@@ -159,7 +130,11 @@ class Circuit(Shared):
         self.open_for = open_for
         self.probes = probes
         self.probe_lease = probe_lease
+        self.throttle_below = throttle_below
+        self.slow_after = slow_after
+        self.shadow = shadow
         self.last_transition: Transition | None = None
+        self.reported: Transition | None = None
         self.answered = False
         self._state = State.CLOSED
         self._permit = Permit()  # of all ordinary calls of this epoch; `_move` makes a new one
@@ -168,12 +143,21 @@ class Circuit(Shared):
         self._opened_at = 0.0
         self._leases: list[Permit] = []  # probes that are in flight, or lost and not yet noticed
         self._probed = 0  # probes that have succeeded since the circuit became half-open
-        self._late = self._opened = 0
+        self._siblings: list[Permit] = []  # probes sent together with the one that failed last
+        self._uncounted = Permit()  # of attempts that a shadow would refuse: none is recorded
+        self._passed_at = -math.inf  # when an ordinary call last succeeded
+        self._late = self._opened = self._refused = 0
 
     @property
     def state(self) -> State:
         """The state, as of the last `admit`, `record` or `drop`."""
         return self._state
+
+    @property
+    def _share_refused(self) -> float:
+        if self._state is not State.THROTTLED or self.throttle_below is None:
+            return 0.0
+        return refused_share(self._window.successes, self._window.failures, self.throttle_below)
 
     @property
     def busy(self) -> bool:
@@ -183,24 +167,49 @@ class Circuit(Shared):
     def in_use(self, now: float) -> bool:
         """Whether it protects a server, so that `Keyed` must not drop it.
 
-        Only until it has rested or its probes' leases have ended: a circuit that nobody asks again
-        would otherwise be in use for ever.
+        Only until it has rested, or its leases have ended: nobody may ever ask it again.
         """
         if self._state is State.OPEN:
             return now < self._opened_at + self.open_for
         return any(each.expires is None or each.expires > now for each in self._leases)
 
     def idle(self, now: float) -> bool:
-        """Whether dropping it loses nothing: it is closed, and counts no failure any more."""
-        if self._state is not State.CLOSED or self._consecutive:
+        """Whether dropping it loses nothing: it lets all through, and counts no failure."""
+        if self._state not in (State.CLOSED, State.THROTTLED) or self._consecutive:
             return False
         self._window.forget(now)
         return self._window.empty
 
-    def admit(self, now: float) -> Permit | None:
-        """Ask to send one attempt now; return a permit, or None if the attempt is refused."""
+    def admit(self, now: float, u: float = 1.0) -> Permit | None:
+        """Ask to send one attempt now; return a permit, or None if the attempt is refused.
+
+        Args:
+            now: the current time.
+            u: a random number in [0, 1], which decides in a throttled circuit; 1 is never refused.
+        """
         if self._state is _CLOSED:
             return self._permit
+        permit = self._admit(now, u)
+        if permit is not None:
+            return permit
+        self._refused += 1
+        return self._uncounted if self.shadow else None
+
+    def _admit(self, now: float, u: float) -> Permit | None:
+        # There are four cases besides the closed circuit:
+        # 1. Forced: all or nothing.
+        # 2. Throttled: it closes if the failures have become few, else it refuses a share.
+        # 3. Open: nothing until it has rested; then it is half-open.
+        # 4. Half-open: a probe, if one may go.
+        if self._state is State.FORCED_CLOSED:
+            return self._permit
+        if self._state is State.FORCED_OPEN:
+            return None
+        if self._state is State.THROTTLED:
+            self._window.forget(now)
+            if is_over(self._window.successes, self._window.failures, self.failure_ratio):
+                self._move(Trigger.FEWER_FAILURES, now)
+            return None if u < self._share_refused else self._permit
         if self._state is _OPEN:
             if now < self._opened_at + self.open_for:
                 return None
@@ -213,31 +222,39 @@ class Circuit(Shared):
             return max(1e-3, self._opened_at + self.open_for - now)
         return self.open_for / PROBE_POLLS
 
-    def record(self, permit: Permit, now: float, *, success: bool) -> None:
-        """End a permit with the result of its attempt."""
-        # There are three cases:
+    def record(self, permit: Permit, now: float, *, success: bool, took: float = 0.0) -> None:
+        """End a permit with the result of its attempt.
+
+        Args:
+            permit: what `admit` returned.
+            now: the current time.
+            success: whether the attempt succeeded.
+            took: the seconds that it took; a success that took over `slow_after` is a failure.
+        """
+        # There are four cases:
         # 1. An ordinary call of this epoch: the window counts it, and a failure may open the
-        #    circuit.
+        #    circuit, or throttle it.
         # 2. A probe of this epoch: it may close the circuit, or open it again.
-        # 3. Anything else, of an earlier epoch or with a lease that was given up: it is only
-        #    counted.
+        # 3. A probe that was sent together with the one that opened the circuit again: if it
+        #    succeeded, some attempts pass, and the circuit is throttled.
+        # 4. Anything else, of an earlier epoch or with a lease that was given up: only counted.
         if success:
             self.answered = True
+            success = self.slow_after is None or took <= self.slow_after
         if permit is self._permit:
-            window = self._window
-            if now >= window.end:
-                window.move(now)
+            self._count(now, success=success)
             if success:
-                window.newest.successes += 1
+                self._passed_at = now
                 self._consecutive = 0
             else:
-                window.newest.failures += 1
                 self._consecutive += 1
                 self._trip_if_due(now)
         elif permit in self._leases:
             self._leases.remove(permit)
             self._record_probe(now, success=success)
-        else:
+        elif permit in self._siblings and success:
+            self._throttle(now)
+        elif permit is not self._uncounted:
             self._late += 1
 
     def drop(self, permit: Permit) -> None:
@@ -245,14 +262,27 @@ class Circuit(Shared):
         if permit in self._leases:
             self._leases.remove(permit)
 
+    def force_open(self) -> None:
+        """Refuse every attempt until `reset`."""
+        self._force(State.FORCED_OPEN)
+
+    def force_closed(self) -> None:
+        """Let every attempt through, whatever its result, until `reset`."""
+        self._force(State.FORCED_CLOSED)
+
+    def reset(self) -> None:
+        """Close the circuit and forget all that it has counted; undoes the two above."""
+        self._force(State.CLOSED)
+
     def abandon(self) -> None:
         """Begin a new epoch, because the event loop was closed: its calls decide nothing more."""
         self._permit = Permit()
-        self._leases = []
+        self._leases, self._siblings = [], []
 
     def rebase(self, seconds: float) -> None:
         """Add `seconds` to every stored instant, because the clock has changed."""
         self._opened_at += seconds
+        self._passed_at += seconds
         for permit in self._leases:
             assert permit.expires is not None
             permit.expires += seconds
@@ -269,7 +299,18 @@ class Circuit(Shared):
             self._late,
             self._opened,
             self.retry_after(now) if now is not None and resting else 0.0,
+            self._refused,
+            self._share_refused,
         )
+
+    def _count(self, now: float, *, success: bool) -> None:
+        window = self._window
+        if now >= window.end:
+            window.move(now)
+        if success:
+            window.newest.successes += 1
+        else:
+            window.newest.failures += 1
 
     def _admit_probe(self, now: float) -> Permit | None:
         # A lease that has ended is a lost probe: forget it. The limit counts the probes that have
@@ -282,48 +323,78 @@ class Circuit(Shared):
         return permit
 
     def _record_probe(self, now: float, *, success: bool) -> None:
-        if not success:
+        if success:
+            self._passed_at = now
+            self._probed += 1
+            if self._probed >= self.probes:
+                self._move(Trigger.PROBES_SUCCEEDED, now)
+        elif self.throttle_below is not None and self._probed:
+            self._throttle(now)
+        else:
+            siblings = self._leases if self.throttle_below is not None else []
             self._move(Trigger.PROBE_FAILED, now)
-            return
-        self._probed += 1
-        if self._probed >= self.probes:
-            self._move(Trigger.PROBES_SUCCEEDED, now)
+            self._siblings = siblings
+
+    def _throttle(self, now: float) -> None:
+        """Let a share through, because of the probes of one round one succeeded and one failed."""
+        self._move(Trigger.PROBES_DIFFER, now)
+        self._passed_at = now
+        self._count(now, success=True)
+        self._count(now, success=False)
 
     def _trip_if_due(self, now: float) -> None:
+        if self._state is State.FORCED_CLOSED:
+            return
         if self.consecutive_failures and self._consecutive >= self.consecutive_failures:
             self._move(Trigger.CONSECUTIVE_FAILURES, now)
             return
         self._window.forget(now)
         failures = self._window.failures
         calls = self._window.successes + failures
-        if calls >= self.minimum_calls and failures >= self.failure_ratio * calls:
+        if calls < self.minimum_calls or failures < self.failure_ratio * calls:
+            return
+        # In a steady flow, a dead server reaches the ratio when nothing has succeeded for this
+        # share of the window. So it opens a throttling circuit no later.
+        some_pass = now < self._passed_at + self.failure_ratio * self.window
+        if self.throttle_below is None or not some_pass:
             self._move(Trigger.FAILURE_RATIO, now)
+        elif self._state is State.CLOSED:
+            self._move(Trigger.SOME_SUCCEED, now)
+
+    def _force(self, state: State) -> None:
+        self._enter(state, Trigger.BY_HAND)
+        self._begin_epoch()
+        self._window.clear()
 
     def _move(self, trigger: Trigger, now: float) -> None:
-        previous, self._state = self._state, TRANSITIONS[self._state, trigger]
-        self.last_transition = Transition(previous, self._state, trigger)
-        # A new epoch: no permit that is out now equals `_permit` or is in `_leases` any more.
-        self._permit = Permit()
-        self._leases = []
-        self._probed = self._consecutive = 0
+        self._enter(TRANSITIONS[self._state, trigger], trigger)
+        if trigger in (Trigger.SOME_SUCCEED, Trigger.FEWER_FAILURES):
+            return  # the same traffic goes on being judged: it is one epoch
+        self._begin_epoch()
         if self._state is State.OPEN:
             self._opened += 1
             self._opened_at = now
             self._window.clear()
+
+    def _enter(self, state: State, trigger: Trigger) -> None:
+        self.last_transition = Transition(self._state, state, trigger)
+        self._state = state
+
+    def _begin_epoch(self) -> None:
+        # No permit that is out now equals `_permit` or is in `_leases` any more.
+        self._permit = Permit()
+        self._leases, self._siblings = [], []
+        self._probed = self._consecutive = 0
 
     def __repr__(self) -> str:
         return f"<Circuit {self._state}>"
 
     def __str__(self) -> str:
         row = f" or {self.consecutive_failures} in a row" if self.consecutive_failures else ""
+        share, shadow = self.throttle_below, ", as a shadow" if self.shadow else ""
+        throttles = f", throttles below {share:.0%} successes" if share is not None else ""
         return (
             f"opens at {self.failure_ratio:.0%} failures of {self.minimum_calls}+ calls in "
-            f"{self.window:g} s{row}; rests {self.open_for:g} s, then {self.probes} probes"
+            f"{self.window:g} s{row}{throttles}; rests {self.open_for:g} s, then {self.probes} "
+            f"probes{shadow}"
         )
-
-
-def diagram() -> str:
-    """Return the state machine as a Mermaid diagram, drawn from `TRANSITIONS`."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.CLOSED}"]
-    lines += [f"    {old} --> {new}: {why}" for (old, why), new in TRANSITIONS.items()]
-    return "\n".join(lines)

@@ -8,7 +8,9 @@ outermost, and 1 with the breaker here.)
 
 from __future__ import annotations
 
-from typing import Any
+import random
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from ..aio.partitioned import Partitioned
 from ..core.call import Call
@@ -16,8 +18,19 @@ from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.verdict import Kind
 from ..errors import CircuitOpen
-from ..events import CircuitChanged, CircuitClosed, CircuitHalfOpened, CircuitOpened
-from .circuit import Circuit, CircuitStatistics, Permit, State
+from ..events import (
+    CircuitChanged,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
+    CircuitThrottled,
+)
+from .circuit import Circuit, CircuitStatistics
+from .permit import Permit
+from .states import State
+
+Held: TypeAlias = tuple[Circuit, Permit, float]
+"""The circuit of an attempt, its permit, and the loop time at which it was sent."""
 
 FAILURES = frozenset(
     (Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT, Kind.UNKNOWN)
@@ -31,17 +44,24 @@ cancelled, refused by the stack) says nothing about the server's health.
 
 _EVENTS: dict[State, type[CircuitChanged]] = {
     State.CLOSED: CircuitClosed,
+    State.THROTTLED: CircuitThrottled,
     State.OPEN: CircuitOpened,
     State.HALF_OPEN: CircuitHalfOpened,
+    State.FORCED_OPEN: CircuitOpened,
+    State.FORCED_CLOSED: CircuitClosed,
 }
 
 
-class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
+class CircuitBreaker(Guard[Held]):
     """Refuses to send while its circuit is open, and sends probes after `open_for`.
+
+    While a circuit with `throttle_below` is throttled, it refuses a share of the attempts.
 
     Args:
         circuit: a `Circuit`, which may be shared, or a ``Keyed(Circuit)`` for one per partition.
             None makes a `Circuit` with its defaults.
+        uniform: returns a random number in [0, 1); `random.random`. Another function makes a test
+            repeatable.
 
     Raises:
         CircuitOpen: from a call that is refused; its `retry_after` says when to try again.
@@ -49,7 +69,13 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
     State: in the `Circuit`.
     """
 
-    def __init__(self, circuit: Circuit | Keyed[Circuit] | None = None) -> None:
+    def __init__(
+        self,
+        circuit: Circuit | Keyed[Circuit] | None = None,
+        *,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._uniform = uniform
         self.circuits: Partitioned[Circuit] = Partitioned(
             Circuit() if circuit is None else circuit,
             Circuit,
@@ -57,37 +83,35 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
             "Circuit(...) or Keyed(Circuit)",
         )
 
-    def enter(self, call: Call[Any]) -> tuple[Circuit, Permit]:
+    def enter(self, call: Call[Any]) -> Held:
         """Get a permit from the circuit.
 
         Raises:
-            CircuitOpen: it is open, or half-open and all of its probes are in flight.
+            CircuitOpen: it is open; or half-open, and all of its probes are in flight; or
+                throttled, and the attempt is in the share that it refuses.
         """
         circuit, now = self.circuits.of(call), call.runtime.now()
-        before = circuit.last_transition
-        permit = circuit.admit(now)
-        if circuit.last_transition is not before:
+        permit = circuit.admit(now, self._uniform())
+        if circuit.last_transition is not circuit.reported:
             self._report(call, circuit)
         if permit is None:
             raise self._refusal(call, circuit, now)
         call.state.probes = permit.expires is not None and circuit.answered
-        return circuit, permit
+        return circuit, permit, now
 
-    def leave(
-        self, call: Call[Any], held: tuple[Circuit, Permit], _: Any, __: BaseException | None
-    ) -> None:
+    def leave(self, call: Call[Any], held: Held, _: Any, __: BaseException | None) -> None:
         """Report to the circuit what the verdict says about the server's health."""
-        circuit, permit = held
-        verdict, before = call.verdict, circuit.last_transition
+        circuit, permit, sent_at = held
+        verdict, now = call.verdict, call.runtime.now()
         if verdict is None:
             circuit.drop(permit)
         elif verdict.kind in ANSWERS and verdict.sent:
-            circuit.record(permit, call.runtime.now(), success=True)
+            circuit.record(permit, now, success=True, took=now - sent_at)
         elif verdict.kind in FAILURES:
-            circuit.record(permit, call.runtime.now(), success=False)
+            circuit.record(permit, now, success=False)
         else:
             circuit.drop(permit)
-        if circuit.last_transition is not before:
+        if circuit.last_transition is not circuit.reported:
             self._report(call, circuit)
 
     def statistics(self, now: float) -> dict[str | None, CircuitStatistics]:
@@ -101,19 +125,26 @@ class CircuitBreaker(Guard[tuple[Circuit, Permit]]):
     def _refusal(self, call: Call[Any], circuit: Circuit, now: float) -> CircuitOpen:
         wait = circuit.retry_after(now)
         where = f" of partition {call.partition!r}" if call.partition else ""
+        why = (
+            "it was forced open"
+            if circuit.state is State.FORCED_OPEN
+            else "the server failed too often recently"
+        )
         refusal = CircuitOpen(
-            f"the circuit{where} is {circuit.state}: the server failed too often recently; try "
-            f"again in {wait:.3g} s",
+            f"the circuit{where} is {circuit.state}: {why}; try again in {wait:.3g} s",
             retry_after=wait,
         )
         return call.refuse(refusal)
 
     def _report(self, call: Call[Any], circuit: Circuit) -> None:
-        transition = circuit.last_transition
+        # A change by hand is reported with the next attempt: no call is there when it is made.
+        circuit.reported = transition = circuit.last_transition
         if call.emit is None or transition is None:
             return
         reason = str(transition.trigger)
-        if transition.state is State.OPEN and call.verdict is not None:
+        if transition.state in (State.OPEN, State.THROTTLED) and call.verdict is not None:
             parts = (call.verdict.kind, call.verdict.status, call.verdict.error)
             reason += f": {', '.join(str(part) for part in parts if part is not None)}"
+        if circuit.shadow:
+            reason += " (shadow: nothing is refused)"
         call.emit(_EVENTS[transition.state](call.partition, str(transition.previous), reason))

@@ -32,6 +32,7 @@ LEVELS = {
     "rate.limit_changed": logging.INFO,
     "slots.narrowed": logging.INFO,
     "circuit.opened": logging.WARNING,
+    "circuit.throttled": logging.WARNING,
     "circuit.half_opened": logging.INFO,
     "circuit.closed": logging.WARNING,
 }

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from resilient_infe.circuit.circuit import (
+from resilient_infe.circuit.circuit import Circuit
+from resilient_infe.circuit.states import (
     TRANSITIONS,
-    Circuit,
     State,
     Transition,
     Trigger,
@@ -33,8 +33,13 @@ def _opened(now=0.0, **values):
 class _CircuitMachine(RuleBasedStateMachine):
     """Attempts are admitted, answered late or early, lost and dropped while time goes on."""
 
-    @initialize(probes=st.integers(1, 3), row=st.integers(1, 4), lease=st.sampled_from([3.0, 20.0]))
-    def start(self, probes, row, lease):
+    @initialize(
+        probes=st.integers(1, 3),
+        row=st.integers(1, 4),
+        lease=st.sampled_from([3.0, 20.0]),
+        below=st.sampled_from([None, 0.4, 1.0]),
+    )
+    def start(self, probes, row, lease, below):
         self.circuit = Circuit(
             failure_ratio=0.5,
             minimum_calls=4,
@@ -43,6 +48,7 @@ class _CircuitMachine(RuleBasedStateMachine):
             open_for=5.0,
             probes=probes,
             probe_lease=lease,
+            throttle_below=below,
         )
         self.now = 100.0
         self.epoch = 0
@@ -60,7 +66,7 @@ class _CircuitMachine(RuleBasedStateMachine):
         assert step.state is circuit.state
         assert TRANSITIONS[step.previous, step.trigger] is step.state
         self.state = circuit.state
-        self.epoch += 1
+        self.epoch += step.trigger not in (Trigger.SOME_SUCCEED, Trigger.FEWER_FAILURES)
 
     def _probes_out(self):
         return [p for p, epoch in self.out if epoch == self.epoch and p.expires is not None]
@@ -69,11 +75,11 @@ class _CircuitMachine(RuleBasedStateMachine):
     def wait(self, seconds):
         self.now += seconds
 
-    @rule()
-    def admit(self):
-        permit = self.circuit.admit(self.now)
-        self._settled(may_move=self.state is State.OPEN)
-        if self.state is State.CLOSED:
+    @rule(u=st.sampled_from([0.0, 0.5, 1.0]))
+    def admit(self, u):
+        permit = self.circuit.admit(self.now, u)
+        self._settled(may_move=self.state in (State.OPEN, State.THROTTLED))
+        if self.state is State.CLOSED or (self.state is State.THROTTLED and u == 1.0):
             assert permit is not None
         if self.state is State.OPEN:
             assert permit is None
@@ -90,8 +96,9 @@ class _CircuitMachine(RuleBasedStateMachine):
         permit, epoch = self.out.pop(index)
         current, late = epoch == self.epoch, self.circuit.statistics().late
         self.circuit.record(permit, self.now, success=success)
-        self._settled(may_move=current)
-        if not current:
+        sibling = self.circuit.state is State.THROTTLED and success
+        self._settled(may_move=current or sibling)
+        if not (current or sibling):
             assert self.circuit.statistics().late == late + 1
 
     @precondition(lambda self: self.out)
@@ -125,7 +132,7 @@ class _CircuitMachine(RuleBasedStateMachine):
             self._settled(may_move=True)
             if self.state is not State.HALF_OPEN:
                 break
-        assert self.state is (State.CLOSED if success else State.OPEN)
+        assert self.state in (State.CLOSED if success else State.OPEN, State.THROTTLED)
 
     @invariant()
     def at_most_so_many_probes_are_out(self):
@@ -404,21 +411,48 @@ def test_values_out_of_range_are_refused(values):
 
 def test_every_transition_of_the_table_happens():
     """The table holds no pair that a circuit cannot go through."""
-    seen, circuit = set(), Circuit(0.5, minimum_calls=3, consecutive_failures=3, probes=1)
+    seen, circuit = set(), Circuit(0.5, 3, 10.0, 3, probes=2, throttle_below=0.4)
 
     def note():
         seen.add((circuit.last_transition.previous, circuit.last_transition.trigger))
 
-    _fail(circuit, 0.0, 3)
+    def results(now, *successes):
+        for success in successes:
+            circuit.record(circuit.admit(now), now, success=success)
+            note()
+
+    def throttled(now):
+        results(now, True, False, False)
+        assert circuit.state is State.THROTTLED
+
+    _fail(circuit, 0.0, 3)  # nothing ever succeeded
     note()
-    probe = circuit.admit(10.0)
+    first, second = circuit.admit(10.0), circuit.admit(10.0)
     note()
-    circuit.record(probe, 10.0, success=False)
+    circuit.record(first, 10.0, success=False)
     note()
-    circuit.record(circuit.admit(20.0), 20.0, success=True)
+    circuit.record(second, 10.1, success=True)
     note()
-    circuit.record(circuit.admit(20.0), 20.0, success=True)
-    _fail(circuit, 20.0, 2)
+    assert circuit.state is State.THROTTLED
+    results(11.0, True, True)
+    assert circuit.admit(12.0) is not None
+    note()
+    throttled(30.0)
+    results(30.0, False)  # the third in a row
+    results(40.0, True, False)
+    results(40.0, False, False, False)
+    results(50.0, True, True)
+    throttled(70.0)
+    results(75.0, True)
+    circuit.record(circuit.admit(75.1), 75.1, success=False)
+    results(80.0, False)  # the ratio, and nothing succeeded for 5 s
+    results(90.0, True, True)
+    _fail(circuit, 100.0, 3)
+    note()
+    results(110.0, True, True)
+    results(110.0, True)
+    circuit.record(circuit.admit(114.0), 114.0, success=False)
+    circuit.record(circuit.admit(116.0), 116.0, success=False)
     note()
     assert seen == set(TRANSITIONS)
 
