@@ -64,6 +64,10 @@ class QueueFull(Refused):
     """The queue holds its maximum of calls; `retry_after` says when it will probably have room."""
 
 
+class SlotTaken(Refused):
+    """The slots were narrowed after the call got one, and it has to queue again; `Retry` does."""
+
+
 class Draining(Refused):
     """The stack is draining and accepts no new calls."""
 

@@ -103,8 +103,8 @@ class CircuitBreaker(Guard[Held]):
         """Report to the circuit what the verdict says about the server's health."""
         circuit, permit, sent_at = held
         verdict, now = call.verdict, call.runtime.now()
-        if verdict is None:
-            circuit.drop(permit)
+        if verdict is None or verdict.crowded:
+            circuit.drop(permit)  # a limit on the calls in flight is not an outage
         elif verdict.kind in ANSWERS and verdict.sent:
             circuit.record(permit, now, success=True, took=now - sent_at)
         elif verdict.kind in FAILURES:

@@ -11,15 +11,20 @@ from functools import partial
 from typing import Any
 
 from ..aio import is_cancellation, wall_time
-from ..core.call import Call, Reply
+from ..core.call import Call, InFlight, Reply
 from ..core.guard import Guard
+from ..core.rejection import is_bare
 from ..core.verdict import OK, SUCCESS, Kind, Usage, Verdict, succeeded
+from ..errors import SlotTaken
 from ..events import AttemptFinished
 from .error_body import error_fields
 from .foreign import reply_of_exception, reply_of_result
 from .rule import Classify, Rule
 from .table import classify_exception, classify_reply
 from .usage import usage_of
+
+LET_IN = frozenset((Kind.OK, Kind.SERVER_ERROR, Kind.INVALID, Kind.NOT_FOUND))
+"""Kinds of answers that a server gives to a request that it let in."""
 
 _PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
 """Types of results in which there is nothing to read."""
@@ -40,10 +45,20 @@ class ErrorClassifier(Guard[float]):
         self._rule = None if classify is None else Rule(classify)
 
     def enter(self, call: Call[Any]) -> float:
-        """Count the attempt as sent; return the current time, or 0 if there is no listener."""
-        if call.state.on_send is not None:
-            call.state.on_send(call)
-            call.state.on_send = None
+        """Count the attempt as sent; return the current time, or 0 if there is no listener.
+
+        Raises:
+            SlotTaken: while the call waited for the rate limit, the slots were narrowed.
+        """
+        state = call.state
+        crowd = state.crowd
+        if crowd is not None and crowd.full and state.requeues:
+            raise call.refuse(SlotTaken("fewer slots are left than when this call got its own"))
+        if state.on_send is not None:
+            state.on_send(call)
+            state.on_send = None
+        if crowd is not None:
+            state.others = crowd.sent()
         call.sends += 1
         return 0.0 if call.emit is None else call.runtime.now()
 
@@ -64,6 +79,9 @@ class ErrorClassifier(Guard[float]):
             else:
                 verdict = _of_result(result)
             call.verdict = verdict
+        crowd = call.state.crowd
+        if crowd is not None and (verdict.kind is not SUCCESS or call.state.others > crowd.proven):
+            _compare(call, crowd, verdict)
         if verdict.request_id is not None:
             call.server_request_ids += (verdict.request_id,)
         if call.emit is not None:
@@ -109,6 +127,17 @@ class ErrorClassifier(Guard[float]):
         if own is not None:
             return own
         return _of_result(result) if call.reply is None else _of_reply(call.reply)
+
+
+def _compare(call: Call[Any], crowd: InFlight, verdict: Verdict) -> None:
+    """Compare an answer with what was in flight, which may be why it is a refusal."""
+    refused = is_bare(verdict)
+    if not refused and verdict.kind not in LET_IN:
+        return
+    # A 429 without a code may be a proxy's, and a wrong pace is slow to be unlearned.
+    excuse = verdict.kind is Kind.RATE_LIMITED and verdict.code is None
+    if crowd.answered(call.state.others, call.runtime.now(), refused=refused, excuse=excuse):
+        call.verdict = replace(verdict, crowded=True)
 
 
 def _of_reply(reply: Reply) -> Verdict:

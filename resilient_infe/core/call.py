@@ -139,6 +139,28 @@ class Refusals(Protocol):
         ...
 
 
+class InFlight(Protocol):
+    """What the slots know of the attempts in flight."""
+
+    @property
+    def proven(self) -> int:
+        """A number of others: an attempt that is let in with as many or fewer changes nothing."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether the limit that was found allows no further attempt now."""
+        ...
+
+    def sent(self) -> int:
+        """Count an attempt that is sent now; return the number of others in flight."""
+        ...
+
+    def answered(self, others: int, now: float, *, refused: bool, excuse: bool) -> bool:
+        """Learn from an answer; return whether too many in flight are why it was refused."""
+        ...
+
+
 class CallState:
     """What the layers of this library note on a call for each other. State: per call.
 
@@ -150,8 +172,11 @@ class CallState:
         readmitted: whether `Retry` runs the call again: a full queue does not refuse it then.
         probes: whether the current attempt probes a half-open circuit of a server that has
             answered before.
+        requeues: whether a `Retry` sends the call back to the queue for a slot, if it lost its own.
         on_send: called once, before the first attempt is sent: it fills the retry budget. If it
             raises, nothing is sent.
+        crowd: counts the attempts in flight, for the slots; None without slots.
+        others: the attempts that were in flight when the current one was sent; -1 before that.
         sent_for: seconds spent in attempts; counted only if there are listeners.
         refusals: what the call's 429s say of it; None before the first.
         asked_too_long: the wait in seconds that the server asked for, if it is over the
@@ -167,7 +192,10 @@ class CallState:
     place: int = 0
     readmitted: bool = False
     probes: bool = False
+    requeues: bool = False
     on_send: Callable[[Call[Any]], None] | None = None
+    crowd: InFlight | None = None
+    others: int = -1
     sent_for: float = 0.0
     refusals: Refusals | None = None
     asked_too_long: float | None = None

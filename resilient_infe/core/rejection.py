@@ -30,7 +30,7 @@ STEEP = frozenset(
 
 def is_refusal(verdict: Verdict) -> bool:
     """Whether a rate limit rejected a request for itself, and not for what else is going on."""
-    return verdict.kind is REJECTED and not _named(verdict, CROWDED) and not _named(verdict, STEEP)
+    return verdict.kind is REJECTED and not is_crowded(verdict) and not _named(verdict, STEEP)
 
 
 def too_large(verdict: Verdict) -> str | None:
@@ -58,7 +58,19 @@ def too_large(verdict: Verdict) -> str | None:
 
 def is_crowded(verdict: Verdict) -> bool:
     """Whether the server rejected a request because too many calls are in progress."""
-    return verdict.kind is REJECTED and _named(verdict, CROWDED)
+    return verdict.crowded or (verdict.kind is REJECTED and _named(verdict, CROWDED))
+
+
+def is_bare(verdict: Verdict) -> bool:
+    """Whether it is a 503 or 429 that says neither when to ask again nor which limit was met."""
+    return (
+        verdict.status in (429, 503)
+        and verdict.kind in (REJECTED, Kind.OVERLOADED)
+        and verdict.retry_after is None
+        and not verdict.limits
+        and not is_crowded(verdict)
+        and not is_steep(verdict)
+    )
 
 
 def is_steep(verdict: Verdict) -> bool:

@@ -110,6 +110,8 @@ class Verdict:
             which may quote a prompt or a key.
         sent: False if the request certainly never left (connection refused, DNS). Only then may its
             reservation be given back.
+        crowded: whether the attempt was refused because too many calls were in flight, as far as
+            the slots can tell from what they saw.
     """
 
     kind: Kind
@@ -123,6 +125,7 @@ class Verdict:
     request_id: str | None = None
     error: str | None = None
     sent: bool = True
+    crowded: bool = False
 
 
 SUCCESS = Kind.OK
@@ -151,5 +154,6 @@ def succeeded(
     verdict.status = status
     verdict.request_id = request_id
     verdict.sent = True
+    verdict.crowded = False
     made: Verdict = verdict
     return made

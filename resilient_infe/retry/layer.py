@@ -102,6 +102,7 @@ class Retry(Repeater[Tries]):
 
     def enter(self, call: Call[Any]) -> None:
         """Prepare the call for its first attempt, and hold nothing: most calls need no retry."""
+        call.state.requeues = True
         if self.budget is not None:
             call.state.on_send = self._deposit
         if call.verdict is not None:

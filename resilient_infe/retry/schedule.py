@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ..core import bounds
 from ..core.verdict import Kind, Verdict
+from ..errors import SlotTaken
 from .backoff import ExponentialBackoff
 
 HINT_SPREAD = 0.1
@@ -172,6 +173,8 @@ class RetrySchedule:
         )
 
     def _after_refusal(self, verdict: Verdict, u: float) -> Wait | Stop:
+        if verdict.error == SlotTaken.__name__:
+            return Wait(0.0)  # it goes back to the queue for a slot, and waits there
         if not self.wait_out_refusals or verdict.retry_after is None:
             return Stop()
         return Wait(_above(verdict.retry_after, u))

@@ -70,6 +70,7 @@ class ConcurrencyLimiter(Guard[Held]):
     def enter(self, call: Call[Any]) -> Held | None:
         """Take a slot if one is free."""
         slots = self.slots.of(call)
+        call.state.crowd, call.state.others = slots.crowd, -1
         return (slots, slots.lease) if slots.take() else None
 
     async def wait(self, call: Call[Any]) -> Held:
@@ -97,17 +98,19 @@ class ConcurrencyLimiter(Guard[Held]):
     def leave(self, call: Call[Any], held: Held, _: Any, error: BaseException | None) -> None:
         """Release the slot: now, or for a stream when it is closed."""
         slots, lease = held
-        verdict = call.verdict
-        if verdict is not None and verdict.kind is REJECTED:
+        verdict, sent = call.verdict, call.state.others >= 0
+        if slots.crowd.limit is not None or slots.followed is not None:
+            self._follow(call, slots)
+        elif verdict is not None and verdict.kind is REJECTED:
             self._narrow(call, slots, verdict)
         if call.hold is None or error is not None:
-            freed = slots.release(lease)
+            freed = slots.release(lease, sent=sent)
             if freed is not None:
                 wake(freed)
         else:
             stream = object()
             slots.streams[stream] = call.request_id
-            call.hold.on_close(partial(_release, slots, lease, stream))
+            call.hold.on_close(partial(_release, slots, lease, sent, stream))
             if slots.waiting:
                 self._watch(call.runtime, slots, call.partition)
 
@@ -173,20 +176,30 @@ class ConcurrencyLimiter(Guard[Held]):
         if is_crowded(verdict) and slots.narrow(call.runtime.now()) and call.emit is not None:
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
 
+    def _follow(self, call: Call[Any], slots: Slots) -> None:
+        """Use the limit that refusals have shown."""
+        before = slots.limit
+        for granted in slots.follow(call.runtime.now()):
+            wake(granted)
+        if slots.limit < before and call.emit is not None:
+            call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
+
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
         try:
             waiter = slots.join(call.state.place, call.state.readmitted)
         except QueueFull as full:
             raise call.refuse(full) from None
-        if slots.narrowed:
+        if slots.followed is not None:
+            self._follow(call, slots)
+        elif slots.narrowed:
             for granted in slots.widen(call.runtime.now()):
                 wake(granted)
         return waiter
 
 
-def _release(slots: Slots, lease: object, stream: object, _: Usage | None) -> None:
+def _release(slots: Slots, lease: object, sent: bool, stream: object, _: Usage | None) -> None:
     slots.streams.pop(stream, None)
-    wake(slots.release(lease))
+    wake(slots.release(lease, sent=sent))
 
 
 def _listed(found: Iterable[str | None]) -> str:

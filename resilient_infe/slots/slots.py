@@ -14,6 +14,7 @@ from ..core import bounds
 from ..core.queue import Waiter, WaitQueue
 from ..core.shared import Shared
 from ..errors import SHORTEST_HINT, QueueFull
+from .crowd import Crowd
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Slots(Shared):
             adds and removes them. It is not the calls themselves, which would keep alive what a
             caller has dropped.
         narrowed: whether the limit is below the configured one, because the server accepts less.
+        crowd: the attempts in flight, and what refusals show of an unnamed limit on them.
+        followed: the crowd's limit that is in use, or None.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
     """
@@ -64,6 +67,8 @@ class Slots(Shared):
         "_queue",
         "_resized",
         "_widened_at",
+        "crowd",
+        "followed",
         "last_wait",
         "lease",
         "max_waiting",
@@ -75,6 +80,8 @@ class Slots(Shared):
         self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
         self._widened_at = 0.0
         self.narrowed = False
+        self.crowd = Crowd()
+        self.followed: int | None = None
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
@@ -154,15 +161,18 @@ class Slots(Shared):
         queue.push(waiter)
         return waiter
 
-    def release(self, lease: object = None) -> Waiter | None:
+    def release(self, lease: object = None, *, sent: bool = False) -> Waiter | None:
         """Give a slot back; if a call waits, it gets the slot, and its waiter is returned.
 
         Args:
             lease: what the slot was held by. A lease from before `abandon` gives nothing back; None
                 is the current one.
+            sent: whether the crowd counted the attempt as in flight.
         """
         if lease is not None and lease is not self.lease:
             return None
+        if sent:
+            self.crowd.ended()
         # Above a lowered limit a slot is not handed on: this is how the number falls.
         if not self._queue.live or self._held > self._limit:
             self._held -= 1
@@ -221,10 +231,21 @@ class Slots(Shared):
 
         The limit never exceeds the configured one. After a rejection it stays for a minute.
         """
-        if not self.narrowed or now - self._widened_at < WIDEN_EVERY:
+        if not self.narrowed or self.followed or now - self._widened_at < WIDEN_EVERY:
             return []
         self._widened_at = now
         self._limit = min(self._configured, self._limit + max(1, self._limit // 4))
+        self.narrowed = self._limit < self._configured
+        return self._hand_out()
+
+    def follow(self, now: float) -> list[Waiter]:
+        """Use the limit that the crowd shows; return the waiters that get a slot by it."""
+        crowd = self.crowd
+        crowd.try_more(now, self._configured)
+        if crowd.limit == self.followed:
+            return []
+        self.followed = crowd.limit
+        self._limit = min(self._configured, crowd.limit or self._configured)
         self.narrowed = self._limit < self._configured
         return self._hand_out()
 
@@ -244,10 +265,12 @@ class Slots(Shared):
         self.streams.clear()
         self._held = 0
         self._queue.clear()
+        self.crowd.abandon()
 
     def rebase(self, seconds: float) -> None:
-        """Add `seconds` to the stored instant, because the clock has changed."""
+        """Add `seconds` to the stored instants, because the clock has changed."""
         self._widened_at += seconds
+        self.crowd.rebase(seconds)
 
     def statistics(self) -> SlotsStatistics:
         """Return a frozen snapshot."""

@@ -1,0 +1,194 @@
+"""Finds a limit on the calls in flight that the server has, but does not name.
+
+HAProxy, nginx (``limit_conn``), Envoy and many servers bound the requests in progress, and answer
+one more with a bare 503 or 429: without a hint, a rate limit header or a code. The status alone may
+as well mean an overload, a rate limit, or nothing. The evidence is in what else was in flight::
+
+    others      = the attempts in flight when an attempt is sent
+    a limit n   = an attempt is let in if others < n, and refused if others >= n
+
+A burst of 8 at a server with room for 2: six refusals in a row come from attempts with 2 or more
+others, and none of those was let in. Refusals that are random, or about a rate, do not look like
+this for long: attempts with few others are refused too, and attempts with many are let in.
+
+There are three states:
+
+1. UNKNOWN: all configured slots are in use. Refusals are counted that come in a row, with no
+   attempt let in between that had as many others. `WITNESSES` of them set a limit: the number of
+   calls that are still in flight.
+2. FOUND: the limit is in use. If attempts below it are refused too, more than a quarter as often as
+   they are let in, it was an error: UNKNOWN, and twice as many witnesses next time.
+3. TRYING: after a pause a quarter more is in use. Attempts above the old limit decide: as soon as
+   more of them are refused than let in, back to FOUND, and the pause doubles, from `FIRST_PAUSE` to
+   `LAST_PAUSE`. If two, and twice as many as are refused, are let in, the higher limit is FOUND and
+   the next quarter is tried at once.
+
+So an error is corrected within a few answers, a limit that was raised is followed, and a limit that
+is right costs one refusal per pause. The growth by trials is that of Envoy's adaptive concurrency
+filter and of Netflix's concurrency-limits; but those read it off the latency, which for an LLM
+depends on the length of the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+
+WITNESSES = 3
+"""Refusals in a row that set a limit. Two come by chance at once in 8 % of random refusals; a third
+is worth the risk, because an error is corrected soon, and each one more is a rejected call."""
+
+MOST_WITNESSES = 96
+"""The number of witnesses stops doubling here."""
+
+FORGIVEN_AFTER = 600.0
+"""Seconds after an error until `WITNESSES` are enough again."""
+
+FIRST_PAUSE, LAST_PAUSE = 2.0, 60.0
+"""Seconds between two trials: at first, and at most."""
+
+LEAST_AGAINST, SHARE_AGAINST = 3, 0.25
+"""Refusals below the limit that prove an error: at least 3, and over a quarter of those let in."""
+
+
+class Stage(Enum):
+    """What is known of the limit."""
+
+    UNKNOWN = "unknown"
+    FOUND = "found"
+    TRYING = "trying"
+
+
+class Crowd:
+    """The attempts in flight of one server, and the limit on them, if one shows.
+
+    Attributes:
+        in_flight: the attempts that were sent and have not ended.
+        limit: the number of slots to use, or None if there is no reason to use fewer.
+        proven: an attempt that is let in with at most this number of others changes nothing.
+        stage: what is known of the limit.
+
+    State: in the `Slots`.
+    """
+
+    __slots__ = ("_above", "_below", "_erred_at", "_found", "_lowest", "_most", "_pause", "_row",
+                 "_try_at", "_witnesses", "in_flight", "limit", "proven", "stage")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.limit: int | None = None
+        self.stage = Stage.UNKNOWN
+        self._found = 0  # the limit, without what is being tried
+        self._row, self._lowest = 0, math.inf  # refusals in a row, and the fewest others of one
+        self._most = self.proven = -1  # others of an attempt that was let in
+        self._below, self._above = [0, 0], [0, 0]  # let in and refused, with fewer others or more
+        self._witnesses, self._erred_at = WITNESSES, -math.inf
+        self._pause, self._try_at = FIRST_PAUSE, math.inf
+
+    @property
+    def full(self) -> bool:
+        """Whether the limit that was found allows no further attempt now."""
+        return self.limit is not None and self.in_flight >= self.limit
+
+    def sent(self) -> int:
+        """Count an attempt that is sent now; return the number of others in flight."""
+        others = self.in_flight
+        self.in_flight = others + 1
+        return others
+
+    def ended(self) -> None:
+        """Stop to count an attempt that was sent."""
+        self.in_flight -= 1
+
+    def answered(self, others: int, now: float, *, refused: bool, excuse: bool = False) -> bool:
+        """Learn from an answer; return whether it is a refusal because too many were in flight.
+
+        Args:
+            others: what `sent` returned for the attempt, which has not `ended` yet.
+            now: the current time.
+            refused: whether it was refused by a bare 503 or 429; else it was let in.
+            excuse: whether to return True on suspicion too, because a False costs more: if the
+                attempt had more others than any that was let in.
+        """
+        if self.stage is Stage.UNKNOWN:
+            if not refused:
+                self._let_in(others)
+                return False
+            return self._refused(others, now) or (excuse and self._most < others)
+        above = others >= self._found
+        (self._above if above else self._below)[refused] += 1
+        if not above:
+            let_in, against = self._below
+            if refused and against >= LEAST_AGAINST and against > SHARE_AGAINST * let_in:
+                self._give_up(now)
+            return False
+        if self.stage is Stage.TRYING:
+            self._judge_trial(now)
+        return refused
+
+    def try_more(self, now: float, configured: int) -> None:
+        """Use a quarter more if it is time to; forget the limit if that is what is configured."""
+        if self.stage is not Stage.FOUND or now < self._try_at:
+            return
+        if self._found >= configured:
+            self._forget()
+            return
+        self.stage, self._above = Stage.TRYING, [0, 0]
+        self.limit = min(configured, self._found + max(1, self._found // 4))
+
+    def abandon(self) -> None:
+        """Forget what is in flight, because the event loop was closed."""
+        self.in_flight = 0
+
+    def rebase(self, seconds: float) -> None:
+        """Add `seconds` to the stored instants, because the clock has changed."""
+        self._try_at += seconds
+        self._erred_at += seconds
+
+    def _let_in(self, others: int) -> None:
+        self._most = max(self._most, others)
+        if others >= self._lowest or not self._row:
+            self._end_row()
+
+    def _refused(self, others: int, now: float) -> bool:
+        if others == 0:  # refused alone: others are not the reason
+            self._end_row()
+            return False
+        self.proven = -1
+        self._row += 1
+        self._lowest = min(self._lowest, others)
+        if now > self._erred_at + FORGIVEN_AFTER:
+            self._witnesses = WITNESSES
+        if self._row < self._witnesses:
+            return False
+        self._pause = FIRST_PAUSE
+        self._find(int(self._lowest), now + self._pause)
+        self._below = [0, 0]
+        return True
+
+    def _judge_trial(self, now: float) -> None:
+        let_in, refused = self._above
+        assert self.limit is not None
+        if refused > let_in:
+            self._pause = min(LAST_PAUSE, 2 * self._pause)
+            self._find(self._found, now + self._pause)
+        elif let_in >= max(2, 2 * refused):
+            self._pause = FIRST_PAUSE
+            self._find(self.limit, now)
+
+    def _find(self, limit: int, try_at: float) -> None:
+        self.stage, self._found, self.limit, self._try_at = Stage.FOUND, limit, limit, try_at
+        self._most = self.proven = -1
+
+    def _give_up(self, now: float) -> None:
+        self._erred_at = now
+        self._witnesses = min(MOST_WITNESSES, 2 * self._witnesses)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.stage, self.limit = Stage.UNKNOWN, None
+        self._end_row()
+
+    def _end_row(self) -> None:
+        self._row, self._lowest = 0, math.inf
+        self.proven = self._most
