@@ -25,7 +25,7 @@ from ..core import bounds
 from ..core.shared import Shared
 from .permit import Permit
 from .states import TRANSITIONS, State, Transition, Trigger
-from .throttle import is_over, refused_share
+from .throttle import QUICK, is_over, refused_share
 from .window import Window
 
 _CLOSED, _OPEN = State.CLOSED, State.OPEN  # looking up a member costs ten times as much
@@ -62,8 +62,7 @@ class Circuit(Shared):
 
     Args:
         failure_ratio: the circuit opens if this share of the calls in the window failed, in (0, 1];
-            0.5. With `throttle_below`, it opens only if nothing succeeded either in the last
-            ``failure_ratio * window`` seconds, and is throttled otherwise.
+            0.5. (With `throttle_below`, only if nothing succeeded for this share of the window.)
         minimum_calls: and if the window has at least this number of calls, from 1; 20, so that two
             failures in a quiet night do not open it.
         window: seconds over which the share is taken, above 0; 10.
@@ -74,8 +73,8 @@ class Circuit(Shared):
         probe_lease: seconds after which a probe without a result counts as lost, above 0; 120,
             longer than any attempt.
         throttle_below: lets a share through, in (0, 1], or None to open instead; None. A throttled
-            circuit refuses a share of the attempts if less than this share of those sent succeed.
-            The presets use 0.4: a server that sheds half of its load is sent everything.
+            circuit refuses some attempts if less than this share of those sent succeed. The presets
+            use 0.4: a server that sheds half of its load is sent everything.
         slow_after: seconds after which a success counts as a failure, above 0, or None; None,
             because an answer's time depends on its length. A stream is timed to its first chunk.
         shadow: whether to refuse nothing, and only report what the circuit would do; False. An
@@ -94,7 +93,7 @@ class Circuit(Shared):
     """
 
     __slots__ = ("__weakref__", "_consecutive", "_late", "_leases", "_opened", "_opened_at",
-                 "_passed_at", "_permit", "_probed", "_refused", "_siblings", "_state",
+                 "_out", "_passed_at", "_permit", "_probed", "_refused", "_siblings", "_state",
                  "_uncounted", "_window", "answered", "consecutive_failures", "failure_ratio",
                  "last_transition", "minimum_calls", "open_for", "probe_lease", "probes",
                  "reported", "shadow", "slow_after", "throttle_below", "window")  # fmt: skip
@@ -146,7 +145,7 @@ class Circuit(Shared):
         self._siblings: list[Permit] = []  # probes sent together with the one that failed last
         self._uncounted = Permit()  # of attempts that a shadow would refuse: none is recorded
         self._passed_at = -math.inf  # when an ordinary call last succeeded
-        self._late = self._opened = self._refused = 0
+        self._late = self._opened = self._refused = self._out = 0
 
     @property
     def state(self) -> State:
@@ -165,10 +164,7 @@ class Circuit(Shared):
         return False
 
     def in_use(self, now: float) -> bool:
-        """Whether it protects a server, so that `Keyed` must not drop it.
-
-        Only until it has rested, or its leases have ended: nobody may ever ask it again.
-        """
+        """Whether `Keyed` must not drop it: until it has rested, or its leases have ended."""
         if self._state is State.OPEN:
             return now < self._opened_at + self.open_for
         return any(each.expires is None or each.expires > now for each in self._leases)
@@ -187,10 +183,9 @@ class Circuit(Shared):
             now: the current time.
             u: a random number in [0, 1], which decides in a throttled circuit; 1 is never refused.
         """
-        if self._state is _CLOSED:
-            return self._permit
-        permit = self._admit(now, u)
+        permit = self._permit if self._state is _CLOSED else self._admit(now, u)
         if permit is not None:
+            self._out += permit is self._permit
             return permit
         self._refused += 1
         return self._uncounted if self.shadow else None
@@ -229,7 +224,7 @@ class Circuit(Shared):
             permit: what `admit` returned.
             now: the current time.
             success: whether the attempt succeeded.
-            took: the seconds that it took; a success that took over `slow_after` is a failure.
+            took: the seconds that it took; a success of over `slow_after` is a failure.
         """
         # There are four cases:
         # 1. An ordinary call of this epoch: the window counts it, and a failure may open the
@@ -242,13 +237,14 @@ class Circuit(Shared):
             self.answered = True
             success = self.slow_after is None or took <= self.slow_after
         if permit is self._permit:
+            self._out -= 1
             self._count(now, success=success)
             if success:
                 self._passed_at = now
                 self._consecutive = 0
             else:
                 self._consecutive += 1
-                self._trip_if_due(now)
+                self._trip_if_due(now, took)
         elif permit in self._leases:
             self._leases.remove(permit)
             self._record_probe(now, success=success)
@@ -259,6 +255,7 @@ class Circuit(Shared):
 
     def drop(self, permit: Permit) -> None:
         """End a permit without a result (cancelled, refused); a probe makes room for another."""
+        self._out -= permit is self._permit
         if permit in self._leases:
             self._leases.remove(permit)
 
@@ -276,7 +273,7 @@ class Circuit(Shared):
 
     def abandon(self) -> None:
         """Begin a new epoch, because the event loop was closed: its calls decide nothing more."""
-        self._permit = Permit()
+        self._permit, self._out = Permit(), 0
         self._leases, self._siblings = [], []
 
     def rebase(self, seconds: float) -> None:
@@ -342,8 +339,11 @@ class Circuit(Shared):
         self._count(now, success=True)
         self._count(now, success=False)
 
-    def _trip_if_due(self, now: float) -> None:
+    def _trip_if_due(self, now: float, took: float) -> None:
         if self._state is State.FORCED_CLOSED:
+            return
+        # Of a burst, quick failures come before the successes: they must outnumber what is out.
+        if self.throttle_below and took <= QUICK and self._out >= self._consecutive:
             return
         if self.consecutive_failures and self._consecutive >= self.consecutive_failures:
             self._move(Trigger.CONSECUTIVE_FAILURES, now)
@@ -382,7 +382,7 @@ class Circuit(Shared):
 
     def _begin_epoch(self) -> None:
         # No permit that is out now equals `_permit` or is in `_leases` any more.
-        self._permit = Permit()
+        self._permit, self._out = Permit(), 0
         self._leases, self._siblings = [], []
         self._probed = self._consecutive = 0
 

@@ -108,7 +108,7 @@ class CircuitBreaker(Guard[Held]):
         elif verdict.kind in ANSWERS and verdict.sent:
             circuit.record(permit, now, success=True, took=now - sent_at)
         elif verdict.kind in FAILURES:
-            circuit.record(permit, now, success=False)
+            circuit.record(permit, now, success=False, took=now - sent_at)
         else:
             circuit.drop(permit)
         if circuit.last_transition is not circuit.reported:

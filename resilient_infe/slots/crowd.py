@@ -14,8 +14,8 @@ this for long: attempts with few others are refused too, and attempts with many 
 There are three states:
 
 1. UNKNOWN: all configured slots are in use. Refusals are counted that come in a row, with no
-   attempt let in between that had as many others. `WITNESSES` of them set a limit: the number of
-   calls that are still in flight.
+   attempt let in between that had as many others. `WITNESSES` of them set a limit, the fewest
+   others among them, once no other attempt above it is still unanswered.
 2. FOUND: the limit is in use. If attempts below it are refused too, more than a quarter as often as
    they are let in, it was an error: UNKNOWN, and twice as many witnesses next time.
 3. TRYING: after a pause a quarter more is in use. Attempts above the old limit decide: as soon as
@@ -24,9 +24,11 @@ There are three states:
    the next quarter is tried at once.
 
 So an error is corrected within a few answers, a limit that was raised is followed, and a limit that
-is right costs one refusal per pause. The growth by trials is that of Envoy's adaptive concurrency
-filter and of Netflix's concurrency-limits; but those read it off the latency, which for an LLM
-depends on the length of the answer.
+is right costs one refusal per pause. (150 calls to a server with room for two, 0.3 s each: 24 s and
+5.7 % rejected; 328 s and 35 % without this. Random 503s at 8 %: 57 s instead of 54.)
+
+Envoy's adaptive concurrency filter and Netflix's concurrency-limits find such a limit too, but from
+the latency. That of an LLM depends on the length of its answer, so only refusals are read here.
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-WITNESSES = 3
-"""Refusals in a row that set a limit. Two come by chance at once in 8 % of random refusals; a third
-is worth the risk, because an error is corrected soon, and each one more is a rejected call."""
+WITNESSES = 5
+"""Refusals in a row that set a limit.
+
+Each one more is another rejected call. They may be this few because an error is corrected soon, and
+doubles them."""
 
 MOST_WITNESSES = 96
 """The number of witnesses stops doubling here."""
@@ -48,7 +52,12 @@ FIRST_PAUSE, LAST_PAUSE = 2.0, 60.0
 """Seconds between two trials: at first, and at most."""
 
 LEAST_AGAINST, SHARE_AGAINST = 3, 0.25
-"""Refusals below the limit that prove an error: at least 3, and over a quarter of those let in."""
+"""Refusals below the limit that prove an error: at least 3, and over a quarter of those let in.
+
+A server may refuse some for other reasons, at random, so one alone proves nothing."""
+
+MEMORY = 20
+"""Answers below the limit after which both of their counts are halved."""
 
 
 class Stage(Enum):
@@ -114,17 +123,23 @@ class Crowd:
             if not refused:
                 self._let_in(others)
                 return False
-            return self._refused(others, now) or (excuse and self._most < others)
+            known = self._most if now > self._erred_at + FORGIVEN_AFTER else math.inf
+            return self._refused(others, now) or (excuse and others > max(0, known))
         above = others >= self._found
-        (self._above if above else self._below)[refused] += 1
+        # Refused alone, it is not about what else is in flight.
+        weight = LEAST_AGAINST if refused and others == 0 else 1
+        (self._above if above else self._below)[refused] += weight
         if not above:
             let_in, against = self._below
             if refused and against >= LEAST_AGAINST and against > SHARE_AGAINST * let_in:
                 self._give_up(now)
+            elif let_in + against > MEMORY:
+                self._below = [let_in // 2, against // 2]
             return False
         if self.stage is Stage.TRYING:
             self._judge_trial(now)
-        return refused
+        # While nothing was let in below the limit, the server may as well be down.
+        return refused and (excuse or self._below[0] > 0)
 
     def try_more(self, now: float, configured: int) -> None:
         """Use a quarter more if it is time to; forget the limit if that is what is configured."""
@@ -159,17 +174,17 @@ class Crowd:
         self._lowest = min(self._lowest, others)
         if now > self._erred_at + FORGIVEN_AFTER:
             self._witnesses = WITNESSES
-        if self._row < self._witnesses:
+        if self._row < self._witnesses or self._unanswered(int(self._lowest)):
             return False
         self._pause = FIRST_PAUSE
         self._find(int(self._lowest), now + self._pause)
         self._below = [0, 0]
-        return True
+        return False
 
     def _judge_trial(self, now: float) -> None:
         let_in, refused = self._above
         assert self.limit is not None
-        if refused > let_in:
+        if refused > let_in + self._unanswered(self._found):
             self._pause = min(LAST_PAUSE, 2 * self._pause)
             self._find(self._found, now + self._pause)
         elif let_in >= max(2, 2 * refused):
@@ -178,7 +193,11 @@ class Crowd:
 
     def _find(self, limit: int, try_at: float) -> None:
         self.stage, self._found, self.limit, self._try_at = Stage.FOUND, limit, limit, try_at
-        self._most = self.proven = -1
+        self.proven = -1
+
+    def _unanswered(self, limit: int) -> int:
+        """Return how many of the others in flight would be refused under a limit."""
+        return max(0, self.in_flight - 1 - limit)
 
     def _give_up(self, now: float) -> None:
         self._erred_at = now
