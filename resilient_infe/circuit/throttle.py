@@ -17,7 +17,7 @@ counts come from a window, which forgets; so the share falls by time alone, even
 
 from __future__ import annotations
 
-QUICK = 1.0
+QUICK = 0.5
 """Seconds: a failure that took no longer may have overtaken the successes of its burst.
 
 Of 45 calls sent at once, half of which are shed in 20 ms, the first 22 results are all failures. So

@@ -126,9 +126,7 @@ class Crowd:
             known = self._most if now > self._erred_at + FORGIVEN_AFTER else math.inf
             return self._refused(others, now) or (excuse and others > max(0, known))
         above = others >= self._found
-        # Refused alone, it is not about what else is in flight.
-        weight = LEAST_AGAINST if refused and others == 0 else 1
-        (self._above if above else self._below)[refused] += weight
+        (self._above if above else self._below)[refused] += 1
         if not above:
             let_in, against = self._below
             if refused and against >= LEAST_AGAINST and against > SHARE_AGAINST * let_in:

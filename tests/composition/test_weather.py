@@ -83,22 +83,22 @@ def shedding(run, budget, seconds, seed=1):
     return sum(run(lambda: stream_of_calls(send, 50, seconds))) / seconds
 
 
-def recovery(run, budget, seed=1, slow=15):
+def recovery(run, budget, seed=1, slow=30):
     """Return the seconds until 95 % are answered again, after the server was slow for some.
 
-    The server works off everything in its queue, also what has timed out: 100 a second, 25 while it
-    is slow, for 70 calls a second.
+    The server works off everything in its queue, also what has timed out: 50 a second, 12 while it
+    is slow, for 35 calls a second.
     """
     random.seed(seed)
     free = 0.0
 
     def decide(now):
         nonlocal free
-        free = max(free, now) + (0.04 if 10 <= now < 10 + slow else 0.01)
+        free = max(free, now) + (0.08 if 10 <= now < 10 + slow else 0.02)
         return 200, free - now + 0.05
 
     send = service(budget, attempt_timeout=1.0, deadline=20.0).around(Weather(decide))
-    shares = run(lambda: stream_of_calls(send, 70, slow + 30))
+    shares = run(lambda: stream_of_calls(send, 35, slow + 30))
     assert min(shares[:5]) == 1.0
     assert min(shares[10 : 10 + slow]) == 0.0
     return next(n for n in range(20) if min(shares[10 + slow + n :]) >= 0.95)
