@@ -8,6 +8,8 @@ from fakes import FakeServer, FakeStreams, Remember, all_at_once
 
 from resilient_infe import (
     Allowance,
+    Circuit,
+    CircuitBreaker,
     ConcurrencyLimiter,
     Deadline,
     ErrorClassifier,
@@ -272,3 +274,49 @@ def test_a_hint_is_how_long_a_call_waited_that_was_served(run):
     left, served = run(main)
     assert left == 1.0
     assert served == pytest.approx(4.4, abs=0.01)
+
+
+@pytest.mark.parametrize("retries", [True, False])
+def test_a_call_that_lost_its_slot_queues_again(run, retries):
+    """Slots are narrowed while calls with slots wait for the rate: with a `Retry` none is sent."""
+    slots = Slots(8)
+    layers = [Retry(max_attempts=1)] if retries else []
+    layers += [ConcurrencyLimiter(slots), RateLimiter(requests_per_minute=600, burst=0.1)]
+    server = FakeServer(latency=1.0)
+    stack = Stack(*layers, ErrorClassifier())
+
+    async def narrow():
+        await anyio.sleep(0.05)
+        for _ in range(7):
+            slots.crowd.sent()
+        for others in range(2, 8):
+            slots.crowd.answered(others, 0.0, refused=True)
+            slots.crowd.ended()
+        slots.crowd.ended()
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(narrow)
+            return await all_at_once(stack.around(server), range(8))
+
+    assert run(main) == ["ok"] * 8
+    assert len(server.sent) == 8
+    assert (server.peak <= 3) is retries
+    assert slots.crowd.in_flight == 0
+
+
+def test_explained_refusals_do_not_count_against_the_circuit(run):
+    """503s for want of room, once calls are let in below the limit, leave the circuit alone."""
+    circuit, slots = Circuit(consecutive_failures=2), Slots(8)
+    stack = Stack(ConcurrencyLimiter(slots), CircuitBreaker(circuit), ErrorClassifier())
+    server = FakeServer(default=lambda _: 503 if server.in_flight >= 2 else "ok", latency=0.1)
+
+    async def main():
+        slots.crowd._find(2, 1e9)
+        slots.crowd._below = [5, 0]
+        return await all_at_once(stack.around(server), range(8))
+
+    results = run(main)
+    assert results.count("ok") == 2
+    assert circuit.state == "closed"
+    assert circuit.statistics().failures == 0
