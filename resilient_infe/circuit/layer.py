@@ -91,7 +91,8 @@ class CircuitBreaker(Guard[Held]):
                 throttled, and the attempt is in the share that it refuses.
         """
         circuit, now = self.circuits.of(call), call.runtime.now()
-        permit = circuit.admit(now, self._uniform())
+        u = self._uniform() if circuit.state is State.THROTTLED else 1.0
+        permit = circuit.admit(now, u)
         if circuit.last_transition is not circuit.reported:
             self._report(call, circuit)
         if permit is None:

@@ -29,8 +29,11 @@ STEEP = frozenset(
 
 
 def is_refusal(verdict: Verdict) -> bool:
-    """Whether a rate limit rejected a request for itself, and not for what else is going on."""
-    return verdict.kind is REJECTED and not is_crowded(verdict) and not _named(verdict, STEEP)
+    """Whether it is a 429 that may be about the request alone: no code says otherwise.
+
+    That too many in flight would explain it does not exclude this: such a 429 is a suspicion.
+    """
+    return verdict.kind is REJECTED and not _named(verdict, CROWDED | STEEP)
 
 
 def too_large(verdict: Verdict) -> str | None:

@@ -103,9 +103,9 @@ def learn(
     if verdict.kind is SUCCESS:
         allowance.let_in(reservation, now)
     elif own is not None and own.suspect:
-        # It is about this call, so it stops nobody, and tells nothing of the limit. But if half
-        # of its neighbours were refused too, the rate is at fault, and every call soon a suspect.
-        if own.common:
+        # It is about this call, so it stops nobody; and once that is likely, it tells nothing of
+        # the limit.
+        if own.doubtful:
             yield from _teach(allowance, reservation, verdict, now, max_hint)
         allowance.gate.ask_another(reservation.granted_at, now)
     else:

@@ -150,3 +150,32 @@ def test_room_for_two_is_found(run, full):
     times, rejected = crowded(run, full, 100)
     assert times <= 1.5
     assert rejected < 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_refusals_with_hints_leave_most_of_a_declared_limit(run, seed):
+    """Each twelfth answer is a 429 and each twelfth a 503, with hints: two thirds of the limit are used."""
+    chance = random.Random(seed)
+    sent = []
+
+    async def transport(_):
+        sent.append(current().now())
+        call = Call(None)
+        drawn = chance.random()
+        if drawn < 0.16:
+            await anyio.sleep(0.02)
+            error = errors.InfeError("not now", status=429 if drawn < 0.08 else 503)
+            error.retry_after = 1.0
+            raise error
+        await anyio.sleep(0.5 + chance.random())
+        return answer(call, "ok")
+
+    async def main():
+        send = presets.batch(requests_per_minute=600, log=False).around(transport)
+        async with anyio.create_task_group() as group:
+            for number in range(900):
+                group.start_soon(send, number)
+
+    run(main)
+    most = sorted(sent)[: int(0.95 * len(sent))]
+    assert len(most) / (most[-1] - most[0]) > 0.65 * 10.0

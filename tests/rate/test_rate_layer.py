@@ -133,8 +133,8 @@ def test_429s_below_the_declared_limit_lower_it(run):
     """What was declared is an upper bound: where the server allows less, that is found out.
 
     Three times too high, most calls soon have two 429s of their own and are suspects: those teach
-    only where half of their neighbours were refused too. So it takes 40 429s here, and not 21 as it
-    would if each 429 taught. The jitter is fixed, because other draws take up to 76.
+    only where half of their neighbours were refused too. And eight 429s have to stand together
+    before they are no chance. So it takes 65 here. The jitter is fixed, because draws differ.
     """
     model = InfeModel(requests_per_minute=300)
     seen = Remember()
@@ -144,7 +144,7 @@ def test_429s_below_the_declared_limit_lower_it(run):
     run(lambda: all_at_once(send, [PAYLOAD] * 1_000))
     [told] = stack.statistics().allowances.values()
     assert told.learned == pytest.approx(300, rel=0.05)
-    assert model.books.rejected < 60
+    assert model.books.rejected < 80
     changed = seen.named("rate.limit_changed")
     assert changed
     assert all(each.reason.startswith("learned: ") for each in changed)

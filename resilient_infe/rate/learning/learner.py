@@ -24,13 +24,13 @@ from ..bucket import LARGEST_COST
 from ..change import Change
 from .belief import believed
 from .closed import Closed
+from .contradiction import Contradiction
 from .costs import LONG_ENOUGH, Costs, Intervals
 from .finder import Finder
 from .search import Climb, Depth
 from .shared import Shared
 from .stage import Belief, Stage
-from .suspicion import Suspicion
-from .track import MILD, STRONG, Track
+from .track import Track
 from .trail import Measure, Sent, Trail
 from .windowed import Windowed
 
@@ -79,12 +79,11 @@ class Learner:
     __slots__ = (
         "_anchor",
         "_bounds",
+        "_contradiction",
         "_costs",
         "_finder",
         "_intervals",
-        "_mild",
         "_ratio",
-        "_strong",
         "_told",
         "_totals",
         "active",
@@ -110,7 +109,7 @@ class Learner:
         self._costs = Costs()
         self._intervals = Intervals()
         self._told: float | None = None
-        self._strong, self._mild = Suspicion(*STRONG), Suspicion(*MILD)
+        self._contradiction = Contradiction()
 
     def wait(self, now: float, tokens: float = 0.0) -> float:
         """Return the seconds until a request of so many tokens may go."""
@@ -173,20 +172,17 @@ class Learner:
             self._finder.slow_down(now)
 
     def rejected_at_rest(self, sent_at: float, number: int) -> None:
-        """Take note of a 429 that no limit explains: where several stand together, search.
+        """Take note of a 429 that no limit explains: if that can be no chance, search.
 
         Args:
             sent_at: when the request was sent.
             number: how many were sent before it.
         """
-        sent = Sent(sent_at, 1.0, float(number), number, 0.0, looking=False, quiet=False)
-        together = self._strong.add(sent)
-        if self.active or not (together or self._mild.add(sent)):
+        if self.active:
             return
-        first = (self._strong if together else self._mild).first
-        passed = max(1.0, sent.number - first.number - STRONG[0] + 1.0)
-        rate = passed / max(sent_at - first.at, SHORTEST)
-        self._begin(Climb(min(rate * 0.8, self._ceiling()), rate / 50, Depth.unknown(1.0)))
+        rate = self._contradiction.add(number, sent_at)
+        if rate is not None:
+            self._begin(Climb(min(rate * 0.8, self._ceiling()), rate / 50, Depth.unknown(1.0)))
 
     def stated(self, dimension: Dimension) -> None:
         """Rest: the server states the limit of this dimension by itself."""
@@ -282,7 +278,7 @@ class Learner:
         """Follow another clock: what is believed stays, what the old one measured does not."""
         self._finder.start_over()
         self._anchor.clear()
-        self._strong, self._mild = Suspicion(*STRONG), Suspicion(*MILD)
+        self._contradiction = Contradiction()
 
     def _known(self) -> float | None:
         stage = self._finder.stage
@@ -307,7 +303,7 @@ class Learner:
         self._anchor.clear()
         self._intervals.clear()
         self._costs.start_over()
-        self._strong, self._mild = Suspicion(*STRONG), Suspicion(*MILD)
+        self._contradiction = Contradiction()
 
     def _compare(self, before: Sent, after: Sent) -> None:
         """See which dimension the limit is in, by what passed between two rejections."""

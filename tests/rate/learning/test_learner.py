@@ -147,15 +147,15 @@ def test_it_tells_what_it_believes_and_why():
 
 
 def test_at_rest_it_wakes_when_several_rejections_stand_together():
-    """One 429 below the declared limit means nothing; three among twelve requests do."""
+    """A few 429s below the declared limit mean nothing; eight among twelve requests do."""
     learner = Learner(600)
     assert not learner.active
     assert learner.wait(0.0) == 0.0
     learner.rejected_at_rest(1.0, 10)
-    learner.rejected_at_rest(9.0, 90)
+    for number in range(90, 97):
+        learner.rejected_at_rest(number / 10, number)
     assert not learner.active
-    learner.rejected_at_rest(9.1, 91)
-    learner.rejected_at_rest(9.3, 93)
+    learner.rejected_at_rest(9.7, 97)
     assert learner.active
     assert 0 < learner.pace <= 600
     learner.bound("requests", 300.0)
@@ -165,7 +165,7 @@ def test_at_rest_it_wakes_when_several_rejections_stand_together():
 def test_a_declared_limit_is_never_exceeded():
     """However much the server takes, the pace stays at what was declared."""
     learner = Learner(60)
-    for number in range(3):
+    for number in range(8):
         learner.rejected_at_rest(1.0 + number / 10, number)
     now, sent = 2.0, 0
     while learner.active:
@@ -279,9 +279,9 @@ def test_a_recorded_sequence_replays_to_the_same_belief(kind):
 
 
 def test_a_false_alarm_below_a_declared_limit_is_forgotten():
-    """Three 429s that were chance wake it; it climbs back to the bound, and rests there."""
+    """Eight 429s that were chance wake it; it climbs back to the bound, and rests there."""
     learner = Learner(600)
-    for number in range(3):
+    for number in range(8):
         learner.rejected_at_rest(1.0 + number / 10, number)
     assert learner.active
     assert learner.evidence

@@ -1,0 +1,81 @@
+"""When 429s below a declared limit mean that the real limit is lower.
+
+Some servers answer a few requests in a hundred with 429 for no reason. To take these for a limit
+would slow down for good what was declared rightly. Three things tell a limit from chance:
+
+1. Many stand close together: 8 among 12 requests. At 8 in 100 by chance, this comes about once in a
+   million requests.
+2. A quarter of 100 requests is refused. By chance that is as rare.
+3. They come at regular intervals, as from a server's token bucket: a limit of 588 refuses each 50th
+   of 600. The intervals between chance 429s vary as much as they are long.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from bisect import insort
+from dataclasses import dataclass
+
+CLOSE = (8, 12)
+"""So many 429s among so many requests."""
+
+MANY = (25, 100)
+"""Likewise."""
+
+INTERVALS = 20
+"""Intervals between 429s that have to be regular."""
+
+REGULAR = 0.35
+"""Their standard deviation, at most, as a share of their mean. For chance 429s it is about 1."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Refused:
+    """A request that was refused: how many were sent before it, and when it was sent."""
+
+    number: int
+    at: float
+
+
+class Contradiction:
+    """The 429s that a declared limit does not explain.
+
+    State: inside the `Learner` that owns it; the last 25.
+    """
+
+    __slots__ = ("_recent",)
+
+    def __init__(self) -> None:
+        self._recent: list[Refused] = []
+
+    def add(self, number: int, at: float) -> float | None:
+        """Note a 429; return the requests per second that the server lets in, or None.
+
+        Args:
+            number: how many requests were sent before it.
+            at: the loop time at which it was sent, in seconds.
+        """
+        recent = self._recent
+        insort(recent, Refused(number, at))
+        del recent[: -MANY[0]]
+        for needed, among in (CLOSE, MANY):
+            if len(recent) >= needed and number - recent[-needed].number < among:
+                return _let_in(recent[-needed:])
+        found = recent[-INTERVALS - 1 :]
+        if len(found) > INTERVALS and _are_regular(found):
+            return _let_in(found)
+        return None
+
+
+def _are_regular(found: list[Refused]) -> bool:
+    gaps = [after.number - before.number for before, after in itertools.pairwise(found)]
+    return statistics.pstdev(gaps) <= REGULAR * statistics.fmean(gaps)
+
+
+def _let_in(found: list[Refused]) -> float:
+    """Return what was let in per second between the first of them and the last."""
+    first, last = found[0], found[-1]
+    passed = last.number - first.number - (len(found) - 1)
+    return max(1, passed) / max(last.at - first.at, math.ulp(1.0))
