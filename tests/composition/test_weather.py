@@ -154,7 +154,7 @@ def test_room_for_two_is_found(run, full):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_refusals_with_hints_leave_most_of_a_declared_limit(run, seed):
-    """Each twelfth answer is a 429 and each twelfth a 503, with hints: two thirds of the limit are used."""
+    """Of the answers 8 % are 429s and 8 % 503s, with hints: two thirds of the limit are used."""
     chance = random.Random(seed)
     sent = []
 
