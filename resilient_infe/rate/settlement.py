@@ -106,20 +106,27 @@ def learn(
         # It is about this call, so it stops nobody; and once that is likely, it tells nothing of
         # the limit.
         if own.doubtful:
-            yield from _teach(allowance, reservation, verdict, now, max_hint)
+            yield from _teach(allowance, reservation, verdict, now, max_hint, own)
         allowance.gate.ask_another(reservation.granted_at, now)
     else:
-        yield from _teach(allowance, reservation, verdict, now, max_hint)
+        yield from _teach(allowance, reservation, verdict, now, max_hint, own)
         yield from _ask_to_wait(allowance, reservation, verdict, now, max_hint)
     yield from allowance.observe(verdict.limits, reservation, now)
 
 
 def _teach(
-    allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
+    allowance: Allowance,
+    reservation: Reservation,
+    verdict: Verdict,
+    now: float,
+    max_hint: float,
+    own: Refusals | None,
 ) -> Iterator[Change]:
     # A stop tells when to ask again, and nothing of the limit. So what was sent into one does not
     # count, unless the stop is that short that it is the pace which is at fault.
     limited = verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict)
+    if reservation.ticket is None and own is not None and own.times > 1:
+        return  # at rest, one call says but once that the declared limit is too high
     hint = min(verdict.retry_after or 0.0, max_hint)
     gate, sent_at = allowance.gate, reservation.granted_at
     if limited and not (gate.asked(sent_at) or (hint > 1.0 and gate.told(sent_at, now))):

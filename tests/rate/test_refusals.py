@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from resilient_infe.core.verdict import Kind, Limit, Verdict
 from resilient_infe.rate.allowance import Allowance
-from resilient_infe.rate.learning.learner import Learner
 from resilient_infe.rate.refusals import (
     ALONE,
     ALONE_UNSUSPECTED,
@@ -236,19 +235,34 @@ def test_a_suspect_is_no_witness(suspect):
     assert any(changes) is not suspect
 
 
-@pytest.mark.parametrize(("others_refused", "learned"), [(0, False), (9, True)])
-def test_a_suspect_teaches_only_what_its_neighbours_confirm(others_refused, learned):
-    """Its 429s lower no limit, unless most of its neighbours were refused as well."""
-    allowance, call = Allowance(6_000), Refusals()
+class Told(Allowance):
+    """An allowance that counts the 429s that its learner is told of."""
+
+    told = 0
+
+    def rejected(self, reservation, now, hint=0.0, *, steep=False):
+        """Count it."""
+        self.told += 1
+
+
+@pytest.mark.parametrize(("others_refused", "told"), [(0, 2), (9, 9)])
+def test_a_suspect_teaches_while_its_429s_may_be_the_rates(others_refused, told):
+    """Once others like it are let in too often for chance, its 429s lower no limit."""
+    allowance, call = Told(), Refusals()
     for at in range(9):
-        refuse(allowance, call, float(at))
         for number in range(10):
-            allowance.others.note(at + 0.5, 100.0, refused=number < others_refused)
-        if not call.suspect:
-            allowance._rates.learner = Learner(6_000)  # forget the first
-        elif allowance._rates.learner.active:
-            break
-    assert allowance._rates.learner.active is learned
+            allowance.others.note(at - 0.5, 100.0, refused=number < others_refused)
+        refuse(allowance, call, float(at))
+    assert call.suspect
+    assert allowance.told == told
+
+
+def test_at_rest_one_call_speaks_once():
+    """Below a declared limit only the first 429 of a call is held against the limit."""
+    allowance, call = Told(600.0), Refusals()
+    for at in range(3):
+        refuse(allowance, call, float(at))
+    assert allowance.told == 1
 
 
 def test_limits_that_a_suspect_is_told_are_followed():

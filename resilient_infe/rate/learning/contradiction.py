@@ -4,7 +4,8 @@ Some servers answer a few requests in a hundred with 429 for no reason. To take 
 would slow down for good what was declared rightly. Three things tell a limit from chance:
 
 1. Many stand close together: 8 among 12 requests. At 8 in 100 by chance, this comes about once in a
-   million requests.
+   million requests. But it counts only over a few seconds: ten rows that the server refuses for
+   what they are may well be sent one after another.
 2. A quarter of 100 requests is refused. By chance that is as rare.
 3. They come at regular intervals, as from a server's token bucket: a limit of 588 refuses each 50th
    of 600. The intervals between chance 429s vary as much as they are long.
@@ -20,6 +21,9 @@ from dataclasses import dataclass
 
 CLOSE = (8, 12)
 """So many 429s among so many requests."""
+
+CLOSE_SECONDS = 3.0
+"""Seconds at least from the first of these 429s to the last."""
 
 MANY = (25, 100)
 """Likewise."""
@@ -60,9 +64,11 @@ class Contradiction:
         recent = self._recent
         insort(recent, Refused(number, at))
         del recent[: -MANY[0]]
-        for needed, among in (CLOSE, MANY):
-            if len(recent) >= needed and number - recent[-needed].number < among:
-                return _let_in(recent[-needed:])
+        for (needed, among), seconds in ((CLOSE, CLOSE_SECONDS), (MANY, 0.0)):
+            found = recent[-needed:]
+            close = len(found) == needed and found[-1].number - found[0].number < among
+            if close and found[-1].at - found[0].at >= seconds:
+                return _let_in(found)
         found = recent[-INTERVALS - 1 :]
         if len(found) > INTERVALS and _are_regular(found):
             return _let_in(found)

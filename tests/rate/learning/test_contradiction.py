@@ -20,9 +20,15 @@ def found(numbers, per_second=10.0):
 
 def test_many_close_together_are_a_limit():
     """Eight among twelve requests; what was let in between them is the limit."""
-    assert found([0, 1, 3, 4, 6, 7, 9]) is None
-    assert found([0, 1, 3, 4, 6, 7, 9, 10]) == pytest.approx(10.0 * 3 / 10)
-    assert found(range(0, 8 * 2, 2)) is None  # eight among fifteen
+    assert found([0, 1, 3, 4, 6, 7, 9], 2.0) is None
+    assert found([0, 1, 3, 4, 6, 7, 9, 10], 2.0) == pytest.approx(2.0 * 3 / 10)
+    assert found(range(0, 8 * 2, 2), 2.0) is None  # eight among fifteen
+
+
+def test_many_in_one_second_are_a_few_bad_rows():
+    """What is sent one after another may be alike: ten in a row tell nothing yet."""
+    assert found(range(10)) is None
+    assert found(range(25)) == pytest.approx(1 / 2.0)
 
 
 def test_a_quarter_of_a_hundred_is_a_limit():

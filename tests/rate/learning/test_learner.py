@@ -153,9 +153,9 @@ def test_at_rest_it_wakes_when_several_rejections_stand_together():
     assert learner.wait(0.0) == 0.0
     learner.rejected_at_rest(1.0, 10)
     for number in range(90, 97):
-        learner.rejected_at_rest(number / 10, number)
+        learner.rejected_at_rest(number / 2, number)
     assert not learner.active
-    learner.rejected_at_rest(9.7, 97)
+    learner.rejected_at_rest(48.5, 97)
     assert learner.active
     assert 0 < learner.pace <= 600
     learner.bound("requests", 300.0)
@@ -166,13 +166,13 @@ def test_a_declared_limit_is_never_exceeded():
     """However much the server takes, the pace stays at what was declared."""
     learner = Learner(60)
     for number in range(8):
-        learner.rejected_at_rest(1.0 + number / 10, number)
-    now, sent = 2.0, 0
+        learner.rejected_at_rest(number / 2, number)
+    now, sent = 4.0, 0
     while learner.active:
         assert learner.pace <= 60 + 1e-9
         now, sent = max(now, learner.ready_at()), sent + 1
         learner.accepted(now, learner.sent(now))
-    assert now > 32  # half a minute at the bound, before it rests
+    assert now > 34  # half a minute at the bound, before it rests
     assert sent <= now
 
 
@@ -282,10 +282,10 @@ def test_a_false_alarm_below_a_declared_limit_is_forgotten():
     """Eight 429s that were chance wake it; it climbs back to the bound, and rests there."""
     learner = Learner(600)
     for number in range(8):
-        learner.rejected_at_rest(1.0 + number / 10, number)
+        learner.rejected_at_rest(number / 2, number)
     assert learner.active
     assert learner.evidence
-    now = 2.0
+    now = 4.0
     while learner.active:
         now = max(now, learner.ready_at())
         assert now < 120
