@@ -14,17 +14,10 @@ import pytest
 from endpoints import Endpoint, played, rows_of, tries
 
 from resilient_infe import presets
-from resilient_infe.rate.learning.learner import Learner
 
 ROWS = 300
 HEAD = range(10)
 SPREAD = random.Random(1).sample(range(ROWS), 10)
-
-
-@pytest.fixture(autouse=True)
-def _at_rest(monkeypatch):
-    """Keep the learner at rest below a declared limit."""
-    monkeypatch.setattr(Learner, "rejected_at_rest", lambda *_: None)
 
 
 def batch(endpoint, *, declared=600.0, tokens=(100.0,) * ROWS, **more):
