@@ -28,8 +28,8 @@ from resilient_infe import (
     run_batch,
 )
 from resilient_infe.adapters.infe.replies import error_of
-from resilient_infe.circuit.circuit import CircuitStatistics
 from resilient_infe.circuit.layer import ANSWERS, FAILURES
+from resilient_infe.circuit.snapshot import CircuitStatistics
 from resilient_infe.classify.table import RETRYABLE, classify_reply
 from resilient_infe.cli import COMMANDS, _parser
 from resilient_infe.rate.gate import GateClosed

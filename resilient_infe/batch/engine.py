@@ -28,7 +28,7 @@ from .result import Failure, Result, Row, Value
 from .sample import Failures, Tally
 from .sampler import Sampler
 from .source import Source
-from .trial import QUESTIONS, Trial, Trials
+from .trial import MOST_PUT_OFF, MOST_SKIPPED, PATIENCE, Trial, Trials
 
 POLL = 0.1
 """Seconds between two looks at what still waits, while a run stops."""
@@ -38,15 +38,6 @@ YIELD = 256
 
 ROOM = 0.75
 """Workers that wait for room go on when so much of it is used, rather than one by one."""
-
-PATIENCE = 5.0
-"""Seconds that the input may take to name another partition, where all so far are paused."""
-
-MOST_SKIPPED = 100_000
-"""Rows in a row without a result, likewise."""
-
-MOST_PUT_OFF = 1_000
-"""Rows that are put off at most, and so kept in memory: more than earlier runs have asked with."""
 
 
 class Engine(Generic[Row, Value]):
@@ -185,6 +176,8 @@ class Engine(Generic[Row, Value]):
                 if not lane.cut:
                     return
                 lane.renew()
+            if lane.row is not None:  # it was cut, and the run stops
+                self._drop(lane)
         except Exception as error:  # the input, or the journal: told to who iterates
             self.stop(error)
 
@@ -227,9 +220,9 @@ class Engine(Generic[Row, Value]):
 
     async def _take(self, lane: Lane) -> Taken[Row] | bool:
         """Return a row to send; or bring one to its end, and return whether it was handed out."""
+        late = self._put_off.popleft() if self._sends_late() else None
         self._held += 1
-        if self._sends_late():
-            late = self._put_off.popleft()
+        if late is not None:
             lane.index = late.index
             return late
         found = self._source.ready()
@@ -276,18 +269,19 @@ class Engine(Generic[Row, Value]):
             return False
         if not await self._is_admitted(lane, trial):
             return False
-        before = trial.outlook
         number = trial.begin()
         lane.trial = trial
         try:
             result = await self._caller.send(taken.call, taken.index, taken.row_id, taken.row)
         except BaseException:
+            lane.trial = None  # what it has sent is over, and must not be cut once more
             taken.renew()
+            before = trial.outlook
             trial.cut()
             self._heed(trial, before)
             raise
-        finally:
-            lane.trial = None
+        lane.trial = None
+        before = trial.outlook
         stands = trial.end(number, result, taken.digest)
         self._recorder.put(result, taken.digest, stands=stands)
         self._heed(trial, before)
@@ -297,12 +291,13 @@ class Engine(Generic[Row, Value]):
         """Whether it is the turn of a row that was put off."""
         if not self._put_off:
             return False
-        return self._source.over or not self._trials.of(self._put_off[0].call.partition).asks
+        asks = self._trials.of(self._put_off[0].call.partition).asks
+        return self._source.over or not asks or self._held >= self._in_memory
 
     def _puts_off(self, trial: Trial, taken: Taken[Row]) -> bool:
         """Whether others should be asked with, after a pause: this row has failed before."""
-        room = self._in_memory > QUESTIONS and len(self._put_off) < MOST_PUT_OFF
-        if not trial.asks or self._source.over or not room:
+        late = self._source.over or self._held > self._in_memory
+        if not trial.asks or late or len(self._put_off) >= MOST_PUT_OFF:
             return False
         return self._recorder.has_failed(taken.row_id)
 
@@ -332,6 +327,8 @@ class Engine(Generic[Row, Value]):
         """Count and hand out what is safe by now."""
         self.tally.count(result)
         self.failures.count(result)
+        if self._sampler.monitor is not None:
+            self._sampler.monitor.ended(result.id)
         self._hand_out(result)
 
     def _hand_out(self, result: Result[Row, Value]) -> None:
@@ -352,6 +349,8 @@ class Engine(Generic[Row, Value]):
 
     def _close_trials(self) -> None:
         """Decide, with no row under way, whether the run is paused."""
+        for late in self._put_off:  # left for another run
+            self._outbox.skip(late.index)
         if self._source.over:
             for result, digest in self._trials.close():
                 self._recorder.put_anew(result, digest)

@@ -8,6 +8,7 @@ from typing import Any, Generic
 import anyio
 
 from ..core.call import Call
+from ..core.verdict import SUCCESS
 from ..errors import Refused
 from .result import Row
 from .trial import Trial
@@ -73,8 +74,10 @@ class Lane:
         if self.trial is None or self.row is None:
             return self.asks
         call = self.row.call
-        # What is under way was sent as often as attempts were begun, and is not judged yet.
-        return call.sends != call.attempt or call.verdict is not None
+        # What is under way was sent as often as attempts were begun, and is not judged yet, or has
+        # passed.
+        failed = call.verdict is not None and call.verdict.kind is not SUCCESS
+        return call.sends != call.attempt or failed
 
     def end(self) -> None:
         """Cut it, while it waits. What is granted to it in this moment is not used any more."""

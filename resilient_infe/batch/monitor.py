@@ -8,7 +8,8 @@ from typing import Any
 
 from .. import aio
 from ..adapters.infe.replies import printable
-from ..circuit.circuit import CircuitStatistics
+from ..circuit.snapshot import CircuitStatistics
+from ..core.ids import clean_id
 from ..core.verdict import Kind
 from ..events import (
     CircuitChanged,
@@ -28,10 +29,6 @@ NEVER_SENT = "NeverSentError"
 
 KEPT = 200
 """Events that are kept until somebody takes them; a storm of them is not worth more."""
-
-
-LONGEST_ATTEMPT = 150.0
-"""Seconds after its delay in which a retry has ended or is tried again: its success is no event."""
 
 
 class Monitor:
@@ -58,7 +55,7 @@ class Monitor:
         self.rejected = 0
         self.trouble: str | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        self._refused: dict[str | None, tuple[RetryScheduled, float]] = {}
+        self._refused: dict[str | None, RetryScheduled] = {}
 
     def __call__(self, event: Event) -> None:
         """Count, or keep, an event."""
@@ -75,13 +72,11 @@ class Monitor:
 
     def refused(self) -> str | None:
         """Say which row the server refuses each time, and why, or None."""
-        now = self._wall()
-        shown = {name: each for name, each in self._refused.items() if each[1] > now}
-        self._refused = shown
-        if not shown:
+        if not self._refused:
             return None
-        event = max((each for each, _ in shown.values()), key=lambda each: each.attempt)
-        others = f" and {len(shown) - 1:,} more are" if len(shown) > 1 else " is"
+        event = max(self._refused.values(), key=lambda each: each.attempt)
+        more = len(self._refused) - 1
+        others = f" and {more:,} more are" if more else " is"
         why = " ".join(str(each) for each in (event.status, event.code) if each is not None)
         return (
             f"row {printable(str(event.request_id))}{others} refused each time ({why}, "
@@ -91,10 +86,14 @@ class Monitor:
     def _note_refused(self, event: RetryScheduled | RetryStopped) -> None:
         if isinstance(event, RetryScheduled) and event.reason == REFUSED_ALONE:
             if len(self._refused) < KEPT or event.request_id in self._refused:
-                until = self._wall() + event.delay + LONGEST_ATTEMPT
-                self._refused[event.request_id] = event, until
+                self._refused[event.request_id] = event
         else:
             self._refused.pop(event.request_id, None)
+
+    def ended(self, row_id: str) -> None:
+        """Note that a row has its result: it is not refused any more."""
+        if self._refused:
+            self._refused.pop(clean_id(row_id), None)
 
     def take_events(self) -> list[dict[str, Any]]:
         """Return the events since the last time."""

@@ -26,6 +26,9 @@ class Sampler:
         tally: what the run has done.
         stack: that it sends with, or None.
 
+    Attributes:
+        monitor: the stack's listener that the samples and the progress line read, or None.
+
     State: one run.
     """
 
@@ -34,7 +37,7 @@ class Sampler:
         self._tally = tally
         self._stack = stack
         listeners = () if stack is None else stack.listeners
-        self._monitor = next((each for each in listeners if isinstance(each, Monitor)), None)
+        self.monitor = next((each for each in listeners if isinstance(each, Monitor)), None)
         self._believed = 0.0
 
     async def run(self) -> JournalError | None:
@@ -58,7 +61,7 @@ class Sampler:
         """
         if not self._recorder.records:
             return
-        stack, monitor = self._stack, self._monitor
+        stack, monitor = self._stack, self.monitor
         statistics = None if stack is None else stack.statistics()
         events = [] if monitor is None else monitor.take_events()
         sample = sample_of(self._tally, statistics, monitor)

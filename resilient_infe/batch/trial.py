@@ -8,9 +8,12 @@ fail *alike*: with the same kind, status and code. There are four cases:
    that, six of them are enough.
 2. A refusal of the key or the account is about all rows by itself. Before any row has passed, the
    first one is enough.
-3. Later. Single such refusals happen, so the run pauses after 50 alike in a row, of the kinds that
-   are about the account or the model. Any other failure is about its row, once a row has passed.
+3. Later. Single such refusals happen, so the run pauses after 50 in a row, of the kinds that are
+   about the account or the model. Any other failure is about its row, once a row has passed.
 4. After a pause. The next run asks with five rows, if possible with some that did not fail before.
+   If none of them passes, it pauses again.
+
+What our own stack refused, and 429s, count for nothing: they are about the time, or about one row.
 
 A pause waits for the rows under way. If one of them passes, there is none.
 """
@@ -33,6 +36,9 @@ FEWEST = 6
 QUESTIONS = 5
 """Rows that a run sends which goes on after a pause, before one of them has passed."""
 
+TIMELY = frozenset((Kind.REFUSED, Kind.CANCELLED, Kind.RATE_LIMITED))
+"""Kinds that are about the time of sending, or about one row."""
+
 IN_A_ROW = 50
 """Refusals in a row that pause a run in which rows have passed."""
 
@@ -41,6 +47,18 @@ ACCOUNT = frozenset((Kind.AUTH, Kind.QUOTA))
 
 SHARED = ACCOUNT | {Kind.FORBIDDEN, Kind.NOT_FOUND}
 """Kinds that are about the account or the model, and so likely to meet other rows."""
+
+MOST_UNSETTLED = 1_000
+"""Failures that are not given up yet, at most: of more the first are, so that memory is bounded."""
+
+PATIENCE = 5.0
+"""Seconds that the input may take to name another partition, where all so far are paused."""
+
+MOST_SKIPPED = 100_000
+"""Rows in a row that are left for another run, after which no other partition is looked for."""
+
+MOST_PUT_OFF = 1_000
+"""Rows that are put off at most, and so kept in memory: more than earlier runs have asked with."""
 
 State: TypeAlias = Literal["open", "held", "paused"]
 
@@ -67,21 +85,23 @@ class Trial:
         state: whether rows may be sent (``"open"``), wait for those under way (``"held"``), or are
             left for another run (``"paused"``).
         passed: whether any row has passed, so that failures are about single rows.
-        last: the last failure: the server's words.
+        last: the last failure before the pause: the server's words.
 
     State: one partition of a run.
     """
 
-    __slots__ = ("_again", "_alike", "_cut", "_in_a_row", "_keep_going", "_latest_passed",
-                 "_mixed", "_results", "_sent", "_under_way", "_unsettled", "last", "passed",
-                 "state")  # fmt: skip
+    __slots__ = ("_again", "_alike", "_cut", "_failed", "_in_a_row", "_keep_going",
+                 "_latest_passed", "_results", "_sent", "_under_way", "_unsettled", "last",
+                 "passed", "state")  # fmt: skip
 
     def __init__(self, *, again: bool = False, keep_going: bool = False) -> None:
         self._again = again
         self._keep_going = keep_going
         self._alike: Alike | None = None
-        self._results = self._in_a_row = self._sent = self._under_way = 0
-        self._mixed = False
+        self._failed = 0  # failures that count
+        self._results = 0  # those of them that were alike, the last ones in a row
+        self._in_a_row = 0  # the same for those of a shared kind, since a row has passed
+        self._sent = self._under_way = 0
         self.state: State = "open"
         self.passed = False
         self.last: Failure | None = None
@@ -92,7 +112,7 @@ class Trial:
     @property
     def asks(self) -> bool:
         """Whether only a few rows are sent, until one of them has passed."""
-        return self._again and not (self.passed or self._mixed or self._keep_going)
+        return self._again and not (self.passed or self._keep_going)
 
     @property
     def outlook(self) -> tuple[State, bool]:
@@ -127,7 +147,7 @@ class Trial:
         if result.failure is None:
             self._latest_passed = max(self._latest_passed, number)
             self.note_passed()
-        elif not self._keep_going:
+        elif not self._keep_going and _is_told(result.failure):
             self._fail(result.failure)
         stands = result.failure is None or self._stands(result.failure)
         if not stands:
@@ -151,18 +171,22 @@ class Trial:
         return [] if self.state == "paused" else [each for _, each in settled]
 
     def _fail(self, failure: Failure) -> None:
-        found, self.last = alike(failure), failure
-        self._results += 1
-        self._mixed = self._mixed or self._alike not in (None, found)
-        shared = failure.kind in SHARED
-        self._in_a_row = shared * (1 + (self._in_a_row if found == self._alike else 0))
+        found = alike(failure)
+        if self.state == "open":
+            self.last = failure
+        self._failed += 1
+        self._results = self._results + 1 if found == self._alike else 1
+        self._in_a_row = self._in_a_row + 1 if failure.kind in SHARED else 0
         self._alike = found
-        enough = 1 if failure.kind in ACCOUNT else QUESTIONS if self.asks else FIRST
-        if (self._never_passed() and self._results >= enough) or self._in_a_row >= IN_A_ROW:
+        enough = 1 if failure.kind in ACCOUNT else FIRST
+        asked = self.asks and self._failed >= QUESTIONS
+        if (self._never_passed() and (asked or self._results >= enough)) or (
+            self._in_a_row >= IN_A_ROW
+        ):
             self.state = "held"
 
     def _never_passed(self) -> bool:
-        return not (self.passed or self._mixed or self._keep_going) and self._results > 0
+        return self._failed > 0 and not (self.passed or self._keep_going)
 
     def _stands(self, failure: Failure) -> bool:
         return not failure.permanent or not (self._never_passed() or self._in_a_row)
@@ -174,15 +198,22 @@ class Trial:
     def settled(self) -> list[Unsettled]:
         """Return, once, the results that are given up after all: the failures were their own.
 
-        They are so if a row has passed that was begun after them, or if failures differ.
+        They are so if a row has passed that was begun after them.
         """
         if not self._unsettled or self.state != "open":
             return []
-        latest = self._sent + 1 if self._mixed else self._latest_passed
-        settled = [each for begun, each in self._unsettled if begun < latest]
+        latest = self._latest_passed
+        keep = self._unsettled[-MOST_UNSETTLED:]
+        settled = [each for _, each in self._unsettled[: -len(keep)]]
+        settled += [each for begun, each in keep if begun < latest]
         if settled:
-            self._unsettled = [each for each in self._unsettled if each[0] >= latest]
+            self._unsettled = [each for each in keep if each[0] >= latest]
         return settled
+
+
+def _is_told(failure: Failure) -> bool:
+    """Whether a failure may tell of other rows: it is the server's, and not about the time."""
+    return failure.kind not in TIMELY or failure.permanent
 
 
 class Trials:
@@ -221,8 +252,8 @@ class Trials:
     @property
     def all_paused(self) -> bool:
         """Whether every partition so far is paused."""
-        states = [each.state for each in self._trials.values()]
-        return bool(states) and states.count("paused") == len(states)
+        trials = self._trials.values()
+        return bool(trials) and all(each.state == "paused" for each in trials)
 
     def close(self) -> Iterator[Unsettled]:
         """Decide at the end of the input; yield the results that are given up after all."""

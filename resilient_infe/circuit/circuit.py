@@ -19,11 +19,11 @@ Michael Nygard, "Release It!", chapter "Circuit Breaker".
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ..core import bounds
 from ..core.shared import Shared
 from .permit import Permit
+from .snapshot import CircuitStatistics
 from .states import TRANSITIONS, State, Transition, Trigger
 from .throttle import QUICK, is_over, refused_share
 from .window import Window
@@ -34,27 +34,6 @@ PROBE_POLLS = 10
 """A call that is refused while some attempts are sent (all probes are in flight, or the circuit is
 throttled) gets ``retry_after = open_for / PROBE_POLLS``.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitStatistics:
-    """A snapshot: the state, the window's counts, and the number of results that came too late.
-
-    `opened` is how often the circuit has opened. `rest` is the seconds that it stays open; it is 0
-    if it is not open, or if the snapshot was made without the current time. `refused` counts the
-    attempts that were refused, or that a shadow would have refused. `refused_share` is the share
-    that a throttled circuit refuses now, 0 in every other state.
-    """
-
-    state: State
-    successes: int
-    failures: int
-    probes_out: int
-    late: int
-    opened: int
-    rest: float = 0.0
-    refused: int = 0
-    refused_share: float = 0.0
 
 
 class Circuit(Shared):
@@ -93,10 +72,11 @@ class Circuit(Shared):
     """
 
     __slots__ = ("__weakref__", "_consecutive", "_late", "_leases", "_opened", "_opened_at",
-                 "_out", "_passed_at", "_permit", "_probed", "_refused", "_siblings", "_state",
-                 "_uncounted", "_window", "answered", "consecutive_failures", "failure_ratio",
-                 "last_transition", "minimum_calls", "open_for", "probe_lease", "probes",
-                 "reported", "shadow", "slow_after", "throttle_below", "window")  # fmt: skip
+                 "_out", "_passed_at", "_permit", "_probed", "_refused", "_row_began", "_siblings",
+                 "_state", "_uncounted", "_window", "answered", "consecutive_failures",
+                 "failure_ratio", "last_transition", "minimum_calls", "open_for", "probe_lease",
+                 "probes", "reported", "shadow", "slow_after", "throttle_below",
+                 "window")  # fmt: skip
 
     def __init__(
         self,
@@ -140,6 +120,7 @@ class Circuit(Shared):
         self._window = Window(window)
         self._consecutive = 0
         self._opened_at = 0.0
+        self._row_began = 0.0  # when the first of the consecutive failures was
         self._leases: list[Permit] = []  # probes that are in flight, or lost and not yet noticed
         self._probed = 0  # probes that have succeeded since the circuit became half-open
         self._siblings: list[Permit] = []  # probes sent together with the one that failed last
@@ -165,6 +146,8 @@ class Circuit(Shared):
 
     def in_use(self, now: float) -> bool:
         """Whether `Keyed` must not drop it: until it has rested, or its leases have ended."""
+        if self._state in (State.FORCED_OPEN, State.FORCED_CLOSED):
+            return True
         if self._state is State.OPEN:
             return now < self._opened_at + self.open_for
         return any(each.expires is None or each.expires > now for each in self._leases)
@@ -183,7 +166,10 @@ class Circuit(Shared):
             now: the current time.
             u: a random number in [0, 1], which decides in a throttled circuit; 1 is never refused.
         """
-        permit = self._permit if self._state is _CLOSED else self._admit(now, u)
+        if self._state is _CLOSED:
+            self._out += 1
+            return self._permit
+        permit = self._admit(now, u)
         if permit is not None:
             self._out += permit is self._permit
             return permit
@@ -244,7 +230,9 @@ class Circuit(Shared):
                 self._consecutive = 0
             else:
                 self._consecutive += 1
-                self._trip_if_due(now, took)
+                if self._consecutive == 1:
+                    self._row_began = now
+                self._trip_if_due(now)
         elif permit in self._leases:
             self._leases.remove(permit)
             self._record_probe(now, success=success)
@@ -280,6 +268,7 @@ class Circuit(Shared):
         """Add `seconds` to every stored instant, because the clock has changed."""
         self._opened_at += seconds
         self._passed_at += seconds
+        self._row_began += seconds
         for permit in self._leases:
             assert permit.expires is not None
             permit.expires += seconds
@@ -339,11 +328,13 @@ class Circuit(Shared):
         self._count(now, success=True)
         self._count(now, success=False)
 
-    def _trip_if_due(self, now: float, took: float) -> None:
+    def _trip_if_due(self, now: float) -> None:
         if self._state is State.FORCED_CLOSED:
             return
-        # Of a burst, quick failures come before the successes: they must outnumber what is out.
-        if self.throttle_below and took <= QUICK and self._out >= self._consecutive:
+        # Of a burst, quick failures come before the successes: they must outnumber what is out. But
+        # not for longer than they would come: what is out may as well hang.
+        is_burst = now - self._row_began <= QUICK and self._out >= self._consecutive
+        if self.throttle_below and is_burst:
             return
         if self.consecutive_failures and self._consecutive >= self.consecutive_failures:
             self._move(Trigger.CONSECUTIVE_FAILURES, now)

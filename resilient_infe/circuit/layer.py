@@ -25,8 +25,9 @@ from ..events import (
     CircuitOpened,
     CircuitThrottled,
 )
-from .circuit import Circuit, CircuitStatistics
+from .circuit import Circuit
 from .permit import Permit
+from .snapshot import CircuitStatistics
 from .states import State
 
 Held: TypeAlias = tuple[Circuit, Permit, float]
@@ -41,6 +42,9 @@ ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FO
 """The kinds that count as a success: even a refusal is an answer. A kind in neither set (429,
 cancelled, refused by the stack) says nothing about the server's health.
 """
+
+_THROTTLED = State.THROTTLED
+"""A module-level name for the state: an attribute look-up on the enum costs more."""
 
 _EVENTS: dict[State, type[CircuitChanged]] = {
     State.CLOSED: CircuitClosed,
@@ -91,7 +95,7 @@ class CircuitBreaker(Guard[Held]):
                 throttled, and the attempt is in the share that it refuses.
         """
         circuit, now = self.circuits.of(call), call.runtime.now()
-        u = self._uniform() if circuit.state is State.THROTTLED else 1.0
+        u = self._uniform() if circuit.state is _THROTTLED else 1.0
         permit = circuit.admit(now, u)
         if circuit.last_transition is not circuit.reported:
             self._report(call, circuit)

@@ -51,8 +51,9 @@ class ErrorClassifier(Guard[float]):
             SlotTaken: while the call waited for the rate limit, the slots were narrowed.
         """
         state = call.state
-        crowd = state.crowd
-        if crowd is not None and crowd.full and state.requeues:
+        # A layer that calls on more than once in one slot is counted once: its last attempt ended.
+        crowd = state.crowd if state.others < 0 else None
+        if crowd is not None and crowd.limit is not None and crowd.full and state.requeues:
             raise call.refuse(SlotTaken("fewer slots are left than when this call got its own"))
         if state.on_send is not None:
             state.on_send(call)

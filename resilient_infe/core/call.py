@@ -148,6 +148,11 @@ class InFlight(Protocol):
         ...
 
     @property
+    def limit(self) -> int | None:
+        """The limit that was found, or None."""
+        ...
+
+    @property
     def full(self) -> bool:
         """Whether the limit that was found allows no further attempt now."""
         ...

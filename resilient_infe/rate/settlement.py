@@ -122,8 +122,8 @@ def _teach(
     max_hint: float,
     own: Refusals | None,
 ) -> Iterator[Change]:
-    # A stop tells when to ask again, and nothing of the limit. So what was sent into one does not
-    # count, unless the stop is that short that it is the pace which is at fault.
+    # A stop tells when to ask again, and nothing of the limit. So a call that was sent into a stop
+    # does not count, unless the stop is so short that the pace explains it.
     limited = verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict)
     if reservation.ticket is None and own is not None and own.times > 1:
         return  # at rest, one call says but once that the declared limit is too high

@@ -106,7 +106,7 @@ class Crowd:
         return others
 
     def ended(self) -> None:
-        """Stop to count an attempt that was sent."""
+        """Stop counting an attempt that was sent."""
         self.in_flight -= 1
 
     def answered(self, others: int, now: float, *, refused: bool, excuse: bool = False) -> bool:

@@ -206,6 +206,7 @@ class Slots(Shared):
         """
         self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
         self.narrowed = False
+        self.followed = None  # what was found holds for the new number too
         self._resized = True
         return self._hand_out()
 

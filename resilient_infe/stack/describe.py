@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..circuit.circuit import CircuitStatistics
 from ..circuit.layer import CircuitBreaker
+from ..circuit.snapshot import CircuitStatistics
 from ..core.verdict import Kind
 from ..rate.layer import RateLimiter
 from ..rate.snapshots import AllowanceStatistics

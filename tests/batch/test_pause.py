@@ -7,7 +7,7 @@ import itertools
 import anyio
 import pytest
 
-from resilient_infe import errors, presets
+from resilient_infe import Stack, errors, presets
 from resilient_infe.batch import Journal, Monitor, run_batch
 from resilient_infe.core.verdict import Kind
 from resilient_infe.errors import InfeError
@@ -138,6 +138,125 @@ def test_bad_rows_at_the_start_are_no_pause_where_others_pass(run):
     seen, pause = run(main)
     assert pause is None
     assert sum(result.ok for result in seen) == 170
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_good_rows_that_take_longer_than_bad_ones_end_the_wait(run, ordered):
+    """Many rows wait for those under way by then, and each is sent once after all."""
+    server = Server(lambda payload: 400 if payload["n"] < 20 else None)
+    slow = Server(lambda _: None, latency=5.0)
+
+    async def either(payload):
+        return await (server if payload["n"] < 20 else slow)(payload)
+
+    async def main():
+        return await go(rows(150), either, None, batch(concurrency=30), ordered=ordered)
+
+    seen, pause = run(main)
+    assert pause is None
+    assert sum(result.ok for result in seen) == 130
+    assert len(slow.sent) == 130
+
+
+def test_a_row_that_has_passed_is_not_cut(run):
+    """Also while a layer of the user's still awaits something after it."""
+    server = Server(lambda payload: 400 if payload["n"] < 20 else None)
+
+    async def lingers(call, call_next):
+        result = await call_next(call)
+        await anyio.sleep(1.0)
+        return result
+
+    def stack():
+        whole = batch(concurrency=40)
+        return Stack(lingers, *whole.layers)
+
+    async def main():
+        return await go(rows(100), server, None, stack())
+
+    seen, pause = run(main)
+    assert pause is None
+    assert sum(result.ok for result in seen) == 80
+    assert len(server.sent) == 100
+
+
+@pytest.mark.parametrize("in_memory", [1, 16])
+def test_rows_that_are_put_off_hold_up_no_other_model(run, tmp_path, in_memory):
+    """In order too, with rows of another model behind them, which an earlier run has done."""
+    path = tmp_path / "j"
+    given = [*rows(30, "bad"), *rows(60, "good"), *rows(10, "bad")]
+    for number, row in enumerate(given):
+        row["custom_id"] = str(number)
+    alive = False
+    server = Server(lambda row: None if alive or row["model"] == "good" else 404, latency=0.01)
+
+    async def main():
+        nonlocal alive
+        alive = False
+        path.unlink(missing_ok=True)
+        await go(given, server, path, ordered=True, in_memory=in_memory)
+        alive = True
+        return await go(given, server, path, ordered=True, in_memory=in_memory)
+
+    seen, pause = run(main)
+    assert pause is None
+    assert [result.index for result in seen if result.ok] == list(range(100))
+
+
+def test_odd_rows_do_not_hide_a_dead_account(run, tmp_path):
+    """Failures that differ before give up no row that an account fails which ends later."""
+    path = tmp_path / "j"
+    odd = {3: 400, 5: 422}
+
+    async def main():
+        path.unlink(missing_ok=True)
+        answer = lambda row: odd.get(row["n"], 403 if row["n"] >= 150 else None)  # noqa: E731
+        _, pause = await go(rows(400), Server(answer), path)
+        seen, none = await go(rows(400), Server(lambda row: odd.get(row["n"])), path)
+        return pause, sum(result.ok for result in seen), none
+
+    pause, passed, none = run(main)
+    assert pause.kind is Kind.FORBIDDEN
+    assert (passed, none) == (398, None)
+
+
+def test_an_odd_question_does_not_end_the_pause(run, tmp_path):
+    """One row that fails otherwise among the five says nothing for the others."""
+    path = tmp_path / "j"
+    odd = Server(lambda row: 422 if row["n"] == 90 else 412)
+
+    async def main():
+        path.unlink(missing_ok=True)
+        odd.sent.clear()
+        await go(rows(400), odd, path)
+        first = len(odd.sent)
+        _, pause = await go(rows(400), odd, path)
+        return pause, len(odd.sent) - first
+
+    pause, asked = run(main)
+    assert "41" in str(pause) or "42" in str(pause)
+    assert asked <= 5
+
+
+def test_a_stop_while_rows_are_held_loses_no_result(run):
+    """In order and without a journal: what was paid for is handed out."""
+    server = Server(lambda row: 404 if row["n"] < 20 else None)
+    slow = Server(lambda _: None, latency=5.0)
+
+    async def either(payload):
+        return await (server if payload["n"] < 20 else slow)(payload)
+
+    async def main():
+        run_ = run_batch(rows(100), batch(concurrency=30).around(either), ordered=True)
+        seen = []
+        async for result in run_:
+            seen.append(result)
+            if len(seen) == 20:
+                run_.stop()
+        return seen
+
+    seen = run(main)
+    assert sum(result.ok for result in seen) == len(slow.sent) > 0
 
 
 @pytest.mark.parametrize("ordered", [False, True])

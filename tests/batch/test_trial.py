@@ -39,14 +39,29 @@ def test_the_first_results_that_fail_alike_pause():
     assert trial.last.message == "no such model"
 
 
-@pytest.mark.parametrize(
-    "other", [failed(status=422), failed(code="x"), failed(Kind.UNKNOWN), passed()]
-)
-def test_one_that_is_unlike_is_no_pause(other):
-    """Another status, code or kind, or a success: the failures are about their rows."""
+@pytest.mark.parametrize("other", [failed(status=422), failed(code="x"), failed(Kind.UNKNOWN)])
+def test_one_that_is_unlike_begins_the_count_anew(other):
+    """Another status, code or kind: twenty alike are needed after it."""
     trial = Trial()
-    feed(trial, failed(), other, *[failed()] * 100)
+    feed(trial, *[failed()] * (FIRST - 1), other, *[failed()] * (FIRST - 1))
     assert trial.state == "open"
+    feed(trial, failed())
+    assert trial.state == "paused"
+
+
+def test_a_success_is_the_end_of_it():
+    """Then failures are about their rows, however many there are."""
+    trial = Trial()
+    feed(trial, failed(), passed(), *[failed()] * 100)
+    trial.close()
+    assert trial.state == "open"
+
+
+@pytest.mark.parametrize("kind", [Kind.REFUSED, Kind.CANCELLED, Kind.RATE_LIMITED])
+def test_what_is_about_the_time_counts_for_nothing(kind):
+    """What the stack refused, and a row that is refused with 429s, say nothing of the others."""
+    trial = Trial()
+    assert all(feed(trial, *[failed(kind, None, None)] * 100))
     trial.close()
     assert trial.state == "open"
 
@@ -86,7 +101,7 @@ def test_a_row_that_is_cut_decides_too():
 def test_a_failure_stands_once_a_row_has_passed():
     """Before that it is recorded as one that is sent again."""
     trial = Trial()
-    assert feed(trial, failed(), failed(Kind.TIMEOUT), failed()) == [False, True, True]
+    assert feed(trial, failed(), failed(Kind.TIMEOUT), failed()) == [False, True, False]
     trial = Trial()
     assert feed(trial, failed(), passed(), failed()) == [False, True, True]
 
@@ -117,7 +132,7 @@ def test_later_fifty_in_a_row_pause(kind):
     feed(trial, passed(), *[refused] * (IN_A_ROW - 1), passed(), *[refused] * (IN_A_ROW - 1))
     feed(trial, failed(), *[refused] * (IN_A_ROW - 1))
     assert trial.state == "open"
-    feed(trial, refused)
+    feed(trial, failed(Kind.QUOTA, 402, None))  # unlike, and as much about the account
     assert trial.state == "paused"
 
 
@@ -129,14 +144,14 @@ def test_later_bad_rows_never_pause():
 
 
 def test_after_a_pause_five_rows_are_asked_with():
-    """No more are sent before one has passed; five that fail alike pause again."""
+    """No more are sent before one has passed; five that fail, however, pause again."""
     trial = Trial(again=True)
     for _ in range(QUESTIONS):
         assert trial.admits()
         trial.begin()
     assert not trial.admits()
     for number in range(1, QUESTIONS + 1):
-        trial.end(number, failed(), None)
+        trial.end(number, failed(status=400 + number), None)
     assert trial.state == "paused"
     trial = Trial(again=True)
     feed(trial, failed(), passed())

@@ -140,3 +140,16 @@ def test_a_share_out_of_range_is_refused(below):
 def test_it_says_that_it_throttles():
     """The description names the share."""
     assert "throttles below 40% successes" in str(Circuit(throttle_below=0.4))
+
+
+def test_attempts_that_hang_do_not_keep_it_from_opening():
+    """Of a burst, successes may still come for half a second, and not as long as any is out."""
+    circuit = Circuit(throttle_below=0.4)
+    for _ in range(500):
+        circuit.admit(0.0)  # and they hang
+    now, failures = 10.0, 0
+    while circuit.state is State.CLOSED:
+        permit = circuit.admit(now)
+        now, failures = now + 0.02, failures + 1
+        circuit.record(permit, now, success=False, took=0.02)
+    assert failures <= 30

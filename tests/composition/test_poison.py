@@ -1,8 +1,4 @@
-"""Rows that a server always refuses, through both presets: they end, and hold up nobody.
-
-The learner is held at rest here: 429s below a declared limit still wake it, and it takes those of
-many such rows for a lower limit.
-"""
+"""Rows that a server always refuses, through both presets: they end, and hold up nobody."""
 
 from __future__ import annotations
 

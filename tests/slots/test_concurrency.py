@@ -320,3 +320,45 @@ def test_explained_refusals_do_not_count_against_the_circuit(run):
     assert results.count("ok") == 2
     assert circuit.state == "closed"
     assert circuit.statistics().failures == 0
+
+
+def crowded(slots):
+    """Let slots find that the server takes two at once."""
+    others = [slots.crowd.sent() for _ in range(10)]
+    for each in others[2:] + others[:2]:
+        slots.crowd.answered(each, 0.0, refused=each >= 2)
+        slots.crowd.ended()
+    slots.follow(0.0)
+    assert (slots.crowd.limit, slots.limit) == (2, 2)
+
+
+def test_a_new_number_does_not_undo_what_was_found():
+    """The limit of the server holds for more slots as well."""
+    slots = Slots(8)
+    crowded(slots)
+    slots.resize(16)
+    slots.follow(0.0)
+    assert slots.limit == 2
+
+
+def test_a_layer_that_calls_on_twice_is_counted_once(run):
+    """It has one slot, so it is one of those in flight, and its slot is its own."""
+    slots = Slots(8)
+    crowded(slots)
+
+    async def twice(call, call_next):
+        await call_next(call)
+        call.verdict = None
+        return await call_next(call)
+
+    server = FakeServer(latency=0.1)
+    stack = Stack(Retry(), ConcurrencyLimiter(slots), twice, ErrorClassifier(), strict=False)
+
+    async def main():
+        await all_at_once(stack.around(server), range(2))
+        return current().now()
+
+    before = slots.crowd.in_flight
+    run(main)
+    assert len(server.sent) == 4
+    assert slots.crowd.in_flight == before == 0

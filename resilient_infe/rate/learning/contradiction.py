@@ -14,19 +14,21 @@ would slow down for good what was declared rightly. Three things tell a limit fr
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from bisect import insort
 from dataclasses import dataclass
 
 CLOSE = (8, 12)
-"""So many 429s among so many requests."""
+"""The number of 429s, and of the requests among which they are."""
 
 CLOSE_SECONDS = 3.0
 """Seconds at least from the first of these 429s to the last."""
 
 MANY = (25, 100)
-"""Likewise."""
+"""The same two numbers for 429s that are further apart."""
+
+SHORTEST = 0.02
+"""Seconds: no rate is taken from less."""
 
 INTERVALS = 20
 """Intervals between 429s that have to be regular."""
@@ -84,4 +86,4 @@ def _let_in(found: list[Refused]) -> float:
     """Return what was let in per second between the first of them and the last."""
     first, last = found[0], found[-1]
     passed = last.number - first.number - (len(found) - 1)
-    return max(1, passed) / max(last.at - first.at, math.ulp(1.0))
+    return max(1, passed) / max(last.at - first.at, SHORTEST)
