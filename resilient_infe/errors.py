@@ -65,7 +65,11 @@ class QueueFull(Refused):
 
 
 class SlotTaken(Refused):
-    """The slots were narrowed after the call got one, and it has to queue again; `Retry` does."""
+    """The call gives its slot back and has to queue again, which `Retry` does.
+
+    The slots were narrowed after it got one; or it is larger than the whole rate limit, and waits
+    for all others.
+    """
 
 
 class Draining(Refused):

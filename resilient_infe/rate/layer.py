@@ -22,7 +22,7 @@ from ..core.queue import LAST, ages
 from ..core.rejection import is_refusal, too_large
 from ..core.runtime import Runtime
 from ..core.verdict import SUCCESS, Usage, Verdict
-from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull
+from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull, SlotTaken
 from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
 from .allowance import Allowance
 from .change import Change
@@ -234,8 +234,10 @@ class RateLimiter(Guard[Held]):
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
-        if allowance.oversized(call.tokens or 0.0):
+        if allowance.oversized(call.tokens or 0.0) and call.state.place != LAST:
             call.state.place = LAST
+            if call.state.requeues:  # it must not keep a slot from others while it waits for them
+                raise call.refuse(SlotTaken("larger than the whole limit: it waits for all others"))
         try:
             return allowance.join(call.tokens or 0.0, call.state.place, again=call.state.readmitted)
         except QueueFull as full:

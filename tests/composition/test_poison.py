@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from functools import cache
 
+import anyio
 import pytest
 from endpoints import Endpoint, played, rows_of, tries
 
 from resilient_infe import presets
+from resilient_infe.aio import current
+from resilient_infe.errors import RateLimitError
+from resilient_infe.testing import run_virtually
 
 ROWS = 300
 HEAD = range(10)
@@ -158,3 +163,35 @@ def test_after_an_outage_the_rest_goes_at_the_rate():
     refused_for = next(at for at in endpoint.accepted if at > 1_800.0) - 1_810.0
     assert refused_for <= 0.2 * 1_800.0 + 2.0  # the pause between questions is a fifth of the stop
     assert outcome.last <= 1_810.0 + refused_for + 60.0
+
+
+def test_rows_above_the_whole_limit_keep_no_slot_from_others():
+    """Ten at the head, with two slots: they wait for all others, and each is sent once, alone."""
+    sent = []
+
+    async def transport(number):
+        sent.append((number, current().now()))
+        await anyio.sleep(0.1)
+        if number < 10:
+            raise RateLimitError("too large", status=429)
+        return {"choices": []}
+
+    async def main():
+        stack = presets.batch(requests_per_minute=600, tokens_per_minute=60_000, concurrency=2,
+                              log=False)  # fmt: skip
+        send = stack.around(transport)
+
+        async def one(number):
+            with contextlib.suppress(RateLimitError):
+                await send(number, tokens=70_000.0 if number < 10 else 100.0)
+
+        async with anyio.create_task_group() as group:
+            for number in range(110):
+                group.start_soon(one, number)
+
+    run_virtually(main)
+    assert len(sent) == 110
+    large = [at for number, at in sent if number < 10]
+    others = [at for number, at in sent if number >= 10]
+    assert max(others) < 15.0
+    assert sorted(large)[1] > max(others)  # the first of them met an empty window

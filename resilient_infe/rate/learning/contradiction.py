@@ -27,8 +27,8 @@ CLOSE_SECONDS = 3.0
 MANY = (25, 100)
 """The same two numbers for 429s that are further apart."""
 
-SHORTEST = 0.02
-"""Seconds: no rate is taken from less."""
+SHORTEST = 1.0
+"""Seconds: a rate is not taken from less. What was let in of a burst is no rate."""
 
 INTERVALS = 20
 """Intervals between 429s that have to be regular."""
