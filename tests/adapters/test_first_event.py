@@ -18,6 +18,7 @@ from resilient_infe import (
     AttemptTimeout,
     ConcurrencyLimiter,
     ErrorClassifier,
+    ExponentialBackoff,
     InfeTransport,
     Kind,
     ResilientTransport,
@@ -29,6 +30,7 @@ from resilient_infe import (
 from resilient_infe.adapters.http.first_event import LONGEST_PREAMBLE, read_first_event
 from resilient_infe.adapters.http.stream_watch import StreamWatch
 from resilient_infe.aio import current
+from resilient_infe.retry.schedule import KindRule
 
 ALL = [f"w{number}" for number in range(6)]
 COMMENT = b": the model is thinking\n\n"
@@ -71,10 +73,22 @@ async def reset(_, writer):
     writer.transport.abort()
 
 
+class PatientAtLast(AttemptTimeout):
+    """Gives the third attempt, which succeeds, all the time that a busy machine may need."""
+
+    def enter(self, call):
+        """Set the bounds of an attempt."""
+        held = super().enter(call)
+        if call.attempt == 3:
+            call.state.first_chunk = 15.0
+        return held
+
+
 def three(**timeout):
     """Return a stack of one slot and three attempts that do not wait."""
-    bounds = AttemptTimeout(**({"seconds": 20.0, "first_chunk": 0.1} | timeout))
-    retry = Retry(3, uniform=lambda: 0.0)
+    bounds = PatientAtLast(**({"seconds": 20.0, "first_chunk": 10.0} | timeout))
+    at_once = KindRule(ExponentialBackoff(0.001, 1.0, 0.001))
+    retry = Retry(3, rules={Kind.RATE_LIMITED: at_once}, uniform=lambda: 0.0)
     return Stack(retry, ConcurrencyLimiter(1), ErrorClassifier(), bounds)
 
 
@@ -114,7 +128,7 @@ FAILED = {
 def test_what_fails_before_the_first_event_is_tried_again(streamer, bad, kind):
     """Silence, an error and a break are verdicts; the next attempt's stream arrives whole."""
     seen = Remember()
-    stack = Stack(*three().layers, listeners=[seen])
+    stack = Stack(*three(first_chunk=0.1 if kind is Kind.TIMEOUT else 5.0).layers, listeners=[seen])
 
     async def test(url):
         async with streamer(url, stack) as start:
@@ -132,7 +146,7 @@ def test_what_fails_before_the_first_event_is_tried_again(streamer, bad, kind):
 def test_our_own_transport_tries_again_too(bad, kind):
     """`InfeTransport` returns the stream at its first event, and raises what came before it."""
     seen = Remember()
-    stack = Stack(*three().layers, listeners=[seen])
+    stack = Stack(*three(first_chunk=0.1 if kind is Kind.TIMEOUT else 5.0).layers, listeners=[seen])
 
     async def test(url):
         async with InfeTransport(KEY, base_url=url) as transport:
@@ -182,6 +196,37 @@ def test_a_final_error_event_passes_through(streamer):
     server = against(stream(event(NO_CREDIT)), test)
     assert len(server.asked) == 1
     assert stack.statistics().outcomes == {Kind.QUOTA: 1}
+
+
+@every_streamer
+@pytest.mark.network
+def test_an_error_in_place_of_a_stream_keeps_its_kind(streamer):
+    """A server that announces events and sends a plain error: it is that error, and final."""
+    stack = three()
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            with pytest.raises(Exception, match=r"(?i)connection|in place of a stream"):
+                await start("whole")
+            assert at_rest(stack)
+
+    server = against(stream(json.dumps(NO_CREDIT).encode()), test)
+    assert len(server.asked) == 1
+    assert stack.statistics().outcomes == {Kind.QUOTA: 1}
+
+
+@pytest.mark.network
+def test_an_error_in_place_of_our_own_stream_is_typed():
+    """`InfeTransport` raises the error that it is, with the server's words."""
+    stack = three()
+
+    async def test(url):
+        async with InfeTransport(KEY, base_url=url) as transport:
+            with pytest.raises(errors.PaymentRequiredError, match="Insufficient credits"):
+                await stack.around(transport.stream)(ASK)
+            assert at_rest(stack)
+
+    assert len(against(stream(json.dumps(NO_CREDIT).encode()), test).asked) == 1
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])

@@ -197,7 +197,7 @@ def test_a_reader_that_is_cancelled_gives_back(streamer):
 @pytest.mark.parametrize("plan", ["hang", "hang gzip"])
 def test_a_stream_that_falls_silent_ends(streamer, plan):
     """It is cut after `idle` seconds, whatever came before stays, and nothing stays taken."""
-    stack = service(concurrency=1).replace(AttemptTimeout(5.0, idle=0.05))
+    stack = service(concurrency=1).replace(AttemptTimeout(5.0, idle=0.25))
 
     async def test(url):
         async with streamer(url, stack) as start:

@@ -33,7 +33,7 @@ from ...errors import ConfigurationError
 from ...retry.layer import Retry
 from ...stack import Stack
 from ...telemetry.note import note
-from ..http.first_event import read_first_event, within_first_chunk
+from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
@@ -278,7 +278,8 @@ async def _watched(
     if start:
         watch.feed(start)
     if await read_first_event(response.content.readany, watch, parts):
-        raise aiohttp.ClientPayloadError(watch.cut_short())
+        raw = b"".join(parts)
+        raise aiohttp.ClientPayloadError(why_not_begun(call, response.status, headers, raw))
     return watch, b"".join(parts)
 
 

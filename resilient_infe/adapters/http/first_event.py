@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from ...classify.body import LONGEST_BODY, decoded
+from ...classify.error_body import is_error
+from ...classify.table import classify_reply
 from ...core.call import Call, Handler
 from ...errors import AttemptTimedOut
 from .stream_watch import StreamWatch
@@ -63,3 +66,23 @@ async def read_first_event(
         size += len(part)
         watch.feed(part)
     return False
+
+
+def why_not_begun(call: Call[Any], status: int, headers: Any, raw: bytes) -> str:
+    """Return why a stream ended before its first event.
+
+    Some servers announce events and then send an error as plain JSON. It is judged as that error,
+    so that one that is never retried is not.
+
+    Args:
+        call: gets the verdict, if there is such an error.
+        status: the HTTP status.
+        headers: of the response.
+        raw: all of the body, not compressed.
+    """
+    content = decoded(raw, LONGEST_BODY)
+    if not isinstance(content, dict) or not is_error(content):
+        return "the request asked for a stream, which ended before its first event"
+    verdict = call.verdict = classify_reply(status, headers, content)
+    named = f" ({verdict.code})" if verdict.code else ""
+    return f"the server sent an error in place of a stream: {verdict.kind}{named}"

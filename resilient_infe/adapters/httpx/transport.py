@@ -21,7 +21,7 @@ from ...core.verdict import OK, Kind
 from ...errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
 from ...stack import Stack
 from ...telemetry.note import note
-from ..http.first_event import read_first_event, within_first_chunk
+from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
@@ -179,7 +179,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         watch = None
         try:
             if not (limit and await _read(body, parts, limit)):
-                watch = await _watched(call, headers, body, parts)
+                watch = await _watched(call, status, headers, body, parts)
         except BaseException:  # not every transport closes a broken stream
             call.runtime.spawn(functools.partial(close, body, inner))
             raise
@@ -262,7 +262,11 @@ async def _read(body: AsyncIterator[bytes], parts: list[bytes], limit: int) -> b
 
 
 async def _watched(
-    call: Call[Any], headers: Lowered, body: AsyncIterator[bytes], parts: list[bytes]
+    call: Call[Any],
+    status: int,
+    headers: Lowered,
+    body: AsyncIterator[bytes],
+    parts: list[bytes],
 ) -> StreamWatch:
     """Read to the first event if the request asked for a stream; return the watch over `parts`.
 
@@ -274,7 +278,10 @@ async def _watched(
         watch.feed(part)
     if await read_first_event(lambda: anext(body, None), watch, parts):
         library = _library(call.payload.__class__)
-        raise library.RemoteProtocolError(watch.cut_short(), request=call.payload)
+        encoding = headers.get("content-encoding", "identity")
+        raw = decompressed(b"".join(parts), encoding, LONGEST_DECODED) or b""
+        reason = why_not_begun(call, status, headers, raw)
+        raise library.RemoteProtocolError(reason, request=call.payload)
     return watch
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Never, Self
 import aiohttp
 
 from ... import aio
-from ...classify.error_body import error_in_event
+from ...classify.body import LONGEST_BODY, decoded
+from ...classify.error_body import error_in_event, is_error
 from ...classify.usage import usage_of
 from ...core.call import Call, Handler, Hold
 from ...core.verdict import OK, Kind, Usage, Verdict
@@ -120,16 +121,25 @@ class InfeStream:
             StreamBroken: the stream ended before its first event, or the event is not a chunk.
         """
         try:
+            read = b""
             while not self._ready:
                 block = await self._body.readany()
                 if not block:
-                    raise StreamBroken("the stream ended before its first event")
+                    raise self._not_begun(read)
+                read = (read + block)[:LONGEST_BODY]
                 self._ready.extend(self._decoder.feed(block))
             if self._ready[0] != DONE:
                 self._first = self._chunk(self._ready.popleft())
         except BaseException:
             self._close()
             raise
+
+    def _not_begun(self, read: bytes) -> Exception:
+        """Return the error for a stream without an event: the server's own, if it sent one."""
+        content = decoded(read, LONGEST_BODY)
+        if isinstance(content, dict) and is_error(content):
+            return self._error_of(content)
+        return StreamBroken("the stream ended before its first event")
 
     async def __anext__(self) -> dict[str, Any]:
         """Return the next chunk.
