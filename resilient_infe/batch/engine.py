@@ -90,7 +90,7 @@ class Engine(Generic[Row, Value]):
         self._passed = 0  # rows in a row of which there was nothing to hand out
         self._room = Bell()  # for lanes that wait until results are taken
         self._admission = Bell()  # for lanes whose row may not be sent yet
-        self._news = Bell()  # for whoever waits for a result, or for the end
+        self._news = Bell()  # for tasks that wait for a result or for the end
         self._began = self._stopping = self._broken = False
         self._reason: BaseException | None = None
         self._halting = anyio.Event()

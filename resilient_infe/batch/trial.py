@@ -212,7 +212,7 @@ class Trial:
 
 
 def _is_told(failure: Failure) -> bool:
-    """Whether a failure may tell of other rows: it is the server's, and not about the time."""
+    """Whether other rows may fail for the same reason: the server gave it, and it will not pass."""
     return failure.kind not in TIMELY or failure.permanent
 
 

@@ -45,7 +45,7 @@ class ErrorClassifier(Guard[float]):
         self._rule = None if classify is None else Rule(classify)
 
     def enter(self, call: Call[Any]) -> float:
-        """Count the attempt as sent; return the current time, or 0 if there is no listener.
+        """Count the attempt as sent. Return the current time, or 0 without a listener.
 
         Raises:
             SlotTaken: while the call waited for the rate limit, the slots were narrowed.

@@ -268,7 +268,7 @@ class Allowance(Shared):
         return self._rates.rejected(reservation, now, hint, steep=steep)
 
     def oversized(self, tokens: float) -> bool:
-        """Whether a request of so many tokens is larger than the whole limit of a minute."""
+        """Whether `tokens` are more than the limit allows in a whole minute."""
         return self._rates.oversized(tokens)
 
     def observe(

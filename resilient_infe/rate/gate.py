@@ -46,8 +46,8 @@ class Gate:
     Attributes:
         until: the loop time at which the next call may go; in the past if the gate is open.
         ends: the loop time at which the gate opens whatever the questions meet.
-        corrected_at: the loop time at which the gate last shut. What was sent before could not take
-            that into account, so its refusal is no news.
+        corrected_at: the loop time at which the gate last shut. A call that was sent before that
+            did not know it, so its refusal changes nothing.
         reason: a short text on why the gate closed last; None if it never closed.
         watches: whether it has to hear of each call that is sent: `sent`.
 

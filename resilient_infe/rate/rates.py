@@ -96,7 +96,7 @@ class Rates:
         return self.tokens.empty_at() if self.oversized(tokens) else self.tokens.ready_at(tokens)
 
     def oversized(self, tokens: float) -> bool:
-        """Whether a request of so many tokens is larger than the whole limit, of all processes.
+        """Whether `tokens` are more than the whole limit, which all processes share.
 
         It is sent when nothing was spent for a whole window. Once the server has let one in, the
         estimate or the limit is wrong, and others of at most its size are treated as usual.
@@ -105,7 +105,7 @@ class Rates:
         return metered is not None and tokens > max(metered.limit / self.share, self._largest)
 
     def let_in(self, tokens: float) -> None:
-        """Note that the server let in a request of so many tokens."""
+        """Note that the server let in a request of `tokens`."""
         if tokens > self._largest:
             self._largest = tokens
 

@@ -31,9 +31,11 @@ CERTAIN = -math.log(1e-12)
 LEAST_COUNTED = 3
 """429s that have to count before a call ends, however surprising they are."""
 
-ALONE, ALONE_UNSUSPECTED = 60.0, 360.0
-"""Seconds of quiet after which a 429 of a suspect has no other explanation; and the same for each
-call that is refused and is no suspect."""
+ALONE = 60.0
+"""Seconds of quiet after which nothing but the request explains the 429 of a suspect."""
+
+ALONE_UNSUSPECTED = 360.0
+"""The same in seconds for each refused call that is not a suspect: the server may be down."""
 
 ALONE_SURPRISE = 3.0
 """The surprise of such a 429: about 1 in 20."""
@@ -80,7 +82,7 @@ class Others:
                 del self._seconds[second]
 
     def note_honest(self, call: Refusals, now: float) -> None:
-        """Note that a call was refused that is no suspect."""
+        """Note the refusal of a call that is not a suspect."""
         honest = self._honest
         honest.pop(call, None)
         honest[call] = now

@@ -1,7 +1,8 @@
 """When 429s below a declared limit mean that the real limit is lower.
 
 Some servers answer a few requests in a hundred with 429 for no reason. To take these for a limit
-would slow down for good what was declared rightly. Three things tell a limit from chance:
+would slow the sends down for good, although the declared limit is right. A lower limit shows in one
+of three ways:
 
 1. Many stand close together: 8 among 12 requests. At 8 in 100 by chance, this comes about once in a
    million requests. But it counts only over a few seconds: ten rows that the server refuses for
@@ -28,7 +29,7 @@ MANY = (25, 100)
 """The same two numbers for 429s that are further apart."""
 
 SHORTEST = 1.0
-"""Seconds: a rate is not taken from less. What was let in of a burst is no rate."""
+"""Seconds: the least time that a rate is measured over. In less, a burst looks like a rate."""
 
 INTERVALS = 20
 """Intervals between 429s that have to be regular."""
