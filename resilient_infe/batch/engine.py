@@ -21,9 +21,10 @@ from ..errors import BatchError, Draining, JournalError, JournalWriteFailed
 from .bell import Bell
 from .caller import Caller
 from .journal import Journal
-from .lane import Lane, Taken, Withdrawn
+from .lane import Lane, Lanes, Taken, Withdrawn
 from .outbox import Outbox
 from .recorder import Recorder
+from .rest import Rests
 from .result import Failure, Result, Row, Value
 from .sample import Failures, Tally
 from .sampler import Sampler
@@ -94,7 +95,8 @@ class Engine(Generic[Row, Value]):
         self._began = self._stopping = self._broken = False
         self._reason: BaseException | None = None
         self._halting = anyio.Event()
-        self._lanes = [Lane() for _ in range(in_memory)]
+        self._lanes = Lanes(in_memory)
+        self._rests = Rests(self._lanes, idle=self._is_idle, lend=self._let_go)
         self._cancel: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -156,8 +158,7 @@ class Engine(Generic[Row, Value]):
                 around.start_soon(self._cut_what_waits)
                 around.start_soon(self._take_samples)
                 async with anyio.create_task_group() as workers:
-                    for lane in self._lanes:
-                        workers.start_soon(self._work, lane)
+                    self._lanes.start(workers, self._work)
                 self._close_trials()
                 while self._recorder.unsafe and not self._broken:
                     await self._runtime.sleep_until(self._runtime.now() + POLL / 100)
@@ -174,8 +175,9 @@ class Engine(Generic[Row, Value]):
                     while not self._is_over_for(lane):
                         await self._take_one(lane)
                 if not lane.cut:
-                    return
+                    break
                 lane.renew()
+            self._rests.note_idle()
             if lane.row is not None:  # it was cut, and the run stops
                 self._drop(lane)
         except Exception as error:  # the input, or the journal: told to who iterates
@@ -251,6 +253,7 @@ class Engine(Generic[Row, Value]):
 
     async def _wait_for_row(self, lane: Lane) -> tuple[int, Row] | None:
         lane.asks = True
+        self._rests.note_idle()
         try:
             if not self._trials.all_paused:
                 return await self._source.next()
@@ -271,6 +274,7 @@ class Engine(Generic[Row, Value]):
             return False
         number = trial.begin()
         lane.trial = trial
+        self._rests.watch(taken.call)
         try:
             result = await self._caller.send(taken.call, taken.index, taken.row_id, taken.row)
         except BaseException:
@@ -286,6 +290,10 @@ class Engine(Generic[Row, Value]):
         self._recorder.put(result, taken.digest, stands=stands)
         self._heed(trial, before)
         return True
+
+    def _is_idle(self) -> bool:
+        full = self._outbox.is_blocked and len(self._room) > self._in_memory / 2
+        return self._stopping or self._source.over or self._lanes.ask or full
 
     def _sends_late(self) -> bool:
         """Whether it is the turn of a row that was put off."""
@@ -318,21 +326,21 @@ class Engine(Generic[Row, Value]):
         if trial.outlook == before:
             return
         if trial.state == "held":
-            for lane in self._lanes:
-                if lane.trial is trial and lane.waits():
-                    lane.send_later()
+            self._lanes.send_later(trial)
         self._admission.ring()
 
     def _count_and_hand_out(self, result: Result[Row, Value]) -> None:
         """Count and hand out what is safe by now."""
         self.tally.count(result)
         self.failures.count(result)
-        if self._sampler.monitor is not None:
-            self._sampler.monitor.ended(result.id)
+        self._sampler.ended(result.id)
         self._hand_out(result)
+        if result.ok:
+            self._rests.note_passed()
 
     def _hand_out(self, result: Result[Row, Value]) -> None:
         self._outbox.put(result)
+        self._rests.note_idle()
         self._news.ring()
 
     def _drop(self, lane: Lane) -> None:
@@ -342,8 +350,8 @@ class Engine(Generic[Row, Value]):
             self._news.ring()
         self._let_go()
 
-    def _let_go(self) -> None:
-        self._held -= 1
+    def _let_go(self, places: int = 1) -> None:
+        self._held -= places
         if self._room and self._held <= self._in_memory * ROOM:
             self._room.ring(self._in_memory - self._held)
 
@@ -360,9 +368,7 @@ class Engine(Generic[Row, Value]):
         """Once the run stops, cut whatever is not under way."""
         await self._halting.wait()
         while True:
-            for lane in self._lanes:
-                if lane.waits():
-                    lane.end()
+            self._lanes.end()
             await self._runtime.sleep_until(self._runtime.now() + POLL)
 
     async def _take_samples(self) -> None:
@@ -374,8 +380,7 @@ class Engine(Generic[Row, Value]):
         """End the run, since what it does cannot be recorded any more."""
         self.stop(error)
         self._broken = True
-        for lane in self._lanes:
-            lane.scope.cancel()
+        self._lanes.cancel()
 
     def _finish(self) -> None:
         """Close the books: the last thing that a run does, however it ends."""
@@ -385,10 +390,8 @@ class Engine(Generic[Row, Value]):
             self._sampler.take(self._runtime.now())
             beliefs = {} if self.stack is None else self.stack.beliefs()
             why = "stopped" if self._stopping else "finished"
-            why = why if self._reason is None else type(self._reason).__name__
-            said = None if self._reason is None else str(self._reason)
             paused = self._trials.paused
-            self._recorder.finish(self.tally, why=why, said=said, beliefs=beliefs, paused=paused)
+            self._recorder.finish(self.tally, why, self._reason, beliefs=beliefs, paused=paused)
         except JournalError as error:
             self._reason = self._reason or error
         finally:

@@ -1,11 +1,14 @@
-"""One worker of a batch: the row that it is on, and how it can be cut."""
+"""The workers of a batch: the row that each is on, and how it can be cut."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic
 
 import anyio
+from anyio.abc import TaskGroup
 
 from ..core.call import Call
 from ..core.verdict import SUCCESS
@@ -94,3 +97,63 @@ class Lane:
         """Make it ready to go on after it was cut."""
         self.cut = False
         self.scope = anyio.CancelScope()
+
+
+class Lanes:
+    """All workers of a run.
+
+    Args:
+        number: of lanes at the start.
+
+    Attributes:
+        number: the same; `add` does not change it.
+
+    State: one run.
+    """
+
+    __slots__ = ("_context", "_lanes", "_start", "number")
+
+    _start: Callable[[Lane], object]
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._lanes = [Lane() for _ in range(number)]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._lanes)
+
+    @property
+    def ask(self) -> bool:
+        """Whether any of them waits for a row, or until its row may be sent."""
+        return any(lane.asks for lane in self._lanes)
+
+    def start(self, group: TaskGroup, work: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
+        """Start all of them in a group of tasks."""
+        # `add` is called from inside a row's retry, which the new lane is no part of.
+        self._context = copy_context()
+        self._start = lambda lane: group.start_soon(work, lane)
+        for lane in self._lanes:
+            self._start(lane)
+
+    def add(self) -> None:
+        """Start one more."""
+        self._lanes.append(Lane())
+        self._context.run(self._start, self._lanes[-1])
+
+    def send_later(self, trial: Trial) -> None:
+        """Cut those whose row is of one partition and waits; they keep it."""
+        for lane in self._lanes:
+            if lane.trial is trial and lane.waits():
+                lane.send_later()
+
+    def end(self) -> None:
+        """Cut those that wait."""
+        for lane in self._lanes:
+            if lane.waits():
+                lane.end()
+
+    def cancel(self) -> None:
+        """Cut all of them."""
+        for lane in self._lanes:
+            lane.scope.cancel()

@@ -27,6 +27,11 @@ class Outbox(Generic[Row, Value]):
         self._out_of_order: dict[int, _Result[Row, Value] | None] = {}
         self._next_index = 0
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether there are results, and all of them wait for a row before them."""
+        return bool(self._out_of_order) and not self._ready
+
     def put(self, result: _Result[Row, Value]) -> None:
         """Add a result."""
         if not self._ordered:

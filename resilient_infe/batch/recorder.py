@@ -112,8 +112,14 @@ class Recorder(Generic[Row, Value]):
                 self._journal.tell("event", **event)
             self._journal.tell("sample", **sample)
 
-    def finish(self, tally: Tally, **fields: Any) -> None:
+    def finish(self, tally: Tally, why: str, reason: BaseException | None, **fields: Any) -> None:
         """Record how the run ended, and let go of the journal if it is ours.
+
+        Args:
+            tally: what the run has done.
+            why: how it ended, if there is no `reason`.
+            reason: what ended it early, or None.
+            fields: more that is to be recorded.
 
         Raises:
             JournalWriteFailed: the disk took no more.
@@ -121,7 +127,9 @@ class Recorder(Generic[Row, Value]):
         if self._journal is None:
             return
         try:
-            self._journal.stop(**fields, **asdict(tally))
+            why = why if reason is None else type(reason).__name__
+            said = None if reason is None else str(reason)
+            self._journal.stop(why=why, said=said, **fields, **asdict(tally))
         finally:
             if self._owned:
                 self._journal.close()

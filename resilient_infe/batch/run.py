@@ -62,7 +62,8 @@ def run_batch(
         partition: the limit, circuit and slots that a payload belongs to; by default its ``model``.
         ordered: hand out results in the order of the rows.
         in_memory: rows at most between the input and the consumer, from 1; keep it above the
-            stack's concurrency, which it bounds as well; 256.
+            stack's concurrency, which it bounds as well; 256. Of the rows that the server refuses
+            with 429, up to four times as many wait in memory besides.
         deadline: seconds for each call, waits included, above 0; None for none.
         journal: the path of a file that records every result, so that the same call goes on where
             it was interrupted; values must then have a form in JSON. None records nothing.

@@ -53,6 +53,11 @@ class Sampler:
                 return error
         return None
 
+    def ended(self, row_id: str) -> None:
+        """Note that a row has its result."""
+        if self.monitor is not None:
+            self.monitor.ended(row_id)
+
     def take(self, now: float) -> None:
         """Record one sample, and the events since the last.
 

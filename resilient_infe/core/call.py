@@ -6,7 +6,7 @@ belongs to one call lives on its `Call` and nowhere else, so any number of calls
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -173,7 +173,7 @@ class CallState:
 
     Attributes:
         place: the call's age among all calls of its loop. Queues serve the oldest call first, so a
-            retry keeps its place.
+            retry keeps its place. 0 until the call enters its stack, which keeps another number.
         readmitted: whether `Retry` runs the call again: a full queue does not refuse it then.
         probes: whether the current attempt probes a half-open circuit of a server that has
             answered before.
@@ -192,6 +192,8 @@ class CallState:
         idle: seconds that an open body may be silent while it is read, or None for any time;
             `AttemptTimeout` sets it.
         waits: seconds that the call waited, by what it waited for; None if it never did.
+        sleep: awaited by `Retry` between two attempts, with the call and the loop time of the next
+            one; None for the loop's own sleep.
     """
 
     place: int = 0
@@ -208,6 +210,7 @@ class CallState:
     first_chunk: float | None = FIRST_CHUNK
     idle: float | None = LONGEST_SILENCE
     waits: dict[str, float] | None = None
+    sleep: Callable[[Call[Any], float], Awaitable[None]] | None = None
 
     def waited(self, reason: str, seconds: float) -> None:
         """Add to the time that the call waited for something.

@@ -123,7 +123,8 @@ class Retry(Repeater[Tries]):
         """Sleep until the next attempt, and remove the last one's results from the call."""
         began = call.runtime.now()
         try:
-            await call.runtime.sleep_until(until)
+            sleep = call.state.sleep
+            await (call.runtime.sleep_until(until) if sleep is None else sleep(call, until))
         finally:
             call.state.waited("backoff", call.runtime.now() - began)
         if call.verdict is None or call.verdict.error != QueueFull.__name__:

@@ -184,7 +184,7 @@ class Stack(Shared):
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
-        call.state.place = next(ages)
+        call.state.place = call.state.place or next(ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         if self._draining:

@@ -1,0 +1,128 @@
+"""Rows that are refused each time and would fill all lanes: the others go on meanwhile."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from resilient_infe import aio, presets
+from resilient_infe.batch import Journal, Monitor, run_batch
+from resilient_infe.errors import RateLimitError
+
+LANES = 8
+
+
+class Server:
+    """Refuses the rows up to a number each time.
+
+    Attributes:
+        sends: how often each row was sent.
+        most: requests in flight at the same time, at most.
+    """
+
+    def __init__(self, refused, hint=None):
+        self.refused = refused
+        self.hint = hint
+        self.sends = {}
+        self.now = self.most = 0
+
+    async def __call__(self, row):
+        """Answer after half a second; refuse after a twentieth."""
+        self.sends[row["n"]] = self.sends.get(row["n"], 0) + 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        refused = row["n"] < self.refused
+        try:
+            await anyio.sleep(0.05 if refused else 0.5)
+        finally:
+            self.now -= 1
+        if refused:
+            raise RateLimitError("no", status=429, retry_after=self.hint)
+        return {"row": row["n"]}
+
+
+def rows(number):
+    """So many rows of one model."""
+    return [{"custom_id": f"r{n}", "model": "m", "n": n} for n in range(number)]
+
+
+async def go(server, number, path=None, until=None, **options):
+    """Run a batch; returns its results, and when the last one passed that is in it."""
+    journal = None if path is None else Journal(path, threaded=False)
+    stack = presets.batch(requests_per_minute=600, concurrency=4, listeners=[Monitor()])
+    options = {"in_memory": LANES, "journal": journal} | options
+    clock = aio.current().now
+    began, passed, seen = clock(), 0.0, []
+    with anyio.move_on_after(until or 40_000.0):
+        async with run_batch(rows(number), stack.around(server), **options) as run:
+            async for result in run:
+                seen.append(result)
+                passed = clock() - began if result.ok else passed
+    if journal is not None:
+        journal.close()
+    return seen, passed
+
+
+@pytest.mark.parametrize("hint", [None, 1.0, 60.0])
+def test_as_many_refused_rows_as_lanes_hold_up_no_other(run, hint):
+    """Others end in minutes, rather than after all refused rows; each of those ends too."""
+    server = Server(LANES, hint)
+    seen, passed = run(lambda: go(server, 150))
+    assert sum(result.ok for result in seen) == 150 - LANES
+    assert passed < 200.0
+    assert len(seen) == 150
+    assert all(server.sends[n] <= 20 for n in range(LANES))
+    assert all(result.attempts == server.sends[result.index] for result in seen)
+
+
+def test_the_order_of_results_is_kept(run):
+    """What passes waits for the refused rows before it, which are asked on meanwhile."""
+    seen, _ = run(lambda: go(Server(LANES), 40, ordered=True))
+    assert [result.index for result in seen] == list(range(40))
+
+
+def test_a_run_that_is_left_loses_no_row_at_rest(run, tmp_path):
+    """The next run sends every row that has no result."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        first, _ = await go(Server(LANES), 50, path, until=20.0)
+        second, _ = await go(Server(0), 50, path)
+        return first, second
+
+    first, second = run(main)
+    assert 0 < len(first) < 50
+    assert sorted(result.index for result in second) == list(range(50))
+    assert all(result.ok for result in second)
+
+
+def test_a_stop_cuts_rows_at_rest(run):
+    """It ends with what is under way."""
+
+    async def main():
+        stack = presets.batch(requests_per_minute=600, concurrency=4)
+        batch = run_batch(rows(300), stack.around(Server(LANES)), in_memory=LANES)
+        began, passed = aio.current().now(), 0
+        async for result in batch:
+            passed += result.ok
+            if passed == 30:
+                batch.stop()
+        return aio.current().now() - began
+
+    assert run(main) < 20.0
+
+
+def test_a_single_lane_sends_one_row_at_a_time(run):
+    """A row that waits keeps it, so that no two are sent at once."""
+    server = Server(1)
+    seen, _ = run(lambda: go(server, 5, in_memory=1))
+    assert len(seen) == 5
+    assert server.most == 1
+
+
+def test_rows_are_bounded(run):
+    """No more rows than five times the lanes are taken while none passes."""
+    server = Server(1_000)
+    run(lambda: go(server, 1_000, until=4_000.0))
+    assert max(server.sends) < 5 * LANES
