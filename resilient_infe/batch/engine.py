@@ -96,7 +96,7 @@ class Engine(Generic[Row, Value]):
         self._reason: BaseException | None = None
         self._halting = anyio.Event()
         self._lanes = Lanes(in_memory)
-        self._rests = Rests(self._lanes, idle=self._is_idle, lend=self._let_go)
+        self._rests = Rests(self._lanes, self._trials, idle=self._is_idle, lend=self._let_go)
         self._cancel: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -325,8 +325,7 @@ class Engine(Generic[Row, Value]):
             self._recorder.put_anew(result, digest)
         if trial.outlook == before:
             return
-        if trial.state == "held":
-            self._lanes.send_later(trial)
+        self._lanes.cut_if_held(trial)
         self._admission.ring()
 
     def _count_and_hand_out(self, result: Result[Row, Value]) -> None:

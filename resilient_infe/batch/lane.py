@@ -141,9 +141,9 @@ class Lanes:
         self._lanes.append(Lane())
         self._context.run(self._start, self._lanes[-1])
 
-    def send_later(self, trial: Trial) -> None:
-        """Cut those whose row is of one partition and waits; they keep it."""
-        for lane in self._lanes:
+    def cut_if_held(self, trial: Trial) -> None:
+        """Cut those whose row is of a partition that is held, and waits; they keep it."""
+        for lane in self._lanes if trial.state == "held" else ():
             if lane.trial is trial and lane.waits():
                 lane.send_later()
 

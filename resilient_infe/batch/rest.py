@@ -26,6 +26,7 @@ from ..core.queue import LAST
 from ..core.verdict import Kind
 from .bell import Bell
 from .lane import Lanes
+from .trial import Trials
 
 FEW = 0.125
 """Rows at rest, as a share of the lanes, up to which each goes on when its backoff is over."""
@@ -46,18 +47,35 @@ class Rests:
 
     Args:
         lanes: of the run.
+        trials: of its partitions.
         idle: returns whether there are lanes without anything to do.
         lend: takes 1 where a row begins to rest, and -1 where it goes on.
 
     State: one run.
     """
 
-    __slots__ = ("_bell", "_idle", "_lanes", "_lend", "_number", "_passed", "_places", "_turns")
+    __slots__ = (
+        "_bell",
+        "_idle",
+        "_lanes",
+        "_lend",
+        "_number",
+        "_passed",
+        "_places",
+        "_trials",
+        "_turns",
+    )  # fmt: skip
 
     def __init__(
-        self, lanes: Lanes, *, idle: Callable[[], bool], lend: Callable[[int], None]
+        self,
+        lanes: Lanes,
+        trials: Trials,
+        *,
+        idle: Callable[[], bool],
+        lend: Callable[[int], None],
     ) -> None:
         self._lanes = lanes
+        self._trials = trials
         self._idle = idle
         self._lend = lend
         self._number = 0  # rows at rest
@@ -88,6 +106,8 @@ class Rests:
             self._bell.ring()
 
     async def _sleep(self, call: Call[Any], until: float) -> None:
+        # A partition that is held waits for those under way: retries would hold up the decision.
+        self._lanes.cut_if_held(self._trials.of(call.partition))
         refused = call.verdict is not None and call.verdict.kind is Kind.RATE_LIMITED
         lanes = self._lanes
         full = lanes.number == 1 or self._number >= lanes.number * MOST

@@ -7,7 +7,7 @@ import itertools
 import anyio
 import pytest
 
-from resilient_infe import Stack, errors, presets
+from resilient_infe import Stack, aio, errors, presets
 from resilient_infe.batch import Journal, Monitor, run_batch
 from resilient_infe.core.verdict import Kind
 from resilient_infe.errors import InfeError
@@ -378,6 +378,31 @@ def test_a_stop_while_rows_are_held_ends_the_run(run):
         return seen
 
     assert len(run(main)) == 21  # the slow one too: what was sent comes to its end
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_row_that_is_tried_again_does_not_hold_up_a_pause(run, tmp_path, status):
+    """It was under way when the others failed, and fails otherwise: it is left for the next run."""
+    path = tmp_path / "j"
+    server = Server(lambda row: status if row["n"] == 0 else 404)
+    slow = Server(lambda _: status, latency=5.0)
+
+    async def either(row):
+        return await (slow if row["n"] == 0 else server)(row)
+
+    async def main():
+        path.unlink(missing_ok=True)
+        began = aio.current().now()
+        seen, pause = await go(rows(300), either, path)
+        took = aio.current().now() - began
+        later, _ = await go(rows(300), Server(lambda _: None), path)
+        return [result.index for result in seen], pause, took, sum(each.ok for each in later)
+
+    ended, pause, took, passed = run(main)
+    assert 0 not in ended
+    assert pause.kind is Kind.NOT_FOUND
+    assert took < 10.0
+    assert passed == 300
 
 
 def test_the_most_frequent_failure_is_named(run):
