@@ -249,6 +249,10 @@ class RetrySchedule:
                 and (rule.max_retries is None or retry <= rule.max_retries or len(rules) > 1)
             )
             worst += max(longest, default=0.0)
+        # Retries that use up no attempts come on top, each kind's up to its own limit.
+        for rule in rules:
+            if not (counted or rule.counted) and rule.backoff is not None:
+                worst += sum(map(rule.backoff.longest, range(1, (rule.max_retries or 0) + 1)))
         return worst
 
 

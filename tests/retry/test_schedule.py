@@ -326,6 +326,17 @@ def test_longest_wait_leaves_out_kinds_that_use_up_no_attempts():
     assert RetrySchedule(rules=rules).longest_wait(counted=True) == 1 + 2 + 4 + 8 + 16
 
 
+@pytest.mark.parametrize("max_attempts", [1, 6])
+def test_longest_wait_includes_bounded_retries_that_use_up_no_attempts(max_attempts):
+    """Three of them come before those that count, and on top of them."""
+    rules = {Kind.RATE_LIMITED: KindRule(max_retries=3, counted=False)}
+    schedule = RetrySchedule(max_attempts, rules=rules)
+    verdicts = [_verdict(Kind.RATE_LIMITED)] * 3 + [_verdict(Kind.TRANSIENT)] * max_attempts
+    decisions = _decisions(schedule, verdicts, 1 - 1e-9)
+    waited = sum(each.delay for each in decisions if isinstance(each, Wait))
+    assert waited == pytest.approx(schedule.longest_wait(), rel=1e-6)
+
+
 def test_waits_double_from_a_calls_second_429_whatever_the_hint():
     """A server that says 1 s each time, of a call that it always refuses, is asked ever later."""
     verdicts = [_verdict(Kind.RATE_LIMITED, retry_after=1.0)] * 9
