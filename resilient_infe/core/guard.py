@@ -33,8 +33,11 @@ H = TypeVar("H")
 MAX_GUARDS = 8
 """The number of guards in one coroutine.
 
-CPython nests at most 20 blocks. A guard needs one and a repeater three, so eight guards with one
-repeater need ten. Both presets have eight guards."""
+Both presets have eight."""
+
+MAX_BLOCKS = 16
+"""The number of blocks in one coroutine. CPython nests at most 20 blocks. A guard needs one and a
+repeater three, so eight guards with one repeater need ten."""
 
 
 class Guard(Generic[H]):
@@ -114,7 +117,7 @@ def guarded(guards: Sequence[Guard[Any]], call_next: Handler[Any, Any]) -> Handl
     """Return a handler that runs `call_next` inside `guards`.
 
     Args:
-        guards: the guards, outermost first; at most `MAX_GUARDS`.
+        guards: the guards, outermost first; no more than `fit`.
         call_next: the handler that the innermost guard encloses.
     """
     names: dict[str, Any] = {}
@@ -123,6 +126,16 @@ def guarded(guards: Sequence[Guard[Any]], call_next: Handler[Any, Any]) -> Handl
             names[f"{part}_{number}"] = getattr(guard, part, None)
     handler: Handler[Any, Any] = _factory(tuple(map(shape_of, guards)))(call_next, **names)
     return handler
+
+
+def fit(guards: Sequence[Guard[Any]]) -> int:
+    """Return how many of the first `guards` fit into one coroutine."""
+    blocks = 0
+    for number, guard in enumerate(guards[:MAX_GUARDS]):
+        blocks += 3 if isinstance(guard, Repeater) else 1
+        if blocks > MAX_BLOCKS:
+            return number
+    return min(len(guards), MAX_GUARDS)
 
 
 PARTS = ("enter", "wait", "leave", "begin", "again", "pause")

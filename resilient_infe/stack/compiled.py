@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from ..core.call import Call, Handler, Layer
-from ..core.guard import MAX_GUARDS, Guard, guarded
+from ..core.guard import Guard, fit, guarded
 from ..errors import ConfigurationError
 from .layers import name_of
 
@@ -25,8 +25,10 @@ def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> H
     for are_guards, found in groupby(reversed(layers), _is_guard):
         inside_out: list[Any] = list(found)
         if are_guards:
-            for start in range(0, len(inside_out), MAX_GUARDS):
-                handler = guarded(inside_out[start : start + MAX_GUARDS][::-1], handler)
+            while inside_out:
+                number = fit(inside_out)
+                handler = guarded(inside_out[:number][::-1], handler)
+                del inside_out[:number]
         else:
             for layer in inside_out:
                 handler = _calling(layer, handler)

@@ -369,6 +369,14 @@ def test_a_long_row_of_guards_runs(run):
     assert [each[1] for each in seen if each[0] == "leave"] == list(range(50))[::-1]
 
 
+@pytest.mark.parametrize("number", [6, 7, 20])
+def test_a_long_row_of_repeaters_runs(run, number):
+    """A repeater needs three blocks, so fewer of them share a coroutine."""
+    retries = [Retry(max_attempts=1) for _ in range(number)]
+    send = Stack(*retries, ErrorClassifier(), strict=False).around(FakeServer([]))
+    assert run(lambda: send("x")) is not None
+
+
 def test_what_repeats_may_wait_too(run):
     """A guard that says both is asked for both."""
     seen = []
