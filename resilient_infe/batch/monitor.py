@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from .. import aio
@@ -56,6 +57,7 @@ class Monitor:
         self.trouble: str | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._refused: dict[str | None, RetryScheduled] = {}
+        self._retried: RetryScheduled | None = None  # the last retry, until its row ends
 
     def __call__(self, event: Event) -> None:
         """Count, or keep, an event."""
@@ -70,20 +72,29 @@ class Monitor:
             told = {"name": event.name, "when": round(self._wall(), 3)} | event.as_dict()
             self._events.append(told)
 
+    @property
+    def number_refused(self) -> int:
+        """The number of rows that the server refuses each time."""
+        return len(self._refused)
+
     def refused(self) -> str | None:
         """Say which row the server refuses each time, and why, or None."""
         if not self._refused:
             return None
-        event = max(self._refused.values(), key=lambda each: each.attempt)
+        event = max(self._refused.values(), key=attrgetter("attempt"))
         more = len(self._refused) - 1
         others = f" and {more:,} more are" if more else " is"
-        why = " ".join(str(each) for each in (event.status, event.code) if each is not None)
-        return (
-            f"row {printable(str(event.request_id))}{others} refused each time ({why}, "
-            f"{event.attempt - 1} attempts) while others are let in"
-        )
+        return f"{_row(event)}{others} refused each time ({_why(event)}) while others are let in"
+
+    def retried(self) -> str | None:
+        """Say which row waits to be tried again, the last one that began to, or None."""
+        event = self._retried
+        return None if event is None else f"waiting: {_row(event)} is tried again ({_why(event)})"
 
     def _note_refused(self, event: RetryScheduled | RetryStopped) -> None:
+        self._retried = None
+        if isinstance(event, RetryScheduled) and event.kind is not Kind.REFUSED:
+            self._retried = event
         if isinstance(event, RetryScheduled) and event.reason == REFUSED_ALONE:
             if len(self._refused) < KEPT or event.request_id in self._refused:
                 self._refused[event.request_id] = event
@@ -94,12 +105,29 @@ class Monitor:
         """Note that a row has its result: it is not refused any more."""
         if self._refused:
             self._refused.pop(clean_id(row_id), None)
+        if self._retried is not None and self._retried.request_id == clean_id(row_id):
+            self._retried = None
 
     def take_events(self) -> list[dict[str, Any]]:
         """Return the events since the last time."""
         events = list(self._events)
         self._events.clear()
         return events
+
+
+def _row(event: RetryScheduled) -> str:
+    return f"row {printable(str(event.request_id))}"
+
+
+def _why(event: RetryScheduled) -> str:
+    known = (event.status, event.code or (event.error if event.status is None else None))
+    why = " ".join(str(each) for each in known if each is not None)
+    return f"{why}, {counted(event.attempt - 1, 'attempt')}"
+
+
+def counted(number: int, what: str, plural: str | None = None) -> str:
+    """Return a number of things: ``1 retry``, ``1,200 retries``."""
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"
 
 
 def waiting_for(stack: StackStatistics, trouble: str | None = None) -> str | None:

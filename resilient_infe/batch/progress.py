@@ -8,7 +8,7 @@ from typing import Any
 
 from ..adapters.infe.replies import printable
 from ..stack.describe import StackStatistics
-from .monitor import Monitor, limits_of, under_way, waiting_for
+from .monitor import Monitor, counted, limits_of, under_way, waiting_for
 from .sample import Failures, Tally
 
 NO_LIMIT = 1e9
@@ -105,6 +105,12 @@ class Gauge:
         since, before = self._seen[0]
         rate = (tally.ended - before) / (now - since) * 60.0 if now > since else 0.0
         remaining = None if self.rows is None else self.rows - tally.replayed - tally.ended
+        refused, waits = monitor.refused(), waiting_for(stack, monitor.trouble)
+        moves = under_way(stack) > 0 or stack.waiting > 0
+        if waits is None and refused is None and not moves and remaining != 0:
+            waits = monitor.retried()
+        # What is left may be only rows that are refused each time: the rate says nothing of them.
+        tells = remaining is not None and remaining > monitor.number_refused and rate > 0.0
         return Progress(
             rows=self.rows,
             done=tally.ok + tally.replayed - old_failed,
@@ -112,15 +118,15 @@ class Gauge:
             commonest=None if failures is None else failures.commonest(),
             replayed=tally.replayed,
             rate=rate,
-            left=remaining / rate * 60.0 if remaining is not None and rate > 0.0 else None,
+            left=remaining / rate * 60.0 if remaining is not None and tells else None,
             in_flight=under_way(stack),
             queued=stack.waiting,
             retries=monitor.retries,
             rejected=monitor.rejected,
             tokens=tally.prompt_tokens + tally.completion_tokens,
             limit=_limit(stack),
-            refused=monitor.refused(),
-            waits=waiting_for(stack, monitor.trouble),
+            refused=refused,
+            waits=waits,
             stopping=stopping,
         )
 
@@ -133,9 +139,9 @@ def in_words(progress: Progress) -> str:
         parts.append(f"{progress.failed:,} failed{mostly}")
     parts.append(f"{progress.in_flight:,} in flight")
     if progress.retries:
-        parts.append(f"{progress.retries:,} retries")
+        parts.append(counted(progress.retries, "retry", "retries"))
     if progress.rejected:
-        parts.append(f"{progress.rejected:,} 429s")
+        parts.append(counted(progress.rejected, "429"))
     if progress.refused:
         parts.append(progress.refused)
     if progress.tokens:
@@ -174,8 +180,8 @@ def _rows(progress: Progress) -> str:
     ended = progress.done + progress.failed
     if progress.rows is None:
         return f"{ended:,} rows"
-    share = ended / progress.rows if progress.rows else 1.0
-    return f"{ended:,}/{progress.rows:,} ({share:.0%})"
+    share = ended * 100 // progress.rows if progress.rows else 100  # 100 only at the end
+    return f"{ended:,}/{progress.rows:,} ({share}%)"
 
 
 def _limit(stack: StackStatistics) -> str | None:

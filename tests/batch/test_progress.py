@@ -84,6 +84,65 @@ def test_words_for_waiting(run, outcome, told):
     assert monitor.take_events() == []
 
 
+def test_words_for_the_last_row_that_waits_to_be_tried_again(run):
+    """It is named, no time is told that it does not take, and 100 % are told at the end alone."""
+    monitor = Monitor()
+    stack = stack_of(monitor, requests_per_minute=60_000)
+
+    async def server(row):
+        await anyio.sleep(0.01)
+        if row["custom_id"] == "r7":
+            raise RateLimitError("no", status=429, code="rate_limit_exceeded")
+        return {"row": row}
+
+    async def main():
+        rows = [{"custom_id": f"r{number}"} for number in range(400)]
+        batch, gauge, words = run_batch(rows, stack.around(server)), Gauge(400), []
+        async with anyio.create_task_group() as group:
+            group.start_soon(look, batch, gauge, words)
+            async for _ in batch:
+                pass
+            group.cancel_scope.cancel()
+        return words
+
+    async def look(batch, gauge, words):
+        while True:
+            await anyio.sleep(1.5)
+            now = anyio.current_time()
+            words.append(in_words(gauge.read(now, batch.tally, stack.statistics(), monitor)))
+
+    words = run(main)
+    assert words[0].startswith("399/400 (99%)")
+    assert "2 429s" in words[0]
+    assert all("row r7 is" in each for each in words if " 0 in flight" in each)
+    assert not any(" left" in each for each in words if "refused each time" in each)
+
+
+def test_words_for_a_single_row_that_waits(run):
+    """Nothing else is sent, so it cannot be said to be refused while others are let in."""
+    monitor = Monitor()
+    stack = stack_of(monitor, requests_per_minute=600)
+
+    async def main():
+        gauge, batch = Gauge(1), run_batch([{"custom_id": "r7"}], stack.around(FakeServer([500])))
+        async with anyio.create_task_group() as group:
+
+            async def look():
+                await anyio.sleep(0.01)
+                now = anyio.current_time()
+                words.append(in_words(gauge.read(now, batch.tally, stack.statistics(), monitor)))
+
+            group.start_soon(look)
+            async for _ in batch:
+                pass
+
+    words = []
+    run(main)
+    assert "waiting: row r7 is tried again (500, 1 attempt)" in words[0]
+    assert "1 retry," in words[0]
+    assert monitor.retried() is None
+
+
 def test_429s_are_counted(run):
     """What the server rejected is told apart from what is tried again for another reason."""
     monitor = Monitor()
