@@ -1,43 +1,50 @@
-"""What response headers say about waiting and about limits: read with distrust, never raising.
+"""What response headers say about waiting, about limits, and about the request's id.
 
-Every value here comes from outside. It may be negative, NaN, in the year 9999, bytes, or a megabyte
-long. A value that cannot be read with certainty is None. There is no maximum here: the layers
-decide how long is too long.
+Every value comes from outside and is read with distrust; see `values`. Which headers state a limit
+is decided by their names; see `names`.
 
-Sources: RFC 9110 section 10.2.3 (Retry-After) and 5.6.7 (HTTP-date); OpenAI's "Rate limits in
-headers"; Anthropic's "Response headers"; draft-ietf-httpapi-ratelimit-headers.
+Sources: RFC 9110 section 10.2.3 (Retry-After); OpenAI's "Rate limits in headers"; Anthropic's
+"Response headers"; draft-ietf-httpapi-ratelimit-headers.
 """
 
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from typing import Any
 
-from ..core.verdict import Dimension, Limit
+from ..core.ids import clean_id
+from ..core.verdict import MINUTE, Limit
+from .names import LONGEST_LIST, REQUEST_IDS, Group, Names, read_names
+from .structured import structured_limits
+from .values import (
+    LONGEST_VALUE,
+    MOST_REMEMBERED,
+    SINCE_1970,
+    count,
+    duration,
+    http_date,
+    plain_duration,
+    reset_of,
+    seconds,
+    text,
+)
 
-LONGEST_VALUE = 128
-"""Characters; no valid value is longer."""
+__all__ = [
+    "LOOKED_UP_LOWER", "Lowered", "duration", "header", "http_date", "limits", "longest_reset",
+    "lowered", "names_of", "parse_retry_after", "request_id", "retry_after", "seconds", "text",
+]  # fmt: skip
 
-MOST_REMEMBERED = 4096
-"""Texts whose parsed value is cached: servers send the same few thousand again and again."""
+LONGEST_WINDOW = 3_600.0
+"""Seconds; a limit over a longer period is a quota, not a rate."""
 
-_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?", re.ASCII)
-_GO_PART = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?)(h|ms|us|ns|m|s)", re.ASCII)
-_GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-_NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
+DAY = 86_400.0
+"""Seconds in a day."""
 
+HALF_A_DAY = DAY / 2
 
-def text(value: object) -> str | None:
-    """Return the value of a header as text, or None if it cannot be a valid one."""
-    if isinstance(value, bytes):
-        value = value[: LONGEST_VALUE + 1].decode("latin-1")
-    if not isinstance(value, str) or len(value) > LONGEST_VALUE:
-        return None
-    return value.strip(" \t")
-
+SHORTEST_RESET = 10.0
+"""Seconds; a limit without a unit and a period whose reset comes sooner may be one per second."""
 
 LOOKED_UP_LOWER = frozenset(("Lowered", "CIMultiDict", "CIMultiDictProxy"))
 """Names of header classes (ours, aiohttp's) whose `get` finds a lower-case name directly.
@@ -85,28 +92,11 @@ def lowered(headers: Any) -> Any:
 def header(headers: Any, name: str) -> str | None:
     """Return the text of header `name` (lower case), or None; `headers` may be any mapping."""
     try:
-        return text(headers.get(name))
+        value = headers.get(name)
+        if type(value) is str and len(value) <= LONGEST_VALUE:  # the usual case
+            return value.strip(" \t")
+        return text(value)
     except Exception:  # a mapping from outside may raise anything
-        return None
-
-
-def seconds(value: object) -> float | None:
-    """Return a plain number of seconds, finite and 0 or more, or None."""
-    cleaned = text(value)
-    return float(cleaned) if cleaned and _SECONDS.fullmatch(cleaned) else None
-
-
-def http_date(value: object) -> float | None:
-    """Return an HTTP-date as seconds since 1970, or None; a date without a zone counts as UTC."""
-    cleaned = text(value)
-    if not cleaned or not cleaned.isascii():
-        return None
-    from email.utils import parsedate_to_datetime  # slow to load, rarely needed
-
-    try:
-        parsed = parsedate_to_datetime(cleaned)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
@@ -130,7 +120,7 @@ def parse_retry_after(
     return None if until is None or start is None else max(0.0, until - start)
 
 
-def retry_after(headers: Any, wall: float | None = None) -> float | None:
+def retry_after(headers: Any, wall: float | None = None, prefix: str = "") -> float | None:
     """Return the wait in seconds that a response's headers ask for, above 0, or None.
 
     The cases, in this order:
@@ -138,166 +128,163 @@ def retry_after(headers: Any, wall: float | None = None) -> float | None:
     1. ``retry-after-ms`` above 0: it is finer than the other.
     2. ``retry-after`` above 0, or a date in the future.
     3. Anything else is not a hint, also a 0 or a date in the past.
+
+    Args:
+        headers: anything with ``get``.
+        wall: seconds since 1970, for a date in a response without ``Date``.
+        prefix: what stands before both names, where a proxy renames an upstream's headers.
     """
     headers = lowered(headers)
-    milliseconds = seconds(header(headers, "retry-after-ms"))
+    milliseconds = seconds(header(headers, f"{prefix}retry-after-ms"))
     if milliseconds:
         return milliseconds / 1000.0
-    return parse_retry_after(header(headers, "retry-after"), header(headers, "date"), wall) or None
+    value, date = header(headers, f"{prefix}retry-after"), header(headers, "date")
+    return parse_retry_after(value, date, wall) or None
 
 
-def duration(value: object) -> float | None:
-    """Return a reset time in seconds: plain seconds or a Go duration (``6m0s``), or None."""
-    return _duration(text(value))
+def names_of(headers: Any) -> Names:
+    """Return what the names of headers promise; see `read_names`."""
+    if type(headers) is Lowered:
+        names = "\n".join(headers)
+    elif type(headers).__name__ in LOOKED_UP_LOWER:
+        names = "\n".join(headers).lower()
+    else:
+        names = _USUAL  # an object that has only a `get` cannot list its names
+    return read_names(names) if len(names) <= LONGEST_LIST else read_names.__wrapped__(names)
 
 
-@functools.lru_cache(maxsize=MOST_REMEMBERED)
-def _duration(cleaned: str | None) -> float | None:
-    if not cleaned:
-        return None
-    if _SECONDS.fullmatch(cleaned):
-        return float(cleaned)
-    total, end = 0.0, 0
-    for part in _GO_PART.finditer(cleaned):
-        if part.start() != end:
-            return None
-        total += float(part[1]) * _GO_UNITS[part[2]]
-        end = part.end()
-    return total if end == len(cleaned) else None
+_USUAL = "\n".join(
+    (
+        *REQUEST_IDS,
+        "ratelimit",
+        "ratelimit-policy",
+        *(
+            f"x-ratelimit-{field}-{counted}"
+            for counted in ("requests", "tokens")
+            for field in ("limit", "remaining", "reset")
+        ),
+    )
+)
 
 
-def limits(headers: Any, wall: float | None = None) -> tuple[Limit, ...]:
+def request_id(headers: Any, ids: tuple[str, ...]) -> str | None:
+    """Return the server's id of the request if it is safe to log, or None.
+
+    Args:
+        headers: anything with ``get``.
+        ids: the names of the headers that may hold it.
+    """
+    for name in ids:
+        found = clean_id(header(headers, name))
+        if found is not None:
+            return found
+    return None
+
+
+def limits(
+    headers: Any, wall: float | None = None, names: Names | None = None
+) -> tuple[Limit, ...]:
     """Return every rate limit that a response's headers state, in any of the known dialects.
 
-    1. OpenAI's: ``x-ratelimit-limit-requests``, resets as durations.
-    2. Anthropic's: ``anthropic-ratelimit-requests-limit``, resets as instants.
-    3. The IETF draft's: ``RateLimit`` and ``RateLimit-Policy``; needs the optional package http-sf.
+    Args:
+        headers: anything with ``get``.
+        wall: seconds since 1970, for a reset that is an instant in a response without ``Date``.
+        names: what `names_of` returns for the headers, if the caller has it.
     """
-    if type(headers).__name__ not in LOOKED_UP_LOWER:
-        headers = lowered(headers)
-    # An object that has only a `get` cannot list its names: try every dialect.
-    names = "\nratelimit, anthropic-ratelimit"
-    if type(headers).__name__ in LOOKED_UP_LOWER:
-        names = "\n" + "\n".join(headers).lower()
-    if "ratelimit" not in names:
-        return ()  # the usual case
-    found = _openai(headers)
-    if "anthropic-ratelimit" in names:
-        found += _anthropic(headers, wall)
-    if "\nratelimit" in names:
-        found += _structured(headers)
+    if names is None:
+        headers = lowered(headers) if type(headers).__name__ not in LOOKED_UP_LOWER else headers
+        names = names_of(headers)
+    groups, structured, _ = names
+    found = [each for each in [_of_group(headers, group, wall) for group in groups] if each]
+    if structured:
+        found += structured_limits(
+            header(headers, "ratelimit"), header(headers, "ratelimit-policy")
+        )
     return tuple(found)
 
 
 def longest_reset(stated: tuple[Limit, ...]) -> float | None:
     """Return the longest reset among the limits that have nothing left, in seconds, or None.
 
-    A request needs all limits at once, so the one that resets last decides.
+    A request needs all limits at once, so the one that resets last decides. A reset that is stated
+    alone, without a limit and without what remains of it, counts too.
     """
     resets = [
         limit.reset
         for limit in stated
-        if limit.reset and limit.remaining is not None and limit.remaining < 1
+        if limit.reset and (limit.limit is None if limit.remaining is None else limit.remaining < 1)
     ]
     return max(resets, default=None)
 
 
-_OPENAI: tuple[tuple[Dimension, str, str, str], ...] = (
-    (
-        "requests",
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
-    ),
-    (
-        "tokens",
-        "x-ratelimit-limit-tokens",
-        "x-ratelimit-remaining-tokens",
-        "x-ratelimit-reset-tokens",
-    ),
-)
+def _of_group(headers: Any, group: Group, wall: float | None) -> Limit | None:
+    """Return the limit that a group of headers states, or None.
 
+    There are four cases in which the limit is not a rate to follow. Then it is stated without its
+    number, and only if nothing remains, so that it says when to ask again:
 
-def _openai(headers: Any) -> list[Limit]:
-    found = []
-    for dimension, limit_name, remaining_name, reset_name in _OPENAI:
-        limit = _count(header(headers, limit_name))
-        remaining = _count(header(headers, remaining_name))
-        if limit is not None or remaining is not None:
-            reset = _duration(header(headers, reset_name))
-            found.append(Limit(dimension, limit or None, remaining, reset))
-    return found
-
-
-def _anthropic(headers: Any, wall: float | None) -> Iterator[Limit]:
-    dimensions: tuple[Dimension, ...] = ("requests", "tokens")
-    for dimension in dimensions:
-        prefix = f"anthropic-ratelimit-{dimension}"
-        limit = _count(header(headers, f"{prefix}-limit"))
-        remaining = _count(header(headers, f"{prefix}-remaining"))
-        if limit is None and remaining is None:
-            continue
-        start = http_date(header(headers, "date"))
-        until = _rfc3339(header(headers, f"{prefix}-reset"))
-        start = wall if start is None else start
-        reset = None if until is None or start is None else max(0.0, until - start)
-        yield Limit(dimension, limit or None, remaining, reset)
-
-
-def _structured(headers: Any) -> Iterator[Limit]:
-    """Read ``RateLimit`` and ``RateLimit-Policy``, if the optional package http-sf is installed."""
-    state, policy = header(headers, "ratelimit"), header(headers, "ratelimit-policy")
-    if not state and not policy:
-        return
-    policies, states = _items(policy), _items(state)
-    for name in {**policies, **states}:
-        quota, left = policies.get(name, {}), states.get(name, {})
-        dimension: Dimension = "tokens" if "token" in name.lower() else "requests"
-        yield Limit(
-            dimension,
-            _positive(quota.get("q")),
-            _number(left.get("r")),
-            _number(left.get("t")),
-            _positive(quota.get("w")),
-        )
-
-
-def _items(value: str | None) -> dict[str, dict[str, Any]]:
-    if not value:
-        return {}
-    try:
-        import http_sf  # an optional package
-
-        parsed: Any = http_sf.parse(value.encode("ascii"), tltype="list")
-        return {str(name): dict(parameters) for name, parameters in parsed}
-    except Exception:  # http-sf is missing, or the value is not ASCII or not a structured field
-        return {}
-
-
-def _rfc3339(value: str | None) -> float | None:
-    try:
-        parsed = datetime.fromisoformat(value or "")
-        return parsed.timestamp() if parsed.tzinfo else None
-    except (ValueError, OverflowError):
+    1. Output tokens, or input tokens beside all of them: an estimate counts both together.
+    2. A period of over an hour, in the name or in the value.
+    3. Requests a day that are not called so: the reset and what was used say it.
+    4. Neither the unit nor the period is stated, and the reset fits no minute.
+    """
+    dimension, counts, partial, window, limit_name, remaining_name, reset_name = group
+    limit, stated = _quota(header(headers, limit_name)) if limit_name else (None, None)
+    remaining = _left(header(headers, remaining_name)) if remaining_name else None
+    value = header(headers, reset_name) if reset_name else None
+    reset = plain_duration(value)
+    if value and (reset is None or reset >= SINCE_1970):
+        date = http_date(header(headers, "date"))
+        reset = reset_of(value, wall if date is None else date)
+    if limit is None and remaining is None and not reset:
         return None
+    window = window or stated
+    if window is None and counts and not partial:  # the usual case
+        followed = not (
+            limit
+            and reset
+            and reset * limit > HALF_A_DAY
+            and remaining is not None
+            and dimension == "requests"
+            and _is_daily(limit, limit - remaining, reset)
+        )
+    elif window is None and not partial:
+        followed = True
+        limit = limit if reset and SHORTEST_RESET <= reset <= MINUTE else None
+        if limit is None and remaining is None and not reset:
+            return None
+    else:
+        followed = not partial and window is not None and window <= LONGEST_WINDOW
+    if followed:
+        return Limit(dimension, limit or None, remaining, reset, window)
+    return Limit(dimension, None, remaining, reset) if remaining == 0 else None
+
+
+def _is_daily(limit: float, used: float, reset: float) -> bool:
+    """Whether a limit is per day: all of it takes that long to come back."""
+    return used > 0 and 0.8 * DAY * used <= reset * limit <= 1.2 * DAY * used
 
 
 @functools.lru_cache(maxsize=MOST_REMEMBERED)
-def _count(value: str | None) -> float | None:
-    """Return a count, or None; Azure sends -1 for "unknown"."""
-    if not value or not _NUMBER.fullmatch(value):
-        return None
-    number = float(value)
-    return number if number >= 0 else None
+def _quota(value: str | None) -> tuple[float | None, float | None]:
+    """Return the limit and the window of ``100`` or ``5, 5;w=1, 100;w=60``."""
+    if value is None or ("," not in value and ";" not in value):
+        return count(value), None
+    limit, window = count(_first(value)), None
+    for part in value.split(","):
+        quota, *parameters = part.split(";")
+        if count(quota.strip()) == limit:
+            stated = [each.strip()[2:] for each in parameters if each.strip().startswith("w=")]
+            window = window or next(filter(None, map(count, stated)), None)
+    return limit, window
 
 
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if 0 <= number < 1e12 else None
+@functools.lru_cache(maxsize=MOST_REMEMBERED)
+def _left(value: str | None) -> float | None:
+    return count(_first(value))
 
 
-def _positive(value: Any) -> float | None:
-    return _number(value) or None
+def _first(value: str | None) -> str | None:
+    if value is None or "," not in value:
+        return value
+    return value.partition(",")[0].partition(";")[0].strip()
