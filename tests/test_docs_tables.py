@@ -270,7 +270,8 @@ OWN = [path for path in PAGES if path.parent.name not in ("adr", "howto")]
 def test_a_page_names_what_exists(path):
     """Each name in the text of a page is one of the code, and each file one of the package."""
     package = ROOT / "resilient_infe"
-    words = set(re.findall(r"\w+", "".join(each.read_text() for each in package.rglob("*.py"))))
+    files = [*package.rglob("*.py"), *package.rglob("*.toml")]
+    words = set(re.findall(r"\w+", "".join(each.read_text() for each in files)))
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     for file in re.findall(r"`([a-z_0-9/]+/[a-z_0-9]+\.py)`", text):
         assert (package / file).exists(), file

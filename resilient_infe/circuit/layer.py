@@ -16,7 +16,7 @@ from ..aio.partitioned import Partitioned
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
-from ..core.verdict import Kind
+from ..core.verdict import EMPTY_ANSWER, Kind
 from ..errors import CircuitOpen
 from ..events import (
     CircuitChanged,
@@ -108,8 +108,9 @@ class CircuitBreaker(Guard[Held]):
         """Report to the circuit what the verdict says about the server's health."""
         circuit, permit, sent_at = held
         verdict, now = call.verdict, call.runtime.now()
-        if verdict is None or verdict.crowded:
-            circuit.drop(permit)  # a limit on the calls in flight is not an outage
+        if verdict is None or verdict.crowded or verdict.error == EMPTY_ANSWER:
+            # A limit on the calls in flight is not an outage, nor is a whole answer that is empty.
+            circuit.drop(permit)
         elif verdict.kind in ANSWERS and verdict.sent:
             circuit.record(permit, now, success=True, took=now - sent_at)
         elif verdict.kind in FAILURES:

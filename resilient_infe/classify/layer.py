@@ -17,10 +17,12 @@ from ..core.rejection import is_bare
 from ..core.verdict import OK, SUCCESS, Kind, Usage, Verdict, succeeded
 from ..errors import SlotTaken
 from ..events import AttemptFinished
-from .error_body import error_fields
+from .body import decoded
+from .error_body import is_error, stated_in
 from .foreign import reply_of_exception, reply_of_result
 from .rule import Classify, Rule
-from .table import classify_exception, classify_reply
+from .rules import Rules, Source, with_own
+from .table import LONGEST_ANSWER, classify_exception, classify_reply
 from .usage import usage_of
 
 LET_IN = frozenset((Kind.OK, Kind.SERVER_ERROR, Kind.INVALID, Kind.NOT_FOUND))
@@ -36,13 +38,22 @@ class ErrorClassifier(Guard[float]):
     Args:
         classify: a rule of your own that is asked first: ``classify(result, error)``, with one of
             the two None. It returns a `Verdict`, a `Kind`, or None for the usual table. If it
-            raises or returns anything else, that is logged once, and the usual table applies.
+            raises or returns anything else, that is logged once, and the usual table applies. The
+            result is the decoded body of a success where the adapter has it, through a wrapped
+            client too; else what the transport returned.
+        rules: what the codes of your vendor or gateway mean: the path of a TOML or JSON file, or a
+            list of rows. They come before the rows of the package. None for those alone.
+
+    Raises:
+        ConfigurationError: `classify` cannot be called with two arguments, or a row of `rules` is
+            wrong.
 
     State: whether a failure of `classify` was logged.
     """
 
-    def __init__(self, classify: Classify | None = None) -> None:
+    def __init__(self, classify: Classify | None = None, *, rules: Source | None = None) -> None:
         self._rule = None if classify is None else Rule(classify)
+        self._rules = None if rules is None else with_own(rules)
 
     def enter(self, call: Call[Any]) -> float:
         """Count the attempt as sent. Return the current time, or 0 without a listener.
@@ -76,9 +87,9 @@ class ErrorClassifier(Guard[float]):
             elif self._rule is not None:
                 verdict = self._by_rule(call, result)
             elif call.reply is not None:
-                verdict = _of_reply(call.reply)
+                verdict = _of_reply(call.reply, self._rules)
             else:
-                verdict = _of_result(result)
+                verdict = _of_result(result, self._rules)
             call.verdict = verdict
         crowd = call.state.crowd
         if crowd is not None and (verdict.kind is not SUCCESS or call.state.others > crowd.proven):
@@ -93,7 +104,9 @@ class ErrorClassifier(Guard[float]):
 
     def describe(self) -> str:
         """Return as text which rules apply."""
-        return "the Infe API's table" + (", after your own rule" if self._rule else "")
+        own = [("your own rule", self._rule), ("rows of your own", self._rules)]
+        first = " and ".join(name for name, given in own if given is not None)
+        return "the Infe API's table" + (f", after {first}" if first else "")
 
     def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
         # There are four cases:
@@ -113,7 +126,7 @@ class ErrorClassifier(Guard[float]):
             return classify_exception(error)
         # 4. There is a reply: it decides. If it announced a success, its body broke later: the
         #    exception gives the kind, and the status and headers stay valid.
-        verdict = _of_reply(reply)
+        verdict = _of_reply(reply, self._rules)
         if verdict.kind is not SUCCESS:
             return verdict
         return replace(
@@ -124,10 +137,17 @@ class ErrorClassifier(Guard[float]):
         )
 
     def _by_rule(self, call: Call[Any], result: Any) -> Verdict:
+        reply = call.reply
+        if reply is not None and 200 <= reply.status < 300 and isinstance(reply.body, bytes):
+            content = decoded(reply.body, LONGEST_ANSWER)
+            if content is not None:  # decoded once, for the table too
+                reply.body = result = content
         own = None if self._rule is None else self._rule(result, None)
         if own is not None:
             return own
-        return _of_result(result) if call.reply is None else _of_reply(call.reply)
+        if reply is None:
+            return _of_result(result, self._rules)
+        return _of_reply(reply, self._rules)
 
 
 def _compare(call: Call[Any], crowd: InFlight, verdict: Verdict) -> None:
@@ -141,23 +161,36 @@ def _compare(call: Call[Any], crowd: InFlight, verdict: Verdict) -> None:
         call.verdict = replace(verdict, crowded=True)
 
 
-def _of_reply(reply: Reply) -> Verdict:
-    if reply.verdict is not None:
+def _of_reply(reply: Reply, rules: Rules | None) -> Verdict:
+    # An adapter's own verdict is by the rules of the package.
+    if reply.verdict is not None and rules is None:
         return reply.verdict
-    return classify_reply(reply.status, reply.headers, reply.body, wall_time())
+    return classify_reply(
+        reply.status,
+        reply.headers,
+        reply.body,
+        wall_time(),
+        completion=reply.completion,
+        rules=rules,
+    )
 
 
-def _of_result(result: Any) -> Verdict:
+def _of_result(result: Any, rules: Rules | None) -> Verdict:
     if isinstance(result, dict):
         # A plain function may use a field `error` for itself: it needs a `code` or a `type` too.
-        if "error" in result:
-            return classify_reply(200, {}, result) if any(error_fields(result)) else OK
+        if "error" in result or ("choices" in result and is_error(result)):
+            return classify_reply(200, {}, result, rules=rules) if _is_failure(result) else OK
     elif type(result) in _PLAIN:
         return OK
     elif (reply := reply_of_result(result)) is not None:
-        return _of_reply(reply)
+        return _of_reply(reply, rules)
     usage = usage_of(result)
     return OK if usage is None else succeeded(usage)
+
+
+def _is_failure(result: dict[Any, Any]) -> bool:
+    stated = stated_in(result)
+    return bool(stated.names or stated.status)
 
 
 def _finish(call: Call[Any], sent_at: float, usage: Usage | None = None) -> None:

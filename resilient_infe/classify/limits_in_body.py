@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.verdict import Dimension, Limit
-from .headers import limits, lowered
+from .error_body import first_of
+from .headers import limits
+from .values import number, reset_of
 
 DIMENSIONS: dict[str, Dimension] = {
     "requests": "requests", "requests_per_minute": "requests", "rpm": "requests",
@@ -22,9 +24,6 @@ DIMENSIONS: dict[str, Dimension] = {
 DIMENSION_FIELDS = ("limit_type", "dimension", "metric", "unit", "type")
 """The fields of an error that may hold such a name, in this order."""
 
-SINCE_1970 = 1e9
-"""A reset from this number on is an instant: seconds since 1970, or from 1e11 on milliseconds."""
-
 
 def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]:
     """Return the limits that the decoded body of a 429 states.
@@ -33,6 +32,7 @@ def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]
         content: the body, decoded from JSON; anything.
         wall: seconds since 1970, for resets that are given as an instant; None ignores those.
     """
+    content = first_of(content)
     error = content.get("error") if isinstance(content, Mapping) else None
     if not isinstance(error, Mapping):
         return ()
@@ -42,50 +42,28 @@ def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]
 def _of_error(error: Mapping[Any, Any], wall: float | None) -> Iterator[Limit]:
     dimensions: tuple[Dimension, ...] = ("requests", "tokens")
     for dimension in dimensions:
-        if limit := _number(error.get(f"{dimension}_per_minute")):
+        if limit := number(error.get(f"{dimension}_per_minute")):
             yield Limit(dimension, limit)
     stated: Dimension | None = None
     for field in DIMENSION_FIELDS:
         stated = stated or DIMENSIONS.get(_name(error.get(field)))
-    limit = _number(error.get("limit"))
+    limit = number(error.get("limit"))
     if stated is not None and limit:
-        remaining, reset = _number(error.get("remaining")), _reset(error.get("reset"), wall)
-        window = _number(error.get("window")) or _number(error.get("window_seconds")) or None
-        yield Limit(stated, limit, remaining, reset, window, _number(error.get("requested")))
+        remaining, reset = number(error.get("remaining")), _reset(error.get("reset"), wall)
+        window = number(error.get("window")) or number(error.get("window_seconds")) or None
+        yield Limit(stated, limit, remaining, reset, window, number(error.get("requested")))
 
 
 def _of_metadata(metadata: Any, wall: float | None) -> Iterator[Limit]:
     headers = metadata.get("headers") if isinstance(metadata, Mapping) else None
-    if not isinstance(headers, Mapping):
-        return
-    usual = limits(headers, wall)
-    yield from usual
-    plain = lowered(headers)
-    limit = _number(plain.get("x-ratelimit-limit"))
-    if not usual and limit:
-        remaining = _number(plain.get("x-ratelimit-remaining"))
-        yield Limit("requests", limit, remaining, _reset(plain.get("x-ratelimit-reset"), wall))
+    if isinstance(headers, Mapping):
+        yield from limits(headers, wall)
 
 
 def _reset(value: Any, wall: float | None) -> float | None:
-    number = _number(value, most=1e13)
-    if number is None or number < SINCE_1970:
-        return number
-    instant = number if number < 100 * SINCE_1970 else number / 1000
-    return None if wall is None else max(0.0, instant - wall)
+    stated = number(value, most=1e13)
+    return None if stated is None else reset_of(f"{stated:f}", wall)
 
 
 def _name(value: Any) -> str:
     return value.lower() if isinstance(value, str) else ""
-
-
-def _number(value: Any, most: float = 1e12) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, str) and (len(value) > 20 or not value.isascii()):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if 0 <= number < most else None

@@ -3,21 +3,35 @@
 Only the status and the body's ``code`` and ``type`` decide, never the message: messages change and
 are translated. Nothing here raises, whatever the body is: HTML, 10 MB, 10,000 levels deep, or a
 list. Exceptions are recognised by the names of their classes, so no client library is imported.
+What single vendors mean by their codes is data; see `rules`.
 
 Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors for 520-526.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.ids import clean_id
-from ..core.verdict import OK, Kind, Verdict, succeeded
+from ..core.verdict import EMPTY_ANSWER, OK, Kind, Limit, Verdict, succeeded
 from .body import LONG_BODY, LONGEST_BODY, decoded, ending
-from .error_body import error_fields, is_error, stated_status, status_in
-from .headers import LOOKED_UP_LOWER, header, limits, longest_reset, lowered, retry_after
+from .error_body import Stated, first_of, is_error, stated_in
+from .headers import (
+    LOOKED_UP_LOWER,
+    Lowered,
+    header,
+    limits,
+    longest_reset,
+    lowered,
+    names_of,
+    request_id,
+    retry_after,
+)
+from .hint_in_body import hint_in_body
 from .limits_in_body import limits_in_body
+from .rules import Rules, built_in
 from .usage import count, usage_of
 
 LONGEST_ANSWER = 64 * 1024 * 1024
@@ -41,6 +55,7 @@ class Row:
 
     kind: Kind
     advice: str
+    crowded: bool = False
 
 
 _KEY = "check the key: the header must be `Bearer KEY`, no stray spaces or newlines, not revoked"
@@ -64,6 +79,7 @@ STATUSES: dict[int, Row] = {
     422: Row(Kind.INVALID, _FIX),
     425: Row(Kind.TRANSIENT, "early data was not accepted; one more attempt may succeed"),
     429: Row(Kind.RATE_LIMITED, _RATE),
+    498: Row(Kind.AUTH, _KEY),
     500: Row(Kind.SERVER_ERROR, "server error; up to 3 retries may help"),
     501: Row(Kind.INVALID, "the server does not know this endpoint: check the base URL"),
     502: Row(Kind.TRANSIENT, _UPSTREAM),
@@ -77,6 +93,7 @@ STATUSES: dict[int, Row] = {
     526: Row(Kind.INVALID, "the server's certificate is invalid: report it to the operator"),
     529: Row(Kind.OVERLOADED, "the server is overloaded; another attempt may succeed"),
     **{status: Row(Kind.TRANSIENT, _UPSTREAM) for status in range(520, 525)},
+    424: Row(Kind.SERVER_ERROR, "the model failed behind the server; up to 3 retries may help"),
 }
 """The reference's table, and the statuses that gateways in front of such servers send."""
 
@@ -89,6 +106,15 @@ _REDIRECT = Row(Kind.INVALID, "the server redirects: correct the base URL")
 _CLASSES = {3: _REDIRECT, 4: _OTHER_4XX, 5: _OTHER_5XX}
 _OTHER_STATUS = Row(Kind.UNKNOWN, "no API answers with this status: check the base URL")
 _NOT_AN_API = Row(Kind.TRANSIENT, "a success status without a usable body: a gateway's page?")
+_UNKNOWN_ERROR = Row(
+    Kind.TRANSIENT, "an error of unknown code inside a success; another attempt may succeed"
+)
+_NO_CHOICES = Row(Kind.UNKNOWN, "the answer is whole, and has no choices: see what was asked")
+
+QUOTA_STATUSES = frozenset((400, 402, 403, 429))
+"""The statuses with which servers say that the account has no credit left."""
+
+_HAS_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*[^\]\s]')
 
 CODES: dict[str, Kind] = {
     "insufficient_quota": Kind.QUOTA,
@@ -112,21 +138,21 @@ CODES: dict[str, Kind] = {
 }
 """What a body's code (or type) means if the status does not say it: a 200 with an error inside."""
 
-_CAPACITY = frozenset(
-    (
-        "capacity_exceeded",  # Groq
-        "engine_overloaded",  # OpenAI
-        "engine_overloaded_error",  # Moonshot (Kimi)
-        "overloaded_error",  # Anthropic
-    )
-)
-"""Codes of a 429 that mean that the server is overloaded, not that the caller is over its limit."""
-
-_LOCK_CONFLICTS = frozenset(("lock_conflict", "lock_timeout", "conflict_retryable"))
 _BODILESS = frozenset((204, 205))
 
+_MAY_BE_ASKED_AGAIN = frozenset((Kind.INVALID, Kind.NOT_FOUND, Kind.UNKNOWN))
+"""Kinds that the server may ask to try again all the same, with ``x-should-retry: true``."""
 
-def classify_reply(status: int, headers: Any, body: Any, wall: float | None = None) -> Verdict:
+
+def classify_reply(
+    status: int,
+    headers: Any,
+    body: Any,
+    wall: float | None = None,
+    *,
+    completion: bool = False,
+    rules: Rules | None = None,
+) -> Verdict:
     """Return what a response means.
 
     Args:
@@ -135,50 +161,88 @@ def classify_reply(status: int, headers: Any, body: Any, wall: float | None = No
         body: bytes, text, a value decoded from JSON, or None. An error's is decoded up to 64 KiB,
             an answer's up to 64 MiB.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
+        completion: whether a completion was asked for, so that an answer has ``choices``.
+        rules: what single vendors mean by their codes; None for those of the package.
     """
     if type(status) is not int:
         status = count(status) or 0  # a foreign adapter may give text
-    if type(headers).__name__ not in LOOKED_UP_LOWER:
+    if type(headers) is not Lowered and type(headers).__name__ not in LOOKED_UP_LOWER:
         headers = lowered(headers)
-    stated = limits(headers, wall)
-    request_id = clean_id(header(headers, "x-request-id"))
+    names = names_of(headers)
+    groups, structured, ids = names
+    stated = limits(headers, wall, names) if groups or structured else ()
+    made_by = request_id(headers, ids) if ids else None
     success = 200 <= status < 300
-    # 1. Decode the body. For a long answer its end is enough, unless it may hold an error.
+    # 1. Decode the body. For a long answer its end is enough, unless it may hold an error, or lacks
+    #    what was asked for.
     content = None
-    if success and type(body) is bytes and len(body) >= LONG_BODY:
-        content = ending(body, LONGEST_ANSWER)
+    if (
+        success
+        and type(body) is bytes
+        and len(body) >= LONG_BODY
+        and (not completion or _HAS_CHOICE.search(body) is not None)
+    ):
+        content, completion = ending(body, LONGEST_ANSWER), False
     if content is None:
         content = decoded(body, LONGEST_ANSWER if success else LONGEST_BODY)
     # 2. A success needs both a success status and an answer in the body.
+    row = None
     if success and (
-        (type(content) is dict and "error" not in content) or _is_an_answer(status, body, content)
+        not is_error(content) if type(content) is dict else _is_an_answer(status, body, content)
     ):
+        row = _why_not_whole(status, body, content) if completion else None
         usage = usage_of(content)
-        if usage is None and not stated and request_id is None and status == 200:
-            return OK
-        return succeeded(usage, stated, status, request_id)
-    # 3. Anything else is an error. Limits in the body count only if the headers state none. A rate
-    #    limit without a hint has the reset of the limits that are used up as its hint.
-    code, error_type = error_fields(content)
-    if success and code is None and (number := stated_status(content)) is not None:
-        code = str(number)
-    if status == 429 and not stated:
+        if row is None:
+            if usage is None and not stated and made_by is None and status == 200:
+                return OK
+            return succeeded(usage, stated, status, made_by)
+    # 3. Anything else is an error.
+    return _failed(status, headers, content, wall, row, stated, made_by, rules or built_in())
+
+
+def _failed(
+    status: int,
+    headers: Any,
+    content: Any,
+    wall: float | None,
+    row: Row | None,
+    stated: tuple[Limit, ...],
+    made_by: str | None,
+    rules: Rules,
+) -> Verdict:
+    """Return the verdict on a response that is not a success.
+
+    Limits and a hint in the body count only if the headers have none. A rate limit without a hint
+    has the reset of the limits that are used up as its hint.
+    """
+    error = stated_in(content, header(headers, "x-amzn-errortype"))
+    if not stated and status == 429:
         stated = limits_in_body(content, wall)
-    row = _row(status, code, error_type)
     hint = retry_after(headers, wall)
+    for prefix in rules.prefixes if hint is None else ():
+        hint = hint or retry_after(headers, wall, prefix)
+    if hint is None:
+        hint = hint_in_body(content, wall, rules.fields)
+    row = row or _row(status, error, content, rules, hinted=hint is not None)
     if hint is None and row.kind is Kind.RATE_LIMITED:
         hint = longest_reset(stated)
+    asked = header(headers, "x-should-retry")
+    if asked == "true" and row.kind in _MAY_BE_ASKED_AGAIN:
+        row = Row(Kind.TRANSIENT, "the server asks for another attempt")
+    body_id = content.get("request_id") if isinstance(content, dict) else None
+    inside = 200 <= status < 300 and error.code is None and error.status is not None
     return Verdict(
         row.kind,
-        retryable=row.kind in RETRYABLE and header(headers, "x-should-retry") != "false",
+        retryable=row.kind in RETRYABLE and asked != "false",
         retry_after=hint,
         limits=stated,
         usage=usage_of(content),
         status=status,
-        code=code,
+        code=str(error.status) if inside else error.code,
         advice=row.advice,
-        request_id=request_id,
-        error=error_type,
+        request_id=made_by or clean_id(body_id),
+        error=EMPTY_ANSWER if row is _NO_CHOICES else error.type,
+        crowded=row.crowded,
     )
 
 
@@ -235,63 +299,70 @@ _BROKEN = frozenset(
 )  # fmt: skip
 
 
-def _row(status: int, code: str | None, error_type: str | None) -> Row:
+def _row(status: int, error: Stated, content: Any, rules: Rules, *, hinted: bool) -> Row:
     # The first case that fits decides:
-    # 1. A success status with an error inside: its code, which may be an HTTP status, then its
-    #    type. Without a known one the body may be a gateway's page.
-    # 2. A 429: no credit left, an overloaded server, or a rate limit.
-    # 3. A 409 whose code names a lock.
-    # 4. A 404 without a code: the API itself names a code, so the address is wrong.
-    # 5. A status of the table.
-    # 6. Another status: its class (3xx, 4xx, 5xx), or else it is not an API's.
-    if 200 <= status < 300:
-        return _row_of_success(code, error_type)
-    if status == 429:
-        return _row_of_429(code, error_type)
-    if status == 409 and (code in _LOCK_CONFLICTS or error_type in _LOCK_CONFLICTS):
-        return Row(Kind.TRANSIENT, "another request held the lock; another attempt may succeed")
-    if status == 404 and code is None:
+    # 1. A success status with an error inside whose code is an HTTP status counts as that status.
+    # 2. A row of the rules.
+    # 3. A code that means that there is no credit left.
+    # 4. A success status with an error inside: its code, then its type. Without a known one the
+    #    body may be a gateway's page.
+    # 5. A 404 without a code: the API itself names a code, so the address is wrong.
+    # 6. A status of the table.
+    # 7. Another status: its class (3xx, 4xx, 5xx), or else it is not an API's.
+    success = 200 <= status < 300
+    if success and error.status is not None and error.status >= 300:
+        status, success = error.status, False
+    found = rules.find(None if success else status, error.names, content, hinted=hinted)
+    if found is not None:
+        return Row(found.kind, found.advice or _advice_for(found.kind), found.crowded)
+    if (success or status in QUOTA_STATUSES) and any(map(_is_quota, error.names)):
+        return STATUSES[402]
+    if success:
+        return _row_of_success(error, content)
+    if status == 404 and error.code is None:
         return _WRONG_ADDRESS
-    known = STATUSES.get(status)
-    if known is not None:
-        return known
-    return _CLASSES.get(status // 100, _OTHER_STATUS)
+    return STATUSES.get(status) or _CLASSES.get(status // 100, _OTHER_STATUS)
 
 
-def _row_of_success(code: str | None, error_type: str | None) -> Row:
-    inner = status_in(code)
-    if inner is not None and inner >= 300:
-        return _row(inner, code, error_type)
-    kind = CODES.get(code or "") or CODES.get(error_type or "")
-    return Row(kind, _advice_for(kind)) if kind else _NOT_AN_API
-
-
-def _row_of_429(code: str | None, error_type: str | None) -> Row:
-    if _is_quota(code) or _is_quota(error_type):
-        return Row(Kind.QUOTA, _CREDIT)
-    callers_limit = _CAPACITY.isdisjoint((code, error_type))
-    return STATUSES[429 if callers_limit else 529]
+def _row_of_success(error: Stated, content: Any) -> Row:
+    kind = next((CODES[name] for name in error.names if name in CODES), None)
+    if kind is not None:
+        return Row(kind, _advice_for(kind))
+    content = first_of(content)
+    return _UNKNOWN_ERROR if isinstance(content, dict) and content else _NOT_AN_API
 
 
 def _advice_for(kind: Kind) -> str:
     return next((row.advice for row in STATUSES.values() if row.kind is kind), "")
 
 
-def _is_quota(code: str | None) -> bool:
-    return code is not None and (
-        CODES.get(code) is Kind.QUOTA or code.endswith("_spend_limit_exceeded")
-    )
+def _is_quota(name: str) -> bool:
+    return CODES.get(name) is Kind.QUOTA or name.endswith("_spend_limit_exceeded")
 
 
 def _is_an_answer(status: int, body: Any, content: Any) -> bool:
     """Whether a success status comes with an answer: an object without an error, or no body."""
-    if body is None or status in _BODILESS:
-        return True
     if isinstance(content, dict):
         return not is_error(content)
+    if body is None or status in _BODILESS:
+        return True
     # Bytes that do not decode, a list or a number are not an answer. Any other object is one: an
     # SDK made it from an answer.
     return not isinstance(body, bytes | bytearray | str | list | int | float)
+
+
+def _why_not_whole(status: int, body: Any, content: Any) -> Row | None:
+    """Return the row for an object that is not a completion, or None.
+
+    There are two cases: it has no list of choices, so it was not made by a model; or the list is
+    empty, which the same request may meet again.
+    """
+    if body is None or status in _BODILESS or not isinstance(content, dict):
+        return None
+    choices = content.get("choices")
+    if choices:
+        return None
+    return _NO_CHOICES if isinstance(choices, list) else _NOT_AN_API
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

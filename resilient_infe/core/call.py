@@ -65,6 +65,7 @@ class Reply:
         body: a body decoded from JSON, or the bytes or text of an error (at most 64 KiB of it);
             None if there is no body, or if it was not read.
         raw: the bytes that `body` was decoded from, if the adapter has all of them.
+        completion: whether a completion was asked for, so that an answer has ``choices``.
         verdict: the reply's meaning, if the adapter needed it to choose the exception that it
             raises. None leaves it to the classifier. A reply is classified once.
     """
@@ -73,6 +74,7 @@ class Reply:
     headers: Headers | Mapping[str, str]
     body: Any = None
     raw: bytes | None = None
+    completion: bool = False
     verdict: Verdict | None = None
 
     def __repr__(self) -> str:

@@ -128,6 +128,11 @@ class Verdict:
     crowded: bool = False
 
 
+EMPTY_ANSWER = "EmptyAnswer"
+"""The `error` of a verdict on a whole answer with an empty list of choices. It is UNKNOWN, and says
+nothing about the server's health.
+"""
+
 SUCCESS = Kind.OK
 """A module-level name for `Kind.OK`: it costs a tenth of a look-up on the enum (Python 3.11)."""
 

@@ -186,7 +186,8 @@ def test_a_200_of_the_wrong_shape_is_no_success(body, kind):
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (200, {"choices": []}, Kind.OK),
+        (200, {"choices": [{}]}, Kind.OK),
+        (200, {"choices": []}, Kind.UNKNOWN),
         (200, {}, Kind.TRANSIENT),
         (200, [], Kind.TRANSIENT),
         (200, {"error": {"code": "invalid_api_key"}}, Kind.AUTH),
@@ -198,8 +199,8 @@ def test_a_reply_is_judged_once(monkeypatch, status, body, kind):
     """The typed error is made from the verdict that every layer reads, not by a second reading."""
     judged = []
 
-    def counted(*args):
-        judged.append(classify_reply(*args))
+    def counted(*args, **options):
+        judged.append(classify_reply(*args, **options))
         return judged[-1]
 
     for module in ("adapters.infe.replies", "classify.layer"):
@@ -455,7 +456,7 @@ def test_connections_are_used_again():
         peers.add(request.transport.get_extra_info("peername"))
         status = 502 if len(seen) < 5 else 200
         seen.append(status)
-        return web.json_response({"choices": []}, status=status)
+        return web.json_response({"choices": [{}]}, status=status)
 
     seen = []
 
@@ -623,7 +624,7 @@ def test_a_plain_answer_to_a_stream_request_is_malformed():
     """JSON instead of events is an error, not an empty stream."""
 
     async def handler(_):
-        return web.json_response({"choices": []})
+        return web.json_response({"choices": [{}]})
 
     async def test(transport):
         with pytest.raises(errors.MalformedResponseError):
@@ -666,7 +667,7 @@ def test_json_is_what_the_server_gets():
 
     async def handler(request):
         got.update(body=await request.text(), headers=dict(request.headers))
-        return web.json_response({"choices": []})
+        return web.json_response({"choices": [{}]})
 
     async def test(transport):
         await transport(ASK)

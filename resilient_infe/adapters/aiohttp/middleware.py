@@ -37,6 +37,7 @@ from ..http.first_event import read_first_event, why_not_begun, within_first_chu
 from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
+    asks_completion,
     asks_stream,
     body_for_classifier,
     buffer_limit,
@@ -232,9 +233,8 @@ async def _attempt(call: Call[Exchange]) -> aiohttp.ClientResponse:
     if watch is not None:
         _hand_over(call, response, watch, start, may_retry=limit > 0)
     elif not websocket:
-        call.reply = Reply(
-            response.status, response.headers, _body_for_classifier(call, response, start)
-        )
+        body, asked = _body_for_classifier(call, response, start), asks_completion(call)
+        call.reply = Reply(response.status, response.headers, body, completion=asked)
         response.content = cast("aiohttp.StreamReader", EndedContent(start, call.runtime))
     return response
 

@@ -61,6 +61,9 @@ _MODEL_PATH = re.compile(
 )
 """Paths that always address a model, even if the body names none: Azure puts it into the path."""
 
+_COMPLETION_PATH = re.compile(r"^[^?]*/(chat/)?completions/?(\?|$)")
+"""Paths of completions, at every server that is compatible with OpenAI's."""
+
 _MODEL_PATH_IF_UNREADABLE = re.compile(
     r"^[^?]*/(completions|embeddings|responses|moderations)/?(\?|$)"
 )
@@ -129,6 +132,10 @@ class RequestBody:
             return safe_model(named[1])
         body = self()  # rare: the name has an escape, or a nested object has a "model" too
         return safe_model(body.get("model")) if isinstance(body, dict) else ""
+
+    def asks_completion(self) -> bool:
+        """Whether the request asks a model for a completion, whose answer has ``choices``."""
+        return _COMPLETION_PATH.match(self._path) is not None and bool(self.model())
 
     def asks_stream(self) -> bool:
         """Whether the body asks for a stream."""

@@ -43,7 +43,11 @@ def buffer_limit(call: Call[Any], status: int, headers: Headers) -> int:
     if kind == "application/json" or (kind.endswith("+json") and "stream" not in kind):
         return LONGEST_ANSWER
     # A model never responds with an HTML page. The page comes from a gateway or a captive portal.
-    return LONGEST_ANSWER if kind == "text/html" and asks_model(call) else 0
+    # A completion without a type, or as plain text, is JSON too, unless it is a stream.
+    if kind == "text/html":
+        return LONGEST_ANSWER if asks_model(call) else 0
+    plain = kind in ("", "text/plain") and asks_completion(call) and not asks_stream(call)
+    return LONGEST_ANSWER if plain else 0
 
 
 def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | None:
@@ -81,9 +85,9 @@ def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | Non
 
 
 def _is_known(content: dict[str, Any]) -> bool:
-    """Whether an error has a code or a type that the classifier's table knows."""
-    named = error_fields(content) if isinstance(content["error"], dict) else ()
-    return any(each in CODES for each in named)
+    """Whether it is an error with a code or a type that the classifier's table knows."""
+    named = error_fields(content) if isinstance(content.get("error"), dict) else ()
+    return content.get("object") == "error" or any(each in CODES for each in named)
 
 
 def closed_client_verdict(error: BaseException, *, sent: bool) -> Verdict:
@@ -114,6 +118,11 @@ def asks_model(call: Call[Any]) -> bool:
 def _may_ask_model(call: Call[Any]) -> bool:
     """Whether the request may address a model; True if the request's body is unknown."""
     return not isinstance(call.body, RequestBody) or call.body.may_ask_model()
+
+
+def asks_completion(call: Call[Any]) -> bool:
+    """Whether the request asks for a completion."""
+    return isinstance(call.body, RequestBody) and call.body.asks_completion()
 
 
 def asks_stream(call: Call[Any]) -> bool:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...aio import is_cancellation
-from ...classify.error_body import error_fields, error_in_event
+from ...classify.error_body import error_in_event, stated_in
 from ...classify.table import classify_exception, classify_reply
 from ...classify.usage import usage_of
 from ...core.call import Call, Headers
@@ -40,7 +40,10 @@ _BEGUN = re.compile(r'"choices"\s*:|"type"\s*:\s*"(message_start|response\.creat
 _ENDED = re.compile(r'"type"\s*:\s*"(message_stop|response\.(completed|failed|incomplete))"')
 _FINISHED = re.compile(r'"finish_reason"\s*:\s*"[^"]')
 _USAGE = re.compile(r'"usage"\s*:\s*\{')
-_ERROR = re.compile(r'"error"\s*:\s*[{"]|"(object|type)"\s*:\s*"error"')
+_ERROR = re.compile(
+    r'"error"\s*:\s*[{"]|"(object|type|finish_reason)"\s*:\s*"error"'
+    r'|"error_code"\s*:|"base_resp"\s*:'
+)
 
 
 class StreamWatch:
@@ -147,7 +150,7 @@ class StreamWatch:
     def _note_error(self, content: Any) -> None:
         error = error_in_event(content)
         # A stream that was not asked for may be of any API: there an error needs a code or a type.
-        if error is not None and (self._expected or any(error_fields(error))):
+        if error is not None and (self._expected or _is_named(error)):
             self.verdict = classify_reply(200, self._headers, error)
 
 
@@ -199,6 +202,11 @@ def _merged(known: Usage | None, reported: Usage | None) -> Usage | None:
     return Usage(
         prompt, completion, max(prompt + completion, known.total_tokens, reported.total_tokens)
     )
+
+
+def _is_named(error: dict[str, Any]) -> bool:
+    stated = stated_in(error)
+    return bool(stated.names or stated.status)
 
 
 def _decoded(data: str) -> Any:

@@ -25,6 +25,7 @@ from ..http.first_event import read_first_event, why_not_begun, within_first_chu
 from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
+    asks_completion,
     asks_stream,
     body_for_classifier,
     buffer_limit,
@@ -171,7 +172,8 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         if response.is_closed or response.is_stream_consumed:
             classify = buffer_limit(call, status, headers) and call.payload.method != "HEAD"
             raw = body_for_classifier(call, status, response.content) if classify else None
-            call.verdict, call.reply = verdict, Reply(status, headers, raw)
+            asked = asks_completion(call)
+            call.verdict, call.reply = verdict, Reply(status, headers, raw, completion=asked)
             return response
         library, inner = _library(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
@@ -290,7 +292,8 @@ def _complete(call: Call[Any], response: Any, headers: Lowered, raw: bytes) -> N
     status = response.status_code
     response.stream = _library(response.__class__).ByteStream(raw)
     if call.payload.method != "HEAD":
-        call.reply = Reply(status, headers, _body_for_classifier(call, status, headers, raw))
+        body = _body_for_classifier(call, status, headers, raw)
+        call.reply = Reply(status, headers, body, completion=asks_completion(call))
     else:
         call.reply = Reply(status, headers)
 

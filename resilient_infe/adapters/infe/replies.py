@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 
 from ...classify.body import decoded
+from ...classify.error_body import message_in
 from ...classify.table import classify_reply
 from ...core.call import Reply
 from ...core.verdict import Kind, Verdict
@@ -54,7 +54,9 @@ def error_of(reply: Reply, wall: float | None = None) -> InfeError:
         reply: the reply, as the adapter saw it.
         wall: seconds since 1970, for a Retry-After date in a response without ``Date``.
     """
-    verdict = reply.verdict = classify_reply(reply.status, reply.headers, reply.body, wall)
+    verdict = reply.verdict = classify_reply(
+        reply.status, reply.headers, reply.body, wall, completion=reply.completion
+    )
     message = _message(reply) or f"the server sent status {reply.status}"
     return _make_error(CLASSES.get(verdict.kind, InfeError), message, verdict)
 
@@ -97,7 +99,5 @@ def _make_error(cls: type[InfeError], message: str, verdict: Verdict) -> InfeErr
 
 
 def _message(reply: Reply) -> str | None:
-    content: Any = decoded(reply.body)
-    error = content.get("error") if isinstance(content, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
-    return printable(message) if isinstance(message, str) and message else None
+    message = message_in(decoded(reply.body))
+    return None if message is None else printable(message)

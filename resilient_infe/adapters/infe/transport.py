@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from ...aio import AsyncioRuntime, Runtime, current, wall_time
 from ...classify.body import decoded
-from ...classify.error_body import is_error
+from ...classify.error_body import first_of, is_error
 from ...classify.table import classify_exception
 from ...core import bounds
 from ...core.call import Call, Reply
@@ -237,11 +237,13 @@ class InfeTransport:
     ) -> dict[str, Any]:
         """Set the call's reply; return the decoded body, or raise the typed error for it."""
         content = decoded(raw, LONGEST_RESPONSE)
-        if _is_valid(response.status, content, path):
-            call.reply = Reply(response.status, response.headers, content, raw)
+        asked = path.endswith("/completions")
+        if _is_valid(response.status, content, completion=asked):
+            call.reply = Reply(response.status, response.headers, content, raw, asked)
             return cast("dict[str, Any]", content)
         headers = self._key.masked_headers(response.headers)
-        reply = call.reply = Reply(response.status, headers, self._key.masked_json(content))
+        masked = self._key.masked_json(content)
+        reply = call.reply = Reply(response.status, headers, masked, completion=asked)
         error = _error_of(reply)
         if isinstance(error, ModelNotFoundError):
             await self._models.explain(error, model)
@@ -296,19 +298,21 @@ def _encoded(payload: Mapping[str, Any]) -> bytes:
         raise InvalidRequestError(f"the payload cannot be written as JSON: {error}") from None
 
 
-def _is_valid(status: int, content: Any, path: str) -> bool:
+def _is_valid(status: int, content: Any, *, completion: bool) -> bool:
     """Whether a response has a success status and the body that its endpoint promises."""
     if not (200 <= status < 300 and isinstance(content, dict)) or is_error(content):
         return False
-    return not path.endswith("/chat/completions") or isinstance(content.get("choices"), list)
+    choices = content.get("choices")
+    return not completion or (isinstance(choices, list) and bool(choices))
 
 
 def _error_of(reply: Reply) -> InfeError:
     """Return the typed error for a response that is not valid."""
     if 200 <= reply.status < 300:
-        if not isinstance(reply.body, dict):
+        content = first_of(reply.body)
+        if not isinstance(content, dict) or (content is not reply.body and not is_error(content)):
             return malformed(reply, "the response is not a JSON object")
-        if not is_error(reply.body):
+        if not is_error(content) and content.get("choices") != []:
             return malformed(reply, "the response has no `choices`")
     return error_of(reply, wall_time())
 
