@@ -223,6 +223,8 @@ class Circuit(Shared):
             self.answered = True
             success = self.slow_after is None or took <= self.slow_after
         if permit is self._permit:
+            if not self._out:
+                return  # a permit that was ended before
             self._out -= 1
             self._count(now, success=success)
             if success:
@@ -243,7 +245,8 @@ class Circuit(Shared):
 
     def drop(self, permit: Permit) -> None:
         """End a permit without a result (cancelled, refused); a probe makes room for another."""
-        self._out -= permit is self._permit
+        if permit is self._permit and self._out:
+            self._out -= 1
         if permit in self._leases:
             self._leases.remove(permit)
 

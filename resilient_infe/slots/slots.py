@@ -166,11 +166,13 @@ class Slots(Shared):
 
         Args:
             lease: what the slot was held by. A lease from before `abandon` gives nothing back; None
-                is the current one.
+                is the current one. If no slot is held, nothing is given back either.
             sent: whether the crowd counted the attempt as in flight.
         """
         if lease is not None and lease is not self.lease:
             return None
+        if not self._held:
+            return None  # released once too often: the limit must not rise by it
         if sent:
             self.crowd.ended()
         # Above a lowered limit a slot is not handed on: this is how the number falls.

@@ -476,3 +476,30 @@ def test_a_row_of_no_failures_is_refused():
     """`consecutive_failures` is 1 or more, or None; 0 is an error, not a silent "never"."""
     with pytest.raises(ConfigurationError):
         Circuit(consecutive_failures=0)
+
+
+def test_a_permit_that_is_ended_twice_counts_once():
+    """A second end does nothing, so the circuit does not stay in use, and opens no sooner."""
+    circuit = Circuit(minimum_calls=2)
+    permit = circuit.admit(0.0)
+    circuit.record(permit, 0.0, success=False)
+    circuit.record(permit, 0.0, success=False)
+    circuit.drop(permit)
+    assert (circuit.state, circuit.statistics(0.0).failures) == ("closed", 1)
+    assert not circuit.in_use(0.0)
+    probe = opened(circuit)
+    for _ in range(2):
+        circuit.record(probe, 100.0, success=True)
+    circuit.drop(probe)
+    assert not circuit.in_use(1_000.0)
+
+
+def opened(circuit):
+    """Open a circuit by failures, and return the permit of its first probe."""
+    for _ in range(3):
+        permit = circuit.admit(0.0)
+        if permit is not None:
+            circuit.record(permit, 0.0, success=False)
+    probe = circuit.admit(50.0)
+    assert probe.expires is not None
+    return probe

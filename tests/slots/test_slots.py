@@ -350,3 +350,14 @@ def test_slots_that_were_resized_are_not_as_made():
     assert slots.idle(0.0)
     slots.resize(8)
     assert not slots.idle(0.0)
+
+
+def test_a_slot_released_twice_raises_no_limit():
+    """One release too many does nothing, also for a call in flight."""
+    slots = Slots(2)
+    assert slots.take()
+    slots.release()
+    for sent in (False, True):
+        assert slots.release(sent=sent) is None
+    assert (slots.held, slots.busy) == (0, False)
+    assert [slots.take() for _ in range(3)] == [True, True, False]
