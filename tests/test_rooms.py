@@ -166,7 +166,7 @@ def test_only_log_touches_structlog():
 def test_importing_loads_nothing_optional():
     """`import resilient_infe` loads no client, no trio and no optional package."""
     # rich is not in the list: structlog itself loads it where it is installed.
-    unwanted = ("aiohttp", "httpx", "httpx2", "openai", "trio", "http_sf", "yarl")
+    unwanted = ("aiohttp", "httpx", "httpx2", "openai", "trio", "http_sf", "tomllib", "yarl")
     code = f"import resilient_infe, sys; print([m for m in {unwanted} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

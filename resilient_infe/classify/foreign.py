@@ -11,6 +11,8 @@ from typing import Any
 
 from ..core.call import Reply
 
+_NONE: Any = object()
+
 _PLAIN = (dict, list, str, bytes, int, float, bool, type(None), tuple)
 
 
@@ -25,6 +27,26 @@ def reply_of_result(result: Any) -> Reply | None:
     except Exception:  # a foreign object's properties may raise anything
         return None
     return Reply(status, headers) if status is not None and readable else None
+
+
+def completion_in(result: Any) -> Any:
+    """Return the content of an SDK's completion that is not whole, else None.
+
+    Its list of choices is missing or empty, or one of them ended in an error.
+    """
+    try:
+        choices = getattr(result, "choices", _NONE)
+        if choices is _NONE:
+            return None
+        if choices and not any(each.finish_reason == "error" or _error(each) for each in choices):
+            return None if _error(result) is None else result.model_dump()
+        return result.model_dump()
+    except Exception:  # a foreign object's properties may raise anything
+        return None
+
+
+def _error(subject: Any) -> Any:
+    return getattr(subject, "error", None)
 
 
 def reply_of_exception(error: BaseException) -> Reply | None:

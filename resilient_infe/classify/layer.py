@@ -19,7 +19,7 @@ from ..errors import SlotTaken
 from ..events import AttemptFinished
 from .body import decoded
 from .error_body import is_error, stated_in
-from .foreign import reply_of_exception, reply_of_result
+from .foreign import completion_in, reply_of_exception, reply_of_result
 from .rule import Classify, Rule
 from .rules import Rules, Source, with_own
 from .table import LONGEST_ANSWER, classify_exception, classify_reply
@@ -184,6 +184,8 @@ def _of_result(result: Any, rules: Rules | None) -> Verdict:
         return OK
     elif (reply := reply_of_result(result)) is not None:
         return _of_reply(reply, rules)
+    elif (content := completion_in(result)) is not None:
+        return classify_reply(200, {}, content, completion=True, rules=rules)
     usage = usage_of(result)
     return OK if usage is None else succeeded(usage)
 

@@ -5,7 +5,7 @@ beside this file, with the source of each row. It is read when the first error c
 importing the package and its successes cost nothing.
 
 A row is looked up by the names that an error states: its ``code``, its ``type``, its reason, and
-the type in ``x-amzn-errortype``. Case does not matter. There are three ways to narrow a row:
+a type in a header of its own. Case does not matter. There are three ways to narrow a row:
 
 1. ``status``: a status, or a list of them. Without it the row holds for every 4xx. Inside a success
    it always holds, unless the error's code is itself a status.
@@ -37,7 +37,7 @@ BUILT_IN = Path(__file__).with_name("rules.toml")
 _RULE = frozenset(
     ("names", "status", "where", "hinted", "crowded", "kind", "advice", "vendor", "source")
 )
-_HINT = frozenset(("field", "prefix", "vendor", "source"))
+_HINT = frozenset(("field", "prefix", "header", "vendor", "source"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class Rules:
         nameless: the rows without a name.
         fields: fields of an error's body that hold a number of seconds.
         prefixes: what proxies put before the names of an upstream's headers.
+        headers: headers that hold the type of an error.
         after: the rules that are asked next, or None.
     """
 
@@ -93,6 +94,7 @@ class Rules:
     nameless: list[RuleRow] = field(default_factory=list)
     fields: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     after: Rules | None = None
 
     def find(
@@ -137,7 +139,7 @@ def made(source: Source, after: Rules | None) -> Rules:
 
     Args:
         source: a TOML or JSON file, or a list of rows.
-        after: the rules that are asked next; their fields and prefixes hold too.
+        after: the rules that are asked next; where they look for hints and types holds too.
 
     Raises:
         ConfigurationError: the file cannot be read, or a row is wrong; the message says which.
@@ -151,6 +153,7 @@ def made(source: Source, after: Rules | None) -> Rules:
     hints = list(_listed(content.get("hint", ()), _HINT, "hint"))
     rules.fields = (*_texts(hints, "field"), *(() if after is None else after.fields))
     rules.prefixes = (*_texts(hints, "prefix"), *(() if after is None else after.prefixes))
+    rules.headers = (*_texts(hints, "header"), *(() if after is None else after.headers))
     return rules
 
 
@@ -204,7 +207,7 @@ def _texts(rows: list[Mapping[str, Any]], name: str) -> Iterator[str]:
     for row in rows:
         value = row.get(name)
         if isinstance(value, str):
-            yield value
+            yield value if name == "field" else value.lower()
 
 
 def _read(path: str | Path) -> Any:

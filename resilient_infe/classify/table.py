@@ -215,7 +215,8 @@ def _failed(
     Limits and a hint in the body count only if the headers have none. A rate limit without a hint
     has the reset of the limits that are used up as its hint.
     """
-    error = stated_in(content, header(headers, "x-amzn-errortype"))
+    named = [each for each in (header(headers, name) for name in rules.headers) if each]
+    error = stated_in(content, next(iter(named), None))
     if not stated and status == 429:
         stated = limits_in_body(content, wall)
     hint = retry_after(headers, wall)
