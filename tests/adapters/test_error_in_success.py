@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import openai
 import pytest
-from askers import FUNCTIONS, HTTP_CLIENTS
+from askers import FUNCTIONS, HTTP_CLIENTS, SDKS
 from fakes import Remember
 from loopback import ANSWER, ASK, COMPLETION, KEY, against, in_turn, quick, response
 
@@ -166,6 +166,34 @@ def test_no_error_inside_a_success_is_a_batchs_result(body):
 def dict_of(pairs, key):
     """Return the value that belongs to a key, which need not be hashable."""
     return next(value for each, value in pairs if each == key)
+
+
+TYPED = [
+    ({"error": {"message": "slow", "code": 429}}, openai.RateLimitError, "429"),
+    ({"error": {"message": "slow", "code": "1113"}}, openai.APIStatusError, "1113"),
+    ({"error": {"message": "slow", "code": "invalid_api_key"}}, openai.AuthenticationError,
+     "invalid_api_key"),
+    (COMPLETION | {"choices": [CHOICE | {"error": {"message": "slow", "code": 400}}]},
+     openai.BadRequestError, "400"),
+    ({"error": "too slow"}, openai.InternalServerError, "error_in_success"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("asker", SDKS)
+@pytest.mark.parametrize(("body", "cls", "code"), TYPED)
+def test_an_sdk_raises_its_own_error_for_it(asker, body, cls, code):
+    """The error has the class of its kind, the server's message, its code, and the hint."""
+
+    async def test(url):
+        async with asker(url, Stack(Retry(1), ErrorClassifier())) as ask:
+            with pytest.raises(cls, match="slow") as caught:
+                await ask()
+            assert caught.value.code == code
+            assert caught.value.request_id == "req-7"
+            assert caught.value.response.headers["retry-after"] == "3.000"
+
+    server = against(response(200, body, x_request_id="req-7", retry_after="3"), test)
+    assert len(server.asked) == 1
 
 
 RULES = [{"names": ["flaky_backend"], "status": 400, "kind": "transient", "source": "mine"}]

@@ -21,6 +21,7 @@ from ...core.verdict import OK, Kind
 from ...errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
 from ...stack import Stack
 from ...telemetry.note import note
+from ..http.error_inside import error_inside
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
 from ..http.response import (
@@ -67,10 +68,11 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         stack: the layers.
         refuse_with_response: for SDKs, which wrap or retry an exception that they do not know. If
             True, a refusal of the stack becomes a 503, a success without a usable body becomes a
-            502 (both ask not to be retried), and a timeout, or a deadline that passed after
-            something was sent, becomes the library's own ``ReadTimeout``. If False, the stack's
-            exceptions are raised and the response is returned as it came. None means True for
-            requests that an SDK marks, and False for all others.
+            502, an error inside a success gets the status of its kind (all ask not to be retried),
+            and a timeout, or a deadline that passed after something was sent, becomes the library's
+            own ``ReadTimeout``. If False, the stack's exceptions are raised and the response is
+            returned as it came. None means True for requests that an SDK marks, and False for all
+            others.
 
     Raises:
         ConfigurationError: `inner` is not an async transport, or `stack` is not a Stack.
@@ -113,7 +115,8 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             return _refusal(call, error)
         if call.verdict is not None and call.verdict.kind is not Kind.OK:
             if response.status_code < 300 and call.hold is None and self._needs_sdk_errors(headers):
-                return _malformed(call, response)
+                inside = error_inside(call)
+                return _synthetic(call, *inside) if inside else _malformed(call, response)
             _annotate(response, call)
         return response
 
