@@ -21,6 +21,7 @@ NOT_STORED = frozenset(("embedding", "error", "list", "text_completion"))
 
 _CODES = ("code", "error_code", "errorCode")
 _TYPES = ("type", "error_type", "__type", "status")
+_STATUSES = ("status", "status_code", "statusCode", "http_status", "httpCode")
 _MESSAGES = ("message", "msg", "error_msg", "error_message", "detail")
 _ANSWERS = ("choices", "data", "output", "result", "results", "content", "embeddings")
 """Fields of an answer: an object that has one of them is not an error for its ``code`` alone."""
@@ -211,7 +212,8 @@ def _places(content: Any) -> Iterator[dict[Any, Any]]:
         return
     response, detail = content.get("response"), content.get("detail")
     errors, choices = content.get("errors"), content.get("choices")
-    found = [first_of(content.get("error"))]
+    error = first_of(content.get("error"))
+    found = [error.get("error"), error] if isinstance(error, dict) else []
     if isinstance(choices, list):
         found += [each.get("error") for each in choices if isinstance(each, dict)]
     if isinstance(response, dict):
@@ -239,6 +241,11 @@ def _codes(content: Any) -> Iterator[tuple[str | None, str | None, int | None]]:
             yield name, code, status_in(value)
     for number in _base_resp(content):
         yield f"base_resp:{number}", number, None
+    for place in _places(content):
+        for each in (*(place.get(field) for field in _STATUSES), place.get("error")):
+            status = status_in(each)
+            if status is not None and status >= 400:
+                yield None, None, status
 
 
 def _types(content: Any) -> Iterator[str]:

@@ -195,7 +195,8 @@ def limits(
         headers = lowered(headers) if type(headers).__name__ not in LOOKED_UP_LOWER else headers
         names = names_of(headers)
     groups, structured, _ = names
-    found = [each for each in [_of_group(headers, group, wall) for group in groups] if each]
+    read = [_of_group(headers, group, wall, structured) for group in groups]
+    found = [each for each in read if each]
     if structured:
         found += structured_limits(
             header(headers, "ratelimit"), header(headers, "ratelimit-policy")
@@ -217,7 +218,7 @@ def longest_reset(stated: tuple[Limit, ...]) -> float | None:
     return max(resets, default=None)
 
 
-def _of_group(headers: Any, group: Group, wall: float | None) -> Limit | None:
+def _of_group(headers: Any, group: Group, wall: float | None, structured: bool) -> Limit | None:
     """Return the limit that a group of headers states, or None.
 
     There are four cases in which the limit is not a rate to follow. Then it is stated without its
@@ -226,7 +227,8 @@ def _of_group(headers: Any, group: Group, wall: float | None) -> Limit | None:
     1. Output tokens, or input tokens beside all of them: an estimate counts both together.
     2. A period of over an hour, in the name or in the value.
     3. Requests a day that are not called so: the reset and what was used say it.
-    4. Neither the unit nor the period is stated, and the reset fits no minute.
+    4. Neither the unit nor the period is stated, and the reset fits no minute, or a policy states
+       the limits.
     """
     dimension, counts, partial, window, limit_name, remaining_name, reset_name = group
     limit, stated = _quota(header(headers, limit_name)) if limit_name else (None, None)
@@ -250,7 +252,8 @@ def _of_group(headers: Any, group: Group, wall: float | None) -> Limit | None:
         )
     elif window is None and not partial:
         followed = True
-        limit = limit if reset and SHORTEST_RESET <= reset <= MINUTE else None
+        if structured or not (reset and SHORTEST_RESET <= reset <= MINUTE):
+            limit = None
         if limit is None and remaining is None and not reset:
             return None
     else:

@@ -22,7 +22,8 @@ def structured_limits(state: str | None, policy: str | None) -> Iterator[Limit]:
     older = dict(name.split("=", 1) for name in states if "=" in name)
     if older:
         quota = next(iter(policies.values()), {})
-        yield _limit("requests", older.get("limit"), quota.get("w"), older)
+        limit = older.get("limit") if quota.get("w") else None  # its period may be any
+        yield _limit("requests", limit, quota.get("w"), older)
         return
     for name in {**policies, **states}:
         quota, left = policies.get(name, {}), states.get(name, {})

@@ -1,9 +1,8 @@
-"""The table: what a status, a structured code or an exception means.
+"""The table: what a status or a structured code means.
 
 Only the status and the body's ``code`` and ``type`` decide, never the message: messages change and
 are translated. Nothing here raises, whatever the body is: HTML, 10 MB, 10,000 levels deep, or a
-list. Exceptions are recognised by the names of their classes, so no client library is imported.
-What single vendors mean by their codes is data; see `rules`.
+list. What single vendors mean by their codes is data; see `rules`.
 
 Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors for 520-526.
 """
@@ -11,13 +10,14 @@ Sources: the Infe API reference; OpenAI's "Error codes"; Cloudflare's 5xx errors
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.ids import clean_id
 from ..core.verdict import EMPTY_ANSWER, OK, Kind, Limit, Verdict, succeeded
 from .body import LONG_BODY, LONGEST_BODY, decoded, ending
 from .error_body import Stated, first_of, is_error, stated_in
+from .exceptions import classify_exception
 from .headers import (
     LOOKED_UP_LOWER,
     Lowered,
@@ -34,14 +34,18 @@ from .limits_in_body import limits_in_body
 from .rules import Rules, built_in
 from .usage import count, usage_of
 
+__all__ = [
+    "CODES",
+    "LONGEST_ANSWER",
+    "RETRYABLE",
+    "STATUSES",
+    "Row",
+    "classify_exception",
+    "classify_reply",
+]
+
 LONGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of a successful body; a longer one is not decoded."""
-
-LONGEST_CHAIN = 16
-"""Links of an exception's chain of causes that are followed, because a chain can be a cycle."""
-
-MOST_LEAVES = 1_000
-"""Leaves of an exception group that are looked at."""
 
 RETRYABLE = frozenset(
     (Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT)
@@ -190,7 +194,8 @@ def classify_reply(
     if success and (
         not is_error(content) if type(content) is dict else _is_an_answer(status, body, content)
     ):
-        row = _why_not_whole(status, body, content) if completion else None
+        whole = not completion or _is_whole(status, body, content)
+        row = None if whole else _NO_CHOICES if content.get("choices") == [] else _NOT_AN_API
         usage = usage_of(content)
         if row is None:
             if usage is None and not stated and made_by is None and status == 200:
@@ -224,7 +229,8 @@ def _failed(
         hint = hint or retry_after(headers, wall, prefix)
     if hint is None:
         hint = hint_in_body(content, wall, rules.fields)
-    row = row or _row(status, error, content, rules, hinted=hint is not None)
+    if row is not _NO_CHOICES:
+        row = _row(status, error, content, rules, hinted=hint is not None, other=row)
     if hint is None and row.kind is Kind.RATE_LIMITED:
         hint = longest_reset(stated)
     asked = header(headers, "x-should-retry")
@@ -247,60 +253,15 @@ def _failed(
     )
 
 
-def classify_exception(error: BaseException) -> Verdict:
-    """Return what an exception of a transport means, from its classes and its causes.
-
-    A group means what its gravest leaf means, in the order INVALID, UNKNOWN, TIMEOUT, TRANSIENT.
-    It was never sent only if none of its leaves was sent.
-    """
-    verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
-    gravest = min(verdicts, key=_gravity)
-    return replace(gravest, sent=any(verdict.sent for verdict in verdicts))
-
-
-def _gravity(verdict: Verdict) -> int:
-    return (Kind.INVALID, Kind.UNKNOWN, Kind.TIMEOUT, Kind.TRANSIENT).index(verdict.kind)
-
-
-def _of_names(names: set[str], name: str) -> Verdict:
-    if names & _FATAL:
-        advice = "the certificate or URL is wrong: check the base URL (https or http?) and the CA"
-        return Verdict(Kind.INVALID, error=name, advice=advice, sent=False)
-    if names & _REFUSED_BEFORE_SENDING:
-        return Verdict(Kind.INVALID, error=name, sent=False)
-    if names & _NEVER_SENT:
-        advice = "the server cannot be reached: check the base URL and that it is up"
-        return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice, sent=False)
-    if names & _TIMEOUTS:
-        advice = "the attempt took too long; another attempt may succeed"
-        return Verdict(Kind.TIMEOUT, retryable=True, error=name, advice=advice)
-    if names & _BROKEN:
-        advice = "the connection broke; another attempt may succeed"
-        return Verdict(Kind.TRANSIENT, retryable=True, error=name, advice=advice)
-    return Verdict(Kind.UNKNOWN, error=name)
-
-
-_FATAL = frozenset(
-    ("SSLCertVerificationError", "ClientConnectorCertificateError", "CertificateError",
-     "InvalidURL", "InvalidUrlClientError", "UnsupportedProtocol", "NonHttpUrlClientError",
-     "TooManyRedirects", "ClientConnectorSSLError")
-)  # fmt: skip
-_REFUSED_BEFORE_SENDING = frozenset(("InvalidRequestError", "ConfigurationError"))
-_NEVER_SENT = frozenset(
-    ("ConnectionRefusedError", "gaierror", "ClientConnectorError", "ClientConnectorDNSError",
-     "ConnectError", "ConnectTimeout", "ConnectionTimeoutError", "PoolTimeout", "NeverSentError")
-)  # fmt: skip
-_TIMEOUTS = frozenset(("TimeoutError", "TimeoutException", "APITimeoutError"))
-_BROKEN = frozenset(
-    ("ConnectionError", "ClientConnectionError", "ClientPayloadError", "NetworkError",
-     "ProtocolError", "RemoteProtocolError", "APIConnectionError", "IncompleteRead",
-     "IncompleteReadError", "TransportError", "BrokenResourceError", "ClosedResourceError",
-     "EndOfStream", "HttpProcessingError", "SSLError", "MalformedResponseError",
-     "StreamBroken", "ContentTypeError")
-)  # fmt: skip
-
-
-def _row(status: int, error: Stated, content: Any, rules: Rules, *, hinted: bool) -> Row:
+def _row(
+    status: int,
+    error: Stated,
+    content: Any,
+    rules: Rules,
+    *,
+    hinted: bool,
+    other: Row | None,
+) -> Row:
     # The first case that fits decides:
     # 1. A success status with an error inside whose code is an HTTP status counts as that status.
     # 2. A row of the rules.
@@ -319,18 +280,18 @@ def _row(status: int, error: Stated, content: Any, rules: Rules, *, hinted: bool
     if (success or status in QUOTA_STATUSES) and any(map(_is_quota, error.names)):
         return STATUSES[402]
     if success:
-        return _row_of_success(error, content)
+        return _row_of_success(error, content, other)
     if status == 404 and error.code is None:
         return _WRONG_ADDRESS
     return STATUSES.get(status) or _CLASSES.get(status // 100, _OTHER_STATUS)
 
 
-def _row_of_success(error: Stated, content: Any) -> Row:
+def _row_of_success(error: Stated, content: Any, other: Row | None) -> Row:
     kind = next((CODES[name] for name in error.names if name in CODES), None)
     if kind is not None:
         return Row(kind, _advice_for(kind))
     content = first_of(content)
-    return _UNKNOWN_ERROR if isinstance(content, dict) and content else _NOT_AN_API
+    return other or (_UNKNOWN_ERROR if isinstance(content, dict) and content else _NOT_AN_API)
 
 
 def _advice_for(kind: Kind) -> str:
@@ -352,48 +313,9 @@ def _is_an_answer(status: int, body: Any, content: Any) -> bool:
     return not isinstance(body, bytes | bytearray | str | list | int | float)
 
 
-def _why_not_whole(status: int, body: Any, content: Any) -> Row | None:
-    """Return the row for an object that is not a completion, or None.
-
-    There are two cases: it has no list of choices, so it was not made by a model; or the list is
-    empty, which the same request may meet again.
-    """
+def _is_whole(status: int, body: Any, content: Any) -> bool:
+    """Whether an answer has the choices of a completion; an SDK's object counts as whole."""
     if body is None or status in _BODILESS or not isinstance(content, dict):
-        return None
+        return True
     choices = content.get("choices")
-    if choices:
-        return None
-    return _NO_CHOICES if isinstance(choices, list) else _NOT_AN_API
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """Return the leaves of an exception group, or the exception itself."""
-    waiting: list[BaseException] = [error]
-    leaves: list[BaseException] = []
-    while waiting and len(leaves) < MOST_LEAVES:
-        current = waiting.pop()
-        if isinstance(current, BaseExceptionGroup) and current.exceptions:
-            waiting.extend(current.exceptions)
-        else:
-            leaves.append(current)
-    return leaves
-
-
-def _names(error: BaseException) -> set[str]:
-    """Return the class names of an exception and its causes, including groups among them.
-
-    Only causes are followed, which a ``raise ... from`` sets. The implicit context is not: the
-    exception that was being handled at the time need not be the reason.
-    """
-    names: set[str] = set()
-    link: BaseException | None = error
-    for _ in range(LONGEST_CHAIN):
-        if link is None:
-            break
-        for leaf in _leaves(link):
-            names.update(cls.__name__ for cls in type(leaf).__mro__)
-        try:
-            link = link.__cause__
-        except Exception:  # a foreign object's properties may raise anything
-            break
-    return names
+    return isinstance(choices, list) and bool(choices)

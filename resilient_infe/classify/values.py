@@ -99,7 +99,7 @@ def reset_of(value: object, start: float | None) -> float | None:
     """Return the seconds until a reset, 0 or more, or None.
 
     There are three forms: a number of seconds or a Go duration; seconds or milliseconds since 1970;
-    and an RFC 3339 instant.
+    and an instant of RFC 3339 or an HTTP-date.
 
     Args:
         value: the header's value.
@@ -109,7 +109,10 @@ def reset_of(value: object, start: float | None) -> float | None:
     wait = plain_duration(cleaned)
     if wait is not None and wait < SINCE_1970:
         return wait
-    instant = rfc3339(cleaned) if wait is None else wait if wait < 100 * SINCE_1970 else wait / 1000
+    if wait is None:
+        instant = rfc3339(cleaned) or http_date(cleaned)
+    else:
+        instant = wait if wait < 100 * SINCE_1970 else wait / 1000
     if instant is None or start is None:
         return None
     return min(max(0.0, instant - start), LONGEST_WAIT)

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from ...aio import AsyncioRuntime, Runtime, current, wall_time
 from ...classify.body import decoded
-from ...classify.error_body import first_of, is_error
+from ...classify.error_body import first_of, is_error, stated_in
 from ...classify.table import classify_exception
 from ...core import bounds
 from ...core.call import Call, Reply
@@ -312,7 +312,9 @@ def _error_of(reply: Reply) -> InfeError:
         content = first_of(reply.body)
         if not isinstance(content, dict) or (content is not reply.body and not is_error(content)):
             return malformed(reply, "the response is not a JSON object")
-        if not is_error(content) and content.get("choices") != []:
+        stated = stated_in(content)
+        coded = is_error(content) or stated.names or stated.status
+        if not coded and content.get("choices") != []:
             return malformed(reply, "the response has no `choices`")
     return error_of(reply, wall_time())
 
