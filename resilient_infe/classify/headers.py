@@ -43,6 +43,8 @@ DAY = 86_400.0
 
 HALF_A_DAY = DAY / 2
 
+_NOTHING = (None, None)
+
 SHORTEST_RESET = 10.0
 """Seconds; a limit without a unit and a period whose reset comes sooner may be one per second."""
 
@@ -195,8 +197,11 @@ def limits(
         headers = lowered(headers) if type(headers).__name__ not in LOOKED_UP_LOWER else headers
         names = names_of(headers)
     groups, structured, _ = names
-    read = [_of_group(headers, group, wall, structured) for group in groups]
-    found = [each for each in read if each]
+    found = []
+    for group in groups:
+        stated = _of_group(headers, group, wall, structured)
+        if stated is not None:
+            found.append(stated)
     if structured:
         found += structured_limits(
             header(headers, "ratelimit"), header(headers, "ratelimit-policy")
@@ -230,8 +235,8 @@ def _of_group(headers: Any, group: Group, wall: float | None, structured: bool) 
     4. Neither the unit nor the period is stated, and the reset fits no minute, or a policy states
        the limits.
     """
-    dimension, counts, partial, window, limit_name, remaining_name, reset_name = group
-    limit, stated = _quota(header(headers, limit_name)) if limit_name else (None, None)
+    dimension, usual, counts, partial, window, limit_name, remaining_name, reset_name = group
+    limit, stated = _quota(header(headers, limit_name)) if limit_name else _NOTHING
     remaining = _left(header(headers, remaining_name)) if remaining_name else None
     value = header(headers, reset_name) if reset_name else None
     reset = plain_duration(value)
@@ -240,31 +245,26 @@ def _of_group(headers: Any, group: Group, wall: float | None, structured: bool) 
         reset = reset_of(value, wall if date is None else date)
     if limit is None and remaining is None and not reset:
         return None
+    if usual and stated is None and (not reset or not limit or reset * limit < HALF_A_DAY):
+        return Limit(dimension, limit or None, remaining, reset)
     window = window or stated
-    if window is None and counts and not partial:  # the usual case
-        followed = not (
-            limit
-            and reset
-            and reset * limit > HALF_A_DAY
-            and remaining is not None
-            and dimension == "requests"
-            and _is_daily(limit, limit - remaining, reset)
-        )
-    elif window is None and not partial:
-        followed = True
-        if structured or not (reset and SHORTEST_RESET <= reset <= MINUTE):
-            limit = None
-        if limit is None and remaining is None and not reset:
-            return None
-    else:
-        followed = not partial and window is not None and window <= LONGEST_WINDOW
-    if followed:
-        return Limit(dimension, limit or None, remaining, reset, window)
-    return Limit(dimension, None, remaining, reset) if remaining == 0 else None
+    if partial or (window or 0.0) > LONGEST_WINDOW or _is_daily(group, limit, remaining, reset):
+        return Limit(dimension, None, remaining, reset) if remaining == 0 else None
+    if not counts and window is None:
+        fits = reset and SHORTEST_RESET <= reset <= MINUTE and not structured
+        limit = limit if fits else None
+    if limit is None and remaining is None and not reset:
+        return None
+    return Limit(dimension, limit or None, remaining, reset, window)
 
 
-def _is_daily(limit: float, used: float, reset: float) -> bool:
-    """Whether a limit is per day: all of it takes that long to come back."""
+def _is_daily(
+    group: Group, limit: float | None, remaining: float | None, reset: float | None
+) -> bool:
+    """Whether it limits requests per day: the whole limit takes that long to come back."""
+    if not (group.usual and group.dimension == "requests" and limit and reset) or remaining is None:
+        return False
+    used = limit - remaining
     return used > 0 and 0.8 * DAY * used <= reset * limit <= 1.2 * DAY * used
 
 

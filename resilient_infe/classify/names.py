@@ -65,6 +65,7 @@ class Group(NamedTuple):
 
     Attributes:
         dimension: what it counts.
+        usual: whether its name says that, and nothing more.
         counts: whether its name says so; else requests are assumed.
         partial: whether it counts only a part, and another group counts the whole or more of it.
         window: the period in its name, in seconds, or None.
@@ -72,6 +73,7 @@ class Group(NamedTuple):
     """
 
     dimension: Dimension
+    usual: bool
     counts: bool
     partial: bool
     window: float | None
@@ -144,6 +146,7 @@ def _groups(
     return [
         Group(
             dimension,
+            counts and window is None and not (part == "output" or (part and prefix in whole)),
             counts,
             part == "output" or (part == "input" and prefix in whole),
             window,
