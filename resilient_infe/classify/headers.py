@@ -288,6 +288,4 @@ def _left(value: str | None) -> float | None:
 
 
 def _first(value: str | None) -> str | None:
-    if value is None or "," not in value:
-        return value
-    return value.partition(",")[0].partition(";")[0].strip()
+    return None if value is None else value.partition(",")[0].partition(";")[0].strip()

@@ -177,9 +177,10 @@ def _of_reply(reply: Reply, rules: Rules | None) -> Verdict:
 
 def _of_result(result: Any, rules: Rules | None) -> Verdict:
     if isinstance(result, dict):
-        # A plain function may use a field `error` for itself: it needs a `code` or a `type` too.
-        if "error" in result or ("choices" in result and is_error(result)):
-            return classify_reply(200, {}, result, rules=rules) if _is_failure(result) else OK
+        # A plain function may use a field `error` for itself: outside of a completion it needs a
+        # `code` or a `type` too.
+        if is_error(result) if "choices" in result else _is_coded(result.get("error")):
+            return classify_reply(200, {}, result, rules=rules)
     elif type(result) in _PLAIN:
         return OK
     elif (reply := reply_of_result(result)) is not None:
@@ -190,9 +191,9 @@ def _of_result(result: Any, rules: Rules | None) -> Verdict:
     return OK if usage is None else succeeded(usage)
 
 
-def _is_failure(result: dict[Any, Any]) -> bool:
-    stated = stated_in(result)
-    return bool(stated.names or stated.status)
+def _is_coded(error: Any) -> bool:
+    stated = stated_in({"error": error}) if error else None
+    return stated is not None and bool(stated.names or stated.status)
 
 
 def _finish(call: Call[Any], sent_at: float, usage: Usage | None = None) -> None:

@@ -222,14 +222,14 @@ def _failed(
     """
     named = [each for each in (header(headers, name) for name in rules.headers) if each]
     error = stated_in(content, next(iter(named), None))
-    if not stated and status == 429:
+    if not stated and 429 in (status, error.status):
         stated = limits_in_body(content, wall)
     hint = retry_after(headers, wall)
     for prefix in rules.prefixes if hint is None else ():
         hint = hint or retry_after(headers, wall, prefix)
     if hint is None:
         hint = hint_in_body(content, wall, rules.fields)
-    if row is not _NO_CHOICES:
+    if row is None or row is not _NO_CHOICES:
         row = _row(status, error, content, rules, hinted=hint is not None, other=row)
     if hint is None and row.kind is Kind.RATE_LIMITED:
         hint = longest_reset(stated)

@@ -65,17 +65,17 @@ class Reply:
         body: a body decoded from JSON, or the bytes or text of an error (at most 64 KiB of it);
             None if there is no body, or if it was not read.
         raw: the bytes that `body` was decoded from, if the adapter has all of them.
-        completion: whether a completion was asked for, so that an answer has ``choices``.
         verdict: the reply's meaning, if the adapter needed it to choose the exception that it
             raises. None leaves it to the classifier. A reply is classified once.
+        completion: whether a completion was asked for, so that an answer has ``choices``.
     """
 
     status: int
     headers: Headers | Mapping[str, str]
     body: Any = None
     raw: bytes | None = None
-    completion: bool = False
     verdict: Verdict | None = None
+    completion: bool = False
 
     def __repr__(self) -> str:
         """Show only the status: headers and bodies may hold secrets."""

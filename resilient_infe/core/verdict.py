@@ -105,7 +105,8 @@ class Verdict:
         status: the HTTP status; None without a response.
         code: the ``code`` of the error in the response body, or None.
         advice: one sentence for the user on what to do, or None.
-        request_id: the server's ``x-request-id``, checked to be safe for logs, or None.
+        request_id: the server's id of the request (``x-request-id`` or another header), checked to
+            be safe for logs, or None.
         error: the ``type`` of the error, or the name of the exception's class. Never the message,
             which may quote a prompt or a key.
         sent: False if the request certainly never left (connection refused, DNS). Only then may its

@@ -32,8 +32,24 @@ def test_an_error_is_found_in_every_place(content, error):
 
 
 @pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ({"choices": [{"delta": {}, "finish_reason": "error"}]}, Kind.TRANSIENT),
+        ({"choices": [], "base_resp": {"status_code": 1008}}, Kind.QUOTA),
+        ({"error_code": 18, "error_msg": "m"}, Kind.RATE_LIMITED),
+    ],
+)
+def test_an_event_with_a_code_alone_is_an_error(content, kind):
+    """A choice that ended in an error, and a code in the place of an answer."""
+    assert error_in_event(content) is content
+    assert classify_reply(200, {}, content).kind is kind
+
+
+@pytest.mark.parametrize(
     "content",
     [
+        {"choices": [], "usage": {"total_tokens": 3}}, {"choices": [{"finish_reason": "stop"}]},
+        {"choices": [{"delta": {}}], "base_resp": {"status_code": 0}},
         {}, None, [], "error", 5, {"error": None}, {"error": ""}, {"error": {}}, {"error": True},
         {"choices": [{"error": None}]}, {"choices": None}, {"choices": ["error"]},
         {"response": {"status": "completed", "error": ERROR}}, {"response": "failed"},

@@ -78,3 +78,5 @@ def test_the_headers_come_first():
     headers = {"x-ratelimit-limit-requests": "70"}
     assert classify_reply(429, headers, body).limits == (Limit("requests", 70.0),)
     assert classify_reply(500, {}, body).limits == ()
+    inside = {"error": {**body["error"], "code": 429}}
+    assert classify_reply(200, {}, inside).limits == (Limit("requests", 60.0),)

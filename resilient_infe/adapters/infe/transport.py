@@ -239,7 +239,7 @@ class InfeTransport:
         content = decoded(raw, LONGEST_RESPONSE)
         asked = path.endswith("/completions")
         if _is_valid(response.status, content, completion=asked):
-            call.reply = Reply(response.status, response.headers, content, raw, asked)
+            call.reply = Reply(response.status, response.headers, content, raw, completion=asked)
             return cast("dict[str, Any]", content)
         headers = self._key.masked_headers(response.headers)
         masked = self._key.masked_json(content)
