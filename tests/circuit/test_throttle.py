@@ -84,13 +84,14 @@ def test_a_server_that_never_answered_opens_it():
 def test_it_closes_when_few_fail():
     """Under half of the failure ratio it closes; at just under the ratio it does not yet."""
     circuit = filled(0.0, 20, 20)
-    permit = circuit.admit(0.0)
-    for _ in range(20):
-        circuit.record(permit, 0.0, success=True)
+    permits = [circuit.admit(0.0) for _ in range(41)]
+    permit = permits[0]
+    for each in permits[:20]:
+        circuit.record(each, 0.0, success=True)
     assert circuit.admit(0.0) is permit
     assert circuit.state is State.THROTTLED
-    for _ in range(21):
-        circuit.record(permit, 0.0, success=True)
+    for each in permits[20:]:
+        circuit.record(each, 0.0, success=True)
     assert circuit.admit(0.0) is permit
     assert circuit.state is State.CLOSED
 
