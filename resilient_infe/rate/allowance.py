@@ -256,9 +256,7 @@ class Allowance(Shared):
     ) -> GateClosed | None:
         """Note that the server asked for a wait; return that the gate closed, if it did."""
         self.others.watched_until = now + MEMORY
-        since = self._granted - reservation.ordinal
-        sent_at = reservation.granted_at
-        closed = self.gate.refused(sent_at, now + delay, now, reason, since=since)
+        closed = self.gate.refused(reservation.granted_at, now + delay, now, reason)
         return GateClosed(self.gate.left(now), reason) if closed else None
 
     def rejected(

@@ -7,11 +7,17 @@ a shut gate asks: it lets a single call go as a *question*, and opens if that is
 For example, three calls are sent at 0, 0.1 and 0.2 s, and each is told to wait for 60 s. The third
 answer, at 0.4 s, shuts the gate until 60.4 s. At 1.4 s one call goes. It is let in, so the gate
 opens; had it been refused at 1.6 s, the next would go at 2.6 s.
+
+What is in flight when the gate shuts may be a question already: a call that was sent after the
+first witness was told to wait. If it is let in, not all calls are refused, and the gate opens. (Of
+a server that refuses 16 % at random, with hints of 1 s, 79 % of the limit were used without this
+rule, and 98 % with it.)
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 WITNESSES = 3
@@ -54,8 +60,8 @@ class Gate:
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_cause", "_first", "_noticed_at", "_question", "_refusal_takes", "_refused_since",
-                 "_sent_since", "_stopped_at", "_window", "_witnesses", "corrected_at", "ends",
+    __slots__ = ("_asks_at", "_cause", "_first", "_noticed_at", "_question", "_refusal_takes",
+                 "_stopped_at", "_unanswered", "_window", "_witnesses", "corrected_at", "ends",
                  "reason", "until", "watches")  # fmt: skip
 
     def __init__(self) -> None:
@@ -73,20 +79,17 @@ class Gate:
         self._noticed_at = math.inf  # when it was refused
         self._cause = math.inf  # when the last one was sent that shut the gate
         self._stopped_at = math.inf  # when the gate shut, of a stop in which nobody was let in
+        self._asks_at = math.inf  # when the next question of that stop may go
         self._question = math.inf  # when the last question of that stop was sent
-        # Calls sent since the first witness was, or since the gate shut; and how many of them were
-        # refused. Only the first few instants matter.
-        self._sent_since: list[float] = []
-        self._refused_since = 0
+        # When those calls were sent, since the first witness was refused, that are unanswered.
+        self._unanswered: list[float] = []
         self.watches = False
 
     def is_news(self, sent_at: float) -> bool:
         """Whether a request sent at `sent_at` could take into account that the gate shut."""
         return sent_at >= self.corrected_at
 
-    def refused(
-        self, sent_at: float, until: float, now: float, reason: str, *, since: int = 0
-    ) -> bool:
+    def refused(self, sent_at: float, until: float, now: float, reason: str) -> bool:
         """Hear that a call was told to wait until `until`; return whether that shuts the gate.
 
         Args:
@@ -94,7 +97,6 @@ class Gate:
             until: the loop time until which it was told to wait.
             now: the current loop time.
             reason: a short text for statistics and events.
-            since: how many other calls were sent after it, up to now.
         """
         # 1. Sent before the gate last shut: no news.
         if not self.is_news(sent_at) or until <= now:
@@ -107,10 +109,7 @@ class Gate:
             self._start_over()
         if self._witnesses == 0:
             self._first, self._noticed_at = sent_at, now
-            self._sent_since = [now] * min(since, WITNESSES)
             self.ends = -math.inf
-        else:
-            self._refused_since += 1
         self._witnesses += 1
         self.watches = True
         self.ends = max(self.ends, until)
@@ -121,10 +120,9 @@ class Gate:
         if self._stopped_at == math.inf:
             self._stopped_at = now
         self._cause, self.corrected_at, self.reason = sent_at, now, reason
-        self._sent_since, self._refused_since = [], 0
         pause = max(FIRST_QUESTION, QUESTION_SHARE * (now - self._stopped_at))
-        opens = now + pause if self.ends - now > 2 * pause else self.ends
-        self.until = max(opens, self._window)
+        self._asks_at = now + pause if self.ends - now > 2 * pause else self.ends
+        self._stop()
         return True
 
     def told(self, sent_at: float, now: float) -> bool:
@@ -139,17 +137,25 @@ class Gate:
         """Hear that a call was let in."""
         if sent_at <= self._first:
             return
-        if self._stopped_at == math.inf or sent_at > self._cause:
+        if self._stopped_at == math.inf or sent_at > min(self._cause, self._noticed_at):
             self._start_over()
             self._open(now)
+
+    def not_let_in(self, sent_at: float) -> None:
+        """Hear that a call was refused or failed, so that it is not taken for let in later."""
+        sent = self._unanswered
+        place = bisect_left(sent, sent_at)
+        if sent_at in sent[place : place + 1]:
+            del sent[place]
+            if self._stopped_at < math.inf and self._question == math.inf:
+                self._stop()
 
     def sent(self, now: float) -> None:
         """Hear that a call is sent, while the gate `watches`."""
         if self._let_in(now):
             self._start_over()
             return
-        if len(self._sent_since) < WITNESSES:
-            self._sent_since.append(now)
+        self._unanswered.append(now)
         # The next one after a stop is a question too, if one was asked before: hints that end while
         # the server still refuses let a crowd go each time.
         if self._witnesses >= WITNESSES and (now < self.ends or self._question < math.inf):
@@ -159,7 +165,7 @@ class Gate:
     def ask_another(self, sent_at: float, now: float) -> None:
         """Ask with another call: the refusal of this question is about that call alone."""
         if self.asked(sent_at) and now < self.until:
-            self._sent_since = []
+            self._unanswered.clear()
             self._open(now)
 
     def close(self, until: float, sent_at: float, now: float, reason: str) -> bool:
@@ -198,6 +204,11 @@ class Gate:
         self._window += seconds
         self.corrected_at += seconds
 
+    def _stop(self) -> None:
+        """Shut until the next question, or until a call in flight was not refused for so long."""
+        seems_let_in = self._unanswered[0] + self._patience if self._unanswered else math.inf
+        self.until = max(min(self._asks_at, seems_let_in), self._window)
+
     def _open(self, now: float) -> None:
         """Open, but not before the end of a window that the server stated."""
         self.until = min(self.until, max(now, self._window))
@@ -207,6 +218,5 @@ class Gate:
         return max(LEAST_PATIENCE, PATIENCE * (self._refusal_takes or 0.0))
 
     def _let_in(self, now: float) -> bool:
-        """Whether one more was sent than was refused, long enough ago to know."""
-        sent, refused = self._sent_since, self._refused_since
-        return len(sent) > refused and sent[refused] + self._patience <= now
+        """Whether a call was sent so long ago that it would have been refused by now."""
+        return bool(self._unanswered) and self._unanswered[0] + self._patience <= now

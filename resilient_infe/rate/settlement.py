@@ -12,7 +12,7 @@ from ..core.rejection import is_crowded, is_steep
 from ..core.verdict import SUCCESS, Kind, Verdict
 from .allowance import Allowance
 from .change import Change
-from .gate import GateClosed
+from .gate import FIRST_QUESTION, GateClosed
 from .refusals import Refusals
 from .reservation import Reservation
 
@@ -100,17 +100,17 @@ def learn(
         max_hint: the longest time that a hint closes the gate, in seconds; longer hints are cut.
         own: the 429s of this call, of which this is one more; None if it is no rate limit's 429.
     """
+    sent_at = reservation.granted_at
     if verdict.kind is SUCCESS:
         allowance.let_in(reservation, now)
-    elif own is not None and own.suspect:
-        # It is about this call, so it stops nobody; and once that is likely, it tells nothing of
-        # the limit.
-        if own.doubtful:
-            yield from _teach(allowance, reservation, verdict, now, max_hint, own)
-        allowance.gate.ask_another(reservation.granted_at, now)
     else:
-        yield from _teach(allowance, reservation, verdict, now, max_hint, own)
-        yield from _ask_to_wait(allowance, reservation, verdict, now, max_hint)
+        allowance.gate.not_let_in(sent_at)
+        if own is None or not own.suspect or own.doubtful:
+            yield from _teach(allowance, reservation, verdict, now, max_hint, own)
+        if own is None or not own.suspect:
+            yield from _ask_to_wait(allowance, reservation, verdict, now, max_hint)
+        else:  # it is about this call, so it stops nobody
+            allowance.gate.ask_another(sent_at, now)
     yield from allowance.observe(verdict.limits, reservation, now)
 
 
@@ -139,6 +139,8 @@ def _ask_to_wait(
     allowance: Allowance, reservation: Reservation, verdict: Verdict, now: float, max_hint: float
 ) -> Iterator[GateClosed]:
     hint = min(verdict.retry_after or 0.0, max_hint)
+    if not hint and allowance.gate.asked(reservation.granted_at):
+        hint = FIRST_QUESTION  # a refused question is no reason to open, whatever it is told
     if hint and verdict.kind in (Kind.RATE_LIMITED, Kind.OVERLOADED):
         reason = f"the server asked for it ({verdict.kind})"
         closed = allowance.told_to_wait(reservation, hint, now, reason)

@@ -154,7 +154,7 @@ def test_room_for_two_is_found(run, full):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_refusals_with_hints_leave_most_of_a_declared_limit(run, seed):
-    """Of the answers 8 % are 429s and 8 % 503s, with hints: two thirds of the limit are used."""
+    """Of the answers 8 % are 429s and 8 % 503s, with hints: 90 % of the limit are used at least."""
     chance = random.Random(seed)
     sent = []
 
@@ -178,4 +178,4 @@ def test_random_refusals_with_hints_leave_most_of_a_declared_limit(run, seed):
 
     run(main)
     most = sorted(sent)[: int(0.95 * len(sent))]
-    assert len(most) / (most[-1] - most[0]) > 0.65 * 10.0
+    assert len(most) / (most[-1] - most[0]) > 0.9 * 10.0

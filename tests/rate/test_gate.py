@@ -17,11 +17,15 @@ from resilient_infe.rate.gate import (
 
 def shut(gate, *, hint=60.0, at=0.0, takes=0.1):
     """Shut a gate at `at`, with calls that were sent `takes` seconds before."""
-    for number in range(WITNESSES):
-        if gate.watches:
-            gate.sent(at - takes)
-        closed = gate.refused(at - takes, at + hint, at, "asked", since=2 - number)
+    for _ in range(WITNESSES):
+        closed = gate.refused(at - takes, at + hint, at, "asked")
     assert closed
+
+
+def refuse(gate, sent_at, until, now):
+    """Tell a call to wait, as its layer does: first it was not let in."""
+    gate.not_let_in(sent_at)
+    return gate.refused(sent_at, until, now, "asked")
 
 
 def test_it_starts_open():
@@ -36,13 +40,13 @@ def test_it_starts_open():
 def test_the_example_of_the_module():
     """Three calls are told to wait for 60 s: shut at the third; asks after 1 s, and again."""
     gate = Gate()
-    assert not gate.refused(0.0, 60.2, 0.2, "asked", since=2)
-    assert not gate.refused(0.1, 60.3, 0.3, "asked", since=1)
+    assert not gate.refused(0.0, 60.2, 0.2, "asked")
+    assert not gate.refused(0.1, 60.3, 0.3, "asked")
     assert gate.refused(0.2, 60.4, 0.4, "asked")
     assert (gate.until, gate.ends, gate.reason) == (1.4, 60.4, "asked")
     gate.sent(1.4)
     assert gate.until > 1.4  # nobody goes behind the question until something is known of it
-    assert gate.refused(1.4, 61.6, 1.6, "asked")
+    assert refuse(gate, 1.4, 61.6, 1.6)
     assert gate.until == pytest.approx(2.6)
     gate.sent(2.6)
     gate.let_in(2.6, 2.8)
@@ -82,8 +86,8 @@ def test_what_was_sent_before_the_first_witness_proves_nothing():
 def test_a_call_that_is_not_refused_in_time_was_let_in():
     """Answers may take minutes: 0.5 s without a refusal is enough, if those take 0.1 s."""
     gate = Gate()
-    gate.refused(0.0, 60.0, 0.1, "asked", since=1)
-    gate.refused(0.0, 60.0, 0.1, "asked")
+    for _ in range(2):
+        gate.refused(0.0, 60.0, 0.1, "asked")
     gate.sent(1.0)
     gate.sent(1.5)  # the one of 1 s is not refused yet: somebody was let in
     assert not gate.watches
@@ -134,7 +138,7 @@ def test_questions_come_after_a_second_then_after_a_fifth_of_the_stop():
         now = gate.until
         asked.append(now)
         gate.sent(now)
-        assert gate.refused(now, 3_600.0, now, "asked")
+        assert refuse(gate, now, 3_600.0, now)
         pause = max(FIRST_QUESTION, QUESTION_SHARE * now)
         assert gate.until in (pytest.approx(now + pause), 3_600.0)
     assert 36 <= len(asked) <= 41
@@ -145,11 +149,11 @@ def test_the_first_call_after_a_stop_with_questions_is_one_too():
     gate = Gate()
     shut(gate, hint=4.0)
     gate.sent(gate.until)
-    gate.refused(1.0, 4.0, 1.1, "asked")
+    refuse(gate, 1.0, 4.0, 1.1)
     while gate.until < 4.0:
         now = gate.until
         gate.sent(now)
-        gate.refused(now, 4.0, now + 0.1, "asked")
+        refuse(gate, now, 4.0, now + 0.1)
     assert gate.until == gate.ends == 4.0
     gate.sent(4.0)
     assert gate.until == pytest.approx(4.0 + LEAST_PATIENCE)
@@ -182,8 +186,57 @@ def test_an_answer_to_what_was_sent_before_it_shut_opens_nothing():
     for _ in range(2):
         gate.refused(1.0, 60.0, 1.1, "asked")
     gate.refused(1.2, 60.0, 1.3, "asked")
-    gate.let_in(1.1, 1.4)  # sent after the first witness, and before the last
+    gate.let_in(1.1, 1.4)  # sent after the first witness, but before that was told
     assert gate.until == pytest.approx(2.3)
+
+
+def shut_with_others_in_flight(*instants):
+    """Shut a gate at 1 s, by three calls; more were sent at `instants`, and are unanswered."""
+    gate = Gate()
+    refuse(gate, 0.0, 60.0, 0.1)
+    for at in sorted((0.6, 0.9, *instants)):
+        gate.sent(at)
+    refuse(gate, 0.6, 60.0, 0.7)
+    assert refuse(gate, 0.9, 60.0, 1.0)
+    return gate
+
+
+def test_what_is_in_flight_when_it_shuts_is_the_first_question():
+    """A call that was sent after the first witness was told is let in: not all are refused."""
+    gate = shut_with_others_in_flight(0.8)
+    gate.let_in(0.8, 1.2)
+    assert gate.left(1.2) == 0.0
+    assert not gate.watches
+
+
+def test_what_is_in_flight_opens_it_by_time_too():
+    """Its answer may take minutes; that it is not refused within the patience is enough."""
+    gate = shut_with_others_in_flight(0.8)
+    assert gate.until == pytest.approx(0.8 + LEAST_PATIENCE)
+    gate.sent(1.3)
+    assert gate.left(1.3) == 0.0
+    assert not gate.watches
+
+
+def test_what_is_in_flight_and_is_refused_opens_nothing():
+    """Each call that ends otherwise is one fewer that may have been let in; then a question."""
+    gate = shut_with_others_in_flight(0.7, 0.8, 0.9)
+    gate.not_let_in(0.7)
+    assert gate.until == pytest.approx(0.8 + LEAST_PATIENCE)
+    gate.not_let_in(0.8)
+    assert gate.until == pytest.approx(0.9 + LEAST_PATIENCE)
+    gate.not_let_in(0.9)
+    assert gate.until == 1.0 + FIRST_QUESTION
+
+
+def test_a_call_sent_at_the_instant_of_the_first_refusal_counts_as_refused():
+    """The next call goes at the very instant at which the first witness is told."""
+    gate = Gate()
+    gate.refused(0.0, 60.0, 0.1, "asked")
+    for at in (0.1, 0.2):
+        gate.sent(at)
+        refuse(gate, at, 60.0, at + 0.1)
+    assert gate.until == pytest.approx(0.3 + FIRST_QUESTION)
 
 
 def test_a_question_that_is_about_its_call_is_asked_again_at_once():
@@ -293,9 +346,14 @@ class Played:
     def refuse(self, sent_at, hint):
         """Refuse a call with a hint."""
         self.latest = max(self.latest, self.now + hint)
-        before, since = self.gate.until, len(self.calls)
-        closed = self.gate.refused(sent_at, self.now + hint, self.now, "asked", since=since)
+        self.gate.not_let_in(sent_at)
+        before = self.gate.until
+        closed = self.gate.refused(sent_at, self.now + hint, self.now, "asked")
         assert (self.gate.until > self.now) if closed else self.gate.until == before
+
+    def fail(self, sent_at, _):
+        """Let a call fail otherwise."""
+        self.gate.not_let_in(sent_at)
 
     def let_in(self, sent_at, _):
         """Let a call in."""
@@ -311,8 +369,8 @@ class Played:
             self.window = self.now + reset
 
 
-WHAT = [Played.send, Played.send, Played.refuse, Played.refuse, Played.let_in, Played.ask_another,
-        Played.close]  # fmt: skip
+WHAT = [Played.send, Played.send, Played.refuse, Played.refuse, Played.let_in, Played.fail,
+        Played.ask_another, Played.close]  # fmt: skip
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(WHAT),
@@ -355,7 +413,7 @@ def test_a_stop_is_asked_at_most_once_per_pause(takes, hint, spacing):
     while now < 120.0:
         while under_way and under_way[0] + takes <= now:
             at = under_way.pop(0)
-            if gate.refused(at, at + takes + hint, at + takes, "asked", since=len(under_way)):
+            if refuse(gate, at, at + takes + hint, at + takes):
                 refused_at = at + takes
         if now >= gate.until:
             if gate.watches:

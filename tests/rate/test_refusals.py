@@ -271,3 +271,42 @@ def test_limits_that_a_suspect_is_told_are_followed():
     call.suspect = True
     [change] = refuse(allowance, call, 0.0, limits=(Limit("requests", 600.0),))
     assert change.new == 600.0
+
+
+@pytest.mark.parametrize("kind", [Kind.RATE_LIMITED, Kind.OVERLOADED])
+def test_a_question_that_is_refused_without_a_hint_is_refused(kind):
+    """A bare refusal of a question is no silence: the gate stays shut until the next question."""
+    allowance = Allowance(6_000)
+    for at in (0.0, 0.1, 0.2):
+        refuse(allowance, Refusals(), at, retry_after=30.0)
+    question = allowance.reserve(1.2, 100.0)
+    assert question.granted
+    [closed] = learn(allowance, question, Verdict(kind), 1.3, 300.0)
+    assert closed.delay == pytest.approx(1.0)
+    assert allowance.gate.until == 2.3
+
+
+@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.SERVER_ERROR, Kind.TIMEOUT])
+def test_a_question_that_fails_otherwise_is_asked_again(kind):
+    """It was not let in and not refused: the next call is a question, and no crowd goes."""
+    allowance = Allowance(6_000)
+    for at in (0.0, 0.1, 0.2):
+        refuse(allowance, Refusals(), at, retry_after=30.0)
+    question = allowance.reserve(1.2, 100.0)
+    assert list(learn(allowance, question, Verdict(kind), 1.3, 300.0)) == []
+    opens = allowance.gate.until
+    assert allowance.reserve(opens, 100.0).granted
+    assert allowance.gate.asked(opens)
+    assert not allowance.reserve(opens + 0.1, 100.0).granted
+
+
+def test_what_was_in_flight_and_refused_without_a_hint_was_not_let_in():
+    """Of four in flight one is refused without a hint: nothing is left that may be let in."""
+    allowance = Allowance(6_000)
+    refuse(allowance, Refusals(), 0.0, retry_after=30.0)
+    bare, *told = [allowance.reserve(0.1, 100.0) for _ in range(3)]
+    for each in told:
+        list(learn(allowance, each, Verdict(Kind.RATE_LIMITED, retry_after=30.0), 0.2, 300.0))
+    assert allowance.gate.until == 0.6
+    list(learn(allowance, bare, Verdict(Kind.RATE_LIMITED), 0.3, 300.0))
+    assert allowance.gate.until == 1.2
