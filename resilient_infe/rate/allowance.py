@@ -205,6 +205,7 @@ class Allowance(Shared):
     def cancel(self, reservation: Reservation, now: float) -> None:
         """End a reservation whose caller stopped waiting; if it was granted, refund all of it."""
         if reservation.granted:
+            self.gate.not_let_in(reservation.granted_at)
             self.refund(reservation, now, request=True)
         elif not reservation.gone:
             self.queue.remove(reservation)

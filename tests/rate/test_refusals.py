@@ -310,3 +310,15 @@ def test_what_was_in_flight_and_refused_without_a_hint_was_not_let_in():
     assert allowance.gate.until == 0.6
     list(learn(allowance, bare, Verdict(Kind.RATE_LIMITED), 0.3, 300.0))
     assert allowance.gate.until == 1.2
+
+
+def test_a_question_whose_caller_leaves_was_not_asked():
+    """It got its turn and was cancelled before it was sent: the next call is the question."""
+    allowance = Allowance(6_000)
+    for at in (0.0, 0.1, 0.2):
+        refuse(allowance, Refusals(), at, retry_after=30.0)
+    allowance.cancel(allowance.reserve(1.2, 100.0), 1.2)
+    opens = allowance.gate.until
+    assert allowance.reserve(opens, 100.0).granted
+    assert allowance.gate.asked(opens)
+    assert allowance.gate.until > opens
