@@ -16,8 +16,9 @@ There are three states:
 1. UNKNOWN: all configured slots are in use. Refusals are counted that come in a row, with no
    attempt let in between that had as many others. `WITNESSES` of them set a limit, the fewest
    others among them, once no other attempt above it is still unanswered.
-2. FOUND: the limit is in use. If attempts below it are refused too, more than a quarter as often as
-   they are let in, it was an error: UNKNOWN, and twice as many witnesses next time.
+2. FOUND: the limit is in use. Refusals below it that come in a row, as in UNKNOWN, set a lower one:
+   the server has less room than it had. If others below it are refused, more than a quarter as
+   often as they are let in, it was an error: UNKNOWN, and twice as many witnesses next time.
 3. TRYING: after a pause a quarter more is in use. Attempts above the old limit decide: as soon as
    more of them are refused than let in, back to FOUND, and the pause doubles, from `FIRST_PAUSE` to
    `LAST_PAUSE`. If two, and twice as many as are refused, are let in, the higher limit is FOUND and
@@ -128,11 +129,7 @@ class Crowd:
         above = others >= self._found
         (self._above if above else self._below)[refused] += 1
         if not above:
-            let_in, against = self._below
-            if refused and against >= LEAST_AGAINST and against > SHARE_AGAINST * let_in:
-                self._give_up(now)
-            elif let_in + against > MEMORY:
-                self._below = [let_in // 2, against // 2]
+            self._judge_limit(others, now, refused=refused)
             return False
         if self.stage is Stage.TRYING:
             self._judge_trial(now)
@@ -179,6 +176,20 @@ class Crowd:
         self._below = [0, 0]
         return False
 
+    def _judge_limit(self, others: int, now: float, *, refused: bool) -> None:
+        let_in, against = self._below
+        if let_in + against > MEMORY:
+            self._below = [let_in // 2, against // 2]
+        if not refused:
+            self._let_in(others)
+            return
+        found = self._found
+        self._refused(others, now)
+        if self._found < found or LEAST_AGAINST <= self._row <= found + self._witnesses:
+            return  # less room than it had; or maybe so, which what is in flight will show
+        if against >= LEAST_AGAINST and against > SHARE_AGAINST * let_in:
+            self._give_up(now)
+
     def _judge_trial(self, now: float) -> None:
         let_in, refused = self._above
         assert self.limit is not None
@@ -191,7 +202,8 @@ class Crowd:
 
     def _find(self, limit: int, try_at: float) -> None:
         self.stage, self._found, self.limit, self._try_at = Stage.FOUND, limit, limit, try_at
-        self.proven = -1
+        self._most = min(self._most, limit - 1)  # it let in more when it had more room
+        self._end_row()
 
     def _unanswered(self, limit: int) -> int:
         """Return how many of the others in flight would be refused under a limit."""
@@ -208,4 +220,4 @@ class Crowd:
 
     def _end_row(self) -> None:
         self._row, self._lowest = 0, math.inf
-        self.proven = self._most
+        self.proven = self._most if self.stage is Stage.UNKNOWN else -1

@@ -99,10 +99,11 @@ class ConcurrencyLimiter(Guard[Held]):
         """Release the slot: now, or for a stream when it is closed."""
         slots, lease = held
         verdict, sent = call.verdict, call.state.others >= 0
-        if slots.crowd.limit is not None or slots.followed is not None:
-            self._follow(call, slots)
-        elif verdict is not None and verdict.kind is REJECTED:
-            self._narrow(call, slots, verdict)
+        before = slots.limit
+        if verdict is not None and verdict.kind is REJECTED and _names_the_calls(verdict):
+            slots.narrow(call.runtime.now())
+        if slots.adjusts:
+            self._adjust(call, slots, before)
         if call.hold is None or error is not None:
             freed = slots.release(lease, sent=sent)
             if freed is not None:
@@ -170,16 +171,9 @@ class ConcurrencyLimiter(Guard[Held]):
             with contextlib.suppress(OpenStreamsWarning):
                 warnings.warn(message, OpenStreamsWarning, stacklevel=2)
 
-    def _narrow(self, call: Call[Any], slots: Slots, verdict: Verdict) -> None:
-        """Lower the limit if the server reported too many calls in progress."""
-        before = slots.limit
-        if is_crowded(verdict) and slots.narrow(call.runtime.now()) and call.emit is not None:
-            call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
-
-    def _follow(self, call: Call[Any], slots: Slots) -> None:
-        """Use the limit that refusals have shown."""
-        before = slots.limit
-        for granted in slots.follow(call.runtime.now()):
+    def _adjust(self, call: Call[Any], slots: Slots, before: int) -> None:
+        """Use what is known of the server's limit by now, and report a lower one."""
+        for granted in slots.adjust(call.runtime.now()):
             wake(granted)
         if slots.limit < before and call.emit is not None:
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
@@ -189,12 +183,14 @@ class ConcurrencyLimiter(Guard[Held]):
             waiter = slots.join(call.state.place, call.state.readmitted)
         except QueueFull as full:
             raise call.refuse(full) from None
-        if slots.followed is not None:
-            self._follow(call, slots)
-        elif slots.narrowed:
-            for granted in slots.widen(call.runtime.now()):
-                wake(granted)
+        if slots.adjusts:
+            self._adjust(call, slots, slots.limit)
         return waiter
+
+
+def _names_the_calls(verdict: Verdict) -> bool:
+    """Whether the error names the calls in progress; what the crowd explains, it counts itself."""
+    return is_crowded(verdict) and not verdict.crowded
 
 
 def _release(slots: Slots, lease: object, sent: bool, stream: object, _: Usage | None) -> None:

@@ -54,7 +54,6 @@ class Slots(Shared):
             caller has dropped.
         narrowed: whether the limit is below the configured one, because the server accepts less.
         crowd: the attempts in flight, and what refusals show of an unnamed limit on them.
-        followed: the crowd's limit that is in use, or None.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
     """
@@ -64,11 +63,11 @@ class Slots(Shared):
         "_configured",
         "_held",
         "_limit",
+        "_named",
         "_queue",
         "_resized",
         "_widened_at",
         "crowd",
-        "followed",
         "last_wait",
         "lease",
         "max_waiting",
@@ -78,10 +77,12 @@ class Slots(Shared):
 
     def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
         self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
+        # The limit is the least of three: the configured one, the one from errors that name the
+        # calls in progress, and the crowd's.
+        self._named: int | None = None
         self._widened_at = 0.0
         self.narrowed = False
         self.crowd = Crowd()
-        self.followed: int | None = None
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
@@ -96,6 +97,11 @@ class Slots(Shared):
     def limit(self) -> int:
         """The number of slots that may be held at once."""
         return self._limit
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether `adjust` may change the limit."""
+        return self.narrowed or self.crowd.limit is not None
 
     @property
     def held(self) -> int:
@@ -206,11 +212,10 @@ class Slots(Shared):
         Raises:
             ConfigurationError: the limit is below 1.
         """
-        self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
-        self.narrowed = False
-        self.followed = None  # what was found holds for the new number too
+        self._configured = bounds.whole(limit, 1, "a concurrency limit")
+        self._named = None
         self._resized = True
-        return self._hand_out()
+        return self._use_least()
 
     def narrow(self, now: float) -> bool:
         """Lower the limit, because the server rejected a call; return whether the limit fell.
@@ -224,35 +229,30 @@ class Slots(Shared):
         is rejected, the calls that fill the server are those of other clients, and the slots held
         here say little about the limit.
         """
-        limit = max(1, self._limit // 2, min(self._limit, self._held - 1))
-        lower, self._limit, self._widened_at = limit < self._limit, limit, now
-        self.narrowed = limit < self._configured
-        return lower
-
-    def widen(self, now: float) -> list[Waiter]:
-        """Raise a lowered limit by a quarter, once a minute; return the waiters that get a slot.
-
-        The limit never exceeds the configured one. After a rejection it stays for a minute.
-        """
-        if not self.narrowed or self.followed or now - self._widened_at < WIDEN_EVERY:
-            return []
+        before = self._limit
+        self._named = max(1, before // 2, min(before, self._held - 1))
         self._widened_at = now
-        self._limit = min(self._configured, self._limit + max(1, self._limit // 4))
-        self.narrowed = self._limit < self._configured
-        return self._hand_out()
+        self._use_least()
+        return self._limit < before
 
-    def follow(self, now: float) -> list[Waiter]:
-        """Use the limit that the crowd shows; return the waiters that get a slot by it."""
-        crowd = self.crowd
-        crowd.try_more(now, self._configured)
-        if crowd.limit == self.followed:
-            return []
-        self.followed = crowd.limit
-        self._limit = min(self._configured, crowd.limit or self._configured)
-        self.narrowed = self._limit < self._configured
-        return self._hand_out()
+    def adjust(self, now: float) -> list[Waiter]:
+        """Use what is known of the server's limit by now; return the waiters that get a slot.
 
-    def _hand_out(self) -> list[Waiter]:
+        A limit from errors that name the calls in progress is raised by a quarter, once a minute.
+        The crowd's is tried as it says.
+        """
+        named = self._named
+        if named is not None and now - self._widened_at >= WIDEN_EVERY:
+            self._widened_at = now
+            named += max(1, named // 4)
+            self._named = named if named < self._configured else None
+        self.crowd.try_more(now, self._configured)
+        return self._use_least()
+
+    def _use_least(self) -> list[Waiter]:
+        configured = self._configured
+        self._limit = min(configured, self._named or configured, self.crowd.limit or configured)
+        self.narrowed = self._limit < configured
         granted = []
         while self._held < self._limit and self._queue.live:
             self._held += 1

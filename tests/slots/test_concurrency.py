@@ -328,7 +328,7 @@ def crowded(slots):
     for each in others[2:] + others[:2]:
         slots.crowd.answered(each, 0.0, refused=each >= 2)
         slots.crowd.ended()
-    slots.follow(0.0)
+    slots.adjust(0.0)
     assert (slots.crowd.limit, slots.limit) == (2, 2)
 
 
@@ -337,8 +337,37 @@ def test_a_new_number_does_not_undo_what_was_found():
     slots = Slots(8)
     crowded(slots)
     slots.resize(16)
-    slots.follow(0.0)
+    slots.adjust(0.0)
     assert slots.limit == 2
+
+
+def test_a_limit_that_errors_name_and_one_that_refusals_show_both_hold():
+    """The least of them is in use: neither is raised or forgotten because of the other."""
+    slots = Slots(8)
+    crowded(slots)
+    assert slots.take()
+    assert slots.narrow(1.0)
+    assert slots.adjust(1.5) == []
+    assert slots.limit == 1
+    slots.adjust(61.0)  # a minute later one more is tried for the one
+    assert slots.limit == 2
+    slots.adjust(121.0)
+    assert slots.limit == slots.crowd.limit == 3
+    slots.crowd._forget()
+    slots.adjust(122.0)
+    assert (slots.limit, slots.narrowed) == (3, True)
+    slots.adjust(1_000.0)
+    assert slots.adjusts
+
+
+def test_what_the_crowd_suspects_is_not_what_errors_name(run):
+    """Bare 429s narrow the slots as refusals show, and not by half a minute's tries."""
+    slots = Slots(8)
+    stack = Stack(ConcurrencyLimiter(slots), ErrorClassifier())
+    server = FakeServer(default=lambda _: 429 if server.in_flight >= 6 else "ok", latency=0.1)
+    run(lambda: all_at_once(stack.around(server), range(8)))
+    assert slots.crowd.limit is None
+    assert slots.limit == 8
 
 
 def test_a_layer_that_calls_on_twice_is_counted_once(run):

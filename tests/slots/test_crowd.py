@@ -95,6 +95,29 @@ def test_a_limit_that_was_wrong_is_given_up_and_needs_more_witnesses():
     assert crowd.stage is Stage.FOUND
 
 
+def test_a_server_with_less_room_than_before_is_found_again():
+    """Refusals in a row below the limit that was found show the new one, and nobody floods it."""
+    crowd = found(room=20)
+    for number in range(15):  # it still lets some in, so that the row is no error
+        let_in(crowd, burst(crowd, 20, 20, now=1.0 + number))
+    let_in(crowd, burst(crowd, 20, 4, now=20.0), now=20.1)
+    assert (crowd.stage, crowd.limit) == (Stage.FOUND, 4)
+    let_in(crowd, burst(crowd, 4, 4, now=20.2), now=20.3)
+    assert not crowd.answered(3, 20.4, refused=True, excuse=True)
+    assert crowd.limit == 4
+
+
+def test_what_was_let_in_before_a_limit_excuses_no_longer():
+    """With less room than before, a 429 above what is let in now is a suspicion again."""
+    crowd = Crowd()
+    let_in(crowd, burst(crowd, 30, 30))
+    let_in(crowd, burst(crowd, 30, 5))
+    assert crowd.limit == 5
+    crowd._forget()
+    assert crowd.answered(10, 0.0, refused=True, excuse=True)
+    assert crowd.proven == -1
+
+
 def test_an_error_is_forgiven_by_time():
     """Ten minutes later as few witnesses are enough as at first."""
     crowd = found()

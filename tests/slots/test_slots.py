@@ -283,17 +283,17 @@ def test_narrowed_slots_are_tried_again_once_a_minute():
     assert slots.take()
     slots.narrow(5.0)
     waiter = slots.join()
-    assert slots.widen(60.0) == []
+    assert slots.adjust(60.0) == []
     slots.release()
-    assert slots.widen(65.0) == [waiter]
-    assert slots.widen(124.0) == []
-    assert slots.widen(125.0) == []
+    assert slots.adjust(65.0) == [waiter]
+    assert slots.adjust(124.0) == []
+    assert slots.adjust(125.0) == []
     assert (slots.limit, slots.narrowed) == (3, False)
     slots.narrow(200.0)
     slots.rebase(-190.0)
-    slots.widen(69.0)
+    slots.adjust(69.0)
     assert slots.narrowed
-    slots.widen(70.0)
+    slots.adjust(70.0)
     slots.resize(8)
     assert not slots.narrowed
 
@@ -309,7 +309,7 @@ def test_a_quarter_more_is_tried_each_minute(configured, tried):
     limits = [slots.limit]
     for minute in range(1, len(tried)):
         assert slots.narrowed is (slots.limit < configured)
-        slots.widen(60.0 * minute)
+        slots.adjust(60.0 * minute)
         limits.append(slots.limit)
     assert limits == tried
 
