@@ -185,8 +185,11 @@ class Crowd:
             return
         found = self._found
         self._refused(others, now)
-        if self._found < found or LEAST_AGAINST <= self._row <= found + self._witnesses:
-            return  # less room than it had; or maybe so, which what is in flight will show
+        if self._found < found:
+            return  # the server has less room than it had
+        most = found + self._witnesses
+        if LEAST_AGAINST <= self._row <= most and self._unanswered(int(self._lowest)):
+            return  # it may have less room: what is in flight will show
         if against >= LEAST_AGAINST and against > SHARE_AGAINST * let_in:
             self._give_up(now)
 
