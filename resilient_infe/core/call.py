@@ -177,6 +177,8 @@ class CallState:
         place: the call's age among all calls of its loop. Queues serve the oldest call first, so a
             retry keeps its place. 0 until the call enters its stack, which keeps another number.
         readmitted: whether `Retry` runs the call again: a full queue does not refuse it then.
+        let_pass: the attempts that were sent when it last went behind the others, because it is
+            larger than the whole rate limit; -1 if it never did.
         probes: whether the current attempt probes a half-open circuit of a server that has
             answered before.
         requeues: whether a `Retry` sends the call back to the queue for a slot, if it lost its own.
@@ -200,6 +202,7 @@ class CallState:
 
     place: int = 0
     readmitted: bool = False
+    let_pass: int = -1
     probes: bool = False
     requeues: bool = False
     on_send: Callable[[Call[Any]], None] | None = None

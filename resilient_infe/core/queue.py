@@ -26,9 +26,6 @@ from typing import Generic, TypeVar
 ages = itertools.count(1)
 """The ages of calls; all loops share one counter, since a policy can move to another loop."""
 
-LAST = 1 << 62
-"""The place of a call that waits until nobody else does."""
-
 
 class Waiter:
     """One entry of a queue.
@@ -61,8 +58,8 @@ class WaitQueue(Generic[W]):
 
     Attributes:
         live: the number of waiters that still wait.
-        youngest: the largest place that was ever pushed, except for `LAST`. A waiter whose call has
-            no age takes it, and so joins at the end.
+        youngest: the largest place that was ever pushed. A waiter whose call has no age takes it,
+            and so joins at the end.
 
     State: shared, inside the policy that owns it.
     """
@@ -81,7 +78,7 @@ class WaitQueue(Generic[W]):
         """Add a waiter, at the position that its age gives it."""
         self.live += 1
         place, line = waiter.place, self._line
-        if self.youngest < place < LAST:
+        if place > self.youngest:
             self.youngest = place
         if not line or place >= line[-1].place:
             line.append(waiter)

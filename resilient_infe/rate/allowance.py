@@ -3,7 +3,7 @@
 Every *attempt* makes a reservation before it is sent, and is settled to its real cost when it ends.
 A request and its tokens are granted together or not at all. The oldest call is granted first, so
 small requests cannot starve a large one. A large one may go into debt, so it does not block the
-small ones for ever. One that is larger than the whole limit is granted last, and alone.
+small ones for ever. One that is larger than the whole limit is granted alone, behind the others.
 
 Hints from the server close the shared gate (see `gate`). A 429 without a hint closes nothing: the
 `Learner` finds out what it means for the limit. (A gate that doubled its time on every 429 without

@@ -18,7 +18,7 @@ from ..core import bounds
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
-from ..core.queue import LAST, ages
+from ..core.queue import ages
 from ..core.rejection import is_refusal, too_large
 from ..core.runtime import Runtime
 from ..core.verdict import SUCCESS, Usage, Verdict
@@ -35,6 +35,16 @@ from .snapshots import AllowanceStatistics
 
 Held: TypeAlias = tuple[Allowance, Reservation, int]
 """The allowance, the reservation in it, and the number of attempts the call had sent before."""
+
+
+BEHIND_SECONDS = 300.0
+"""A request that waits for all others waits for what the limit admits in so long, at most.
+
+Then it is the oldest. If it is larger than the whole limit, the others wait until a window of a
+minute is empty. So they lose a sixth of their time to such requests at most."""
+
+BEHIND_CALLS = 1_000
+"""The same in calls, if no limit of requests is known."""
 
 
 class RateLimiter(Guard[Held]):
@@ -226,7 +236,7 @@ class RateLimiter(Guard[Held]):
         if reason is not None:
             own.final, own.for_good = reason, True
         if own.parked:
-            state.place = LAST
+            state.place = _behind_others(allowance)
         elif own.times > 1:
             state.place = next(ages)
         return own
@@ -234,8 +244,9 @@ class RateLimiter(Guard[Held]):
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
-        if allowance.oversized(call.tokens or 0.0) and call.state.place != LAST:
-            call.state.place = LAST
+        if allowance.oversized(call.tokens or 0.0) and call.state.let_pass != call.sends:
+            call.state.let_pass = call.sends
+            call.state.place = _behind_others(allowance)
             if call.state.requeues:  # it must not keep a slot from others while it waits for them
                 raise call.refuse(SlotTaken("larger than the whole limit: it waits for all others"))
         try:
@@ -265,6 +276,11 @@ class RateLimiter(Guard[Held]):
         delay = max(0.0, (allowance.due or now) - now)
         reason = allowance.waits_for(now)
         call.emit(RateWaiting(call.request_id, call.partition, delay, reason, allowance.waiting))
+
+
+def _behind_others(allowance: Allowance) -> int:
+    """Return a place behind all calls so far and those of the next five minutes."""
+    return next(ages) + int(allowance.admits_within(BEHIND_SECONDS) or BEHIND_CALLS)
 
 
 def _checked_beliefs(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ it is how the others fared. There are four cases:
    within a second of it and none of them was refused, a refusal by chance has a probability of 1
    in 31. Three or more such 429s, of less than 1 in 10^12 together, are no chance.
 3. Nothing that was sent is as large. Then its 429s tell nothing. After ten it waits until nobody
-   else does.
+   else does, or until many have gone before it.
 4. Nothing was let in for a minute, and only suspects were refused. Then the limit must be free, and
    yet it is refused: this counts as 1 in 20, at most once a minute. While calls are refused that
    are no suspects, the server may as well be down: then at most once in six minutes for each of

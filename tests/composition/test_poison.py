@@ -165,6 +165,46 @@ def test_after_an_outage_the_rest_goes_at_the_rate():
     assert outcome.last <= 1_810.0 + refused_for + 60.0
 
 
+@pytest.mark.parametrize("slots", [1, 64])
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_row_above_the_whole_limit_is_sent_in_steady_traffic(slots, refused):
+    """The window is never empty by itself: the others wait for one, once, after five minutes."""
+    large, others = [], []
+
+    async def transport(number):
+        (large if number is None else others).append(current().now())
+        await anyio.sleep(0.1)
+        if number is None and refused:
+            raise RateLimitError("too large", status=429)
+        return {"choices": [], "usage": {"total_tokens": 7_000 if number is None else 100}}
+
+    async def main():
+        stack = presets.batch(requests_per_minute=60, tokens_per_minute=6_000, concurrency=slots,
+                              log=False)  # fmt: skip
+        send, ended = stack.around(transport), []
+
+        async def one(number):
+            with contextlib.suppress(RateLimitError):
+                await send(number, tokens=7_000.0 if number is None else 100.0)
+            ended.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(450):
+                group.start_soon(one, number)
+                if number == 10:
+                    group.start_soon(one, None)
+                await anyio.sleep(1.1)
+        return ended
+
+    ended = run_virtually(main)
+    assert len(ended) == 451
+    assert len(large) == 1
+    assert large[0] <= 450.0
+    assert large[0] >= 330.0 or slots == 1  # it waits with the only slot
+    assert max(at for at in others if at < large[0]) <= large[0] - 60.0
+    assert max(others) <= 450 * 1.1 + (70.0 if refused else 140.0)
+
+
 def test_rows_above_the_whole_limit_keep_no_slot_from_others():
     """Ten at the head, with two slots: they wait for all others, and each is sent once, alone."""
     sent = []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.core.queue import LAST, SWEEP_FLOOR, Waiter, WaitQueue
+from resilient_infe.core.queue import SWEEP_FLOOR, Waiter, WaitQueue
 
 
 def _queue(*places):
@@ -134,11 +134,9 @@ def test_the_youngest_is_known_when_only_rejoined_calls_wait():
     assert queue.youngest >= 6
 
 
-def test_who_waits_for_all_others_is_served_last():
-    """Also after those that joined later, with an age or without; and `LAST` is no age."""
+def test_who_lets_a_thousand_pass_is_served_after_them():
+    """Its place is that of a call to come: those before it go first, whenever they join."""
     queue = WaitQueue()
-    for place in (LAST, 5, 3, LAST, 7):
+    for place in (1_000, 5, 3, 7, 1_001, 999):
         queue.push(Waiter(place))
-    assert queue.youngest == 7
-    queue.push(Waiter(queue.youngest))
-    assert [queue.pop().place for _ in range(6)] == [3, 5, 7, 7, LAST, LAST]
+    assert [queue.pop().place for _ in range(6)] == [3, 5, 7, 999, 1_000, 1_001]
