@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ..core import bounds
 from ..core.queue import WaitQueue
 from ..core.shared import Shared
 from ..core.verdict import Dimension, Limit
-from ..errors import ConfigurationError, QueueFull
-from .bucket import LARGEST_COST, sane_cost
+from ..errors import QueueFull
 from .change import Change
 from .gate import Gate, GateClosed
 from .rates import Rates
@@ -29,26 +28,26 @@ from .refusals import MEMORY, Others
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics, snapshot
 from .stated import follow
+from .window import LARGEST_COST, sane_cost
 
 _FOREVER = math.inf
 
-LONGEST_BURST = 30.0
-"""Seconds; with a burst of half a minute, half of the limit can be sent at once."""
+BURST = 'burst, in seconds of the rate or "window",'
 
 
 class Allowance(Shared):
     """A rate limit on requests and on tokens, with a queue and a gate that all senders share.
 
-    Any window of a minute admits at most the limit, apart from the debt of one request that is
-    larger than the token burst (see `Bucket`). Without numbers the limit is learned; with numbers,
-    429s can only lower it.
+    No window of a minute admits more than the limit, if estimates of tokens are right or too high
+    (see `Window`). Without numbers the limit is learned; with numbers, 429s can only lower it.
 
     Args:
         requests_per_minute: the limit, above 0; None to use the limit that the server states, and
             to learn it if it states none.
         tokens_per_minute: the same for tokens.
-        burst: the seconds of the rate that can be sent at once, in (0, 30]. Each second of burst
-            lowers the steady rate; the default of 1 keeps the sends even.
+        burst: the seconds of the rate that can be sent at once, above 0, or ``"window"`` for the
+            whole limit. It begins at 2 s, grows with what the server lets in, and shrinks if it
+            bears less; it never lowers the steady rate. The default of 1 keeps the sends even.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas. The default of 1 is for a single process.
         max_waiting: the number of reservations that may wait, 0 or more; None, the default, for no
@@ -67,32 +66,32 @@ class Allowance(Shared):
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_abandoned", "_ended", "_granted", "_granted_tokens",
-                 "_queued_tokens", "_rates", "_resized", "gate", "max_waiting", "others",
-                 "queue")  # fmt: skip
+    __slots__ = ("__weakref__", "_abandoned", "_ended", "_granted",
+                 "_granted_tokens", "_queued_tokens", "_rates", "_resized", "_waiting_since",
+                 "gate", "max_waiting", "others", "queue")  # fmt: skip
 
     def __init__(
         self,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         *,
-        burst: float = 1.0,
+        burst: float | Literal["window"] = 1.0,
         share: float = 1.0,
         max_waiting: int | None = None,
         belief: Mapping[str, Any] | None = None,
     ) -> None:
         bounds.share(share, "share (1/20 for 20 replicas)")
-        if bounds.positive(burst, "burst, in seconds of the rate,") > LONGEST_BURST:
-            raise ConfigurationError(f"burst must be at most {LONGEST_BURST:g} s; got {burst}")
+        seconds = math.inf if burst == "window" else bounds.positive(burst, BURST)
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
-        self._rates = Rates(requests_per_minute, tokens_per_minute, burst, share, belief)
+        self._rates = Rates(requests_per_minute, tokens_per_minute, seconds, share, belief)
         self.gate = Gate()
         self.others = Others()
         self.queue: WaitQueue[Reservation] = WaitQueue()
         self._queued_tokens = self._granted_tokens = 0.0
         self._granted = self._ended = self._abandoned = 0
+        self._waiting_since = _FOREVER  # when a call first had to wait, of those that wait now
         self._resized = False
 
     @property
@@ -108,7 +107,10 @@ class Allowance(Shared):
     def admits_within(self, seconds: float) -> float | None:
         """Return how many requests a full bucket admits in `seconds`; None without a limit."""
         bucket = self._rates.requests
-        return None if bucket is None else bucket.burst + bucket.rate * seconds
+        if bucket is None:
+            return None
+        later = bucket.limit + bucket.rate * max(0.0, seconds - bucket.period)
+        return min(bucket.burst + bucket.rate * seconds, later)
 
     @property
     def busy(self) -> bool:
@@ -119,7 +121,7 @@ class Allowance(Shared):
     def due(self) -> float | None:
         """The loop time at which `poll` grants the next reservation; None if none waits."""
         head = self.queue.head()
-        return None if head is None else self._ready_at(head.tokens)
+        return None if head is None else self._ready_at(head.estimate)
 
     def in_use(self, _: float) -> bool:
         """Whether a reservation is open or queued, so that `Keyed` must not drop it."""
@@ -133,11 +135,15 @@ class Allowance(Shared):
     def take(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation | None:
         """Return a granted reservation, or None if it would have to wait. See `reserve`."""
         rates = self._rates
-        if self.queue.live or now < self.gate.until:
+        if self.queue.live:
+            return None
+        if now < self.gate.until:
+            self._waiting_since = now
             return None
         if not 0.0 <= tokens <= LARGEST_COST:
             tokens = sane_cost(tokens)
-        if not rates.take(tokens, now):
+        if not rates.fits(tokens * self._rates.calibration.ratio, now):
+            self._waiting_since = now
             return None
         reservation = Reservation(self.queue.youngest if place is None else place, tokens)
         self._grant(reservation, now)
@@ -189,16 +195,24 @@ class Allowance(Shared):
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
         """Return when one more call, behind the queue, is granted if all estimates are right."""
-        behind = self._rates.ready_behind(self.queue.live, self._queued_tokens, tokens, now)
+        ratio = self._rates.calibration.ratio
+        behind = self._rates.ready_behind(
+            self.queue.live, self._queued_tokens * ratio, tokens * ratio, now
+        )
         return max(now, self.gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
         """Grant the reservations that fit now, oldest call first, and yield each one."""
+        rates, late = self._rates, False
         while (head := self.queue.head()) is not None and now >= self.gate.until:
-            if not self._rates.take(head.tokens, now):
+            tokens = head.estimate * self._rates.calibration.ratio
+            if not rates.fits(tokens, now):
                 break
+            if not late:
+                late = True
+                rates.kept_since(self._waiting_since, tokens, now)
             self.queue.pop()
-            self._queued_tokens -= head.tokens
+            self._queued_tokens -= head.estimate
             self._grant(head, now)
             yield head
 
@@ -209,7 +223,7 @@ class Allowance(Shared):
             self.refund(reservation, now, request=True)
         elif not reservation.gone:
             self.queue.remove(reservation)
-            self._queued_tokens -= reservation.tokens
+            self._queued_tokens -= reservation.estimate
 
     def settle(self, reservation: Reservation, now: float, tokens: float | None = None) -> None:
         """End a reservation of a request that was sent.
@@ -217,19 +231,20 @@ class Allowance(Shared):
         Args:
             reservation: the granted reservation; ending it a second time does nothing.
             now: the loop time, in seconds.
-            tokens: the real cost; None to keep the estimate.
+            tokens: the real cost; None to charge the estimate. Requests that end without a usage,
+                as after a timeout, are often the largest.
         """
         if not self._end(reservation):
             return
+        rates = self._rates
         if reservation.ticket is not None:
-            self._rates.learner.accepted(now, reservation.ticket, tokens)
+            rates.learner.accepted(now, reservation.ticket, tokens)
         if tokens is None or not 0.0 <= tokens < _FOREVER:
-            return
-        extra = tokens - reservation.tokens
-        self._granted_tokens += extra
-        if self._rates.tokens is not None:
-            self._rates.tokens.correct(extra, reservation.granted_at, now)
-            self._rates.let_in(reservation.tokens)
+            tokens = reservation.estimate
+        elif reservation.tokens > rates.largest:
+            rates.largest = reservation.tokens
+        self._granted_tokens += tokens - reservation.tokens
+        rates.settle(reservation, tokens, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and put its tokens back.
@@ -242,8 +257,7 @@ class Allowance(Shared):
         if not self._end(reservation):
             return
         self._granted_tokens -= reservation.tokens
-        if self._rates.tokens is not None:
-            self._rates.tokens.correct(-reservation.tokens, reservation.granted_at, now)
+        self._rates.refund_tokens(reservation, now)
         if request:
             self._rates.give_request_back(reservation, now)
 
@@ -266,9 +280,13 @@ class Allowance(Shared):
         """Report a 429 to the learner; return the change of its limit. See `Rates.rejected`."""
         return self._rates.rejected(reservation, now, hint, steep=steep)
 
+    def refused(self, reservation: Reservation, now: float) -> bool:
+        """Note a 429; return whether it only shows that the server bears a smaller burst."""
+        return self._rates.refused(reservation, now)
+
     def oversized(self, tokens: float) -> bool:
-        """Whether `tokens` are more than the limit allows in a whole minute."""
-        return self._rates.oversized(tokens)
+        """Whether an estimate is more than the limit allows in a whole minute."""
+        return self._rates.oversized(tokens * self._rates.calibration.ratio)
 
     def observe(
         self, limits: Iterable[Limit], reservation: Reservation, now: float
@@ -317,12 +335,14 @@ class Allowance(Shared):
         self.queue.clear()
         self._queued_tokens = 0.0
         self._ended = self._abandoned = self._granted
+        self._rates.calibration.abandon()
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
         self._rates.rebase(seconds)
         self.gate.rebase(seconds)
         self.others = Others()
+        self._waiting_since += seconds
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot."""
@@ -343,11 +363,13 @@ class Allowance(Shared):
         return ends
 
     def _ready_at(self, tokens: float) -> float:
-        return max(self.gate.until, self._rates.ready_at(tokens))
+        ready = self._rates.ready_at(tokens * self._rates.calibration.ratio)
+        return max(self.gate.until, ready)
 
     def _grant(self, reservation: Reservation, now: float) -> None:
-        tokens = reservation.tokens
+        tokens = reservation.tokens = reservation.estimate * self._rates.calibration.ratio
         learner, gate = self._rates.learner, self.gate
+        self._rates.take(reservation, now)
         reservation.ticket = learner.sent(now, tokens, gate.until) if learner.active else None
         if gate.watches:
             gate.sent(now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ..aio import keeper_of, pump
 from ..aio.partitioned import Partitioned
@@ -61,8 +61,8 @@ class RateLimiter(Guard[Held]):
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas; 1 by default. It does not apply to a learned limit, which already is the part
             that the others leave.
-        burst: the seconds of the rate that can be sent at once, in (0, 30]; the default of 1 keeps
-            the sends even.
+        burst: the seconds of the rate that can be sent at once, above 0, or ``"window"`` for the
+            whole limit; the default of 1 keeps the sends even. See `Allowance`.
         max_hint: the longest time that a hint closes the gate, in seconds, above 0; a longer hint
             is cut to it. The default of 300 is that of `Retry`.
         estimate: a function that returns the tokens of a request, for calls without ``tokens``. It
@@ -85,7 +85,7 @@ class RateLimiter(Guard[Held]):
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         share: float = 1.0,
-        burst: float = 1.0,
+        burst: float | Literal["window"] = 1.0,
         max_hint: float = 300.0,
         estimate: Callable[[Any], float] = estimate_tokens,
         beliefs: Mapping[str, Mapping[str, Any]] | None = None,
@@ -262,7 +262,7 @@ class RateLimiter(Guard[Held]):
         # A retry joins ahead of younger calls, so only the gate is certain to delay it.
         again = call.state.readmitted
         earliest = max(now, allowance.gate.until if again else allowance.not_before(now))
-        if now >= deadline or earliest > deadline:
+        if now >= deadline or earliest >= deadline:
             refusal = DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
                 f"the earliest, but its deadline is in {max(0.0, deadline - now):.3g} s",

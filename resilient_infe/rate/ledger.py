@@ -27,15 +27,34 @@ SLICES = 240
 """The number of slices in a window; for a minute, each is a quarter of a second."""
 
 
+class Slice:
+    """The costs that were taken in one part of the window.
+
+    Attributes:
+        start: the loop time at which it starts; minus infinity once it has left the window.
+        spent: the sum of its costs.
+        ahead: the seconds by which its sends were ahead of an even pace, at most; see `Depth`.
+        sent: how many of its requests the server did not refuse.
+    """
+
+    __slots__ = ("ahead", "sent", "spent", "start")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.spent = self.ahead = 0.0
+        self.sent = 0
+
+
 class Ledger:
     """The costs of the last window, by slice.
 
     Args:
         window: the length of the window in seconds, above 0.
+        slices: the number of slices in it, from 1. More make it use more of the limit: a cost
+            counts for up to a slice longer than the window.
 
     Attributes:
-        newest: the newest slice, as a list of the loop time at which it starts and the sum of its
-            costs. The start is infinity while there is no slice.
+        newest: the newest slice. Its start is infinity while there is none.
         end: the loop time at which the newest slice ends. A cost taken from then on needs `move`.
         total: the sum of all slices.
         window: the length of the window in seconds.
@@ -45,38 +64,44 @@ class Ledger:
 
     __slots__ = ("_slice", "_slices", "end", "newest", "total", "window")
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, slices: int = SLICES) -> None:
         self.window = window
         self.total = 0.0
-        self._slice = window / SLICES
-        self._slices: deque[list[float]] = deque()
-        self.newest: list[float] = [math.inf, 0.0]
+        self._slice = window / slices
+        self._slices: deque[Slice] = deque()
+        self.newest = Slice(math.inf)
         self.end = -math.inf
 
     def add(self, cost: float, now: float) -> None:
         """Add a cost that is taken at `now`."""
         if now >= self.end:
             self.move(now)
-        self.newest[1] += cost
+        self.newest.spent += cost
         self.total += cost
 
     def move(self, now: float) -> None:
         """Start the slice that contains `now`, and drop the slices that have left the window."""
         self._forget(now)
         start = now // self._slice * self._slice
-        self.newest = [start, 0.0]
+        self.newest = Slice(start)
         self._slices.append(self.newest)
         self.end = start + self._slice
 
     def correct(self, cost: float, taken_at: float) -> None:
         """Add `cost`, which may be negative, to the slice of `taken_at`; none if it has left."""
         for part in reversed(self._slices):  # most costs were taken in one of the newest slices
-            if part[0] <= taken_at:
-                # A slice never falls below 0: the other costs in it were not given back.
-                change = cost if cost > -part[1] else -part[1]
-                part[1] += change
-                self.total += change
+            if part.start <= taken_at:
+                self.correct_in(part, cost)
                 break
+
+    def correct_in(self, part: Slice, cost: float) -> None:
+        """Add `cost`, which may be negative, to a slice; if it has left the window, to none."""
+        if part.start == -math.inf:
+            return
+        # A slice never falls below 0: the other costs in it were not given back.
+        change = cost if cost > -part.spent else -part.spent
+        part.spent += change
+        self.total += change
 
     def room_at(self, cost: float, limit: float) -> float:
         """Return the loop time from which `cost` fits under `limit`; minus infinity if it does."""
@@ -84,10 +109,10 @@ class Ledger:
         # A sum of many floats is not exact, so a millionth of the limit does not count.
         if excess <= limit * 1e-6:
             return -math.inf
-        for start, spent in self._slices:
-            excess -= spent
+        for part in self._slices:
+            excess -= part.spent
             if excess <= limit * 1e-6:
-                return start + self._slice + self.window
+                return part.start + self._slice + self.window
         return -math.inf
 
     def spent(self, now: float) -> float:
@@ -98,23 +123,31 @@ class Ledger:
     def within(self, start: float, end: float) -> float:
         """Return the cost between two loop times; a slice that is partly inside counts in part."""
         width, total = self._slice, 0.0
-        for since, spent in self._slices:
-            if (part := min(end, since + width) - max(start, since)) > 0:
-                total += spent * part / width
+        for each in self._slices:
+            inside = min(end, each.start + width) - max(start, each.start)
+            if inside > 0:
+                total += each.spent * inside / width
         return total
+
+    def copy_to(self, other: Ledger) -> None:
+        """Add what is in this ledger to another, which is empty."""
+        for part in self._slices:
+            other.add(part.spent, part.start)
 
     def rebase(self, seconds: float) -> None:
         """Move every slice by `seconds`, to follow another clock."""
         self.end += seconds
         for each in self._slices:
-            each[0] += seconds
+            each.start += seconds
 
     def _forget(self, now: float) -> None:
         # A slice counts until its end has left the window, so a cost counts for up to one slice
         # longer than the window. The error is on the safe side.
-        while self._slices and self._slices[0][0] + self._slice + self.window <= now:
-            self.total -= self._slices.popleft()[1]
+        while self._slices and self._slices[0].start + self._slice + self.window <= now:
+            left = self._slices.popleft()
+            left.start = -math.inf
+            self.total -= left.spent
         if not self._slices:
             self.total = 0.0
-            self.newest = [math.inf, 0.0]
+            self.newest = Slice(math.inf)
             self.end = -math.inf

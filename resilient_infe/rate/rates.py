@@ -7,16 +7,17 @@ none is declared. `Allowance` adds the queue, the gate and the reservations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core import bounds
 from ..core.verdict import MINUTE, Dimension, Limit
-from .bucket import Bucket
+from .calibration import Calibration
 from .change import Change
+from .depth import PROOF
 from .learning.learner import Learner
-from .metered import Metered
 from .reservation import Reservation
+from .window import Window
 
 LEAST: dict[Dimension, float] = {"requests": 1.0, "tokens": 100.0}
 """A stated limit of fewer units per window is ignored."""
@@ -26,9 +27,6 @@ LEAST_SHARE = 0.01
 
 LONGEST_WINDOW = 3_600.0
 """Seconds; a limit over a longer window, such as a daily quota, is ignored as a rate."""
-
-RESET_TRUSTED = 300.0
-"""Seconds; a reset that is further away, as for a daily quota, does not close the gate."""
 
 
 class Rates:
@@ -42,6 +40,8 @@ class Rates:
         belief: the limit learned in an earlier run, as `Learner.belief` returned it, or None.
 
     Attributes:
+        calibration: corrects estimates of tokens, while there is a limit of tokens.
+        largest: the tokens of the largest request that the server let in.
         learner: finds a limit that is neither declared nor stated.
         requests, tokens: the buckets; None for a dimension without a limit.
 
@@ -51,8 +51,9 @@ class Rates:
     __slots__ = (
         "_declared",
         "_followed",
-        "_largest",
         "burst",
+        "calibration",
+        "largest",
         "learner",
         "requests",
         "share",
@@ -69,18 +70,19 @@ class Rates:
     ) -> None:
         self.burst = burst
         self.share = share
-        self.requests: Bucket | None = None
-        self.tokens: Metered | None = None
+        self.requests: Window | None = None
+        self.tokens: Window | None = None
         self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
         self._followed: tuple[tuple[Any, ...], ...] = ()
-        self._largest = 0.0  # tokens of the largest request that the server let in
+        self.largest = 0.0
+        self.calibration = Calibration()
         self.learner: Learner = Learner()
         self.declare("requests", requests_per_minute, 0.0)
         self.declare("tokens", tokens_per_minute, 0.0)
         if belief is not None:
             self.learner.restore(belief)
 
-    def bucket(self, dimension: Dimension) -> Bucket | None:
+    def bucket(self, dimension: Dimension) -> Window | None:
         """Return the bucket of a dimension; None if it has no limit."""
         return self.requests if dimension == "requests" else self.tokens
 
@@ -93,6 +95,7 @@ class Rates:
 
     def _tokens_ready_at(self, tokens: float) -> float:
         assert self.tokens is not None
+        self.tokens.held_back = min(self.calibration.held_back(), self.tokens.limit / 2)
         return self.tokens.empty_at() if self.oversized(tokens) else self.tokens.ready_at(tokens)
 
     def oversized(self, tokens: float) -> bool:
@@ -102,12 +105,7 @@ class Rates:
         estimate or the limit is wrong, and others of at most its size are treated as usual.
         """
         metered = self.tokens
-        return metered is not None and tokens > max(metered.limit / self.share, self._largest)
-
-    def let_in(self, tokens: float) -> None:
-        """Note that the server let in a request of `tokens`."""
-        if tokens > self._largest:
-            self._largest = tokens
+        return metered is not None and tokens > max(metered.limit / self.share, self.largest)
 
     def ready_behind(self, requests: int, queued: float, tokens: float, now: float) -> float:
         """Return the loop time from which one more request fits, behind those in the queue.
@@ -131,42 +129,89 @@ class Rates:
             -math.inf if self.requests is None else self.requests.ready_behind(requests, 1.0, now)
         )
 
-    def take(self, tokens: float, now: float) -> bool:
-        """Take one request of `tokens` if its `ready_at` has come; if not, take nothing.
-
-        Returns:
-            Whether the request was taken.
-        """
+    def fits(self, tokens: float, now: float) -> bool:
+        """Whether one request of `tokens` may be sent now."""
         requests, metered, learner = self.requests, self.tokens, self.learner
-        # The first test of each `if` is cheap and fails if the bucket is full (and the ledger has
-        # room), which is the usual case. Only otherwise is `ready_at` computed.
-        if requests is not None and now < requests.full_at and now < requests.ready_at(1.0):
+        # The first test of each `if` is cheap and fails if the bucket is full and the window has
+        # room, which is usual at a low load. Only otherwise is `ready_at` computed.
+        if (
+            requests is not None
+            and (now < requests.full_at or requests.ledger.total + 1.0 > requests.limit)
+            and now < requests.ready_at(1.0)
+        ):
             return False
         if (
             metered is not None
-            and (now < metered.full_at or metered.ledger.total + tokens > metered.limit)
+            and (now < metered.full_at or metered.ledger.total + tokens > metered.limit / 2)
             and now < self._tokens_ready_at(tokens)
         ):
             return False
-        if learner.active and now < learner.ready_at(tokens):
-            return False
-        if requests is not None:
-            requests.take(1.0, now)
-        if metered is not None:
-            metered.take(tokens, now)
-        return True
+        return not learner.active or now >= learner.ready_at(tokens)
+
+    def take(self, taken: Reservation, now: float) -> None:
+        """Take one request and its tokens."""
+        if self.requests is not None:
+            taken.in_requests = self.requests.take(1.0, now)
+        if self.tokens is not None:
+            taken.in_tokens = self.tokens.take(taken.tokens, now)
+            self.calibration.began(taken.estimate)
+
+    def settle(self, taken: Reservation, tokens: float, now: float) -> None:
+        """End a request that was sent and not refused.
+
+        Args:
+            taken: the reservation.
+            tokens: its real cost, or what counts as it.
+            now: the loop time, in seconds.
+        """
+        if taken.in_requests is not None:
+            window, _, ahead = taken.in_requests
+            window.let_in_at = now
+            if ahead > PROOF:  # else it proves nothing
+                window.passed(1.0, ahead, now)
+        if taken.in_tokens is not None:
+            window, part, ahead = taken.in_tokens
+            window.let_in_at = now
+            if ahead > PROOF:
+                window.passed(taken.tokens, ahead, now)
+            window.correct(tokens - taken.tokens, part, now)
+            self.calibration.settled(taken.estimate, tokens)
+
+    def refund_tokens(self, taken: Reservation, now: float) -> None:
+        """Put back the tokens of a request that was refused, or never sent."""
+        if taken.in_tokens is not None:
+            window, part, _ = taken.in_tokens
+            window.correct(-taken.tokens, part, now)
+            self.calibration.ended(taken.estimate)
 
     def give_request_back(self, taken: Reservation, now: float) -> None:
-        """Put back a request that was never sent, minus what has refilled since it was taken.
-
-        For example, at 0.4 requests a second, 1 - 0.4 = 0.6 of a request is put back after 1 s, and
-        nothing after 2.5 s. A whole request put back late would be one too many in a later window.
-        """
+        """Put back a request that was never sent."""
         if taken.ticket is not None:
             self.learner.unsent(taken.ticket)
-        if self.requests is not None:
-            left = 1.0 - (now - taken.granted_at) * self.requests.rate
-            self.requests.give_back(max(0.0, left), taken.granted_at)
+        if taken.in_requests is not None:
+            window, part, _ = taken.in_requests
+            window.correct(-1.0, part, now)
+
+    def refused(self, taken: Reservation, now: float) -> bool:
+        """Note a 429; return whether a burst explains it, which then becomes smaller.
+
+        Of requests and tokens, it is taken to concern what was further ahead of an even pace.
+        """
+        requests, tokens = taken.in_requests, taken.in_tokens
+        if requests is not None and (tokens is None or requests[1].ahead > tokens[1].ahead):
+            window, part, _ = requests
+            return window.refused(1.0, part, now)
+        if tokens is not None:
+            window, part, _ = tokens
+            return window.refused(taken.tokens, part, now)
+        return False
+
+    def kept_since(self, since: float, tokens: float, now: float) -> None:
+        """Make up for the time in which a request of `tokens` could have been sent and was not."""
+        since = max(since, self.ready_at(tokens))
+        for window in (self.requests, self.tokens):
+            if window is not None:
+                window.kept_since(since, now)
 
     def rejected(
         self, taken: Reservation, now: float, hint: float, *, steep: bool
@@ -241,20 +286,6 @@ class Rates:
         """Store the limits that were just followed, for `are_as_expected`."""
         self._followed = tuple([(each.dimension, each.limit, each.window) for each in limits])
 
-    def tightest(self, limits: Iterable[Limit]) -> dict[Dimension, Limit]:
-        """Return, for each dimension, the stated limit that allows the fewest units per second.
-
-        Two kinds are left out: a limit over more than `LONGEST_WINDOW`, such as a daily quota, and
-        one so small that it would almost stop the partition. If the server does enforce it, its
-        429s will show that.
-        """
-        found: dict[Dimension, Limit] = {}
-        for limit in limits:
-            known = found.get(limit.dimension)
-            if self._is_plausible(limit) and (known is None or _rate(limit) < _rate(known)):
-                found[limit.dimension] = limit
-        return found
-
     def adopt(self, stated: Limit, now: float) -> Change | None:
         """Use a limit that the server stated; a declared limit stays an upper bound.
 
@@ -262,7 +293,7 @@ class Rates:
             The change of the limit; None if it is ignored or changes nothing.
         """
         declared = self._declared[stated.dimension]
-        if stated.limit is None or not self._is_plausible(stated):
+        if stated.limit is None or not self.is_plausible(stated):
             return None
         limit, period = stated.limit, window_of(stated)
         if declared is not None and limit / period >= declared / MINUTE:
@@ -275,51 +306,18 @@ class Rates:
         self.learner.stated(stated.dimension)
         return Change(stated.dimension, old, new)
 
-    def _is_plausible(self, stated: Limit) -> bool:
+    def is_plausible(self, stated: Limit) -> bool:
+        """Whether a stated limit may be used as a rate.
+
+        Two kinds may not: a limit over more than `LONGEST_WINDOW`, such as a daily quota, and one
+        so small that it would almost stop the partition. If the server does enforce it, its 429s
+        will show that.
+        """
         limit, window = stated.limit or 0.0, window_of(stated)
         declared = self._declared[stated.dimension]
         if not (window <= LONGEST_WINDOW and LEAST[stated.dimension] <= limit < math.inf):
             return False
         return declared is None or limit / window >= LEAST_SHARE * declared / MINUTE
-
-    def window_reset(self, stated: Limit) -> float | None:
-        """Return the seconds to close the gate because a fixed window is used up, or None.
-
-        There are three cases. The examples have a limit of 600 a minute:
-
-        1. A unit remains, or the reset is missing or too far away: None.
-        2. The server counts in a token bucket. Its reset is the time until the bucket is full, but
-           the next unit comes much sooner, so the gate stays open: None. The length of the reset
-           shows this: the time to refill the whole limit, 600 / 10 a second = 60 s, within 10 %.
-        3. The reset is another one, such as 12 s, or the response does not state the limit. Then
-           the server counts in a fixed window, and the gate closes until it ends, for 12 s.
-
-        A window that is used up just after its start looks like case 2: 429s then slow the sends.
-        """
-        bucket = self.bucket(stated.dimension)
-        remaining, reset, limit = stated.remaining, stated.reset, stated.limit
-        if bucket is None or remaining is None or not 0 <= remaining < 1:
-            return None
-        if reset is None or not 0 < reset <= RESET_TRUSTED:
-            return None
-        if limit is not None and limit > 0:
-            until_full = limit * bucket.period * self.share / bucket.limit
-            if math.isclose(reset, until_full, rel_tol=0.1):
-                return None
-        return reset
-
-    def hold_to_remaining(self, stated: Limit, since: float, age: float, now: float) -> None:
-        """Lower the bucket to what remains on the server.
-
-        Args:
-            stated: the limit, with what remained when the server handled the request.
-            since: the units granted after that request.
-            age: the seconds since that request was granted; the server has refilled since then too.
-            now: the loop time, in seconds.
-        """
-        bucket, remaining = self.bucket(stated.dimension), stated.remaining
-        if bucket is not None and remaining is not None and 0 <= remaining < math.inf:
-            bucket.lower_to(remaining - since + age * bucket.rate, now)
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
@@ -331,16 +329,15 @@ class Rates:
     def _set_limit(self, dimension: Dimension, limit: float, period: float, now: float) -> None:
         bucket = self.bucket(dimension)
         if bucket is not None and bucket.window == period:
-            bucket.resize(limit, now, limit / period * self.burst)
+            bucket.resize(limit, now)
             return
-        burst = limit / period * self.burst
-        replacement: Bucket
+        replacement = Window(limit, period, self.burst)
         if dimension == "requests":
-            replacement = self.requests = Bucket(limit, period, burst)
+            self.requests = replacement
         else:
-            replacement = self.tokens = Metered(limit, period, burst)
+            self.tokens = replacement
         if bucket is not None:
-            replacement.lower_to(bucket.level(now), now)
+            replacement.inherit(bucket, now)
 
     def __str__(self) -> str:
         """Return the limits in words."""
@@ -354,16 +351,12 @@ class Rates:
         return " and ".join(parts) + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
 
 
-def _rate(stated: Limit) -> float:
-    return (stated.limit or 0.0) / window_of(stated)
-
-
 def window_of(stated: Limit) -> float:
     """Return the window of a stated limit in seconds; a minute if none usable is stated."""
     window = stated.window
     return window if window is not None and 0 < window < math.inf else MINUTE
 
 
-def per_minute(bucket: Bucket | None) -> float | None:
+def per_minute(bucket: Window | None) -> float | None:
     """Return a bucket's limit as a rate per minute."""
     return None if bucket is None else bucket.limit / bucket.period * MINUTE

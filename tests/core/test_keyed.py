@@ -78,9 +78,9 @@ def test_what_was_spent_comes_back_with_its_key():
     assert keyed.of("b", 0.5) is not allowance
     assert keyed.of("a", 0.6) is allowance
     keyed.of("b", 0.7)
-    for number in range(3):  # once it is full again it is forgotten, as others are dropped
-        keyed.of(f"c-{number}", 5.0)
-    assert keyed.of("a", 5.0) is not allowance
+    for number in range(3):  # once its window is over it is forgotten, as others are dropped
+        keyed.of(f"c-{number}", 65.0)
+    assert keyed.of("a", 65.0) is not allowance
 
 
 def test_a_closed_gate_comes_back_with_its_key():

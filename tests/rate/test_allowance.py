@@ -219,7 +219,7 @@ def test_it_grants_at_once_while_there_is_room():
     late = allowance.reserve(0.0)
     assert not late.granted
     assert allowance.waiting == 1
-    assert _drain(allowance, 0.0) == [(pytest.approx(60 / 590), late)]
+    assert _drain(allowance, 0.0) == [(pytest.approx(0.1), late)]
 
 
 def test_without_any_limit_one_is_searched_for():
@@ -292,13 +292,12 @@ def test_a_big_request_is_not_starved_by_small_ones():
 
 
 def test_a_big_request_does_not_block_for_ever():
-    """It goes into debt: others wait as long as the debt takes, and then go on."""
+    """It goes into debt: while the window has room, others wait for 5 s of that, not for all."""
     allowance = Allowance(tokens_per_minute=6_000)
-    assert allowance.reserve(0.0, 50_000.0).granted
-    assert allowance.statistics(0.0).tokens_left == pytest.approx(100 - 50_000)
+    assert allowance.reserve(0.0, 4_000.0).granted
+    assert allowance.statistics(0.0).tokens_left == pytest.approx(-500)
     small = allowance.reserve(0.0, 1.0)
-    rate = 5_900 / 60
-    assert _drain(allowance, 0.0) == [(pytest.approx((50_000 - 99) / rate), small)]
+    assert _drain(allowance, 0.0) == [(pytest.approx(5.01), small)]
 
 
 def test_both_dimensions_are_admitted_at_once_or_not_at_all():
@@ -469,7 +468,7 @@ def test_what_remains_is_credited_with_the_refill_since():
     allowance = Allowance(6_000)
     first = allowance.reserve(0.0)
     allowance.observe([Limit("requests", 6_000, remaining=10)], first, 0.5)
-    assert allowance.statistics(0.5).requests_left == pytest.approx(10 + 0.5 * 5_900 / 60)
+    assert allowance.statistics(0.5).requests_left == pytest.approx(10 + 0.5 * 100)
 
 
 def test_remaining_tokens_count_what_was_granted_afterwards():
@@ -562,7 +561,7 @@ def test_resize_applies_at_once_and_forgives_nothing():
     allowance = Allowance(60)
     _spent(allowance)
     waiting = allowance.reserve(0.0)
-    assert allowance.due > 1.0
+    assert allowance.due == pytest.approx(1.0)
     allowance.resize(0.0, requests_per_minute=120)
     assert list(allowance.poll(0.0)) == [waiting]
     assert allowance.statistics(0.0).requests_left == pytest.approx(0)
@@ -585,7 +584,8 @@ def test_rebase_moves_everything_to_another_clock():
     assert allowance.statistics(0.0).gate == 30.0
     assert allowance.statistics(0.0).requests_left == pytest.approx(0)
     assert not allowance.idle(29.0)
-    assert allowance.idle(31.0)
+    assert not allowance.idle(31.0)  # its window still holds what was sent
+    assert allowance.idle(61.0)
 
 
 @given(
@@ -607,7 +607,7 @@ def test_earliest_is_when_one_more_call_is_granted(requests, per_minute, queued,
     _drain(allowance, 0.0)
     assert foretold <= last.granted_at + 1e-6
     if gate == 0.0:
-        assert foretold == pytest.approx(last.granted_at, abs=0.05)
+        assert foretold == pytest.approx(last.granted_at, abs=1.0)  # three windows' margin
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -669,6 +669,20 @@ def test_statistics_tell_the_whole_state():
     assert "1 waiting" in repr(allowance)
 
 
+@pytest.mark.parametrize("burst", [30.0, 60.0, "window"])
+def test_a_large_burst_never_lowers_the_rate(burst):
+    """With all of the limit in the burst, five minutes still hold five times the limit."""
+    allowance, now, sent = Allowance(600, burst=burst), 0.0, 0
+    while now < 300.0:
+        reservation = allowance.reserve(now)
+        if not reservation.granted:
+            now = max(now, allowance.due)
+            assert list(allowance.poll(now)) == [reservation]
+        allowance.settle(reservation, now)
+        sent += now < 300.0
+    assert sent == pytest.approx(3_000, rel=0.01)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -680,7 +694,8 @@ def test_statistics_tell_the_whole_state():
         {"share": 1.01},
         {"share": math.nan},
         {"burst": 0.0},
-        {"burst": 30.5},
+        {"burst": math.inf},
+        {"burst": "minute"},
         {"burst": math.nan},
         {"max_waiting": -1},
     ],

@@ -64,7 +64,7 @@ def test_sends_stay_below_the_limit(run):
     run(lambda: all_at_once(stack.around(server), range(100)))
     start = server.sent[0]
     assert sum(1 for at in server.sent if at == start) == 10
-    assert server.sent[-1] - start == pytest.approx(90 / (590 / 60), rel=1e-3)
+    assert server.sent[-1] - start == pytest.approx(9.0, rel=1e-3)
 
 
 def test_every_attempt_pays(run):
@@ -84,7 +84,7 @@ def test_every_attempt_pays(run):
 def after_hints(run, hints):
     """Send 25 calls, of which the first are told to wait for 30 s; return instants and events."""
     seen = Remember()
-    server = FakeServer([(429, {"retry-after": "30"})] * hints, latency=0.1)
+    server = FakeServer([(429, {"retry-after": "30"})] * hints, latency=0.09)
     stack = Stack(
         Retry(uniform=lambda: 0.0),
         RateLimiter(requests_per_minute=600),
@@ -98,8 +98,8 @@ def after_hints(run, hints):
 def test_three_hints_stop_all_senders_until_one_is_let_in(run):
     """The third call that is told to wait shuts the gate; one call asks after a second."""
     sent, seen = after_hints(run, 3)
-    assert sent[9:12] == [0.0, 1.1, 1.2]  # a burst of ten; the question; the next, once it is in
-    assert [at >= 30.1 for at in sent].count(True) == 3  # for those who were told it is a floor
+    assert sent[9:12] == [0.0, 1.09, 1.18]  # a burst of ten; the question; the next, once it is in
+    assert [at >= 30.09 for at in sent].count(True) == 3  # for those who were told it is a floor
     [closed] = seen.named("rate.gate_closed")
     assert closed.delay == pytest.approx(1.0)
 
@@ -108,7 +108,7 @@ def test_two_hints_stop_nobody(run):
     """Two 429s can be chance: only the two calls wait."""
     sent, seen = after_hints(run, 2)
     assert sent[10] < 0.2
-    assert sent[-2:] == [30.1] * 2
+    assert sent[-2:] == [30.09] * 2
     assert seen.named("rate.gate_closed") == []
 
 
@@ -331,7 +331,7 @@ def test_a_call_that_cannot_make_its_deadline_is_refused_at_once(run):
     assert results.count("ok") == len(server.sent) == 5
     assert len(refused) == 15
     assert "at the earliest" in str(refused[0])
-    assert refused[0].retry_after > 5
+    assert refused[0].retry_after == pytest.approx(5.0)
 
 
 def test_tokens_are_estimated_when_not_said(run):
@@ -485,7 +485,7 @@ def test_waiting_is_told(run):
     stack, _ = limited(requests_per_minute=60, listeners=[seen])
     run(lambda: all_at_once(stack.around(FakeServer()), range(2)))
     [waiting] = seen.named("rate.waiting")
-    assert waiting.delay == pytest.approx(60 / 59, rel=1e-2)
+    assert waiting.delay == pytest.approx(1.0)
     assert "limit" in waiting.reason
 
 

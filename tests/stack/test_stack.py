@@ -277,7 +277,7 @@ def test_description_reads_well():
     assert "worst case: 6 attempts of 60 s" in text
     assert "limited by the 120 s deadline" in text
     assert "600 requests per minute and 200,000 tokens per minute" in text
-    assert "up to 1,190 calls can be sent within the 120 s deadline" in text
+    assert "up to 1,200 calls can be sent within the 120 s deadline" in text
     assert max(len(line) for line in text.splitlines()) <= 132
 
 

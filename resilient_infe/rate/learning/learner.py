@@ -20,8 +20,8 @@ from typing import Any
 
 from ...core.verdict import MINUTE, Dimension
 from ...errors import ConfigurationError
-from ..bucket import LARGEST_COST
 from ..change import Change
+from ..window import LARGEST_COST
 from .belief import believed
 from .closed import Closed
 from .contradiction import Contradiction

@@ -1,0 +1,289 @@
+"""Window: no period exceeds the limit, the promised instant grants, and what is owed is made up."""
+
+import math
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient_infe.errors import ConfigurationError
+from resilient_infe.rate.window import LONGEST_DEBT, PACE, Window
+
+limits = st.floats(1.0, 1e6)
+bursts = st.sampled_from([0.01, 0.5, 1.0, 30.0, 60.0, 1e5])
+
+
+def _send(window, cost, now):
+    """Take a cost as soon as it fits, and return when that was, with what was taken."""
+    now = max(now, window.ready_at(cost))
+    return now, window.take(cost, now)
+
+
+def test_a_new_window_holds_its_burst():
+    """The burst can be taken at once, and then one unit at a time, at the whole rate."""
+    window = Window(600, 60, 1.0)
+    assert window.burst == window.level(0.0) == 10
+    for _ in range(10):
+        window.take(1, 5.0)
+    assert window.level(5.0) == pytest.approx(0)
+    assert window.ready_at(1) == pytest.approx(5.1)
+    assert window.rate == 10
+
+
+@pytest.mark.parametrize("burst", [30.0, 60.0, 1e5])
+def test_a_burst_grows_with_what_passes(burst):
+    """It begins at 2 s of the rate, and is never more than twice what has passed, and one call."""
+    window = Window(600, 60, burst)
+    assert window.burst == 20
+    taken = [window.take(1, 0.0) for _ in range(20)]
+    for _, _, ahead in taken:
+        window.passed(1, ahead, 1.0)
+    assert window.burst == pytest.approx(41)
+    for ahead in (3.0, 20.0, 40.0, 80.0):
+        window.passed(1, ahead, 1.0)
+    assert window.burst == pytest.approx(min(600, burst * 10))
+
+
+def test_a_cost_above_the_burst_waits_for_a_full_bucket():
+    """It fits when the bucket is full and delays the next one by 5 s of the rate at most."""
+    window = Window(600, 60, 0.5)
+    window.take(1, 0.0)
+    ready = window.ready_at(100)
+    assert ready == window.ready_at(5) == pytest.approx(0.1)
+    window.take(100, ready)
+    assert window.ready_at(1) == pytest.approx(ready + LONGEST_DEBT + 0.1)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 10, 59, 60])
+def test_a_few_units_a_window_never_meet(limit):
+    """However the clock falls, no closed window holds more than the limit."""
+    window, now, sent = Window(limit, 60, 0.5), 0.0, deque()
+    for _ in range(5 * limit):
+        now, _ = _send(window, 1, now)
+        sent.append(now)
+        while sent[0] < now - 60.0:
+            sent.popleft()
+        assert len(sent) <= limit
+    assert now <= 5 * 60.5
+
+
+def test_half_a_unit_a_minute_is_one_in_two_minutes():
+    """A rate below one unit a period is kept over a longer one."""
+    window = Window(0.5, 60, 1.0)
+    window.take(1, 0.0)
+    assert 120.0 < window.ready_at(1) <= 121.0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.01, 0.5, 7.0, 70.0]),
+            st.sampled_from([1.0, 40.0, 99.0, 101.0, 900.0, 6_000.0, 7_000.0]),
+            st.sampled_from([0.0, 0.3, 1.0]),
+            st.sampled_from([0.0, 8.0, 40.0, 61.0]),
+        ),
+        max_size=40,
+    ),
+    bursts,
+)
+def test_no_window_exceeds_the_limit_whatever_comes_back_late(steps, burst):
+    """Estimates that are right or too high, settled up to a minute late, never exceed the limit."""
+    window, now, sent, late = Window(6_000, 60.0, burst), 50.0, [], []
+    for wait, cost, share, after in steps:
+        now = max(now + wait, window.ready_at(cost))
+        for due, extra, part in [each for each in late if each[0] <= now]:
+            window.correct(extra, part, due)
+        late = [each for each in late if each[0] > now]
+        if now < window.ready_at(cost):
+            continue
+        assert now >= window.ready_at(cost)
+        _, part, _ = window.take(cost, now)
+        late.append((now + after, cost * share - cost, part))
+        sent.append((now, cost * share))
+        real = sum(spent for at, spent in sent if at > now - 60.0)
+        assert real <= max(6_000, *(spent for _, spent in sent)) * (1 + 1e-6)
+
+
+@given(limits, bursts, st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1e4)), max_size=40))
+def test_the_promised_instant_grants(limit, burst, steps):
+    """At `ready_at` the cost fits, exactly: the instant is never one that is not yet ready."""
+    window, now = Window(limit, 60.0, burst), 0.0
+    for pause, cost in steps:
+        now = max(now + pause, window.ready_at(cost))
+        assert now >= window.ready_at(cost)
+        window.take(cost, now)
+        assert not math.isnan(window.level(now))
+
+
+def test_what_comes_back_fills_the_bucket_and_the_rest_is_owed():
+    """An estimate that was too high is made up for at twice the rate, and no faster."""
+    window = Window(600, 60.0, 0.5)
+    _, part, _ = window.take(60, 0.0)
+    assert window.ready_at(1) == pytest.approx(5.1)
+    window.correct(-50, part, 4.0)
+    assert window.level(4.0) == pytest.approx(5)  # 15 are missing at 4 s, and 35 are owed
+    instants, now = [], 4.0
+    for _ in range(50):
+        now, _ = _send(window, 1, now)
+        instants.append(now)
+    assert instants.count(4.0) == 10
+    assert instants[20] - instants[10] == pytest.approx(0.5)
+    assert window.ledger.total == pytest.approx(60)
+
+
+def test_what_is_owed_is_forgotten_after_a_period():
+    """What was not made up for in time is no debt of the server's."""
+    window = Window(600, 60.0, 0.5)
+    window.owe(100, 0.0)
+    window.take(1, 61.0)
+    for _ in range(5):
+        window.take(1, 61.0)
+    assert window.ready_at(1) == pytest.approx(61.2)
+
+
+@pytest.mark.parametrize(
+    ("since", "at_once", "later"), [(3.0, 5, 6.0), (2.9, 6, 6.0), (2.0, 7, 5.95), (0.0, 7, 5.95)]
+)
+def test_time_in_which_the_sender_was_kept_still_is_made_up_for(since, at_once, later):
+    """At 10 a second, 0.75 s of the rate is sent after a stop, where a burst is 0.5 s.
+
+    Only the time in which the bucket was already full is lost.
+    """
+    window, sent, now = Window(600, 60.0, 0.5), [], 3.0
+    window.kept_since(since, 3.0)
+    for _ in range(at_once + 60):
+        now, _ = _send(window, 1, now)
+        sent.append(now)
+    assert sum(at < 3.0 + 1e-6 for at in sent) == at_once
+    assert sent[-1] - 3.0 == pytest.approx(later)
+
+
+def test_a_stop_is_made_up_for_as_far_as_a_server_was_seen_to_bear_it():
+    """Once a request that was 4 s early has passed, so much is sent after a stop of 10 s."""
+    window = Window(600, 60.0, 0.5)
+    window.passed(1, 4.0, 1.0)
+    window.kept_since(1.0, 11.0)
+    sent, now = [], 11.0
+    for _ in range(100):
+        now, _ = _send(window, 1, now)
+        sent.append(now)
+    assert sum(at < 11.01 for at in sent) == 10
+    assert sum(at < 13.0 for at in sent) == pytest.approx(10 + 2 * 20, abs=3)
+
+
+def test_a_refused_burst_is_followed_by_a_smaller_one():
+    """Twenty at once to a server that holds ten: its 429s teach the burst, and not the rate."""
+    window = Window(600, 60.0, 30.0)
+    taken = [window.take(1, 0.0) for _ in range(20)]
+    assert [window.refused(1, part, 0.1) for _, part, _ in taken[10:]] == [True] * 10
+    assert window.burst == pytest.approx(0.95 * 10, rel=0.06)
+    assert window.rate == pytest.approx(10 * PACE)
+
+
+def test_single_requests_are_spaced_out_once_they_were_refused():
+    """At one a second, a server's bucket of one unit refuses what comes a little early."""
+    window = Window(60, 60.0, 0.5)
+    now = 0.0
+    for _ in range(3):
+        now, (_, part, ahead) = _send(window, 1, now)
+    assert not window.refused(1, part, now)  # nothing was let in yet: it may be an outage
+    for _ in range(2):
+        now, (_, part, ahead) = _send(window, 1, now)
+        window.passed(1, ahead, now)
+        window.let_in_at = now
+    now, (_, part, _) = _send(window, 1, now)
+    assert window.refused(1, part, now)
+    before, _ = _send(window, 1, now)
+    after, _ = _send(window, 1, before)
+    assert after - before == pytest.approx(1.04)
+
+
+def test_it_is_empty_when_a_whole_period_has_cost_nothing():
+    """A request above the whole limit needs the full window, and a full bucket."""
+    window = Window(6_000, 60.0, 1.0)
+    assert window.empty_at() <= 0.0
+    _, part, _ = window.take(10.0, 5.0)
+    empty = window.empty_at()
+    assert 65.0 <= empty <= 66.0
+    assert window.ledger.spent(empty) == 0.0
+    window.correct(-10.0, part, 6.0)  # it was never sent
+    assert window.empty_at() <= 6.0
+
+
+def test_units_that_are_held_back_are_not_spent():
+    """While what is in flight may cost more, the window has so much less room."""
+    window = Window(100, 60.0, 60.0)
+    window.held_back = 30.0
+    for _ in range(70):
+        window.take(1, 0.0)
+    assert window.ready_at(1) > 60.0
+    window.held_back = 0.0
+    assert window.ready_at(1) < 60.0
+
+
+def test_lowering_only_lowers():
+    """The server's word can take from a bucket but never fill it."""
+    window = Window(600, 60, 1.0)
+    for asked, level in ((4, 4), (9, 4), (-5, -5)):
+        window.lower_to(asked, 1.0)
+        assert window.level(1.0) == pytest.approx(level)
+
+
+def test_what_is_spent_stays_spent_when_resized():
+    """A new limit does not forgive what was taken, in the bucket or in the window."""
+    window = Window(600, 60, 1.0)
+    for _ in range(8):
+        window.take(1, 0.0)
+    window.resize(6_000, 0.0)
+    assert window.burst == 100
+    assert window.level(0.0) == pytest.approx(92)
+    window.resize(60, 0.0)
+    assert window.level(0.0) == pytest.approx(-7)
+    window.resize(8, 0.0)
+    assert window.ready_at(1) > 60.0
+
+
+def test_another_window_begins_with_what_this_one_spent():
+    """A change of the period is no way to spend a limit twice."""
+    old, new = Window(600, 60, 1.0), Window(10, 10, 1.0)
+    for second in range(8):
+        old.take(1, float(second))
+    new.inherit(old, 8.0)
+    assert new.ledger.total == 8
+    assert new.level(8.0) <= new.burst
+
+
+def test_rebase_moves_the_instants():
+    """After a change of clock the same shortage is left."""
+    window = Window(600, 60, 1.0)
+    for _ in range(10):
+        window.take(1, 1_000.0)
+    window.owe(3, 1_000.0)
+    window.rebase(-1_000.0)
+    assert window.level(0.0) == pytest.approx(0, abs=1e-6)
+    assert window.ready_at(1) == pytest.approx(0.05)
+    assert window.ledger.spent(60.0) == 10
+
+
+@pytest.mark.parametrize("bad", [0, -1, math.inf, math.nan])
+def test_values_out_of_range_are_refused(bad):
+    """Limit, period and burst are above 0 and finite."""
+    for arguments in ((bad, 60.0, 1.0), (60.0, bad, 1.0), (60.0, 60.0, bad)):
+        if arguments[2] != math.inf:  # the whole limit at once
+            with pytest.raises(ConfigurationError):
+                Window(*arguments)
+    window = Window(60, 60, 1.0)
+    with pytest.raises(ConfigurationError):
+        window.resize(bad, 0.0)
+    assert window.limit == 60
+
+
+def test_an_absurd_cost_does_not_lift_the_limit():
+    """After an absurd cost is taken and given back, the window still limits."""
+    window = Window(1, 60, 1.0)
+    _, part, _ = window.take(1e308, 0.0)
+    window.correct(-1e308, part, 0.0)
+    window.take(1, 0.0)
+    window.take(1, 0.0)
+    assert window.ready_at(1) > 0.0
