@@ -22,7 +22,6 @@ from typing import Any
 import anyio
 
 from ..core.call import Call
-from ..core.queue import LAST
 from ..core.verdict import Kind
 from .bell import Bell
 from .lane import Lanes
@@ -114,8 +113,7 @@ class Rests:
         if not refused or full or self._idle():
             await call.runtime.sleep_until(until)
             return
-        if call.state.place < LAST:
-            self._places.append(call.state.place)
+        self._places.append(call.state.place)
         self._number += 1
         self._lend(1)
         if len(lanes) < lanes.number + self._number:

@@ -184,7 +184,8 @@ class Stack(Shared):
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
-        call.state.place = call.state.place or next(ages)
+        age, place = next(ages), call.state.place
+        call.state.place = place if 0 < place < age else age
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         if self._draining:
