@@ -64,6 +64,10 @@ class Expiry:
                 self.task.uncancel()
             self.task = None
 
+    def disarm(self) -> None:
+        """Leave the line, so that it never rings; to end it then does nothing more."""
+        self.stop()
+
     def made(self, error: BaseException) -> bool:
         """End the timer, and return whether `error` is the cancellation that it made."""
         # Whose cancellation is it? There are six cases:

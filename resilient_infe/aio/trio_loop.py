@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -153,6 +154,9 @@ class _Scope:
 
     def stop(self) -> None:
         self._scope.__exit__(None, None, None)
+
+    def disarm(self) -> None:
+        self._scope.deadline = math.inf
 
     def made(self, error: BaseException) -> bool:
         return bool(self._scope.__exit__(type(error), error, error.__traceback__))

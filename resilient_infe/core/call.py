@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import Refused
-from .runtime import Runtime
+from .runtime import Runtime, Timer
 from .verdict import Kind, Usage, Verdict
 
 P = TypeVar("P")
@@ -89,16 +89,17 @@ class Hold:
     for the call then registers its release with `on_close`. State: per call.
     """
 
-    __slots__ = ("_callbacks", "closed")
+    __slots__ = ("_callbacks", "closed", "usage")
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[Usage | None], None]] = []
         self.closed = False
+        self.usage: Usage | None = None
 
     def on_close(self, callback: Callable[[Usage | None], None]) -> None:
         """Call `callback` with the usage once the stream is closed (at once if it already is)."""
         if self.closed:
-            callback(None)
+            callback(self.usage)
         else:
             self._callbacks.append(callback)
 
@@ -110,7 +111,7 @@ class Hold:
         """
         if self.closed:
             return
-        self.closed = True
+        self.closed, self.usage = True, usage
         callbacks, self._callbacks = self._callbacks, []
         failures: list[Exception] = []
         for callback in callbacks:
@@ -187,6 +188,7 @@ class CallState:
         crowd: counts the attempts in flight, for the slots; None without slots.
         others: the attempts that were in flight when the current one was sent; -1 before that.
         sent_for: seconds spent in attempts; counted only if there are listeners.
+        max_attempts: the most attempts that may be sent, or None; only `Retry` looks at it.
         refusals: what the call's 429s say of it; None before the first.
         asked_too_long: the wait in seconds that the server asked for, if it is over the
             ``max_hint`` of `Retry`; else None.
@@ -195,6 +197,8 @@ class CallState:
             must come; None if only the attempt's own timeout bounds it. `AttemptTimeout` sets it.
         idle: seconds that an open body may be silent while it is read, or None for any time;
             `AttemptTimeout` sets it.
+        timer: the timer of the current attempt, or None. An adapter disarms it where a part of the
+            attempt is not bounded by it.
         waits: seconds that the call waited, by what it waited for; None if it never did.
         sleep: awaited by `Retry` between two attempts, with the call and the loop time of the next
             one; None for the loop's own sleep.
@@ -209,6 +213,8 @@ class CallState:
     crowd: InFlight | None = None
     others: int = -1
     sent_for: float = 0.0
+    max_attempts: int | None = None
+    timer: Timer | None = None
     refusals: Refusals | None = None
     asked_too_long: float | None = None
     gave_up: str | None = None

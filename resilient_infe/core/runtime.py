@@ -37,6 +37,10 @@ class Timer(Protocol):
         """End the timer: the guarded code returned."""
         ...
 
+    def disarm(self) -> None:
+        """Let the timer never fire. It must still be ended, in either way."""
+        ...
+
     def made(self, error: BaseException) -> bool:
         """End the timer; return whether `error` is the timer's own cancellation."""
         ...

@@ -179,6 +179,9 @@ class Retry(Repeater[Tries]):
     def _veto(self, call: Call[Any], verdict: Verdict, now: float) -> Stop | None:
         if verdict.kind is Kind.REFUSED:
             return None  # nothing was sent: the body is unread, and a retry costs no budget
+        most = call.state.max_attempts
+        if most is not None and call.sends >= most:
+            return Stop(f"the call asked for at most {most} attempt{'s' if most > 1 else ''}")
         if not call.replayable:
             return Stop("the request's body can be read only once, so it cannot be sent again")
         if self.budget is not None and not self._budget(call).withdraw(now):

@@ -27,9 +27,10 @@ class CallOptions:
     request_id: str | None = None
     deadline: float | None = None
     tags: Mapping[str, Any] | None = None
+    max_attempts: int | None = None
 
     def __post_init__(self) -> None:
-        check_options(self.tokens, self.partition, self.deadline)
+        check_options(self.tokens, self.partition, self.deadline, self.max_attempts)
 
     def fill(self, call: Call[Any]) -> None:
         """Set the options that the call has not set. The stack itself sets the deadline."""
@@ -39,11 +40,15 @@ class CallOptions:
             call.partition = self.partition
         if call.request_id is None:
             call.request_id = self.request_id
+        if call.state.max_attempts is None:
+            call.state.max_attempts = self.max_attempts
         if self.tags:
             call.tags = {**self.tags, **call.tags}
 
 
-def check_options(tokens: object, partition: object, deadline: object) -> None:
+def check_options(
+    tokens: object, partition: object, deadline: object, max_attempts: object = None
+) -> None:
     """Check options of a call; None means not set.
 
     Raises:
@@ -57,6 +62,8 @@ def check_options(tokens: object, partition: object, deadline: object) -> None:
         )
     if deadline is not None:
         bounds.positive(deadline, "deadline, in seconds,")
+    if max_attempts is not None:
+        bounds.whole(max_attempts, 1, "max_attempts, which counts the first,")
 
 
 def misplaced(fields: Iterable[str], *, given: bool) -> ConfigurationError:
@@ -85,6 +92,7 @@ def call_options(
     request_id: str | None = None,
     deadline: float | None = None,
     tags: Mapping[str, Any] | None = None,
+    max_attempts: int | None = None,
 ) -> Iterator[None]:
     """Set options for the calls made inside the ``with`` block.
 
@@ -97,11 +105,14 @@ def call_options(
         request_id: the id of the call; for a block around a single call.
         deadline: seconds for each whole call, above 0, counted from the start of that call.
         tags: labels; every event of the calls has them.
+        max_attempts: the most attempts of each call that are sent, from 1. 1 sends a request once,
+            for one that must not be done twice; it is not sent again after a 429 either. It never
+            adds to the attempts of `Retry`.
 
     Raises:
         ConfigurationError: a value is out of range or of a wrong type.
     """
-    given = CallOptions(tokens, partition, request_id, deadline, tags)
+    given = CallOptions(tokens, partition, request_id, deadline, tags, max_attempts)
     outer = current_options() or CallOptions()
     merged = CallOptions(
         outer.tokens if given.tokens is None else given.tokens,
@@ -109,6 +120,7 @@ def call_options(
         outer.request_id if given.request_id is None else given.request_id,
         outer.deadline if given.deadline is None else given.deadline,
         {**(outer.tags or {}), **(given.tags or {})},
+        outer.max_attempts if given.max_attempts is None else given.max_attempts,
     )
     token = _OPTIONS.set(merged)
     try:

@@ -63,10 +63,12 @@ class AttemptTimeout(Guard[Timer]):
         """Start the timer."""
         state = call.state
         state.first_chunk, state.idle = self._first_chunk, self.idle
-        return call.runtime.cut_off_after(self.seconds)
+        timer = state.timer = call.runtime.cut_off_after(self.seconds)
+        return timer
 
     def leave(self, call: Call[Any], held: Timer, _: Any, error: BaseException | None) -> None:
         """Stop the timer; raise `AttemptTimedOut` in place of the timer's own cancellation."""
+        call.state.timer = None
         if error is None:
             held.stop()
         elif held.made(error):

@@ -120,6 +120,23 @@ def test_cut_off_late(run):
     assert run(main) == pytest.approx(5, abs=1e-6)
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_a_disarmed_timer_never_fires(run, single):
+    """A timer that is disarmed inside its block lets it take any time, and is ended as ever."""
+
+    async def main():
+        runtime = current()
+        start = runtime.now()
+        timer = runtime.cut_off_at(start + 5) if single else runtime.cut_off_after(5)
+        with timer:
+            timer.disarm()
+            await runtime.sleep_until(start + 100)
+            return runtime.now() - start
+        return None
+
+    assert run(main) == pytest.approx(100, abs=1e-6)
+
+
 def test_cut_off_passes_exceptions(run):
     """An exception of the block is not swallowed."""
 

@@ -21,6 +21,7 @@ from resilient_infe import (
     RetryBudget,
     Slots,
     Stack,
+    call_options,
     errors,
 )
 from resilient_infe.aio import current
@@ -181,6 +182,40 @@ def test_a_body_that_cannot_be_replayed_is_sent_once(run):
     error = run(lambda: outcome(stack, server))
     assert len(server.sent) == 1
     assert "read only once" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+@pytest.mark.parametrize("status", [429, 502, 500])
+def test_a_call_says_how_often_it_may_be_sent(run, most, status):
+    """`call_options(max_attempts=n)` lowers the attempts of a call, and never adds to them."""
+    server = FakeServer(default=status)
+
+    async def main():
+        with call_options(max_attempts=most):
+            return await outcome(stack_of(max_attempts=3), server)
+
+    error = run(main)
+    assert len(server.sent) == min(most, 3)
+    assert ("the call asked for at most" in error.__notes__[0]) == (most < 3)
+
+
+def test_a_call_that_is_sent_once_teaches_the_others(run):
+    """Its 429 is not retried, and the gate that its hint and those of others shut holds."""
+    server = FakeServer([(429, {"retry-after": "30"})] * 3)
+    stack = Stack(
+        Retry(3, uniform=lambda: 0.0), RateLimiter(requests_per_minute=6_000), ErrorClassifier()
+    )
+
+    async def main():
+        with call_options(max_attempts=1):
+            for _ in range(3):
+                await outcome(stack, server)
+        began = current().now()
+        await outcome(stack, server)
+        return current().now() - began
+
+    assert run(main) >= 1.0
+    assert len(server.sent) == 4
 
 
 def test_a_cancelled_call_is_not_tried_again(run):

@@ -127,6 +127,13 @@ def test_odd_call_values_are_refused(options, run):
         call_options(**options).__enter__()
 
 
+@pytest.mark.parametrize("most", [0, -1, 1.5, "1"])
+def test_an_odd_number_of_attempts_is_refused(most):
+    """`call_options` takes whole numbers from 1."""
+    with pytest.raises(errors.ConfigurationError, match="max_attempts"):
+        call_options(max_attempts=most).__enter__()
+
+
 @pytest.mark.parametrize(("outer", "inner", "why"), OUTSIDE)
 def test_a_wrong_order_is_refused_and_explained(outer, inner, why):
     """Every pair that must not be turned round is refused, with its reason."""
