@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import enum
 import functools
+import weakref
 from typing import Any
 
 from ...core.call import Call
 from ...errors import ConfigurationError
 from ...stack import Stack
 from ..http.response import closed_client_verdict
+from .renewed_auth import RenewedAuth
+from .synthetic import library_of
 from .transport import ResilientTransport
 
 
@@ -98,7 +101,9 @@ class SharedTransport(ResilientTransport):
             raise
 
 
-def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
+def resilient_client(
+    client: Any, stack: Stack, transport: type[SharedTransport] = SharedTransport, **options: Any
+) -> Any:
     """Return a copy of an httpx client that sends its requests through the stack.
 
     The copy shares cookies, hooks, headers, proxies and the connection pool with the original, and
@@ -108,7 +113,8 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
     Args:
         client: an ``AsyncClient`` of httpx or httpx2.
         stack: the layers.
-        options: as for `ResilientTransport`.
+        transport: the class of the copy's transports.
+        options: as for that class.
 
     Raises:
         ConfigurationError: the installed version of the library has other private names.
@@ -120,9 +126,7 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
         )
     wrapped = copy.copy(client)
     wrapped.__class__ = _class_without_del(client.__class__)
-    around = functools.partial(
-        SharedTransport, stack=stack, original=OriginalClient(client), **options
-    )
+    around = functools.partial(transport, stack=stack, original=OriginalClient(client), **options)
     wrapped._transport = around(inner=client._transport)  # noqa: SLF001
     wrapped._mounts = {  # noqa: SLF001
         pattern: None if each is None else around(inner=each)
@@ -130,7 +134,27 @@ def resilient_client(client: Any, stack: Stack, **options: Any) -> Any:
     }
     if not client.is_closed:
         _set_state(wrapped, "UNOPENED")
+    if transport is SharedTransport:  # an SDK asks its auth for each attempt by itself
+        _renew_auth(wrapped)
     return wrapped
+
+
+def _renew_auth(client: Any) -> None:
+    """Let the transports of a client ask its ``auth=`` again before an attempt.
+
+    Basic authentication is left out, because it gives the same each time.
+    """
+    if not hasattr(client, "_build_request_auth"):
+        return  # another version of the library: the auth is asked once
+    cls, reference = client.__class__, weakref.ref(client)
+    library = library_of(cls)
+
+    def build_request_auth(*args: Any, **kwargs: Any) -> Any:
+        auth = cls._build_request_auth(reference(), *args, **kwargs)
+        constant = type(auth) in (library.Auth, library.BasicAuth)
+        return auth if constant or isinstance(auth, RenewedAuth) else RenewedAuth(auth)
+
+    client._build_request_auth = build_request_auth  # noqa: SLF001
 
 
 def _set_state(client: Any, name: str) -> None:

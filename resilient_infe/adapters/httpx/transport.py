@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -18,9 +17,8 @@ from ...classify.headers import Lowered
 from ...core import bounds
 from ...core.call import Call, Reply
 from ...core.verdict import OK, Kind
-from ...errors import AttemptTimedOut, ConfigurationError, DeadlineExceeded, Refused
+from ...errors import AttemptTimedOut, ConfigurationError, Refused
 from ...stack import Stack
-from ...telemetry.note import note
 from ..http.error_inside import error_inside
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
@@ -36,12 +34,11 @@ from ..http.response import (
 from ..http.stream_watch import StreamWatch
 from .decompress import decompressed
 from .open_body import close, open_body_class
+from .renewed_auth import renewal_of
+from .synthetic import annotate, library_of, malformed, refusal, synthetic
 
 LONGEST_DECODED = 64 * 1024 * 1024
 """Bytes. The classifier sees a body that decompresses to more as empty."""
-
-NOTE = "resilient_infe"
-"""The key in ``response.extensions`` that holds a failed response's note."""
 
 SDK_HEADER = "x-stainless-lang"
 """A request header of SDKs (OpenAI's, Anthropic's) that handle only their own exceptions."""
@@ -112,12 +109,12 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         except (Refused, AttemptTimedOut) as error:
             if not self._needs_sdk_errors(headers):
                 raise
-            return _refusal(call, error)
+            return refusal(call, error)
         if call.verdict is not None and call.verdict.kind is not Kind.OK:
             if response.status_code < 300 and call.hold is None and self._needs_sdk_errors(headers):
                 inside = error_inside(call)
-                return _synthetic(call, *inside) if inside else _malformed(call, response)
-            _annotate(response, call)
+                return synthetic(call, *inside) if inside else malformed(call, response)
+            annotate(response, call)
         return response
 
     async def aclose(self) -> None:
@@ -166,6 +163,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         reservation until the body ends. If reading fails or is cancelled, the connection is closed
         in the background.
         """
+        renewal = renewal_of(call.payload)
+        if renewal is not None:
+            await renewal.before(call, self.inner.handle_async_request)
         response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
         if status == SWITCHING_PROTOCOLS:
@@ -178,7 +178,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             asked = asks_completion(call)
             call.verdict, call.reply = verdict, Reply(status, headers, raw, completion=asked)
             return response
-        library, inner = _library(response.__class__), response.stream
+        library, inner = library_of(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
         limit = buffer_limit(call, status, headers)
         watch = None
@@ -215,22 +215,12 @@ def _relevant(raw: list[tuple[bytes, bytes]]) -> Lowered:
     return Lowered.of_raw([pair for pair in raw if pair[0].lower() in _RELEVANT])
 
 
-@functools.cache
-def _library(cls: type) -> Any:
-    """Return the library that a request's or response's class, or a base of it, comes from."""
-    for base in cls.__mro__:
-        library = sys.modules.get(base.__module__.partition(".")[0])
-        if hasattr(library, "AsyncByteStream"):
-            return library
-    raise TypeError(f"{cls.__qualname__} belongs to neither httpx nor httpx2")
-
-
 def _content_of(request: Any) -> bytes | None:
     """Return the body if httpx has its bytes; None if it is an iterator that can be read once."""
     try:
         content = request.content
     except Exception:  # RequestNotRead, of which each library has its own
-        if not isinstance(request.stream, _library(request.__class__).ByteStream):
+        if not isinstance(request.stream, library_of(request.__class__).ByteStream):
             return None
         content = request.read()  # a redirected request has its bytes only in the stream
     return content if isinstance(content, bytes) else None
@@ -282,7 +272,7 @@ async def _watched(
     for part in parts:
         watch.feed(part)
     if await read_first_event(lambda: anext(body, None), watch, parts):
-        library = _library(call.payload.__class__)
+        library = library_of(call.payload.__class__)
         encoding = headers.get("content-encoding", "identity")
         raw = decompressed(b"".join(parts), encoding, LONGEST_DECODED) or b""
         reason = why_not_begun(call, status, headers, raw)
@@ -293,7 +283,7 @@ async def _watched(
 def _complete(call: Call[Any], response: Any, headers: Lowered, raw: bytes) -> None:
     """Put a body that was read to its end into the response, and the reply on the call."""
     status = response.status_code
-    response.stream = _library(response.__class__).ByteStream(raw)
+    response.stream = library_of(response.__class__).ByteStream(raw)
     if call.payload.method != "HEAD":
         body = _body_for_classifier(call, status, headers, raw)
         call.reply = Reply(status, headers, body, completion=asks_completion(call))
@@ -307,51 +297,3 @@ def _body_for_classifier(
     """Return a complete body, decompressed within a limit, for the classifier; None to skip it."""
     body = decompressed(raw, headers.get("content-encoding", "identity"), LONGEST_DECODED)
     return None if body is None else body_for_classifier(call, status, body)
-
-
-def _annotate(response: Any, call: Call[Any]) -> None:
-    """Put the note into the response's extensions, for the client or an SDK above it."""
-    advice = None if call.verdict is None else call.verdict.advice
-    response.extensions = {**response.extensions, NOTE: note(call, advice)}
-
-
-def _refusal(call: Call[Any], error: Exception) -> Any:
-    """Return a 503 that asks not to be retried; for a timeout raise the library's own.
-
-    If the deadline passed before anything was sent, the server was not slow: the limit or a queue
-    held the request up. So that is a 503, too.
-
-    Raises:
-        ReadTimeout: the library's own; the deadline or the attempt's timeout has passed.
-    """
-    request = call.payload
-    library = _library(request.__class__)
-    if isinstance(error, AttemptTimedOut) or (isinstance(error, DeadlineExceeded) and call.sends):
-        raise library.ReadTimeout(str(error), request=request) from error
-    hint = getattr(error, "retry_after", None)
-    headers = {"retry-after": f"{hint:.3f}"} if hint else {}
-    return _synthetic(call, 503, str(error), type(error).__name__, "refused", headers)
-
-
-def _malformed(call: Call[Any], response: Any) -> Any:
-    """Return a 502 in place of a malformed success, which an SDK would return as a completion."""
-    verdict, request_id = call.verdict, response.headers.get("x-request-id")
-    advice = "" if verdict is None or verdict.advice is None else f": {verdict.advice}"
-    message = f"the server sent status {response.status_code} without a usable body{advice}"
-    headers = {"x-request-id": request_id} if request_id else {}
-    return _synthetic(call, 502, message, "MalformedResponseError", "malformed_response", headers)
-
-
-def _synthetic(
-    call: Call[Any], status: int, message: str, kind: str, code: str, headers: dict[str, str]
-) -> Any:
-    """Return a response that the server did not send. It asks not to be retried."""
-    request = call.payload
-    response = _library(request.__class__).Response(
-        status,
-        headers={"x-should-retry": "false", **headers},
-        json={"error": {"message": message, "type": kind, "code": code}},
-        request=request,
-    )
-    _annotate(response, call)
-    return response
