@@ -9,7 +9,7 @@ import warnings
 import aiohttp
 import anyio
 import pytest
-from drivers import with_session
+from drivers import given, with_session, wrapped
 from fakes import Remember
 from loopback import (
     ANSWER,
@@ -30,7 +30,16 @@ from loopback import (
     soon,
 )
 
-from resilient_infe import AttemptTimeout, Kind, presets, stack_middleware, wrap
+from resilient_infe import (
+    AttemptTimeout,
+    ErrorClassifier,
+    Kind,
+    Retry,
+    Stack,
+    presets,
+    stack_middleware,
+    wrap,
+)
 
 pytestmark = pytest.mark.network
 
@@ -322,5 +331,37 @@ def test_a_session_of_ones_own_class_is_kept():
             assert isinstance(wrapped, Mine)
             assert wrapped.name() == "mine"
             assert type(wrapped).__name__ == "Mine"
+
+    asyncio.run(main())
+
+
+async def closes_at_the_second(reader, writer):
+    """Answer one request with keep-alive, and close the connection at the next."""
+    for number in (1, 2):
+        while (await reader.readline()) not in (b"\r\n", b""):
+            pass
+        if number == 1:
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+            )
+            await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("way", [wrapped, given])
+@pytest.mark.parametrize(
+    "layers", [(), (Retry(1),), (Retry(2, uniform=lambda: 0.0),)], ids=["none", "1", "2"]
+)
+def test_a_stale_connection_costs_no_request(way, layers):
+    """A GET on a kept connection that was closed is sent again by aiohttp, or by the stack."""
+    stack = Stack(*layers, ErrorClassifier())
+
+    async def main():
+        server = await asyncio.start_server(closes_at_the_second, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with server, way(stack) as session:
+            for _ in range(4):
+                async with session.get(url) as answer:
+                    assert await answer.read() == b"{}"
 
     asyncio.run(main())

@@ -79,7 +79,7 @@ class StackMiddleware:
     def __init__(self, stack: Stack, owner: object = None) -> None:
         bounds.instance(stack, Stack, "stack_middleware", "a Stack, like presets.batch()")
         self._handler = stack.handler(_send)
-        self._has_retry = any(isinstance(layer, Retry) for layer in stack.layers)
+        self._repeats = _repeats(stack)
         self._nested = NestedRetriesCheck()
         self._owner = owner
 
@@ -91,7 +91,7 @@ class StackMiddleware:
         url, headers, content = request.url, request.headers, _content_of(request)
         prepare_call(call, request.method, url.authority, url.raw_path, headers, content)
         self._nested.check(headers)
-        if self._has_retry:
+        if self._repeats:
             _disable_aiohttp_retry(request)
         try:
             return await self._handler(call)
@@ -124,9 +124,10 @@ def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.C
     The stack is the innermost middleware. The copy shares cookies, headers, trace configs and the
     connector with the original, and keeps it alive. Closing either closes the connector.
 
-    Two settings of aiohttp are switched off in the copy: the default total timeout of 5 minutes,
-    because it would include waits in the stack, and aiohttp's own retry of an idempotent request
-    whose connection broke. aiohttp has no public way to do all this, so private names are used.
+    The default total timeout of 5 minutes is switched off in the copy, because it would include
+    waits in the stack. So is aiohttp's own retry of an idempotent request whose connection broke,
+    if the stack makes more than one attempt. aiohttp has no public way to do all this, so private
+    names are used.
 
     Args:
         session: the session.
@@ -142,7 +143,8 @@ def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.C
         )
     wrapped: Any = copy.copy(session)
     wrapped.__class__ = _class_without_del(cast("Any", type(session)))
-    wrapped._retry_connection = False  # noqa: SLF001
+    if _repeats(stack):
+        wrapped._retry_connection = False  # noqa: SLF001
     middleware = StackMiddleware(stack, owner=session)
     wrapped._middlewares = (*session._middlewares, middleware)  # noqa: SLF001
     if session.timeout == DEFAULT_TIMEOUT:
@@ -150,6 +152,12 @@ def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.C
             total=None, sock_connect=DEFAULT_TIMEOUT.sock_connect
         )
     return cast("aiohttp.ClientSession", wrapped)
+
+
+def _repeats(stack: Stack) -> bool:
+    """Whether a stack repeats a request that failed."""
+    retries = [layer for layer in stack.layers if isinstance(layer, Retry)]
+    return any(layer.schedule.max_attempts > 1 for layer in retries)
 
 
 @functools.cache
