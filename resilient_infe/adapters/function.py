@@ -12,7 +12,7 @@ from ..core.call import Call
 from ..rate.estimate import bodies_in
 from ..stack import Stack
 from .http.request import safe_model, set_partition, warn_of_nested_retries
-from .openai import sdk_retries
+from .sdk.client import sdk_retries
 
 A = ParamSpec("A")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from ..stack import Stack
 from .function import wrap_function
 from .httpx.client import resilient_client
-from .openai import resilient_openai
+from .sdk.client import resilient_sdk
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def _wrap_client(target: Any, stack: Stack) -> Any:
     families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in lineage}
     is_stainless = "AsyncAPIClient" in {name for _, name in families}
     if is_stainless and hasattr(target, "_client") and hasattr(target, "with_options"):
-        return resilient_openai(target, stack)
+        return resilient_sdk(target, stack)
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
         return resilient_client(target, stack)
     if ("aiohttp", "ClientSession") in families:

@@ -18,6 +18,7 @@ from typing import Any
 from ...classify.body import decoded
 from ...core.call import Call, Headers
 from ...errors import NestedRetriesWarning
+from ...retry.layer import trying_again
 from ...stack.options import current_options
 
 LONGEST_REQUEST = 4 * 1024 * 1024
@@ -101,6 +102,20 @@ class RequestBody:
         self._decoded: Any = None
         self._model: str | None = None
 
+    @classmethod
+    def of_decoded(cls, fields: Any, method: str, path: str) -> RequestBody:
+        """Return a body that is known as the value that is written as JSON, not as text.
+
+        Args:
+            fields: the value.
+            method: the request's method, in upper case.
+            path: the URL's path.
+        """
+        body = cls("", method, path)
+        body._decoded = {} if fields is None else fields
+        body._model = safe_model(fields.get("model")) if isinstance(fields, dict) else ""
+        return body
+
     def __call__(self) -> Any:
         """Return the decoded body, or an empty dict if it is not JSON."""
         if self._decoded is None:
@@ -145,7 +160,8 @@ class RequestBody:
 
     def asks_several(self) -> bool:
         """Whether the body asks for several choices: ``n`` above 1, or a list of prompts."""
-        body = self() if '"n"' in self.text or '"prompt"' in self.text else None
+        known = self._decoded is not None or '"n"' in self.text or '"prompt"' in self.text
+        body = self() if known else None
         if not isinstance(body, dict):
             return False
         asked, prompt = body.get("n"), body.get("prompt")
@@ -183,11 +199,23 @@ def prepare_call(
         headers: the request's headers; looked up by names in lower case.
         content: the body's bytes or text, or None if they cannot be read.
     """
-    body = call.body = RequestBody(content, method, path)
+    place_call(call, RequestBody(content, method, path), origin, path, key_hash(_key_in(headers)))
+
+
+def place_call(call: Call[Any], body: RequestBody, origin: str, path: str, key: str) -> None:
+    """Set the call's body, and its partition unless `call_options` sets one.
+
+    Args:
+        call: the call, not yet sent.
+        body: the request's body.
+        origin: the server, as ``host`` or ``host:port``.
+        path: the URL's path, with or without a query.
+        key: the hash of the API key, of `key_hash`.
+    """
+    call.body = body
     options = current_options()
     if options is None or options.partition is None:
-        base, key = base_path(path), key_hash(_key_in(headers))
-        call.partition = f"{origin}{base}/{body.model()}#{key}"
+        call.partition = f"{origin}{base_path(path)}/{body.model()}#{key}"
 
 
 def _key_in(headers: Headers) -> str:
@@ -262,8 +290,12 @@ class NestedRetriesCheck:
         self._warned = False
 
     def check(self, headers: Headers) -> None:
-        """Warn if the headers mark the request as the SDK's own retry."""
-        if not self._warned and (headers.get(RETRY_COUNT_HEADER) or "0") != "0":
+        """Warn if the headers mark the request as the SDK's own retry, not that of a `Retry`."""
+        if (
+            not self._warned
+            and not trying_again.get()
+            and (headers.get(RETRY_COUNT_HEADER) or "0") != "0"
+        ):
             self._warned = True
             warn_of_nested_retries(
                 "the SDK retries above the stack, so their attempts multiply: set max_retries=0 on "
