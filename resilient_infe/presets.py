@@ -8,12 +8,13 @@ long.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from .circuit.circuit import Circuit
 from .circuit.layer import CircuitBreaker
 from .classify.layer import ErrorClassifier
 from .classify.rule import Classify
+from .core.call import FIRST_CHUNK
 from .core.keyed import Keyed
 from .core.verdict import Kind
 from .errors import ConfigurationError
@@ -54,6 +55,12 @@ BATCH_REST = 5.0
 
 Less than for a service: a failed probe costs a batch less than an idle pipeline."""
 
+SERVICE_TIMEOUT = 60.0
+"""Seconds for one attempt of a service, so that its deadline has room for two."""
+
+BATCH_TIMEOUT = 120.0
+"""Seconds for one attempt of a batch, which nobody waits for."""
+
 THROTTLE_BELOW = 0.4
 """The share of successes below which the circuits of both presets refuse a part of the attempts.
 
@@ -70,7 +77,8 @@ def service(
     concurrency: int = 64,
     max_waiting: int | None = 1_000,
     deadline: float = 120.0,
-    attempt_timeout: float = 60.0,
+    attempt_timeout: float = SERVICE_TIMEOUT,
+    first_chunk: float | Literal["auto"] | None = "auto",
     max_attempts: int = SERVICE_ATTEMPTS,
     budget: RetryBudget | None = None,
     estimate: Callable[[Any], float] = estimate_tokens,
@@ -98,6 +106,8 @@ def service(
         deadline: the time for a whole call in seconds, above 0; 120 by default.
         attempt_timeout: the time for one attempt in seconds, above 0; 60 by default, so that the
             deadline has room for two.
+        first_chunk: seconds to the first event of a stream, above 0; None to leave it to
+            `attempt_timeout`. "auto", the default, is 60, or `attempt_timeout` if you set that.
         max_attempts: the number of attempts, including the first, from 1; 4 by default.
         budget: the bound on the retries of all calls; by default a `RetryBudget()`, which allows
             retries for about 20 % of the calls.
@@ -136,7 +146,7 @@ def service(
         ),
         _breaker(circuit, _keyed_circuits(10.0, max_keys)),
         _classifier(classifier),
-        AttemptTimeout(attempt_timeout),
+        _timeout(attempt_timeout, first_chunk, SERVICE_TIMEOUT),
         listeners=listeners,
     )
 
@@ -147,7 +157,8 @@ def batch(
     tokens_per_minute: float | None = None,
     share: float = 1.0,
     concurrency: int = 64,
-    attempt_timeout: float = 120.0,
+    attempt_timeout: float = BATCH_TIMEOUT,
+    first_chunk: float | Literal["auto"] | None = "auto",
     max_attempts: int = BATCH_ATTEMPTS,
     max_hint: float = 300.0,
     estimate: Callable[[Any], float] = estimate_tokens,
@@ -176,6 +187,8 @@ def batch(
             replicas; 1 by default.
         concurrency: the number of attempts in flight in each partition, from 1; 64 by default.
         attempt_timeout: the time for one attempt in seconds, above 0; 120 by default.
+        first_chunk: seconds to the first event of a stream, above 0; None to leave it to
+            `attempt_timeout`. "auto", the default, is 60, or `attempt_timeout` if you set that.
         max_attempts: the number of attempts, not counting 429s and failed probes, from 1; 10 by
             default.
         max_hint: the longest hint in seconds, above 0; if the server asks to wait longer, the call
@@ -221,7 +234,7 @@ def batch(
         ),
         _breaker(circuit, _keyed_circuits(BATCH_REST, max_keys)),
         _classifier(classifier),
-        AttemptTimeout(attempt_timeout),
+        _timeout(attempt_timeout, first_chunk, BATCH_TIMEOUT),
         listeners=listeners,
     )
 
@@ -251,6 +264,14 @@ def _keyed_circuits(open_for: float, max_keys: int) -> Keyed[Circuit]:
         return Circuit(open_for=open_for, throttle_below=THROTTLE_BELOW)
 
     return Keyed(make, max_keys=max_keys)
+
+
+def _timeout(
+    seconds: float, first_chunk: float | Literal["auto"] | None, usual: float
+) -> AttemptTimeout:
+    if first_chunk == "auto":
+        first_chunk = FIRST_CHUNK if seconds == usual else None
+    return AttemptTimeout(seconds, first_chunk=first_chunk)
 
 
 def _classifier(classifier: ErrorClassifier | Classify | None) -> ErrorClassifier:

@@ -8,6 +8,7 @@ import pytest
 from fakes import FakeServer, all_at_once
 
 from resilient_infe import (
+    AttemptTimeout,
     Circuit,
     CircuitBreaker,
     ErrorClassifier,
@@ -100,10 +101,29 @@ def test_partitions_are_apart(run):
 
 
 @pytest.mark.parametrize("preset", [presets.service, presets.batch])
+@pytest.mark.parametrize(
+    ("given", "bounds"),
+    [
+        ({}, 60.0),
+        ({"attempt_timeout": 300.0}, None),
+        ({"attempt_timeout": 20.0}, None),
+        ({"attempt_timeout": 300.0, "first_chunk": 90.0}, 90.0),
+        ({"first_chunk": 15.0}, 15.0),
+        ({"first_chunk": None}, None),
+    ],
+)
+def test_a_stream_may_begin_as_late_as_an_attempt_may_last(preset, given, bounds):
+    """A timeout that was given bounds the first event too, unless that has a bound of its own."""
+    timeout = layer(preset(**given), AttemptTimeout)
+    assert timeout.first_chunk == bounds
+    assert timeout.seconds == given.get("attempt_timeout", timeout.seconds)
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
 def test_odd_values_are_refused_at_once(preset):
     """A value that cannot work is told when the preset is made, not at the first call."""
     for odd in ({"concurrency": 0}, {"requests_per_minute": -5}, {"share": 0},
-                {"attempt_timeout": 0}, {"max_attempts": 0}):  # fmt: skip
+                {"attempt_timeout": 0}, {"max_attempts": 0}, {"first_chunk": 0}):  # fmt: skip
         with pytest.raises(errors.ConfigurationError):
             preset(**odd)
 

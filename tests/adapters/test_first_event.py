@@ -115,6 +115,10 @@ FAILED = {
     "half an event": (stream(word(0)[:9], hangs=True), Kind.TIMEOUT),
     "an error": (stream(event(OVERLOADED)), Kind.OVERLOADED),
     "an error after a comment": (stream(COMMENT, event(OVERLOADED), hangs=True), Kind.OVERLOADED),
+    "an event that is called an error": (
+        stream(b'event: error\ndata: {"message": "busy"}\n\n'),
+        Kind.TRANSIENT,
+    ),
     "a limit": (stream(event({"error": {"code": 429, "message": "slow"}})), Kind.RATE_LIMITED),
     "nothing": (stream(), Kind.TRANSIENT),
     "nothing but a comment": (stream(COMMENT), Kind.TRANSIENT),
@@ -176,6 +180,23 @@ def test_an_error_after_the_first_event_is_not_tried_again(streamer):
     server = against(stream(word(0) + event(OVERLOADED)), test)
     assert len(server.asked) == 1
     assert stack.statistics().outcomes == {Kind.OVERLOADED: 1}
+
+
+@every_streamer
+@pytest.mark.network
+def test_a_long_error_that_is_labelled_a_stream_keeps_its_status(streamer):
+    """An error with over 64 KiB of body is that error, though no event is in it."""
+    long = response(503, b"<p>busy</p>" * 10_000, "text/event-stream")
+    seen = Remember()
+    stack = Stack(*three().layers, listeners=[seen])
+
+    async def test(url):
+        async with streamer(url, stack) as start:
+            assert await words_of(await start("whole")) == ALL
+
+    against(in_turn(long, stream(*WHOLE)), test)
+    first, second = seen.named("attempt.finished")
+    assert (first.status, second.kind) == (503, Kind.OK)
 
 
 @every_streamer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,28 @@ def decode(*chunks):
 def test_the_standards_cases(raw, data):
     """Lines end at CR, LF and CRLF only; comments and other fields are passed over."""
     assert decode(raw) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b'{"message": "busy"}', {"message": "busy"}),
+        (b'{"code": 503}', {"code": 503}),
+        (b"Internal Server Error", {"message": "Internal Server Error"}),
+        (b'"busy"', {"message": "busy"}),
+        (b"{}", {"message": "{}"}),
+        (b"[" * 100_000, None),
+        (b'{"error": {"code": "x"}}', {"code": "x"}),
+        (b'{"type": "error", "error": {"type": "overloaded_error"}}', {"type": "overloaded_error"}),
+    ],
+    ids=str,
+)
+def test_an_event_that_is_called_an_error_is_one(data, error):
+    """The data of ``event: error`` is an error, also if it names none; the next event is not."""
+    [first, second] = decode(b"event: error\ndata: " + data + b"\n\ndata: a\n\n")
+    assert second == "a"
+    found = json.loads(first)["error"]
+    assert found == error if error is not None else found["message"].startswith("[[")
 
 
 @given(

@@ -12,7 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from streamers import ENDING, USAGE, WHOLE, event, word
 
-from resilient_infe import Kind, Usage
+from resilient_infe import Call, Kind, Usage
+from resilient_infe.adapters.http.request import RequestBody
+from resilient_infe.adapters.http.response import stream_watch_for
 from resilient_infe.adapters.http.stream_watch import StreamWatch
 
 SSE = "text/event-stream"
@@ -308,3 +310,27 @@ def test_parts_may_be_single_bytes():
     data = b"".join(WHOLE)
     watch = watched(data[n : n + 1] for n in range(len(data)))
     assert (watch.cut_short(), watch.usage) == (None, Usage(3, 4, 7))
+
+
+@pytest.mark.parametrize("begin", [[word(0)], [b": hi\n\n"], [word(0), *ENDING]], ids=len)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_of_several_gzip_members_only_the_first_is_read(begin, parts):
+    """The httpx libraries read one: a stream that ends in a later one is cut short for its caller."""
+    first, rest = gzip.compress(b"".join(begin)), gzip.compress(b"".join([word(1), *ENDING]))
+    size = -(-len(first + rest) // parts)
+    watch = watched([(first + rest)[at : at + size] for at in range(0, size * parts, size)], "gzip")
+    complete = len(begin) > 1
+    assert (watch.cut_short() is None) == complete
+    assert complete or "several gzip members" in watch.cut_short()
+
+
+def test_the_body_of_an_error_is_not_watched():
+    """An error that is labelled as a stream has its status, and no events are awaited."""
+    call = Call(None)
+    call.body = RequestBody(b'{"model": "m", "stream": true}', "POST", "/v1/chat/completions")
+    for status in (302, 400, 503):
+        watch = stream_watch_for(call, status, {"content-type": "text/event-stream"})
+        watch.feed(b'data: {"error": {"code": "insufficient_quota"}}\n\n')
+        assert not watch.awaits_event
+        assert (watch.verdict, watch.cut_short()) == (None, None)
+    assert stream_watch_for(call, 200, {"content-type": "text/event-stream"}).awaits_event

@@ -282,7 +282,7 @@ async def _watched(
     encoding = headers.get("content-encoding", "").lower()
     if encoding in _DECOMPRESSED and _decompresses(call.payload.request):
         encoding = ""
-    watch = stream_watch_for(call, headers, encoding)
+    watch = stream_watch_for(call, response.status, headers, encoding)
     if start:
         watch.feed(start)
     if await read_first_event(response.content.readany, watch, parts):

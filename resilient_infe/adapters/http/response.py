@@ -130,15 +130,22 @@ def asks_stream(call: Call[Any]) -> bool:
     return isinstance(call.body, RequestBody) and call.body.asks_stream()
 
 
-def stream_watch_for(call: Call[Any], headers: Headers, encoding: str = "identity") -> StreamWatch:
+def stream_watch_for(
+    call: Call[Any], status: int, headers: Headers, encoding: str = "identity"
+) -> StreamWatch:
     """Return the `StreamWatch` for a body that is handed over open.
+
+    The body of an error is not watched, whatever it is labelled: its status says what it is.
 
     Args:
         call: the call whose response it is. Its request says whether a stream was asked for.
+        status: the HTTP status.
         headers: the response's headers.
         encoding: its content encoding, if the parts that the watch sees are still compressed.
     """
     kind, body = headers.get("content-type") or "", call.body
+    if not 200 <= status < 300:
+        return StreamWatch("", encoding, expected=False)
     if not isinstance(body, RequestBody):
         return StreamWatch(kind, encoding, expected=False, headers=headers)
     expected, several = body.asks_stream(), body.asks_several()

@@ -8,9 +8,11 @@ takes chunks that are cut anywhere, even inside of a character.
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Iterator
 
+from ...classify.error_body import error_in_event
 from ...errors import StreamBroken
 
 LONGEST_EVENT = 8 * 1024 * 1024
@@ -22,14 +24,19 @@ _PING = re.compile(r'\s*\{\s*"type"\s*:\s*"ping"\s*\}\s*')
 
 
 class SSEDecoder:
-    """Turns chunks of bytes into the ``data`` of events; a ping is not one. State: per stream."""
+    """Turns chunks of bytes into the ``data`` of events; a ping is not one. State: per stream.
 
-    __slots__ = ("_after_cr", "_data", "_line", "_size", "_text")
+    The name of an event is left out, but for ``event: error``: if its data names no error, it is
+    returned as one, ``{"error": ...}``.
+    """
+
+    __slots__ = ("_after_cr", "_data", "_line", "_name", "_size", "_text")
 
     def __init__(self) -> None:
         self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
         self._line: list[str] = []  # pieces of a line whose end has not come yet
         self._data: list[str] = []  # the data lines of the current event
+        self._name = ""  # of the current event
         self._after_cr = False
         self._size = 0  # characters buffered for the current event
 
@@ -66,9 +73,26 @@ class SSEDecoder:
         """Process a complete line; return the event's data if an empty line ends the event."""
         if not line:
             data, self._data = "\n".join(self._data), []
+            event, self._name = self._name, ""
             self._size = 0
+            if event == "error":
+                return _as_error(data)
             return None if not data or _PING.fullmatch(data) else data
         name, _, value = line.partition(":")
         if name == "data":
             self._data.append(value.removeprefix(" "))
+        elif name == "event":
+            self._name = value.removeprefix(" ")
         return None
+
+
+def _as_error(data: str) -> str:
+    """Return the data of an ``event: error``, as an error if it names none by itself."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        content = data
+    if error_in_event(content) is not None:
+        return data
+    error = content if isinstance(content, dict) and content else {"message": str(content)}
+    return json.dumps({"error": error})

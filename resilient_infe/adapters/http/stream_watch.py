@@ -84,7 +84,7 @@ class StreamWatch:
         self._events = SSEDecoder() if watched else None
         compressed = watched and encoding in ("gzip", "deflate")
         self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB) if compressed else None
-        self._begun = self._ended = False
+        self._begun = self._ended = self._unread = False
         self.awaits_event = expected and is_stream
         self.began_with_error = False
         self._expected = expected
@@ -99,7 +99,11 @@ class StreamWatch:
             return
         try:
             if self._decompressor is not None:
+                if self._decompressor.eof:  # a further gzip member, which httpx does not read
+                    self._unread = self._unread or bool(part)
+                    return
                 part = self._decompressor.decompress(part, LONGEST_PART)
+                self._unread = bool(self._decompressor.unused_data)
                 if self._decompressor.unconsumed_tail:
                     raise StreamBroken(f"a part decompresses to over {LONGEST_PART} bytes")
             for data in self._events.feed(part):
@@ -112,6 +116,8 @@ class StreamWatch:
         """Return a message if the body ended too early; None if it is complete or not watched."""
         if self._events is None or self.complete or self.verdict is not None:
             return None
+        if self._unread:
+            return "the stream has several gzip members, and this client reads only the first"
         if self.awaits_event:
             return "the request asked for a stream, which ended before its first event"
         return "the stream ended before it was complete" if self._begun else None

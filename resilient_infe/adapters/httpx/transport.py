@@ -268,7 +268,7 @@ async def _watched(
     Raises:
         RemoteProtocolError: the library's own; the stream ended before its first event.
     """
-    watch = stream_watch_for(call, headers, headers.get("content-encoding", ""))
+    watch = stream_watch_for(call, status, headers, headers.get("content-encoding", ""))
     for part in parts:
         watch.feed(part)
     if await read_first_event(lambda: anext(body, None), watch, parts):
