@@ -315,7 +315,7 @@ def test_parts_may_be_single_bytes():
 @pytest.mark.parametrize("begin", [[word(0)], [b": hi\n\n"], [word(0), *ENDING]], ids=len)
 @pytest.mark.parametrize("parts", [1, 3])
 def test_of_several_gzip_members_only_the_first_is_read(begin, parts):
-    """The httpx libraries read one: a stream that ends in a later one is cut short for its caller."""
+    """A client of httpx reads one: a stream that ends in a later one is cut short for it."""
     first, rest = gzip.compress(b"".join(begin)), gzip.compress(b"".join([word(1), *ENDING]))
     size = -(-len(first + rest) // parts)
     watch = watched([(first + rest)[at : at + size] for at in range(0, size * parts, size)], "gzip")
