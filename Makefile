@@ -5,12 +5,13 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 DEMO := .venv-demo-$(VERSION)
 DEV := .venv-dev-$(VERSION)
+PEERS := .venv-peers-$(VERSION)
 BENCH := .venv-bench-$(VERSION)
 CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/clients/*.in))
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test proof test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch gym \
+.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch gym \
 	gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -26,6 +27,9 @@ test-clients: $(CLIENT_TESTS)  ## openai 2 and the pages of docs/howto, one envi
 
 $(CLIENT_TESTS): test-client-%: .venv-client-%-$(VERSION)/ready
 	.venv-client-$*-$(VERSION)/bin/python -m pytest tests/clients/test_$*.py
+
+test-peers: $(PEERS)/ready  ## the OpenAI SDK's own async tests with every client wrapped; long
+	$(PEERS)/bin/python tests/peers/run.py $(PEERS)/suite $(ARGS)
 
 bench: $(BENCH)/ready  ## what a call costs, against a floor by hand and the rivals
 	$(BENCH)/bin/python -m benchmarks
@@ -57,18 +61,21 @@ types: $(DEV)/ready
 check: lint types test
 
 lock:  ## write requirements/*.txt and requirements/clients/*.txt anew; needs uv
-	cd requirements && for name in cli dev bench $(CLIENTS:%=clients/%); do \
+	cd requirements && for name in cli dev bench peers $(CLIENTS:%=clients/%); do \
 		uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header $$name.in --output-file $$name.txt; done
 
 clean:
-	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .venv-peers-* .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO)/ready: requirements/cli.txt pyproject.toml
 	$(call venv,$(DEMO),cli)
 
 $(DEV)/ready: requirements/dev.txt pyproject.toml
 	$(call venv,$(DEV),dev)
+
+$(PEERS)/ready: requirements/peers.txt pyproject.toml
+	$(call venv,$(PEERS),peers)
 
 $(BENCH)/ready: requirements/bench.txt pyproject.toml
 	$(call venv,$(BENCH),bench)

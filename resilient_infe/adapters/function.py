@@ -39,7 +39,7 @@ def wrap_function(
 
     State: the stack's.
     """
-    if sdk_retries(function) > 0:
+    if stack.retries and sdk_retries(function) > 0:
         warn_of_nested_retries(
             "the wrapped method's client retries too, so their attempts multiply: set "
             "max_retries=0 on it, or pass the client itself to wrap(client, stack), which sets it"

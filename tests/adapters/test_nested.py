@@ -178,3 +178,25 @@ def test_a_stack_that_does_not_retry_may_stand_under_another():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(against(ERROR, test).asked) == 3
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("no_sleep")
+def test_a_stack_without_retry_leaves_the_retries_of_others_alone():
+    """Limits alone multiply nothing, so nothing is told, however the stack is put below an SDK."""
+    limits = Stack(ErrorClassifier())
+
+    async def test(url):
+        options = {"api_key": KEY, "base_url": url}
+        transport = ResilientTransport(httpx2.AsyncHTTPTransport(), limits)
+        for http in httpx2.AsyncClient(transport=transport), wrap(httpx2.AsyncClient(), limits):
+            async with openai.AsyncOpenAI(**options, http_client=http) as client:
+                await ask_twice(client)
+        async with openai.AsyncOpenAI(**options) as client:
+            create = wrap(client.chat.completions.create, limits)
+            with pytest.raises(openai.InternalServerError):
+                await create(model="infe-pulse", messages=MESSAGES)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(against(ERROR, test).asked) == 15

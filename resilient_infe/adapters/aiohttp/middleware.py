@@ -80,7 +80,7 @@ class StackMiddleware:
         bounds.instance(stack, Stack, "stack_middleware", "a Stack, like presets.batch()")
         self._handler = stack.handler(_send)
         self._repeats = _repeats(stack)
-        self._nested = NestedRetriesCheck()
+        self._nested = NestedRetriesCheck(retries=stack.retries)
         self._owner = owner
 
     async def __call__(

@@ -281,13 +281,16 @@ def _short_hash(secret: str) -> str:
 
 
 class NestedRetriesCheck:
-    """Warns once if an SDK retries above the stack.
+    """Warns once if an SDK retries above a stack that retries too.
+
+    Args:
+        retries: whether the stack has a `Retry`.
 
     State: whether it has warned.
     """
 
-    def __init__(self) -> None:
-        self._warned = False
+    def __init__(self, *, retries: bool) -> None:
+        self._warned = not retries
 
     def check(self, headers: Headers) -> None:
         """Warn if the headers mark the request as the SDK's own retry, not that of a `Retry`."""

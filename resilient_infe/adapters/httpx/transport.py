@@ -93,7 +93,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         self.inner = inner
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
-        self._nested = NestedRetriesCheck()
+        self._nested = NestedRetriesCheck(retries=stack.retries)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request through the stack; return the last response, with a readable body."""
