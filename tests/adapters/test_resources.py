@@ -222,3 +222,19 @@ def test_a_plain_function_may_return_it():
             assert (await wrap(retrieve, quick())("resp_1"))["error"] == TOLD
 
     assert len(against(response(200, RESPONSE), test).asked) == 1
+
+
+@httpx_and_httpx2
+def test_an_object_that_the_url_names_is_an_answer(library):
+    """An object with the id that was asked for is stored there, though it does not say its type."""
+    content = {"id": "resp_1", "error": TOLD}
+
+    async def test(url):
+        async with library.AsyncClient() as client:
+            wrapped = wrap(client, quick())
+            answer = await wrapped.get(f"{url}/responses/resp_1?beta=true")
+            assert answer.json() == content
+            for other in (wrapped.get(f"{url}/responses/resp_2"), wrapped.post(f"{url}/resp_1")):
+                await other
+
+    assert len(against(response(200, content), test).asked) == 1 + 3 + 3

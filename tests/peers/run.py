@@ -53,7 +53,7 @@ def failures(root: Path, stack: str, tests: list[str]) -> set[str]:
     options = ["-q", "-o", "addopts=", "-p", "wrapping", "-p", "no:cacheprovider", "--tb=no"]
     ignored = ["-W", "ignore::resilient_infe.errors.NestedRetriesWarning"]
     environment = os.environ | {
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}",
         "PEERS_STACK": stack,
         "PEERS_FAILED": str(failed),
         "SSL_CERT_FILE": str(certificate),

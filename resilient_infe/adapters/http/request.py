@@ -158,6 +158,11 @@ class RequestBody:
         body = self() if self._decoded is not None or '"stream"' in self.text else None
         return isinstance(body, dict) and body.get("stream") is True
 
+    def asks_for(self, name: str) -> bool:
+        """Whether the request reads the object with this id, which ends the path."""
+        path = self._path.partition("?")[0]
+        return self._method == "GET" and bool(name) and path.endswith(f"/{name}")
+
     def asks_several(self) -> bool:
         """Whether the body asks for several choices: ``n`` above 1, or a list of prompts."""
         known = self._decoded is not None or '"n"' in self.text or '"prompt"' in self.text

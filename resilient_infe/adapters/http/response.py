@@ -53,7 +53,7 @@ def buffer_limit(call: Call[Any], status: int, headers: Headers) -> int:
 def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | None:
     """Return a complete body for the classifier, or None to count the response without its body.
 
-    There are five cases:
+    There are six cases:
 
     1. The status is an error, or the request names a model: the classifier gets the body. A model's
        response must be a JSON object that is not an error.
@@ -64,7 +64,9 @@ def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | Non
     4. Another endpoint sends an object that looks like an error, but the error has no code or type
        that the library knows, and the path is not a model endpoint: None. The object is a valid
        result of that endpoint.
-    5. Another endpoint sends any other object: the classifier gets it.
+    5. The object has the id that the URL asks for, such as ``GET /responses/resp_1``: None. It is
+       stored there, and its error is its own.
+    6. Another endpoint sends any other object: the classifier gets it.
 
     Args:
         call: the call whose response it is.
@@ -81,7 +83,7 @@ def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | Non
     if not isinstance(found, dict) or end < len(text):
         return None
     own = is_error(found) and not (_is_known(found) or _may_ask_model(call))
-    return None if own else raw
+    return None if own or _is_asked_for(call, found.get("id")) else raw
 
 
 def _is_known(content: dict[str, Any]) -> bool:
@@ -128,6 +130,11 @@ def asks_completion(call: Call[Any]) -> bool:
 def asks_stream(call: Call[Any]) -> bool:
     """Whether the request's body asks for a stream."""
     return isinstance(call.body, RequestBody) and call.body.asks_stream()
+
+
+def _is_asked_for(call: Call[Any], name: Any) -> bool:
+    """Whether the URL asks for the object with this id."""
+    return isinstance(name, str) and isinstance(call.body, RequestBody) and call.body.asks_for(name)
 
 
 def stream_watch_for(
