@@ -12,6 +12,7 @@ from ..batch.files.request import Defaults
 from ..batch.journal import Journal
 from ..batch.journal.table import RowTable
 from ..batch.progress import short, span
+from ..rate.estimate import estimate_tokens
 from .telling import bad_lines
 
 
@@ -30,6 +31,7 @@ def dry_run(options: JobOptions) -> int:
                 defaults,
                 table,
                 retry_failed=options.retry_failed,
+                count=options.count,
                 estimate=True,
             )
     finally:
@@ -52,10 +54,9 @@ def forecast(found: CheckResult, options: JobOptions) -> list[str]:
         lines.append(f"  {found.rows - found.pending:,} are done already, by {options.journal}")
     calls = found.pending if options.limit is None else min(found.pending, options.limit)
     tokens = found.tokens * calls / max(1, found.pending)
-    lines.append(
-        f"to send: {calls:,} calls, about {short(tokens)} tokens (characters / 4, and the output "
-        f"that is asked for)"
-    )
+    built_in = options.count is estimate_tokens
+    how = "characters / 4, and the output that is asked for" if built_in else "by your own count"
+    lines.append(f"to send: {calls:,} calls, about {short(tokens)} tokens ({how})")
     most = max(found.models.values(), default=0) / max(1, found.pending)
     rates = ((options.requests_per_minute, calls), (options.tokens_per_minute, tokens))
     known = [60.0 * total * most / each for each, total in rates if each is not None]

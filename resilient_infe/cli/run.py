@@ -18,6 +18,7 @@ from ..batch.files.options import JobOptions
 from ..batch.files.request import CHAT
 from ..errors import BatchError, ConfigurationError, ResilienceError
 from .config import apply_config
+from .counter import counter_for
 from .display import Display, JsonLines, display_for
 from .dry_run import dry_run
 from .kinds import count, positive, rate
@@ -94,6 +95,9 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
         help="per model; a number, none, or auto to learn it (default)",
     )
     add("--tokens-per-minute", type=rate, metavar="N", help="likewise")
+    add("--tokens-per-row", type=count, metavar="N", help="what each row costs, if you know")
+    add("--estimate", metavar="MODULE:FUNCTION",
+        help="a function of your own: the tokens of a request's body")  # fmt: skip
     add(
         "--max-attempts",
         type=count,
@@ -141,6 +145,7 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         concurrency=options.concurrency,
         requests_per_minute=options.requests_per_minute,
         tokens_per_minute=options.tokens_per_minute,
+        count=counter_for(options.tokens_per_row, options.estimate),
         max_attempts=options.max_attempts,
         attempt_timeout=options.attempt_timeout,
         deadline=options.deadline,

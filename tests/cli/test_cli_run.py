@@ -583,3 +583,53 @@ def test_an_output_that_is_full(infe, capsys):
     assert run(url, *files) == 0
     assert sorted(ids()) == sorted(ALL)
     assert model.books.sends == 20
+
+
+def test_tokens_are_counted_as_told(infe, capsys):
+    """Each row costs what --tokens-per-row says, or what a function of the user's own returns."""
+    url, _ = infe
+    Path("own_tokens.py").write_text("def count(body):\n    return 3 * len(body['messages'])\n")
+    for told, shown in (
+        (["--tokens-per-row", "50"], "about 1.0k tokens (by your own count)"),
+        (["--estimate", "own_tokens:count"], "about 60 tokens (by your own count)"),
+        ([], "(characters / 4, and the output that is asked for)"),
+    ):
+        assert run(url, "--dry-run", *told) == 0
+        assert shown in capsys.readouterr().out
+    assert run(url, "--tokens-per-minute", "600000", "--estimate", "own_tokens:count") == 0
+    assert sorted(ids()) == sorted(ALL)
+
+
+@pytest.mark.parametrize(
+    ("source", "named", "told"),
+    [
+        ("", "nothing", "takes MODULE:FUNCTION"),
+        ("", "no_such_module:f", "cannot be imported: ModuleNotFoundError"),
+        ("oops(", "MODULE:f", "cannot be imported: SyntaxError"),
+        ("1 / 0", "MODULE:f", "cannot be imported: ZeroDivisionError"),
+        ("", "MODULE:f", "has no attribute 'f'"),
+        ("f = 5", "MODULE:f", "must be a function of a request's body; got 5"),
+        ("async def f(body): ...", "MODULE:f", "must not be async"),
+        ("def f(): ...", "MODULE:f", "does not take that"),
+        ("def f(body): raise KeyError('x')", "MODULE:f", "raised KeyError for line 1: 'x'"),
+        ("def f(body): return -5", "MODULE:f", "for line 1 it returned -5"),
+        ("def f(body): return '9'", "MODULE:f", "for line 1 it returned '9'"),
+        ("def f(body): return float('nan')", "MODULE:f", "for line 1 it returned nan"),
+    ],
+)
+def test_a_counter_that_cannot_be_used_is_told(infe, capsys, source, named, told, request):
+    """Nothing is sent, and the message says what the module or the function did."""
+    url, model = infe
+    module = f"counter_{abs(hash(request.node.name))}"
+    Path(f"{module}.py").write_text(source)
+    assert run(url, "--estimate", named.replace("MODULE", module)) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.startswith("resilient-infe: ")
+    assert model.books.sends == 0
+
+
+def test_two_ways_to_count_are_refused(infe, capsys):
+    """Only one of them can be meant."""
+    assert run(infe[0], "--estimate", "a:b", "--tokens-per-row", "5") == 2
+    assert "not both" in capsys.readouterr().err

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from ...errors import RowError
-from ...rate.estimate import estimate_tokens
+from ...adapters.infe.replies import printable
+from ...errors import ConfigurationError, RowError
+from ...rate.estimate import estimate_tokens, valid_count
 from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
 from .lines import numbered
 from .request import Defaults, Request, parsed
@@ -27,7 +28,7 @@ class CheckResult:
         bad: the number of lines that are not valid requests, duplicate ids included.
         problems: messages for the first `MAX_REPORTED` invalid lines.
         models: the number of pending requests per model.
-        tokens: estimated tokens of the pending requests; 0 if `check_file` did not estimate.
+        tokens: estimated tokens of the pending requests, if `check_file` was to estimate.
     """
 
     rows: int = 0
@@ -76,6 +77,7 @@ def check_file(
     table: RowTable,
     *,
     retry_failed: bool = False,
+    count: Callable[[Any], float] = estimate_tokens,
     estimate: bool = False,
 ) -> CheckResult:
     """Check every line.
@@ -86,10 +88,13 @@ def check_file(
         defaults: the values for fields that a line omits.
         table: the journal's row table, or an empty one; each row is marked `CHECKED` in it.
         retry_failed: whether rows that failed permanently count as pending.
+        count: returns the tokens of a request's body. One of the user's is tried with the first
+            pending row.
         estimate: whether to add up the estimated tokens of the pending rows.
 
     Raises:
         BatchError: the file cannot be read to its end.
+        ConfigurationError: `count` raised, or did not return a number of tokens.
     """
     result = CheckResult()
     for request in requests_in(file, name, defaults):
@@ -105,8 +110,31 @@ def check_file(
         if is_pending(entry, retry_failed=retry_failed):
             result.pending += 1
             result.models[request.body["model"]] += 1
-            result.tokens += estimate_tokens(request.body) if estimate else 0.0
+            if estimate or (result.pending == 1 and count is not estimate_tokens):
+                result.tokens += _counted(count, request)
     return result
+
+
+def _counted(count: Callable[[Any], float], request: Request) -> float:
+    """Return the tokens of a request.
+
+    Raises:
+        ConfigurationError: `count` raised, or did not return a number of tokens.
+    """
+    try:
+        found = count(request.body)
+    except Exception as error:  # a user's function may raise anything
+        raise ConfigurationError(
+            f"--estimate: the function raised {type(error).__name__} for line {request.line}: "
+            f"{printable(str(error))}"
+        ) from None
+    tokens = valid_count(found)
+    if tokens is None:
+        raise ConfigurationError(
+            f"--estimate: the function must return a number of tokens, 0 or more; for line "
+            f"{request.line} it returned {printable(repr(found))}"
+        )
+    return tokens
 
 
 def is_pending(entry: int, *, retry_failed: bool) -> bool:

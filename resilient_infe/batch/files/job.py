@@ -9,7 +9,6 @@ from ... import aio, presets
 from ...adapters.infe.transport import InfeTransport
 from ...errors import BatchError, JournalMismatch, RowError
 from ...events import Listener
-from ...rate.estimate import estimate_tokens
 from ...version import __version__
 from ..journal import Journal
 from ..journal.table import CHECKED, FAILED, OFFSET, TAKEN, key_of
@@ -76,7 +75,7 @@ class Job:
             concurrency=options.concurrency,
             attempt_timeout=options.attempt_timeout,
             max_attempts=options.max_attempts,
-            estimate=_tokens,
+            estimate=lambda payload: options.count(payload["body"]),
             beliefs=self.journal.recorded.beliefs,
             listeners=[self.monitor, *listeners],
         )
@@ -107,6 +106,7 @@ class Job:
                 self._defaults,
                 self.journal.table,
                 retry_failed=options.retry_failed,
+                count=options.count,
             )
         self._check_known(CHECKED)
         if options.limit is not None:
@@ -295,10 +295,6 @@ class Job:
 
 def _payload(request: Request) -> dict[str, Any]:
     return {"url": request.url, "body": request.body}
-
-
-def _tokens(payload: dict[str, Any]) -> float:
-    return estimate_tokens(payload["body"])
 
 
 def _id(request: Request) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...adapters.infe.transport import BASE_URL
 from ...errors import BatchError, ConfigurationError
+from ...rate.estimate import estimate_tokens
 from .output import STDOUT
 from .request import CHAT
 
@@ -30,6 +33,7 @@ class JobOptions:
         url: the endpoint for lines that name none.
         concurrency: attempts in flight per model.
         requests_per_minute, tokens_per_minute: the limits per model; None to learn them.
+        count: returns the tokens of a request's body.
         max_attempts: attempts that may fail, 429s not counted.
         attempt_timeout: seconds for one attempt.
         deadline: seconds for each row, waits included, or None.
@@ -53,6 +57,7 @@ class JobOptions:
     concurrency: int = 64
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    count: Callable[[Any], float] = estimate_tokens
     max_attempts: int = 10
     attempt_timeout: float = 120.0
     deadline: float | None = None
