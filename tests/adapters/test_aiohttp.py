@@ -9,6 +9,7 @@ import gzip
 import json
 import pickle
 import re
+import tracemalloc
 
 import pytest
 from aiohttp import web
@@ -676,3 +677,39 @@ def test_json_is_what_the_server_gets():
     assert json.loads(got["body"]) == ASK
     assert got["headers"]["Authorization"] == f"Bearer {KEY}"
     assert KEY not in got["body"]
+
+
+def test_a_call_holds_two_copies_of_its_answer():
+    """The bytes are dropped before the text of a long answer is decoded."""
+    answer = json.dumps({"choices": [{"message": {"content": "x" * 4_000_000}}]}).encode()
+
+    async def handler(_):
+        return web.Response(body=answer, content_type="application/json")
+
+    async def test(transport):
+        tracemalloc.start()
+        try:
+            content = await transport(ASK)
+            assert tracemalloc.get_traced_memory()[1] < 2.2 * len(answer) + 500_000
+        finally:
+            tracemalloc.stop()
+        assert len(content["choices"][0]["message"]["content"]) == 4_000_000
+
+    against(handler, test)
+
+
+def test_an_answer_that_is_too_long_is_told(monkeypatch):
+    """Reading stops at the limit, and the error says so; it is not asked for again."""
+    monkeypatch.setattr("resilient_infe.adapters.infe.transport.LONGEST_RESPONSE", 1_000)
+    asked = []
+
+    async def handler(_):
+        asked.append(1)
+        return web.json_response({"choices": ["x" * 5_000]})
+
+    async def test(transport):
+        with pytest.raises(errors.MalformedResponseError, match=r"over 1,000 bytes"):
+            await presets.service().around(transport)(ASK)
+
+    against(handler, test)
+    assert len(asked) == 1

@@ -193,7 +193,7 @@ def test_an_encoded_answer_is_judged_decoded(library):
 
 
 def test_a_bomb_is_not_unpacked_to_be_judged(library, monkeypatch):
-    """A body that is handed over unread takes no more memory than the bound on what is judged."""
+    """It is refused, and takes no more memory than the bound on what is judged."""
     monkeypatch.setattr("resilient_infe.adapters.httpx.transport.LONGEST_DECODED", 1024 * 1024)
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = (packer.compress(bytes(1024 * 1024)) + packer.flush(zlib.Z_FULL_FLUSH)) * 128
@@ -203,8 +203,9 @@ def test_a_bomb_is_not_unpacked_to_be_judged(library, monkeypatch):
             wrapped = wrap(client, quick())
             tracemalloc.start()
             try:
-                async with wrapped.stream("GET", f"{url}/x"):
-                    assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+                with pytest.raises(library.DecodingError, match="like a decompression bomb"):
+                    await wrapped.get(f"{url}/x")
+                assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
             finally:
                 tracemalloc.stop()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_infe import errors
@@ -79,6 +79,22 @@ def test_chunks_may_be_cut_anywhere(events, end, data):
     chunks = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
     assert decode(*chunks) == decode(raw)
     assert len(decode(raw)) == len(events)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from([b"data: a", b"\r", b"\n", b"\r\n", b": c"])), st.data())
+def test_mixed_line_ends_may_be_cut_anywhere(pieces, data):
+    """A CRLF that is cut apart, with an LF after it, is one end of a line and not two."""
+    raw = b"".join(pieces)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
+    chunks = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    assert decode(*chunks) == decode(raw)
+
+
+def test_cr_lf_lf_cut_into_bytes():
+    """The empty line that ends the event is seen wherever the chunks are cut."""
+    raw = b"data: a\r\n\ndata: b\n\n"
+    assert decode(*[raw[i : i + 1] for i in range(len(raw))]) == decode(raw) == ["a", "b"]
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))

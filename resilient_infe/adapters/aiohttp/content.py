@@ -19,6 +19,7 @@ from aiohttp.base_protocol import BaseProtocol
 from ...aio import finalizer
 from ...core.call import Call, Hold
 from ...telemetry.note import add_note
+from ..http.bomb import BOMB, is_bomb
 from ..http.open_read import read_in_time, stalled
 from ..http.stream_watch import StreamWatch, mark_broken
 
@@ -166,8 +167,10 @@ class OpenContent:
             data: what was read.
 
         Raises:
-            ClientPayloadError: the body was cut off.
+            ClientPayloadError: the body was cut off, or is a decompression bomb.
         """
+        if is_bomb(self._inner.total_bytes, self._inner.total_raw_bytes):
+            raise aiohttp.ClientPayloadError(BOMB)
         watch, seen = self._watch, min(self._seen, len(data))
         self._seen -= seen
         watch.feed(data[seen:] if seen else data)

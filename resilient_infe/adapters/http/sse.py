@@ -47,10 +47,11 @@ class SSEDecoder:
             StreamBroken: an event is longer than `LONGEST_EVENT`.
         """
         text = self._text.decode(chunk)
-        if self._after_cr and text.startswith("\n"):
-            text = text[1:]  # the second half of a CRLF that was cut apart
+        after_cr = self._after_cr
         if text:
             self._after_cr = text.endswith("\r")
+        if after_cr and text.startswith("\n"):
+            text = text[1:]  # the second half of a CRLF that was cut apart
         *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         for line in lines:
             self._buffer(line)

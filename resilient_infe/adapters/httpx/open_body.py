@@ -12,8 +12,10 @@ from ...aio import finalizer
 from ...core.call import Call, Hold
 from ...errors import DeadlineExceeded
 from ...telemetry.note import add_note
+from ..http.bomb import BOMB, DecompressionBomb
 from ..http.open_read import read_in_time
 from ..http.stream_watch import StreamWatch, mark_broken
+from .decompress import Unpacker
 
 
 class OpenBody:
@@ -36,6 +38,7 @@ class OpenBody:
         call: the call; gets a `Hold`.
         watch: watches the parts as they are read.
         start: the parts that were already read from `body`, and that the watch has seen.
+        unpacker: looks for a decompression bomb; None if the body is not compressed.
 
     State: per response.
     """
@@ -48,6 +51,7 @@ class OpenBody:
         call: Call[Any],
         watch: StreamWatch,
         start: Sequence[bytes],
+        unpacker: Unpacker | None = None,
     ) -> None:
         self._library = library
         self._inner = inner
@@ -55,6 +59,7 @@ class OpenBody:
         self._call = call
         self._watch = watch
         self._start = start
+        self._unpacker = unpacker
         hold = self._hold = call.hold = Hold()
         runtime = call.runtime
 
@@ -75,8 +80,10 @@ class OpenBody:
         """
         try:
             for part in self._start:
+                self._check(part)
                 yield part
             while (more := await self._next_part()) is not None:
+                self._check(more)
                 self._watch.feed(more)
                 yield more
             if (missing := self._watch.cut_short()) is not None:
@@ -88,7 +95,8 @@ class OpenBody:
         except BaseException as error:
             mark_broken(self._call, self._watch, error)
             if isinstance(error, Exception):
-                add_note(error, self._call, None)
+                is_bomb = isinstance(error, self._library.DecodingError)
+                add_note(error, self._call, str(error) if is_bomb else None)
             self._hold.close(self._watch.usage)  # not every version of httpx closes a broken stream
             raise
 
@@ -100,6 +108,21 @@ class OpenBody:
             await close(self._body, self._inner)
         finally:
             self._hold.close(self._watch.usage)
+
+    def _check(self, part: bytes) -> None:
+        """Decompress a part, a piece at a time, before the caller does it at once.
+
+        Raises:
+            DecodingError: the library's own; the body is a decompression bomb.
+        """
+        if self._unpacker is None:
+            return
+        try:
+            self._unpacker.feed(part)
+        except DecompressionBomb:
+            raise self._library.DecodingError(BOMB, request=self._call.payload) from None
+        except Exception:  # it is not what its header says: the library's decoder tells the caller
+            self._unpacker = None
 
     async def _next_part(self) -> bytes | None:
         """Return the next part, or None at the end, in time.

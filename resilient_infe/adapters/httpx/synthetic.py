@@ -57,6 +57,11 @@ def malformed(call: Call[Any], response: Any) -> Any:
     verdict, request_id = call.verdict, response.headers.get("x-request-id")
     advice = "" if verdict is None or verdict.advice is None else f": {verdict.advice}"
     message = f"the server sent status {response.status_code} without a usable body{advice}"
+    return bad_gateway(call, message, request_id)
+
+
+def bad_gateway(call: Call[Any], message: str, request_id: str | None = None) -> Any:
+    """Return a 502 in place of an answer that is of no use."""
     headers = {"x-request-id": request_id} if request_id else {}
     return synthetic(call, 502, message, "MalformedResponseError", "malformed_response", headers)
 

@@ -19,6 +19,7 @@ from ...core.call import Call, Reply
 from ...core.verdict import OK, Kind
 from ...errors import AttemptTimedOut, ConfigurationError, Refused
 from ...stack import Stack
+from ..http.bomb import DecompressionBomb, bomb_verdict
 from ..http.error_inside import error_inside
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
@@ -32,12 +33,12 @@ from ..http.response import (
     stream_watch_for,
 )
 from ..http.stream_watch import StreamWatch
-from .decompress import decompressed
+from .decompress import decompressed, unpacker_for
 from .open_body import close, open_body_class
 from .renewed_auth import renewal_of
-from .synthetic import annotate, library_of, malformed, refusal, synthetic
+from .synthetic import annotate, bad_gateway, library_of, malformed, refusal, synthetic
 
-LONGEST_DECODED = 64 * 1024 * 1024
+LONGEST_DECODED = 32 * 1024 * 1024
 """Bytes. The classifier sees a body that decompresses to more as empty."""
 
 SDK_HEADER = "x-stainless-lang"
@@ -110,6 +111,10 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             if not self._needs_sdk_errors(headers):
                 raise
             return refusal(call, error)
+        except library_of(request.__class__).DecodingError as error:
+            if not self._needs_sdk_errors(headers):
+                raise
+            return bad_gateway(call, str(error))
         if call.verdict is not None and call.verdict.kind is not Kind.OK:
             if response.status_code < 300 and call.hold is None and self._needs_sdk_errors(headers):
                 inside = error_inside(call)
@@ -181,22 +186,28 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         library, inner = library_of(response.__class__), response.stream
         body, parts = aiter(inner), list[bytes]()
         limit = buffer_limit(call, status, headers)
-        watch = None
+        watch = unpacker = None
         try:
             if not (limit and await _read(body, parts, limit)):
                 watch = await _watched(call, status, headers, body, parts)
-        except BaseException:  # not every transport closes a broken stream
+            call.verdict = verdict
+            if watch is None:
+                await inner.aclose()
+                _complete(call, response, headers, b"".join(parts))
+            else:
+                unpacker = unpacker_for(headers.get("content-encoding", "identity"))
+        except BaseException as error:  # not every transport closes a broken stream
             call.runtime.spawn(functools.partial(close, body, inner))
+            if isinstance(error, DecompressionBomb):
+                call.verdict = bomb_verdict("DecodingError")
+                raise library.DecodingError(str(error), request=call.payload) from None
             raise
-        call.verdict = verdict
-        if watch is None:
-            await inner.aclose()
-            _complete(call, response, headers, b"".join(parts))
-        else:
+        if watch is not None:
             call.reply = Reply(status, headers)
             if watch.began_with_error:
                 call.verdict = watch.verdict
-            response.stream = open_body_class(library)(library, inner, body, call, watch, parts)
+            opened = open_body_class(library)
+            response.stream = opened(library, inner, body, call, watch, parts, unpacker)
             # An error, in the stream or with a long body, may be retried. Retry closes the hold
             # before the next attempt, which gives the connection back.
             if (limit or watch.began_with_error) and call.hold is not None:

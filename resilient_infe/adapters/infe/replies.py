@@ -40,6 +40,9 @@ CLASSES: dict[Kind, type[InfeError]] = {
 }
 """The error class of each row in the Infe API reference's table of errors."""
 
+GATEWAY = "a gateway or a captive portal may have answered: check the base URL"
+"""The advice for a success whose body is not an answer."""
+
 LONGEST_MESSAGE = 500
 """Characters of the server's message that are kept."""
 
@@ -61,21 +64,25 @@ def error_of(reply: Reply, wall: float | None = None) -> InfeError:
     return _make_error(CLASSES.get(verdict.kind, InfeError), message, verdict)
 
 
-def malformed(reply: Reply, message: str) -> InfeError:
+def malformed(
+    reply: Reply, message: str, advice: str = GATEWAY, *, retryable: bool = True
+) -> InfeError:
     """Return the error for a reply with a success status and a malformed body; set its verdict.
 
     Args:
         reply: the reply, as the adapter saw it.
         message: the error's message.
+        advice: what to do.
+        retryable: whether another attempt may succeed.
     """
     stated = classify_reply(reply.status, reply.headers, None)
     reply.verdict = replace(
         stated,
         kind=Kind.TRANSIENT,
         status=reply.status,
-        retryable=True,
+        retryable=retryable,
         error=MalformedResponseError.__name__,
-        advice="a gateway or a captive portal may have answered: check the base URL",
+        advice=advice,
     )
     return _make_error(MalformedResponseError, message, reply.verdict)
 

@@ -32,6 +32,7 @@ from ...errors import (
     TransportError,
     WrongLoopError,
 )
+from ..http.bomb import ADVICE, BOMB, is_bomb
 from .credentials import ApiKey
 from .models import ModelList
 from .replies import error_of, malformed, printable
@@ -43,7 +44,12 @@ LONGEST_ERROR = 64 * 1024
 """Decoded bytes of an error body. Reading stops above it."""
 
 LONGEST_RESPONSE = 64 * 1024 * 1024
-"""Decoded bytes of a response. Reading stops above it, so a gzip bomb cannot fill the memory."""
+"""Decoded bytes of a response. Reading stops above it."""
+
+LONGEST_RAW = 1024 * 1024
+"""Bytes of a response up to which its bytes are kept beside the decoded content, for a batch to
+write. Above it they would be a third copy of the answer.
+"""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to open a connection."""
@@ -133,11 +139,11 @@ class InfeTransport:
         failure: Exception
         try:
             async with self._post(call, body, path) as response:
-                raw = await _read(response, LONGEST_RESPONSE)
+                parts = await _read(response, LONGEST_RESPONSE)
         except _NO_RESPONSE as error:
             failure = self._transport_error(error)
         else:
-            return await self._result(call, response, raw, payload.get("model"), path)
+            return await self._result(call, response, parts, payload.get("model"), path)
         # Raised outside of the except block, so that it has no __context__: aiohttp's exceptions
         # refer to the request's headers, which contain the API key.
         raise failure
@@ -160,11 +166,12 @@ class InfeTransport:
                 await stream.begin()
                 return stream
             async with response:
-                raw = await _read(response, LONGEST_ERROR)
+                parts = await _read(response, LONGEST_ERROR)
         except _NO_RESPONSE as error:
             failure = self._transport_error(error)
         else:
-            await self._result(call, response, raw, call.payload.get("model"), self._path)
+            if not isinstance(parts, str):
+                await self._result(call, response, parts, call.payload.get("model"), self._path)
             failure = malformed(
                 Reply(response.status, response.headers),
                 "the request asked for a stream, and the response is not a stream",
@@ -233,10 +240,18 @@ class InfeTransport:
         return session
 
     async def _result(
-        self, call: Call[Any], response: aiohttp.ClientResponse, raw: bytes, model: Any, path: str
+        self,
+        call: Call[Any],
+        response: aiohttp.ClientResponse,
+        parts: list[bytes] | str,
+        model: Any,
+        path: str,
     ) -> dict[str, Any]:
         """Set the call's reply; return the decoded body, or raise the typed error for it."""
-        content = decoded(raw, LONGEST_RESPONSE)
+        if isinstance(parts, str):
+            reply = call.reply = Reply(response.status, self._key.masked_headers(response.headers))
+            raise malformed(reply, parts, ADVICE, retryable=False)
+        content, raw = _decoded(parts)
         asked = path.endswith("/completions")
         if _is_valid(response.status, content, completion=asked):
             call.reply = Reply(response.status, response.headers, content, raw, completion=asked)
@@ -273,7 +288,8 @@ class InfeTransport:
         async with self._open().get(
             f"{self.base_url}/models", headers=headers, allow_redirects=False
         ) as response:
-            content = decoded(await _read(response, LONGEST_ERROR), LONGEST_ERROR)
+            parts = await _read(response, LONGEST_ERROR)
+            content = None if isinstance(parts, str) else _decoded(parts)[0]
         return self._key.masked_json(content)  # its ids may go into an error's advice
 
 
@@ -319,27 +335,47 @@ def _error_of(reply: Reply) -> InfeError:
     return error_of(reply, wall_time())
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a body, limited by its *decoded* size.
+async def _read(response: aiohttp.ClientResponse, limit: int) -> list[bytes] | str:
+    """Read a body in parts, limited by its *decoded* size.
 
     There are three cases:
 
-    1. The length is stated, within the limit, and nothing is compressed: read it at once.
-    2. Otherwise it is read in chunks. If it ends within the limit, the connection is reused.
-    3. If it exceeds the limit, the connection is closed and the first `limit` bytes are returned.
+    1. It ends within the limit: the connection is reused.
+    2. An error exceeds the limit: its first `limit` bytes are enough to judge it.
+    3. A success exceeds the limit, or is a decompression bomb: a message says so.
+
+    In the last two the connection is closed.
     """
-    limit = limit if response.status < 400 else LONGEST_ERROR
-    length = response.content_length
-    if length is not None and length <= limit and "Content-Encoding" not in response.headers:
-        return await response.read()
-    parts, size = [], 0
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        parts.append(chunk)
-        size += len(chunk)
-        if size > limit:
+    limit, is_error = (limit, False) if response.status < 400 else (LONGEST_ERROR, True)
+    parts, size, content = list[bytes](), 0, response.content
+    async for part in content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > limit or is_bomb(size, content.total_raw_bytes):
             response.close()
-            break
-    return b"".join(parts)[:limit]
+            if is_error:
+                return [b"".join(parts)[:limit]]
+            bomb = is_bomb(size, content.total_raw_bytes)
+            return BOMB if bomb else f"the response is over {limit:,} bytes: reading stopped"
+    return parts
+
+
+def _decoded(parts: list[bytes]) -> tuple[Any, bytes | None]:
+    """Return a body decoded from JSON, and its bytes if they are at most `LONGEST_RAW`.
+
+    At most two copies of a long body are held: `parts` is emptied, and the bytes are dropped
+    before the text is decoded.
+    """
+    raw = parts[0] if len(parts) == 1 else b"".join(parts)
+    parts.clear()
+    if len(raw) <= LONGEST_RAW:
+        return decoded(raw, LONGEST_RAW), raw
+    try:
+        text = raw.decode("utf-8", "surrogatepass")
+    except ValueError:  # perhaps UTF-16, which the decoder detects
+        return decoded(raw, LONGEST_RESPONSE), None
+    del raw
+    return decoded(text, LONGEST_RESPONSE), None
 
 
 _NO_RESPONSE = (aiohttp.ClientError, OSError, TimeoutError)
