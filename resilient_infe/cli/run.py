@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from ..adapters.infe.transport import BASE_URL
+from ..adapters.infe.address import BASE_URL
 from ..batch.files.job import Job
 from ..batch.files.options import JobOptions
 from ..batch.files.request import CHAT

@@ -433,11 +433,14 @@ def test_a_key_that_the_server_quotes_goes_no_further(tmp_path, caplog, key, esc
     assert "CANARY" not in (tmp_path / "j").read_text()
 
 
-@pytest.mark.parametrize("url", ["", "api.infe.io/v1", "ftp://x", "https://user:pw@host/v1"])
+@pytest.mark.parametrize("url", ["", "api.infe.io/v1", "ftp://x", "https://user:pw@host/v1",
+                                 "https://host/v1?key=pw", "https://host/v1?", "https://h/v1#pw",
+                                 "https://host/v1\n", "https://h t/", "https://h/\0"])  # fmt: skip
 def test_a_url_that_cannot_be_is_told(url):
-    """A base URL without a scheme, or with credentials in it, is refused."""
-    with pytest.raises(errors.ConfigurationError, match="base_url"):
+    """A base URL without a scheme, with credentials or with a query is refused, and not quoted."""
+    with pytest.raises(errors.ConfigurationError, match="base_url") as caught:
         InfeTransport(KEY, base_url=url)
+    assert "pw" not in str(caught.value)
 
 
 def test_the_request_id_is_sent():

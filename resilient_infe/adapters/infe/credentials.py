@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from typing import Any
 
-from ...classify.headers import Lowered
 from ...errors import ConfigurationError
+from ..http.masking import KeyMask
 
 VARIABLE = "INFE_API_KEY"
-
-MASK = "***"
-"""Replaces the key in a text."""
-
-SHORTEST_MASKED = 8
-"""Characters. A shorter key is a test's, and could be an ordinary word of the text."""
 
 
 class ApiKey:
@@ -27,9 +18,12 @@ class ApiKey:
 
     Raises:
         ConfigurationError: there is no key, or it is malformed. The message does not quote it.
+
+    Attributes:
+        mask: masks the key in what a server sends.
     """
 
-    __slots__ = ("_header",)
+    __slots__ = ("_header", "mask")
 
     def __init__(self, value: str | None = None) -> None:
         if value is None:
@@ -37,35 +31,11 @@ class ApiKey:
             if value is None:
                 raise ConfigurationError(f"no API key: pass api_key=, or set {VARIABLE}")
         self._header = f"Bearer {_checked(value)}"
+        self.mask = KeyMask(value)
 
     def header(self) -> str:
         """Return the value of the Authorization header."""
         return self._header
-
-    def masked(self, text: str) -> str:
-        """Return `text` with the key masked. Some servers quote the key in their errors."""
-        key = self._header.removeprefix("Bearer ")
-        if len(key) < SHORTEST_MASKED:
-            return text
-        return text.replace(key, MASK).replace(json.dumps(key)[1:-1], MASK)
-
-    def masked_json(self, content: Any) -> Any:
-        """Return a decoded JSON value with the key masked; None if it is nested too deeply.
-
-        JSON can write any character as an escape, so the key need not appear literally in the
-        server's text. Therefore the value is encoded again, in which each character has one form,
-        and the key is replaced there.
-        """
-        try:
-            written = json.dumps(content)
-            masked = self.masked(written)
-            return content if masked == written else json.loads(masked)
-        except (RecursionError, ValueError):
-            return None
-
-    def masked_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Return a response's headers with the key masked."""
-        return Lowered.of((name, self.masked(value)) for name, value in headers.items())
 
     def __repr__(self) -> str:
         """Return a fixed text without the key."""

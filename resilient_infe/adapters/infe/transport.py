@@ -33,12 +33,11 @@ from ...errors import (
     WrongLoopError,
 )
 from ..http.bomb import ADVICE, BOMB, is_bomb
+from .address import BASE_URL, check_base_url
 from .credentials import ApiKey
 from .models import ModelList
 from .replies import error_of, malformed, printable
 from .stream import InfeStream, StreamTransport
-
-BASE_URL = "https://api.infe.io/v1"
 
 LONGEST_ERROR = 64 * 1024
 """Decoded bytes of an error body. Reading stops above it."""
@@ -86,12 +85,7 @@ class InfeTransport:
         max_connections: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        bounds.instance(base_url, str, "base_url", "text")
-        if not base_url.startswith(("http://", "https://")) or "@" in base_url:
-            raise ConfigurationError(
-                f"base_url must start with https:// (or http://) and contain no credentials, like "
-                f"{BASE_URL}"
-            )
+        check_base_url(base_url)
         if max_connections is not None:
             bounds.whole(max_connections, 1, "max_connections")
         self._key = ApiKey(api_key)
@@ -161,7 +155,7 @@ class InfeTransport:
         try:
             response = await self._post(call, body, self._path)
             if response.status == 200 and response.content_type == "text/event-stream":
-                call.reply = Reply(response.status, response.headers)
+                call.reply = Reply(response.status, self._shown(response))
                 stream = InfeStream(response, call, partial(self._stream_error, call, response))
                 await stream.begin()
                 return stream
@@ -173,7 +167,7 @@ class InfeTransport:
             if not isinstance(parts, str):
                 await self._result(call, response, parts, call.payload.get("model"), self._path)
             failure = malformed(
-                Reply(response.status, response.headers),
+                Reply(response.status, self._shown(response)),
                 "the request asked for a stream, and the response is not a stream",
             )
         raise failure  # outside of the except block, as in `post`
@@ -249,34 +243,40 @@ class InfeTransport:
     ) -> dict[str, Any]:
         """Set the call's reply; return the decoded body, or raise the typed error for it."""
         if isinstance(parts, str):
-            reply = call.reply = Reply(response.status, self._key.masked_headers(response.headers))
+            reply = call.reply = Reply(response.status, self._key.mask.headers(response.headers))
             raise malformed(reply, parts, ADVICE, retryable=False)
         content, raw = _decoded(parts)
         asked = path.endswith("/completions")
         if _is_valid(response.status, content, completion=asked):
-            call.reply = Reply(response.status, response.headers, content, raw, completion=asked)
+            shown = self._shown(response)
+            call.reply = Reply(response.status, shown, content, raw, completion=asked)
             return cast("dict[str, Any]", content)
-        headers = self._key.masked_headers(response.headers)
-        masked = self._key.masked_json(content)
+        headers, masked = self._key.mask.headers(response.headers), self._key.mask.json(content)
         reply = call.reply = Reply(response.status, headers, masked, completion=asked)
         error = _error_of(reply)
         if isinstance(error, ModelNotFoundError):
             await self._models.explain(error, model)
         raise error
 
+    def _shown(self, response: aiohttp.ClientResponse) -> Mapping[str, str]:
+        """Return the headers of a success, masked if an id, which may be logged, quotes the key."""
+        headers, mask = response.headers, self._key.mask
+        quoted = any(mask.is_in(headers[name]) for name in _IDS if name in headers)
+        return mask.headers(headers) if quoted else headers
+
     def _stream_error(
         self, call: Call[Any], response: aiohttp.ClientResponse, content: dict[str, Any]
     ) -> InfeError:
         """Return the typed error for an error inside a stream, and set the call's reply."""
-        headers = self._key.masked_headers(response.headers)
-        reply = call.reply = Reply(response.status, headers, self._key.masked_json(content))
+        headers = self._key.mask.headers(response.headers)
+        reply = call.reply = Reply(response.status, headers, self._key.mask.json(content))
         return error_of(reply, wall_time())
 
     def _transport_error(self, error: Exception) -> InfeError:
         """Return the typed error for an exception of aiohttp, with the key masked."""
         verdict = classify_exception(error)
         name = type(error).__name__
-        message = f"{name}: {printable(self._key.masked(str(error)))}"
+        message = f"{name}: {printable(self._key.mask.text(str(error)))}"
         if verdict.kind is Kind.INVALID:
             return InvalidRequestError(message, type=name, advice=verdict.advice)
         cls = TransportError if verdict.sent else NeverSentError
@@ -290,7 +290,11 @@ class InfeTransport:
         ) as response:
             parts = await _read(response, LONGEST_ERROR)
             content = None if isinstance(parts, str) else _decoded(parts)[0]
-        return self._key.masked_json(content)  # its ids may go into an error's advice
+        return self._key.mask.json(content)  # its ids may go into an error's advice
+
+
+_IDS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
+"""The headers in which servers send the id of a request."""
 
 
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode

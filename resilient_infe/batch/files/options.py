@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...adapters.infe.transport import BASE_URL
+from ...adapters.infe.address import BASE_URL
 from ...errors import BatchError, ConfigurationError
 from ...rate.estimate import estimate_tokens
 from .output import STDOUT

@@ -1,0 +1,152 @@
+"""Masks an API key in what a server sends, however the server quotes it.
+
+A server can quote the key with escapes of JSON, of a URL or of HTML, in several layers, in base64,
+in capitals, or cut. A list of such forms is never complete. So all escapes of a text are undone at
+once, whatever their order. If `RUN` characters in a row are then part of the key, of its base64 or
+of its hexadecimal digits, there are two cases:
+
+1. The text has no escapes: all such runs are masked where they stand.
+2. It has escapes: all of the text is masked.
+
+In base64 three characters become four, so the key looks different at each of three offsets. The
+characters at both ends also depend on the neighbours of the key, and are left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...classify.headers import Lowered
+
+MASK = "***"
+"""Replaces what quotes the key."""
+
+SHORTEST_MASKED = 8
+"""Characters. A shorter key is a test's, and could be an ordinary word of the text."""
+
+RUN = 8
+"""Characters of the key in a row that are masked."""
+
+SURE_RUN = 12
+"""Characters of the key in a row that `KeyMask.is_in` finds."""
+
+_PERCENT = re.compile(r"%(?:25)*([0-9a-f]{2})")
+_ESCAPE = re.compile(r"\\+(?:u([0-9a-f]{4})|x([0-9a-f]{2}))")
+
+
+class KeyMask:
+    """Finds and masks one key.
+
+    Args:
+        key: the key. One that is shorter than `SHORTEST_MASKED` is not looked for.
+
+    State: none.
+    """
+
+    __slots__ = ("_grams",)
+
+    def __init__(self, key: str) -> None:
+        forms = _forms(key) if len(key) >= SHORTEST_MASKED else []
+        self._grams = {gram for form in forms for gram in _windows(form, 1)}
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text without escapes contains `SURE_RUN` characters of the key in a row."""
+        # Every run of that length has all of the window that begins at a multiple of the step.
+        return not self._grams.isdisjoint(_windows(_plain(text), SURE_RUN - RUN + 1))
+
+    def text(self, text: str) -> str:
+        """Return a text with the key masked."""
+        unescaped = _unescaped(text)
+        if self._grams.isdisjoint(_windows(unescaped, 1)):
+            return text
+        # A few letters have a longer form in lower case.
+        has_escapes = unescaped != _plain(text) or len(unescaped) != len(text)
+        return MASK if has_escapes else self._without_runs(text, unescaped)
+
+    def json(self, content: Any) -> Any:
+        """Return a decoded JSON value with the key masked; None if it is nested too deeply."""
+        try:
+            # The common case first: it is nowhere, with JSON's own escapes undone too.
+            written = json.dumps(content, ensure_ascii=False)
+            return content if self.text(written) == written else self._masked(content)
+        except (RecursionError, ValueError):
+            return None
+
+    def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return a response's headers with the key masked, in their names too."""
+        return Lowered.of((self.text(name), self.text(value)) for name, value in headers.items())
+
+    def __reduce__(self) -> str:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("an API key is not pickled: pass it to each process separately")
+
+    def _without_runs(self, text: str, plain: str) -> str:
+        """Return `text` with each run of `RUN` characters or more that are part of the key masked.
+
+        Args:
+            text: the text.
+            plain: the same, in the form in which it is compared, and as long.
+        """
+        kept, end = list[str](), 0  # the last run that was found ends at text[end]
+        for at, gram in enumerate(_windows(plain, 1)):
+            if gram in self._grams:
+                if at > end or not kept:
+                    kept += text[end:at], MASK
+                end = at + RUN
+        return "".join(kept) + text[end:]
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(name): self._masked(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._masked(each) for each in value]
+        if value is None or isinstance(value, bool):
+            return value
+        return value if self.text(str(value)) == str(value) else MASK
+
+
+@functools.lru_cache(maxsize=64)
+def mask_for(key: str) -> KeyMask:
+    """Return the mask for a key; one is made once."""
+    return KeyMask(key)
+
+
+def _forms(key: str) -> list[str]:
+    """Return the key, its base64 at each offset, and its hexadecimal digits, as compared."""
+    raw = key.encode("utf-8", "surrogatepass")
+    forms = [key, raw.hex()]
+    for offset in range(3):
+        written = base64.b64encode(bytes(offset) + raw).decode("ascii")
+        whole = (offset + len(raw)) // 3 * 4  # characters that no byte after the key can change
+        forms.append(written[(0, 2, 3)[offset] : whole])
+    return [_plain(form) for form in forms]
+
+
+def _plain(text: str) -> str:
+    """Return a text in the form in which it is compared: one alphabet of base64, small letters."""
+    return text.lower().replace("+", "-").replace("/", "_")
+
+
+def _windows(text: str, step: int) -> Iterable[str]:
+    """Return the parts of `RUN` characters of a text, from every `step`th character on."""
+    return [text[at : at + RUN] for at in range(0, len(text) - RUN + 1, step)]
+
+
+def _unescaped(text: str) -> str:
+    """Return a text in the form in which it is compared, all escapes undone."""
+    text = html.unescape(html.unescape(text)).lower()
+    text = _PERCENT.sub(lambda found: chr(int(found[1], 16)), text)
+    text = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), text)
+    return _plain(html.unescape(text.replace("\\", "")))
