@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the command line, or None for the process's own.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if any("\0" in each for each in given):
+        sys.stderr.write("resilient-infe: an argument contains a NUL character: take it out\n")
+        return 2
     try:
         options = _parser(given).parse_args(given)
         return int(options.run(options))

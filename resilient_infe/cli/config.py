@@ -10,6 +10,9 @@ from typing import Any
 
 from ..errors import ConfigurationError
 
+LONGEST_CONFIG = 16 * 1024
+"""Bytes. A file of options is shorter, and the parser's time grows with the square of a key."""
+
 
 def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options in the file named by ``--config``; empty if the option is absent.
@@ -27,9 +30,17 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        parsed = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as file:
+            content = file.read(LONGEST_CONFIG + 1)
+        if len(content) > LONGEST_CONFIG:
+            raise ConfigurationError(f"--config {path} is over {LONGEST_CONFIG:,} bytes long")
+        parsed = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise ConfigurationError(f"--config {path}: {error.strerror}") from None
+    except ConfigurationError:
+        raise
+    except RecursionError:
+        raise ConfigurationError(f"--config {path} is nested too deeply") from None
     except ValueError as error:
         raise ConfigurationError(f"--config {path} is not valid TOML: {error}") from None
     # Options may stand in a [run] table or at the top level.
@@ -52,7 +63,8 @@ def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> 
     for name, value in config.items():
         action = actions.get(name.replace("-", "_"))
         if action is None:
-            known = ", ".join(sorted(each.replace("_", "-") for each in actions))
+            shown = (dest for dest, each in actions.items() if each.help != argparse.SUPPRESS)
+            known = ", ".join(sorted(each.replace("_", "-") for each in shown))
             raise ConfigurationError(f"--config: unknown option {name!r}; valid options: {known}")
         parser.set_defaults(**{action.dest: _converted(name, value, action)})
         action.required = False  # the file has a value for it
@@ -70,6 +82,8 @@ def _converted(name: str, value: Any, action: argparse.Action) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigurationError(f"--config: {name} must be a string or a number; got {value!r}")
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigurationError(f"--config: {name} contains a NUL character: take it out")
     if action.type is None and not isinstance(value, str):
         raise ConfigurationError(f"--config: {name} must be a string; got {value!r}")
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from ..adapters.infe.address import BASE_URL
+from ..adapters.infe.address import BASE_URL, check_base_url
 from ..batch.files.job import Job
 from ..batch.files.options import JobOptions
 from ..batch.files.request import CHAT
@@ -26,6 +26,9 @@ from .telling import say_found, tell_end
 
 YOUNG = 50_000
 """New objects after which the collector looks at them."""
+
+LONGEST_KEY = 64 * 1024
+"""Characters of ``--api-key-file`` that are read."""
 
 DESCRIPTION = """\
 Sends every line of INPUT and writes a line for each to --output, as fast as the limit allows.
@@ -77,6 +80,7 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
         help="up to and with /v1 (default %(default)s)",
     )
     add("--api-key-file", metavar="FILE", help="the key, instead of INFE_API_KEY")
+    add("--api-key", help=argparse.SUPPRESS)  # refused, so that the key is not quoted as unknown
     add("--model", metavar="ID", help="for lines that name none")
     add(
         "--url", default=CHAT, metavar="PATH", help="for lines that name none (default %(default)s)"
@@ -132,6 +136,12 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         options.output = "-"
     if options.output == "-" and options.journal is None and not options.dry_run:
         raise ConfigurationError("run: the results go to stdout, so say where the --journal is")
+    check_base_url(options.base_url)
+    if options.api_key is not None:
+        raise ConfigurationError(
+            "run: other users of this machine can see a key among the arguments: set INFE_API_KEY, "
+            "or give --api-key-file FILE, and renew that key"
+        )
     stem = options.output.removesuffix(".jsonl") if options.output != "-" else options.journal
     return JobOptions(
         input=options.input,
@@ -160,16 +170,19 @@ def job_options(options: argparse.Namespace) -> JobOptions:
 
 
 def _key_in(path: str | None) -> str | None:
+    """Return the key in a file. No message quotes the path, which may be the key by mistake."""
     if path is None:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        with Path(path).open(encoding="utf-8") as file:
+            return file.read(LONGEST_KEY).strip()
     except OSError as error:
         raise ConfigurationError(
-            f"--api-key-file {path} cannot be read: {error.strerror}"
+            f"--api-key-file cannot be read ({error.strerror}): give the path of a file that holds "
+            f"the key, not the key"
         ) from None
     except ValueError:
-        raise ConfigurationError(f"--api-key-file {path} is no text") from None
+        raise ConfigurationError("--api-key-file is not a text file") from None
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -250,6 +250,9 @@ def test_options_from_a_file(infe, capsys):
         ("ordered = 1", "ordered must be true or false"),
         ("limit = [1]", "limit must be a string or a number"),
         ("limit =", "is not valid TOML"),
+        ("limit = " + "[" * 2_000 + "]" * 2_000, "is nested too deeply"),
+        ("a." * 10_000 + "a = 1", "over 16,384 bytes"),
+        ('input = "a\\u0000b"', "input contains a NUL character"),
     ):
         Path("bad.toml").write_text(line)
         assert main(["run", "--config", "bad.toml"]) == 2
@@ -265,7 +268,14 @@ def test_options_from_a_file(infe, capsys):
         (["run", "in.jsonl"], "--output"),
         (["run", "in.jsonl", "-o", "-"], "--journal"),
         (["run", "in.jsonl", "-o", "out.jsonl"], "no API key: set INFE_API_KEY"),
-        (["run", "in.jsonl", "-o", "o", "--api-key-file", "nowhere"], "nowhere"),
+        (["run", "in.jsonl", "-o", "o", "--api-key-file", "nowhere"], "give the path of a file"),
+        (["run", "in.jsonl", "-o", "o", "--base-url", "http://u:pw@127.0.0.1/v1"], "credentials"),
+        (["run", "in.jsonl", "-o", "o", "--base-url", "http://h/v1?key=pw", "--dry-run"], "query"),
+        (["run", "a\0b", "-o", "o"], "NUL character"),
+        (["run", "in.jsonl", "-o", "a\0b"], "NUL character"),
+        (["run", "--config", "a\0b"], "NUL character"),
+        (["status", "a\0b"], "NUL character"),
+        (["report", "taken", "-o", "a\0b"], "NUL character"),
         (["run", "nowhere", "-o", "o", "--base-url", "http://localhost:1/v1"], "cannot be read"),
         (["run", "in.jsonl", "-o", "in.jsonl"], "the same file"),
         (["run", "in.jsonl", "-o", "x", "--journal", "x"], "the same file"),
@@ -293,6 +303,16 @@ def test_what_cannot_be_is_told(arguments, told, capsys, monkeypatch):
     assert "Traceback" not in shown
     assert listed() == before
     assert Path("taken").read_text() == "somebody's\n"
+
+
+@pytest.mark.parametrize("option", ["--api-key-file", "--api-key"])
+def test_a_key_in_place_of_a_path_is_not_quoted(option, capsys):
+    """The message says what to give, and does not show the key."""
+    for key in ("infe_live_CANARY0123456789", "Bearer infe_live_CANARY", "x" * 5_000 + "CANARY"):
+        assert main(["run", "in.jsonl", "-o", "o", option, key]) == 2
+        shown = capsys.readouterr().err
+        assert "--api-key-file" in shown
+        assert "CANARY" not in shown
 
 
 def test_a_report_never_replaces_its_journal(infe, capsys):
