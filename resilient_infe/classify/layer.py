@@ -14,7 +14,7 @@ from ..aio import is_cancellation, wall_time
 from ..core.call import Call, InFlight, Reply
 from ..core.guard import Guard
 from ..core.rejection import is_bare
-from ..core.verdict import OK, SUCCESS, Kind, Usage, Verdict, succeeded
+from ..core.verdict import OK, SUCCESS, Kind, Usage, Verdict, succeeded, without_key
 from ..errors import SlotTaken
 from ..events import AttemptFinished
 from .body import decoded
@@ -90,7 +90,7 @@ class ErrorClassifier(Guard[float]):
                 verdict = _of_reply(call.reply, self._rules)
             else:
                 verdict = _of_result(result, self._rules)
-            call.verdict = verdict
+            call.verdict = verdict = without_key(verdict, call.state.mask)
         crowd = call.state.crowd
         if crowd is not None and (verdict.kind is not SUCCESS or call.state.others > crowd.proven):
             _compare(call, crowd, verdict)

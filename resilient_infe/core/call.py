@@ -197,6 +197,7 @@ class CallState:
             must come; None if only the attempt's own timeout bounds it. `AttemptTimeout` sets it.
         idle: seconds that an open body may be silent while it is read, or None for any time;
             `AttemptTimeout` sets it.
+        mask: masks an id of the server that quotes the request's API key; None without a key.
         timer: the timer of the current attempt, or None. An adapter disarms it where a part of the
             attempt is not bounded by it.
         waits: seconds that the call waited, by what it waited for; None if it never did.
@@ -220,6 +221,7 @@ class CallState:
     gave_up: str | None = None
     first_chunk: float | None = FIRST_CHUNK
     idle: float | None = LONGEST_SILENCE
+    mask: Callable[[str], str] | None = None
     waits: dict[str, float] | None = None
     sleep: Callable[[Call[Any], float], Awaitable[None]] | None = None
 

@@ -7,7 +7,8 @@ layer looks at a status code, a header or an exception class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar, dataclass_transform
 
@@ -139,6 +140,27 @@ SUCCESS = Kind.OK
 
 OK = Verdict(Kind.OK)
 """A success without usage or limits, as one shared instance."""
+
+
+def without_key(verdict: Verdict, mask: Callable[[str], str] | None) -> Verdict:
+    """Return a verdict whose ids, which go into events and logs, do not quote the API key.
+
+    Args:
+        verdict: the verdict.
+        mask: masks an id that quotes the key; None if the request has no key.
+    """
+    if mask is None:
+        return verdict
+    if verdict.request_id is not None:
+        shown = mask(verdict.request_id)
+        if shown != verdict.request_id:
+            verdict = replace(verdict, request_id=shown)
+    if verdict.kind is not SUCCESS:
+        code = None if verdict.code is None else mask(verdict.code)
+        error = None if verdict.error is None else mask(verdict.error)
+        if (code, error) != (verdict.code, verdict.error):
+            verdict = replace(verdict, code=code, error=error)
+    return verdict
 
 
 def succeeded(

@@ -13,6 +13,7 @@ from ...classify.body import LONGEST_BODY, decoded
 from ...classify.error_body import is_error
 from ...classify.table import classify_reply
 from ...core.call import Call, Handler
+from ...core.verdict import without_key
 from ...errors import AttemptTimedOut
 from .stream_watch import StreamWatch
 
@@ -83,6 +84,7 @@ def why_not_begun(call: Call[Any], status: int, headers: Any, raw: bytes) -> str
     content = decoded(raw, LONGEST_BODY)
     if not isinstance(content, dict) or not is_error(content):
         return "the request asked for a stream, which ended before its first event"
-    verdict = call.verdict = classify_reply(status, headers, content)
+    stated = classify_reply(status, headers, content)
+    verdict = call.verdict = without_key(stated, call.state.mask)
     named = f" ({verdict.code})" if verdict.code else ""
     return f"the server sent an error in place of a stream: {verdict.kind}{named}"

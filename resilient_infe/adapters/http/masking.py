@@ -60,6 +60,10 @@ class KeyMask:
         # Every run of that length has all of the window that begins at a multiple of the step.
         return not self._grams.isdisjoint(_windows(_plain(text), SURE_RUN - RUN + 1))
 
+    def id(self, text: str) -> str:
+        """Return an id, which has no escapes, masked if it quotes the key."""
+        return MASK if self.is_in(text) else text
+
     def text(self, text: str) -> str:
         """Return a text with the key masked."""
         unescaped = _unescaped(text)
@@ -118,9 +122,9 @@ class KeyMask:
 
 
 @functools.lru_cache(maxsize=64)
-def mask_for(key: str) -> KeyMask:
-    """Return the mask for a key; one is made once."""
-    return KeyMask(key)
+def mask_for(header: str) -> KeyMask:
+    """Return the mask for the key in a header, with or without a scheme; one is made once."""
+    return KeyMask(header.strip().rpartition(" ")[2])
 
 
 def _forms(key: str) -> list[str]:

@@ -20,6 +20,7 @@ from ...core.call import Call, Headers
 from ...errors import NestedRetriesWarning
 from ...retry.layer import trying_again
 from ...stack.options import current_options
+from .masking import mask_for
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes. A longer request body is not searched for a model or tokens."""
@@ -204,7 +205,9 @@ def prepare_call(
         headers: the request's headers; looked up by names in lower case.
         content: the body's bytes or text, or None if they cannot be read.
     """
-    place_call(call, RequestBody(content, method, path), origin, path, key_hash(_key_in(headers)))
+    place_call(
+        call, RequestBody(content, method, path), origin, path, key_hash(note_key(call, headers))
+    )
 
 
 def place_call(call: Call[Any], body: RequestBody, origin: str, path: str, key: str) -> None:
@@ -223,7 +226,16 @@ def place_call(call: Call[Any], body: RequestBody, origin: str, path: str, key: 
         call.partition = f"{origin}{base_path(path)}/{body.model()}#{key}"
 
 
-def _key_in(headers: Headers) -> str:
+def note_key(call: Call[Any], headers: Headers) -> str:
+    """Return the API key of a request; and mask it in what the call tells."""
+    key = key_in(headers)
+    if key:
+        call.state.mask = mask_for(key).id
+    return key
+
+
+def key_in(headers: Headers) -> str:
+    """Return the value of the header that carries the API key; empty if there is none."""
     for name in KEY_HEADERS:
         key = headers.get(name)
         if key:

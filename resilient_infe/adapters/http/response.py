@@ -156,4 +156,6 @@ def stream_watch_for(
     if not isinstance(body, RequestBody):
         return StreamWatch(kind, encoding, expected=False, headers=headers)
     expected, several = body.asks_stream(), body.asks_several()
-    return StreamWatch(kind, encoding, expected=expected, several=several, headers=headers)
+    watch = StreamWatch(kind, encoding, expected=expected, several=several, headers=headers)
+    watch.mask = call.state.mask
+    return watch

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from ...classify.error_body import error_in_event, stated_in
 from ...classify.table import classify_exception, classify_reply
 from ...classify.usage import usage_of
 from ...core.call import Call, Headers
-from ...core.verdict import Kind, Usage, Verdict
+from ...core.verdict import Kind, Usage, Verdict, without_key
 from ...errors import StreamBroken
 from .sse import SSEDecoder
 
@@ -62,6 +63,7 @@ class StreamWatch:
         verdict: the verdict for an error inside the stream, or None.
         awaits_event: whether the first event has not come yet of a stream that the request asked
             for. If the stream cannot be watched, its first part counts as one.
+        mask: masks an id that quotes the request's API key; None without a key.
         began_with_error: whether that first event was an error, so that the caller has got nothing.
 
     State: per response.
@@ -90,6 +92,7 @@ class StreamWatch:
         self._expected = expected
         self._headers = {} if headers is None else headers
         self._several = several
+        self.mask: Callable[[str], str] | None = None
         self._choices = ChoiceTracker()
 
     def feed(self, part: bytes) -> None:
@@ -157,7 +160,7 @@ class StreamWatch:
         error = error_in_event(content)
         # A stream that was not asked for may be of any API: there an error needs a code or a type.
         if error is not None and (self._expected or _is_named(error)):
-            self.verdict = classify_reply(200, self._headers, error)
+            self.verdict = without_key(classify_reply(200, self._headers, error), self.mask)
 
 
 class ChoiceTracker:

@@ -16,6 +16,7 @@ from ..http.bomb import BOMB, DecompressionBomb
 from ..http.open_read import read_in_time
 from ..http.stream_watch import StreamWatch, mark_broken
 from .decompress import Unpacker
+from .masked import without_key
 
 
 class OpenBody:
@@ -136,7 +137,13 @@ class OpenBody:
             raise self._library.ReadTimeout(str(late), request=self._call.payload) from None
 
     async def _read(self) -> bytes | None:
-        return await anext(self._body, None)
+        try:
+            return await anext(self._body, None)
+        except self._library.ProtocolError as error:
+            masked = without_key(error, self._call.payload.headers)
+            if masked is None:
+                raise
+        raise masked  # outside of the except block: its context would quote the key
 
 
 async def close(body: Any, inner: Any) -> None:

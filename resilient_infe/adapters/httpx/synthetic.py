@@ -13,6 +13,7 @@ from typing import Any
 from ...core.call import Call
 from ...errors import AttemptTimedOut, DeadlineExceeded
 from ...telemetry.note import note
+from ..http.error_inside import error_inside
 
 NOTE = "resilient_infe"
 """The key in ``response.extensions`` that holds a failed response's note."""
@@ -49,11 +50,18 @@ def refusal(call: Call[Any], error: Exception) -> Any:
         raise library.ReadTimeout(str(error), request=request) from error
     hint = getattr(error, "retry_after", None)
     headers = {"retry-after": f"{hint:.3f}"} if hint else {}
-    return synthetic(call, 503, str(error), type(error).__name__, "refused", headers)
+    return _synthetic(call, 503, str(error), type(error).__name__, "refused", headers)
 
 
-def malformed(call: Call[Any], response: Any) -> Any:
-    """Return a 502 in place of a malformed success, which an SDK would return as a completion."""
+def in_place_of(call: Call[Any], response: Any) -> Any:
+    """Return a failed response in place of a success that is none.
+
+    An SDK would return it as a completion. If it has an error inside, that is told with the status
+    of its kind; else it is a 502.
+    """
+    inside = error_inside(call)
+    if inside is not None:
+        return _synthetic(call, *inside)
     verdict, request_id = call.verdict, response.headers.get("x-request-id")
     advice = "" if verdict is None or verdict.advice is None else f": {verdict.advice}"
     message = f"the server sent status {response.status_code} without a usable body{advice}"
@@ -63,10 +71,10 @@ def malformed(call: Call[Any], response: Any) -> Any:
 def bad_gateway(call: Call[Any], message: str, request_id: str | None = None) -> Any:
     """Return a 502 in place of an answer that is of no use."""
     headers = {"x-request-id": request_id} if request_id else {}
-    return synthetic(call, 502, message, "MalformedResponseError", "malformed_response", headers)
+    return _synthetic(call, 502, message, "MalformedResponseError", "malformed_response", headers)
 
 
-def synthetic(
+def _synthetic(
     call: Call[Any], status: int, message: str, kind: str, code: str, headers: dict[str, str]
 ) -> Any:
     """Return a response that the server did not send. It asks not to be retried."""

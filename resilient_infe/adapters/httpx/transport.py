@@ -20,7 +20,6 @@ from ...core.verdict import OK, Kind
 from ...errors import AttemptTimedOut, ConfigurationError, Refused
 from ...stack import Stack
 from ..http.bomb import DecompressionBomb, bomb_verdict
-from ..http.error_inside import error_inside
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
 from ..http.response import (
@@ -34,9 +33,10 @@ from ..http.response import (
 )
 from ..http.stream_watch import StreamWatch
 from .decompress import decompressed, unpacker_for
+from .masked import masked_response, without_key
 from .open_body import close, open_body_class
 from .renewed_auth import renewal_of
-from .synthetic import annotate, bad_gateway, library_of, malformed, refusal, synthetic
+from .synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 
 LONGEST_DECODED = 32 * 1024 * 1024
 """Bytes. The classifier sees a body that decompresses to more as empty."""
@@ -116,9 +116,10 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
                 raise
             return bad_gateway(call, str(error))
         if call.verdict is not None and call.verdict.kind is not Kind.OK:
-            if response.status_code < 300 and call.hold is None and self._needs_sdk_errors(headers):
-                inside = error_inside(call)
-                return synthetic(call, *inside) if inside else malformed(call, response)
+            if call.hold is None and self._needs_sdk_errors(headers):
+                if response.status_code < 300:
+                    return in_place_of(call, response)
+                response = masked_response(call, response, headers)
             annotate(response, call)
         return response
 
@@ -151,6 +152,20 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             return self._attempt(call)
         return within_first_chunk(call, self._attempt)
 
+    async def _answer(self, call: Call[Any]) -> Any:
+        """Send the request; an exception that quotes the server does not quote the key."""
+        renewal = renewal_of(call.payload)
+        if renewal is not None:
+            await renewal.before(call, self.inner.handle_async_request)
+        request = call.payload
+        try:
+            return await self.inner.handle_async_request(request)
+        except library_of(request.__class__).ProtocolError as error:
+            masked = without_key(error, Lowered.of_raw(request.headers.raw))
+            if masked is None:
+                raise
+        raise masked  # outside of the except block: its context would quote the key
+
     async def _attempt(self, call: Call[Any]) -> Any:
         """Make one attempt and put its reply on the call.
 
@@ -168,10 +183,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         reservation until the body ends. If reading fails or is cancelled, the connection is closed
         in the background.
         """
-        renewal = renewal_of(call.payload)
-        if renewal is not None:
-            await renewal.before(call, self.inner.handle_async_request)
-        response = await self.inner.handle_async_request(call.payload)
+        response = await self._answer(call)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
         if status == SWITCHING_PROTOCOLS:
             call.verdict, call.reply = OK, Reply(status, headers)

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any, Protocol
 
+from ...classify.headers import Lowered
 from ...core.call import Call, Handler
 from ...core.verdict import Kind, Verdict
 from ...stack import Stack
+from ..http.request import note_key
 from ..httpx.client import SharedTransport
+from ..httpx.masked import masked_response
 from .options import Rewind
 
 under_way: ContextVar[SdkCall | None] = ContextVar("resilient_infe_sdk_call", default=None)
@@ -128,11 +132,16 @@ class SdkCall(Call[Any]):
         self.payload = self.sent = request
         self.hold = self.reply = self.verdict = None
         self.response = self.broken = None
+        headers = Lowered.of_raw(request.headers.raw)
+        note_key(self, headers)
         try:
-            response = self.response = await send(self)
+            response = await send(self)
         except Exception as error:
             self.broken = error
             raise
+        if response.status_code >= HTTPStatus.BAD_REQUEST and self.hold is None:
+            response = masked_response(self, response, headers)
+        self.response = response
         _disarm_if_open(self)
         return response
 

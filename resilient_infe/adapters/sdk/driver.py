@@ -19,7 +19,7 @@ from ...errors import AttemptTimedOut, Refused
 from ...stack.options import current_options
 from ...telemetry.note import add_note
 from ..http.request import warn_of_nested_retries
-from ..httpx.synthetic import annotate, malformed, refusal
+from ..httpx.synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 from .attempt import SdkCall, Seat, under_way
 from .options import Rewind, prepare
 from .streams import freed_when_dropped
@@ -162,7 +162,7 @@ class Driver:
             return value, raised
         annotate(response, call)
         if response.status_code < 300 and call.hold is None and not above:
-            raised = self._status_error(malformed(call, response))
+            raised = self._status_error(in_place_of(call, response))
         if raised is not None:
             add_note(raised, call, verdict.advice)
         return value, raised
@@ -177,6 +177,8 @@ class Driver:
             raised = self._refused(call, error)
         elif not of_transport or raised is None:
             return error
+        elif isinstance(error, library_of(call.sent.__class__).DecodingError):
+            raised = self._status_error(bad_gateway(call, str(error)))
         add_note(raised, call, advice)
         return raised
 

@@ -1,0 +1,75 @@
+"""Keeps the API key out of what an SDK makes of a failure.
+
+An SDK puts the server's message into its own exception, and with it the key, if the server quotes
+it. So a failed response is handed to an SDK with the key masked, in body, headers and reason. A
+response that does not quote the key is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ...classify.body import decoded
+from ...core.call import Call, Headers
+from ..http.masking import KeyMask, mask_for
+from ..http.request import key_in
+
+_OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
+"""The headers that describe the body as it came over the wire."""
+
+
+def masked_response(call: Call[Any], response: Any, headers: Headers) -> Any:
+    """Return a failed response; one like it with the key masked if the server quotes the key.
+
+    Args:
+        call: the call whose last response it is.
+        response: the response, whose body was read inside the attempt.
+        headers: the request's headers, which have the key.
+    """
+    body = None if call.reply is None else call.reply.body
+    key = key_in(headers)
+    if not key or not isinstance(body, bytes):
+        return response
+    mask = mask_for(key)
+    shown = _masked_body(mask, body)
+    named, reason = mask.headers(response.headers), response.reason_phrase
+    quoted = shown != body or mask.text(reason) != reason
+    if not quoted and all(named.get(name) == each for name, each in response.headers.items()):
+        return response
+    extensions = {k: v for k, v in response.extensions.items() if k != "reason_phrase"}
+    return type(response)(
+        response.status_code,
+        headers=[(name, each) for name, each in named.items() if name not in _OF_THE_BODY],
+        content=shown,
+        request=call.payload,
+        extensions=extensions,
+    )
+
+
+def _masked_body(mask: KeyMask, body: bytes) -> bytes:
+    content = decoded(body)
+    if isinstance(content, dict | list):
+        shown = mask.json(content)
+        return body if shown == content else json.dumps(shown).encode()
+    text = body.decode("utf-8", "replace")
+    shown = mask.text(text)
+    return body if shown == text else shown.encode()
+
+
+def without_key(error: Exception, headers: Headers) -> Exception | None:
+    """Return an exception like `error` with the key masked; None if it does not quote the key.
+
+    Args:
+        error: of httpx, about bytes that are not HTTP, which it may quote.
+        headers: the request's headers, which have the key.
+    """
+    key = key_in(headers)
+    text = str(error)
+    shown = mask_for(key).text(text) if key else text
+    if shown == text:
+        return None
+    masked = type(error)(shown)
+    for each in getattr(error, "__notes__", ()):
+        masked.add_note(mask_for(key).text(each))
+    return masked
