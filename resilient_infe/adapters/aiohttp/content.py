@@ -21,6 +21,7 @@ from ...core.call import Call, Hold
 from ...telemetry.note import add_note
 from ..http.bomb import BOMB, is_bomb
 from ..http.open_read import read_in_time, stalled
+from ..http.response import too_long
 from ..http.stream_watch import StreamWatch, mark_broken
 
 
@@ -35,16 +36,23 @@ class OpenContent:
         call: the call; gets a `Hold`.
         watch: watches the data as it is read.
         start: data that was already read, and that the watch has seen. It is put back into `inner`.
+        longest: decoded bytes that the body may have; None for any number.
 
     State: per response.
     """
 
     def __init__(
-        self, inner: aiohttp.StreamReader, call: Call[Any], watch: StreamWatch, start: bytes
+        self,
+        inner: aiohttp.StreamReader,
+        call: Call[Any],
+        watch: StreamWatch,
+        start: bytes,
+        longest: int | None = None,
     ) -> None:
         self._inner = inner
         self._call = call
         self._watch = watch
+        self._longest = longest
         self._seen = len(start)  # bytes that the caller reads next and the watch has seen
         hold = self._hold = call.hold = Hold()
         disarm = finalizer(self, hold.close, call.runtime)
@@ -167,13 +175,17 @@ class OpenContent:
             data: what was read.
 
         Raises:
-            ClientPayloadError: the body was cut off, or is a decompression bomb.
+            ClientPayloadError: the body was cut off, is a decompression bomb, or is too long.
         """
         if is_bomb(self._inner.total_bytes, self._inner.total_raw_bytes):
             raise aiohttp.ClientPayloadError(BOMB)
+        if self._longest is not None and self._inner.total_bytes > self._longest:
+            raise aiohttp.ClientPayloadError(too_long(self._longest))
         watch, seen = self._watch, min(self._seen, len(data))
         self._seen -= seen
         watch.feed(data[seen:] if seen else data)
+        if watch.too_long is not None:
+            raise aiohttp.ClientPayloadError(watch.too_long)
         if not self._inner.at_eof():
             return
         missing = watch.cut_short()

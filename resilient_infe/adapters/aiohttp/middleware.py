@@ -43,6 +43,7 @@ from ..http.response import (
     buffer_limit,
     closed_client_verdict,
     is_redirect,
+    open_limit,
     stream_watch_for,
 )
 from ..http.stream_watch import StreamWatch
@@ -239,7 +240,7 @@ async def _attempt(call: Call[Exchange]) -> aiohttp.ClientResponse:
     if websocket or is_redirect(response.status):
         call.verdict = OK
     if watch is not None:
-        _hand_over(call, response, watch, start, may_retry=limit > 0)
+        _hand_over(call, response, watch, start, limit)
     elif not websocket:
         body, asked = _body_for_classifier(call, response, start), asks_completion(call)
         call.reply = Reply(response.status, response.headers, body, completion=asked)
@@ -296,19 +297,18 @@ def _hand_over(
     response: aiohttp.ClientResponse,
     watch: StreamWatch,
     start: bytes,
-    *,
-    may_retry: bool,
+    limit: int,
 ) -> None:
     """Hand a body over open: `OpenContent` replaces the content, and the call gets a hold."""
     _drop_reference_to(response)
     call.reply = Reply(response.status, response.headers)
     if watch.began_with_error:
         call.verdict = watch.verdict
-    content = OpenContent(response.content, call, watch, start)
+    content = OpenContent(response.content, call, watch, start, open_limit(call, limit))
     response.content = cast("aiohttp.StreamReader", content)
     # An error, in the stream or with a long body, may be retried. Retry closes the hold before the
     # next attempt, which gives the connection back.
-    if (may_retry or watch.began_with_error) and call.hold is not None:
+    if (limit or watch.began_with_error) and call.hold is not None:
         call.hold.on_close(partial(_close_unread, weakref.ref(response)))
 
 

@@ -30,6 +30,25 @@ LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of a successful JSON body read inside the attempt. A longer one is handed over open."""
 
 
+LONGEST_OPEN = 64 * 1024 * 1024
+"""Bytes of a model's answer that is handed over open. A caller collects all of such an answer."""
+
+
+def open_limit(call: Call[Any], limit: int) -> int | None:
+    """Return how many bytes an open body may have; None for any number.
+
+    Args:
+        call: the call whose response it is.
+        limit: the result of `buffer_limit`, which is 0 for a stream or a download.
+    """
+    return LONGEST_OPEN if limit and asks_model(call) else None
+
+
+def too_long(longest: int) -> str:
+    """Return the message for an open body of over `longest` bytes."""
+    return f"the response is over {longest:,} bytes: reading stopped"
+
+
 def buffer_limit(call: Call[Any], status: int, headers: Headers) -> int:
     """Return how many bytes of a body to read inside the attempt; 0 to hand the body over open."""
     if not 200 <= status < 300:

@@ -23,6 +23,10 @@ _PING = re.compile(r'\s*\{\s*"type"\s*:\s*"ping"\s*\}\s*')
 """The data of Anthropic's ``event: ping``, which says only that the server is alive."""
 
 
+class EventTooLong(StreamBroken):
+    """An event of a stream is longer than `LONGEST_EVENT`."""
+
+
 class SSEDecoder:
     """Turns chunks of bytes into the ``data`` of events; a ping is not one. State: per stream.
 
@@ -67,7 +71,7 @@ class SSEDecoder:
         """Append a piece to the current line, if the event stays within its limit."""
         self._size += len(text)
         if self._size > LONGEST_EVENT:
-            raise StreamBroken(f"an event of the stream is over {LONGEST_EVENT} characters")
+            raise EventTooLong(f"an event of the stream is over {LONGEST_EVENT} characters")
         self._line.append(text)
 
     def _process_line(self, line: str) -> str | None:

@@ -29,7 +29,7 @@ from ...classify.usage import usage_of
 from ...core.call import Call, Headers
 from ...core.verdict import Kind, Usage, Verdict, without_key
 from ...errors import StreamBroken
-from .sse import SSEDecoder
+from .sse import EventTooLong, SSEDecoder
 
 LONGEST_PART = 8 * 1024 * 1024
 """Bytes. If one part decompresses to more, the watch stops, so a bomb cannot fill the memory."""
@@ -63,6 +63,8 @@ class StreamWatch:
         verdict: the verdict for an error inside the stream, or None.
         awaits_event: whether the first event has not come yet of a stream that the request asked
             for. If the stream cannot be watched, its first part counts as one.
+        too_long: why the stream must not be read on, or None: the caller would collect an event
+            that never ends.
         mask: masks an id that quotes the request's API key; None without a key.
         began_with_error: whether that first event was an error, so that the caller has got nothing.
 
@@ -92,6 +94,7 @@ class StreamWatch:
         self._expected = expected
         self._headers = {} if headers is None else headers
         self._several = several
+        self.too_long: str | None = None
         self.mask: Callable[[str], str] | None = None
         self._choices = ChoiceTracker()
 
@@ -111,8 +114,10 @@ class StreamWatch:
                     raise StreamBroken(f"a part decompresses to over {LONGEST_PART} bytes")
             for data in self._events.feed(part):
                 self._inspect(data)
-        except (StreamBroken, zlib.error):
-            self._events = None  # not an error here: the caller gets the same bytes
+        except (StreamBroken, zlib.error) as error:
+            if isinstance(error, EventTooLong):
+                self.too_long = str(error)
+            self._events = None  # else it is no error here: the caller gets the same bytes
             self.awaits_event = False
 
     def cut_short(self) -> str | None:

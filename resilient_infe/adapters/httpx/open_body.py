@@ -14,6 +14,7 @@ from ...errors import DeadlineExceeded
 from ...telemetry.note import add_note
 from ..http.bomb import BOMB, DecompressionBomb
 from ..http.open_read import read_in_time
+from ..http.response import too_long
 from ..http.stream_watch import StreamWatch, mark_broken
 from .decompress import Unpacker
 from .masked import without_key
@@ -40,6 +41,7 @@ class OpenBody:
         watch: watches the parts as they are read.
         start: the parts that were already read from `body`, and that the watch has seen.
         unpacker: looks for a decompression bomb; None if the body is not compressed.
+        longest: bytes that the body may have, as it comes over the wire; None for any number.
 
     State: per response.
     """
@@ -53,6 +55,7 @@ class OpenBody:
         watch: StreamWatch,
         start: Sequence[bytes],
         unpacker: Unpacker | None = None,
+        longest: int | None = None,
     ) -> None:
         self._library = library
         self._inner = inner
@@ -61,6 +64,8 @@ class OpenBody:
         self._watch = watch
         self._start = start
         self._unpacker = unpacker
+        self._longest = longest
+        self._size = 0
         hold = self._hold = call.hold = Hold()
         runtime = call.runtime
 
@@ -86,9 +91,11 @@ class OpenBody:
             while (more := await self._next_part()) is not None:
                 self._check(more)
                 self._watch.feed(more)
+                if self._watch.too_long is not None:
+                    raise self._broken(self._watch.too_long)
                 yield more
             if (missing := self._watch.cut_short()) is not None:
-                raise self._library.RemoteProtocolError(missing, request=self._call.payload)
+                raise self._broken(missing)
         except GeneratorExit:  # the caller stopped reading, which is not a failure
             self._call.runtime.spawn(partial(close, self._body, self._inner))
             self._hold.close(self._watch.usage)
@@ -111,11 +118,15 @@ class OpenBody:
             self._hold.close(self._watch.usage)
 
     def _check(self, part: bytes) -> None:
-        """Decompress a part, a piece at a time, before the caller does it at once.
+        """Count a part, and decompress it a piece at a time before the caller does it at once.
 
         Raises:
             DecodingError: the library's own; the body is a decompression bomb.
+            RemoteProtocolError: the library's own; the body is too long.
         """
+        self._size += len(part)
+        if self._longest is not None and self._size > self._longest:
+            raise self._broken(too_long(self._longest))
         if self._unpacker is None:
             return
         try:
@@ -124,6 +135,10 @@ class OpenBody:
             raise self._library.DecodingError(BOMB, request=self._call.payload) from None
         except Exception:  # it is not what its header says: the library's decoder tells the caller
             self._unpacker = None
+
+    def _broken(self, reason: str) -> Exception:
+        error: Exception = self._library.RemoteProtocolError(reason, request=self._call.payload)
+        return error
 
     async def _next_part(self) -> bytes | None:
         """Return the next part, or None at the end, in time.

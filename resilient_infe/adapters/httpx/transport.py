@@ -29,6 +29,7 @@ from ..http.response import (
     body_for_classifier,
     buffer_limit,
     is_redirect,
+    open_limit,
     stream_watch_for,
 )
 from ..http.stream_watch import StreamWatch
@@ -219,7 +220,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             if watch.began_with_error:
                 call.verdict = watch.verdict
             opened = open_body_class(library)
-            response.stream = opened(library, inner, body, call, watch, parts, unpacker)
+            response.stream = opened(
+                library, inner, body, call, watch, parts, unpacker, open_limit(call, limit)
+            )
             # An error, in the stream or with a long body, may be retried. Retry closes the hold
             # before the next attempt, which gives the connection back.
             if (limit or watch.began_with_error) and call.hold is not None:

@@ -155,7 +155,7 @@ class InfeTransport:
         try:
             response = await self._post(call, body, self._path)
             if response.status == 200 and response.content_type == "text/event-stream":
-                call.reply = Reply(response.status, self._shown(response))
+                call.reply = Reply(response.status, response.headers)
                 stream = InfeStream(response, call, partial(self._stream_error, call, response))
                 await stream.begin()
                 return stream
@@ -167,7 +167,7 @@ class InfeTransport:
             if not isinstance(parts, str):
                 await self._result(call, response, parts, call.payload.get("model"), self._path)
             failure = malformed(
-                Reply(response.status, self._shown(response)),
+                Reply(response.status, self._key.mask.headers(response.headers)),
                 "the request asked for a stream, and the response is not a stream",
             )
         raise failure  # outside of the except block, as in `post`
@@ -196,6 +196,7 @@ class InfeTransport:
 
     def _post(self, call: Call[Any], body: bytes, path: str) -> Any:
         headers = CIMultiDict(self._fixed_headers)
+        call.state.mask = self._key.mask.id
         if call.request_id is not None:
             headers["x-client-request-id"] = call.request_id
         url = self.base_url + path
@@ -248,8 +249,8 @@ class InfeTransport:
         content, raw = _decoded(parts)
         asked = path.endswith("/completions")
         if _is_valid(response.status, content, completion=asked):
-            shown = self._shown(response)
-            call.reply = Reply(response.status, shown, content, raw, completion=asked)
+            headers = response.headers
+            call.reply = Reply(response.status, headers, content, raw, completion=asked)
             return cast("dict[str, Any]", content)
         headers, masked = self._key.mask.headers(response.headers), self._key.mask.json(content)
         reply = call.reply = Reply(response.status, headers, masked, completion=asked)
@@ -257,12 +258,6 @@ class InfeTransport:
         if isinstance(error, ModelNotFoundError):
             await self._models.explain(error, model)
         raise error
-
-    def _shown(self, response: aiohttp.ClientResponse) -> Mapping[str, str]:
-        """Return the headers of a success, masked if an id, which may be logged, quotes the key."""
-        headers, mask = response.headers, self._key.mask
-        quoted = any(mask.is_in(headers[name]) for name in _IDS if name in headers)
-        return mask.headers(headers) if quoted else headers
 
     def _stream_error(
         self, call: Call[Any], response: aiohttp.ClientResponse, content: dict[str, Any]
@@ -291,10 +286,6 @@ class InfeTransport:
             parts = await _read(response, LONGEST_ERROR)
             content = None if isinstance(parts, str) else _decoded(parts)[0]
         return self._key.mask.json(content)  # its ids may go into an error's advice
-
-
-_IDS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
-"""The headers in which servers send the id of a request."""
 
 
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
@@ -342,15 +333,20 @@ def _error_of(reply: Reply) -> InfeError:
 async def _read(response: aiohttp.ClientResponse, limit: int) -> list[bytes] | str:
     """Read a body in parts, limited by its *decoded* size.
 
-    There are three cases:
+    There are four cases:
 
-    1. It ends within the limit: the connection is reused.
-    2. An error exceeds the limit: its first `limit` bytes are enough to judge it.
-    3. A success exceeds the limit, or is a decompression bomb: a message says so.
+    1. The length is stated and short, and nothing is compressed: read it at once.
+    2. It ends within the limit: the connection is reused.
+    3. An error exceeds the limit: its first `limit` bytes are enough to judge it.
+    4. A success exceeds the limit, or is a decompression bomb: a message says so.
 
     In the last two the connection is closed.
     """
     limit, is_error = (limit, False) if response.status < 400 else (LONGEST_ERROR, True)
+    length = response.content_length
+    is_short = length is not None and length <= min(limit, LONGEST_RAW)
+    if is_short and "Content-Encoding" not in response.headers:
+        return [await response.read()]
     parts, size, content = list[bytes](), 0, response.content
     async for part in content.iter_any():
         parts.append(part)
