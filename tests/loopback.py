@@ -46,10 +46,17 @@ def quick(**options: Any) -> Stack:
 
 
 def for_two(*inner: Any) -> Stack:
-    """Return a stack of two slots, with 30 requests at once, whose circuit opens at once."""
+    """Return a stack of two slots, with a limit of requests, whose circuit opens at once."""
     guards = CircuitBreaker(Circuit(minimum_calls=2)), ErrorClassifier(), *inner
-    rate = RateLimiter(requests_per_minute=60, burst=30.0)
+    rate = RateLimiter(requests_per_minute=60, burst="window")
     return Stack(Retry(3), ConcurrencyLimiter(2), rate, *guards)
+
+
+def spent(stack: Stack) -> float:
+    """Return the requests that were sent in the last minute."""
+    [limiter] = (each for each in stack.layers if isinstance(each, RateLimiter))
+    [(_, allowance)] = limiter.allowances.items()
+    return allowance._rates.requests.ledger.total  # nothing tells it
 
 
 def at_rest(stack: Stack) -> bool:

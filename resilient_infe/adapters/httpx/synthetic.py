@@ -14,6 +14,8 @@ from ...core.call import Call
 from ...errors import AttemptTimedOut, DeadlineExceeded
 from ...telemetry.note import note
 from ..http.error_inside import error_inside
+from ..http.masking import mask_for
+from ..http.request import key_in
 
 NOTE = "resilient_infe"
 """The key in ``response.extensions`` that holds a failed response's note."""
@@ -79,6 +81,9 @@ def _synthetic(
 ) -> Any:
     """Return a response that the server did not send. It asks not to be retried."""
     request = call.payload
+    key = key_in(request.headers)
+    if key:  # the message may be the server's, which may quote the key
+        message = mask_for(key).text(message)
     response = library_of(request.__class__).Response(
         status,
         headers={"x-should-retry": "false", **headers},

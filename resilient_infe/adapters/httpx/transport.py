@@ -153,21 +153,21 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             return self._attempt(call)
         return within_first_chunk(call, self._attempt)
 
-    async def _answer(self, call: Call[Any]) -> Any:
-        """Send the request; an exception that quotes the server does not quote the key."""
-        renewal = renewal_of(call.payload)
+    async def _attempt(self, call: Call[Any]) -> Any:
+        """Make one attempt; an exception that quotes the server does not quote the key."""
+        request = call.payload
+        renewal = renewal_of(request)
         if renewal is not None:
             await renewal.before(call, self.inner.handle_async_request)
-        request = call.payload
         try:
-            return await self.inner.handle_async_request(request)
+            return await self._answer(call)
         except library_of(request.__class__).ProtocolError as error:
             masked = without_key(error, Lowered.of_raw(request.headers.raw))
             if masked is None:
                 raise
         raise masked  # outside of the except block: its context would quote the key
 
-    async def _attempt(self, call: Call[Any]) -> Any:
+    async def _answer(self, call: Call[Any]) -> Any:
         """Make one attempt and put its reply on the call.
 
         There are five cases:
@@ -184,7 +184,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         reservation until the body ends. If reading fails or is cancelled, the connection is closed
         in the background.
         """
-        response = await self._answer(call)
+        response = await self.inner.handle_async_request(call.payload)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
         if status == SWITCHING_PROTOCOLS:
             call.verdict, call.reply = OK, Reply(status, headers)

@@ -249,8 +249,7 @@ class InfeTransport:
         content, raw = _decoded(parts)
         asked = path.endswith("/completions")
         if _is_valid(response.status, content, completion=asked):
-            headers = response.headers
-            call.reply = Reply(response.status, headers, content, raw, completion=asked)
+            call.reply = Reply(response.status, response.headers, content, raw, completion=asked)
             return cast("dict[str, Any]", content)
         headers, masked = self._key.mask.headers(response.headers), self._key.mask.json(content)
         reply = call.reply = Reply(response.status, headers, masked, completion=asked)

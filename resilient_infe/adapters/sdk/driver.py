@@ -158,6 +158,8 @@ class Driver:
             return None, self._typed(call, error)
         verdict, above = call.verdict, call.raised_above
         value, raised = call.outcome()
+        if raised is not None:
+            raised = self._clearer(call, raised)
         if verdict is None or verdict.kind is SUCCESS or response is None:
             return value, raised
         annotate(response, call)
@@ -177,10 +179,20 @@ class Driver:
             raised = self._refused(call, error)
         elif not of_transport or raised is None:
             return error
-        elif isinstance(error, library_of(call.sent.__class__).DecodingError):
-            raised = self._status_error(bad_gateway(call, str(error)))
+        raised = self._clearer(call, raised)
         add_note(raised, call, advice)
         return raised
+
+    def _clearer(self, call: SdkCall, raised: Exception) -> Exception:
+        """Return an exception that says what is wrong with a body that cannot be decoded."""
+        cause = raised.__cause__
+        if call.sent is None or not isinstance(
+            cause, library_of(call.sent.__class__).DecodingError
+        ):
+            return raised
+        made = self._status_error(bad_gateway(call, str(cause)))
+        made.__cause__ = cause
+        return made
 
     def _refused(self, call: SdkCall, error: Exception) -> Exception:
         http = self.client._client  # noqa: SLF001
