@@ -198,6 +198,8 @@ class Rates:
         Of requests and tokens, it is taken to concern what was further ahead of an even pace.
         """
         requests, tokens = taken.in_requests, taken.in_tokens
+        if requests is not None:
+            requests[0].uncount(1.0)
         if requests is not None and (tokens is None or requests[1].ahead > tokens[1].ahead):
             window, part, _ = requests
             return window.refused(1.0, part, now)

@@ -191,15 +191,18 @@ class Window:
             part: the slice of the ledger in which it was taken.
             now: the loop time, in seconds.
         """
-        seconds, alive = cost * self._even, now <= self.let_in_at + ALIVE
-        self._even_at -= seconds  # the server has not counted it
-        explained = self._depth.refused(seconds, part, now, alive=alive)
+        alive = now <= self.let_in_at + ALIVE
+        explained = self._depth.refused(cost * self._even, part, now, alive=alive)
         self._shape()
         if not explained:
             return False
         self._owed = 0.0
         self.full_at = min(self.full_at, now + self._burst * self._interval)
         return True
+
+    def uncount(self, cost: float) -> None:
+        """Note that the server has not counted a cost, although it stays spent here."""
+        self._even_at -= cost * self._even
 
     def correct(self, extra: float, part: Slice, now: float) -> None:
         """Correct a cost: take `extra`, or put back a negative one.
