@@ -175,7 +175,7 @@ async def _through_transport(url, told, stack):
 
 
 async def _through_sdk(url, told, stack):
-    async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0) as client:
         for asked in (ASK, {**ASK, "stream": True}):
             try:
                 answer = await wrap(client, stack).chat.completions.create(**asked)

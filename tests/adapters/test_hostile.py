@@ -88,7 +88,7 @@ async def _of(library, url):
 
 
 async def _openai(url):
-    async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0) as client:
         return await wrap(client, _stack()).chat.completions.create(**ASK)
 
 
@@ -172,7 +172,7 @@ def test_an_endless_event_is_given_up(client, part, monkeypatch):
                 wrapped = wrap(session, _stack())
                 answer = await wrapped.post(f"{url}/x", json={**ASK, "stream": True})
                 return await answer.read()
-        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as sdk:
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0) as sdk:
             wrapped = wrap(sdk, _stack())
             stream = await wrapped.chat.completions.create(**ASK, stream=True)
             return [each async for each in stream]

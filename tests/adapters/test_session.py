@@ -366,3 +366,18 @@ def test_a_stale_connection_costs_no_request(way, layers):
                     assert await answer.read() == b"{}"
 
     asyncio.run(main())
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("method", ["get", "head", "post"])
+@pytest.mark.parametrize("answer", [b"204 No Content", b"200 OK", b"304 Not Modified"])
+def test_an_answer_without_a_body_is_read_as_empty(answer, method):
+    """A reader of no body knows less than another, and is read all the same."""
+    raw = b"HTTP/1.1 %b\r\n%b\r\n" % (answer, b"content-length: 0\r\n" * (answer[:1] == b"2"))
+
+    async def test(url):
+        async with aiohttp.ClientSession() as session:
+            response = await getattr(wrap(session, for_two()), method)(url)
+            assert await response.read() == b""
+
+    against(raw, test)

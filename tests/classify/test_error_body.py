@@ -76,12 +76,18 @@ def test_an_error_in_an_answers_place(content, wrong):
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-values = st.recursive(scalars, lambda each: st.lists(each) | st.dictionaries(st.text(), each))
+values = st.recursive(
+    scalars,
+    lambda each: (
+        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=8), each, max_size=3)
+    ),
+    max_leaves=10,
+)
 NAMES = st.sampled_from(["error", "object", "choices", "id", "code", "message", "base_resp",
                          "error_code", "errors", "detail", "success", "response", "x"])  # fmt: skip
 
 
-@given(st.dictionaries(NAMES, values))
+@given(st.dictionaries(NAMES, values, max_size=6))
 def test_any_object_is_told_apart(content):
     """Whatever an object holds, nothing raises, and what is found is safe to log."""
     assert is_error(content) in (True, False)

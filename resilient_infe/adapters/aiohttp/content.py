@@ -177,9 +177,10 @@ class OpenContent:
         Raises:
             ClientPayloadError: the body was cut off, is a decompression bomb, or is too long.
         """
-        if is_bomb(self._inner.total_bytes, self._inner.total_raw_bytes):
+        size = self._inner.total_bytes
+        if size and is_bomb(size, self._inner.total_raw_bytes):  # aiohttp has no count for no body
             raise aiohttp.ClientPayloadError(BOMB)
-        if self._longest is not None and self._inner.total_bytes > self._longest:
+        if self._longest is not None and size > self._longest:
             raise aiohttp.ClientPayloadError(too_long(self._longest))
         watch, seen = self._watch, min(self._seen, len(data))
         self._seen -= seen
