@@ -123,6 +123,17 @@ class WaitQueue(Generic[W]):
         if self._abandoned > max(SWEEP_FLOOR, self.live):
             self._sweep()
 
+    def hasten(self, waiter: W) -> None:
+        """Let a waiter stand before all others, if it still waits. O(n), for rare use."""
+        if waiter.granted or waiter.gone:
+            return
+        self._line = deque(each for each in self._line if each is not waiter)
+        self._late = [entry for entry in self._late if entry[2] is not waiter]
+        heapq.heapify(self._late)
+        self.live -= 1
+        waiter.place = 0  # the calls are numbered from 1
+        self.push(waiter)
+
     def clear(self) -> None:
         """Remove all waiters, as if each had left."""
         for waiter in (*self._line, *(entry[2] for entry in self._late)):

@@ -13,6 +13,7 @@ a hint got stuck at 3 % of the limit.) A call that alone is refused stops nobody
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ class Allowance(Shared):
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_abandoned", "_ended", "_granted",
+    __slots__ = ("__weakref__", "_abandoned", "_aside", "_ended", "_granted",
                  "_granted_tokens", "_queued_tokens", "_rates", "_resized", "_waiting_since",
                  "gate", "max_waiting", "others", "queue")  # fmt: skip
 
@@ -89,6 +90,8 @@ class Allowance(Shared):
         self.gate = Gate()
         self.others = Others()
         self.queue: WaitQueue[Reservation] = WaitQueue()
+        # The waiting ones that stand before all others from a time on, the earliest first.
+        self._aside: deque[tuple[float, Reservation]] = deque()
         self._queued_tokens = self._granted_tokens = 0.0
         self._granted = self._ended = self._abandoned = 0
         self._waiting_since = _FOREVER  # when a call first had to wait, of those that wait now
@@ -170,9 +173,14 @@ class Allowance(Shared):
         return self.take(now, tokens, place) or self.join(tokens, place, again=again)
 
     def join(
-        self, tokens: float = 0.0, place: int | None = None, *, again: bool = False
+        self,
+        tokens: float = 0.0,
+        place: int | None = None,
+        *,
+        again: bool = False,
+        first_at: float = math.inf,
     ) -> Reservation:
-        """Queue a reservation that `take` could not grant at once. Arguments as for `reserve`."""
+        """Queue what `take` could not grant; from the time `first_at` on, before all others."""
         queue = self.queue
         if not 0.0 <= tokens <= LARGEST_COST:
             tokens = sane_cost(tokens)
@@ -183,6 +191,8 @@ class Allowance(Shared):
             )
         reservation = Reservation(queue.youngest if place is None else place, tokens)
         queue.push(reservation)
+        if first_at < math.inf:
+            self._aside.append((first_at, reservation))
         self._queued_tokens += tokens
         return reservation
 
@@ -204,6 +214,8 @@ class Allowance(Shared):
     def poll(self, now: float) -> Iterator[Reservation]:
         """Grant the reservations that fit now, oldest call first, and yield each one."""
         rates, late = self._rates, False
+        while self._aside and now >= self._aside[0][0]:
+            self.queue.hasten(self._aside.popleft()[1])
         while (head := self.queue.head()) is not None and now >= self.gate.until:
             tokens = head.estimate * self._rates.calibration.ratio
             if not rates.fits(tokens, now):
@@ -333,6 +345,7 @@ class Allowance(Shared):
     def abandon(self) -> None:
         """End all reservations at their estimates and forget who waits: their loop was closed."""
         self.queue.clear()
+        self._aside.clear()
         self._queued_tokens = 0.0
         self._ended = self._abandoned = self._granted
         self._rates.calibration.abandon()

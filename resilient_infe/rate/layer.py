@@ -8,6 +8,7 @@ Why is each attempt charged? If only the first attempt were charged, retries wou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -38,7 +39,8 @@ Held: TypeAlias = tuple[Allowance, Reservation, int]
 
 
 BEHIND_SECONDS = 300.0
-"""A request that waits for all others waits for what the limit admits in so long, at most.
+"""A request that waits for all others waits for what the limit admits in so long, at most; and in
+the queue of the limit no longer than that.
 
 Then it is the oldest. If it is larger than the whole limit, the others wait until a window of a
 minute is empty. So they lose a sixth of their time to such requests at most."""
@@ -244,13 +246,17 @@ class RateLimiter(Guard[Held]):
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
-        if allowance.oversized(call.tokens or 0.0) and call.state.let_pass != call.sends:
-            call.state.let_pass = call.sends
-            call.state.place = _behind_others(allowance)
-            if call.state.requeues:  # it must not keep a slot from others while it waits for them
-                raise call.refuse(SlotTaken("larger than the whole limit: it waits for all others"))
+        first_at = math.inf
+        if allowance.oversized(call.tokens or 0.0):
+            first_at = now + BEHIND_SECONDS
+            if call.state.let_pass != call.sends:
+                call.state.let_pass = call.sends
+                call.state.place = _behind_others(allowance)
+                if call.state.requeues:  # it must not keep a slot from others while it waits
+                    raise call.refuse(SlotTaken("larger than the whole limit: it waits for others"))
+        tokens, state = call.tokens or 0.0, call.state
         try:
-            return allowance.join(call.tokens or 0.0, call.state.place, again=call.state.readmitted)
+            return allowance.join(tokens, state.place, again=state.readmitted, first_at=first_at)
         except QueueFull as full:
             # The queue has room when its head is granted.
             full.retry_after = max(SHORTEST_HINT, (allowance.due or now) - now)

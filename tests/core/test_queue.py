@@ -47,6 +47,19 @@ def test_equal_places_are_served_in_the_order_of_joining():
     assert [queue.pop() for _ in joined] == joined
 
 
+def test_one_that_is_hastened_stands_before_all_others():
+    """Wherever it stood; but not if it was served or has left."""
+    queue, waiters = _queue(2, 4, 1, 3)
+    queue.remove(waiters[2])
+    for place in (4, 1, 2):
+        queue.hasten(waiters[place])
+    assert queue.live == 3
+    assert [queue.pop() for _ in range(4)] == [waiters[4], waiters[1], waiters[3], None]
+    waiters[4].granted = True
+    queue.hasten(waiters[4])
+    assert queue.head() is None
+
+
 def test_the_head_is_not_removed():
     """Looking at the head twice gives the same waiter."""
     queue, waiters = _queue(2, 1)

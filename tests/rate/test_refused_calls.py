@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import anyio
 import pytest
 from fakes import FakeServer, Remember, all_at_once
 
@@ -104,6 +105,27 @@ def test_a_request_above_the_whole_limit_goes_alone_and_once(run):
     [note] = others[0].__notes__
     assert "1 attempt" in note
     assert "estimated at 7,000 tokens, which is more than the limit of a whole minute" in note
+
+
+def test_a_request_above_the_whole_limit_goes_in_light_traffic_too(run):
+    """Others that come one by one never leave the window empty: it lets them pass for 5 minutes."""
+    server = Picky(times=0)
+    send = stack_of(requests_per_minute=600, tokens_per_minute=6_000).around(server)
+
+    async def little(after):
+        await anyio.sleep(after)
+        return await send("small", tokens=50.0)
+
+    async def main():
+        async with anyio.create_task_group() as tasks:
+            for number in range(50):
+                tasks.start_soon(little, 10.0 * number)
+            await anyio.sleep(5.0)
+            await send("bad", tokens=7_000.0)
+
+    run(main)
+    [tried] = server.tries()
+    assert 300 <= tried <= 380
 
 
 def test_a_request_above_the_limit_that_is_let_in_shows_that_it_is_none(run):
