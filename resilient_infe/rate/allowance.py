@@ -348,7 +348,7 @@ class Allowance(Shared):
         self._aside.clear()
         self._queued_tokens = 0.0
         self._ended = self._abandoned = self._granted
-        self._rates.calibration.abandon()
+        self._rates.abandon()
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""

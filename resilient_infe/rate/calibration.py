@@ -9,7 +9,8 @@ flight. Its variance is that of a single ratio, times
 
 - the sum of the squares of their estimates, because each one differs,
 - plus the square of the sum of their estimates over the number of requests that the mean is taken
-  of, because the mean itself may be off, and then it is off for all of them.
+  of, because the mean itself may be off, and then it is off for all of them. They are weighted by
+  their estimates: if one of them was as large as all others together, they count as four at most.
 
 Three standard deviations are held back from the window while they are in flight. That delays
 nothing unless the window is nearly full.
@@ -19,14 +20,23 @@ from __future__ import annotations
 
 import math
 
+from .ledger import Ledger
+
 MEMORY = 0.99
 """What is left of the weight of a request with each one that follows: about 100 count."""
 
 PRIOR = 4.0
 """The estimates are taken to be right until so many requests have shown otherwise."""
 
+MOST = 30.0
+"""A request counts as at most so many times of what was expected: a usage of a billion that a
+server once states by mistake would let a single request go each minute, for hours."""
+
 MARGIN = 3.0
 """Standard deviations of the sum that are held back."""
+
+MOST_HELD_BACK = 0.999
+"""The share of the limit that is held back at most, where estimates are bounds."""
 
 
 class Calibration:
@@ -39,31 +49,17 @@ class Calibration:
     """
 
     __slots__ = (
-        "_count",
         "_estimated",
-        "_open",
-        "_open_squares",
         "_real",
-        "_spread",
         "_squares",
+        "_weights",
         "ratio",
     )
 
     def __init__(self) -> None:
         self.ratio = 1.0
-        self._count = PRIOR
-        self._estimated = self._real = self._squares = 0.0  # sums over the last requests
-        self._open = self._open_squares = 0.0  # sums over those in flight, of their estimates
-
-    def began(self, estimate: float) -> None:
-        """Note that a request was sent."""
-        self._open += estimate
-        self._open_squares += estimate * estimate
-
-    def ended(self, estimate: float) -> None:
-        """Note that a request is no longer in flight, of which the cost is not known."""
-        self._open -= estimate
-        self._open_squares -= estimate * estimate
+        # Sums over the last requests; `_weights` is that of the squares of their estimates.
+        self._estimated = self._real = self._squares = self._weights = 0.0
 
     def settled(self, estimate: float, real: float) -> None:
         """Note that a request has ended, and what it really cost.
@@ -72,28 +68,33 @@ class Calibration:
             estimate: its estimate in tokens.
             real: its tokens as the server counted them.
         """
-        self._open -= estimate
-        self._open_squares -= estimate * estimate
         if estimate < 1.0:  # such a request is free, and says nothing of others
             return
         if not self._estimated:
             self._estimated = self._real = PRIOR * estimate
+            self._weights = PRIOR * estimate * estimate
+        real = min(real, MOST * max(1.0, self.ratio) * estimate)
         off = real - self.ratio * estimate
-        self._count = MEMORY * self._count + 1.0
+        self._weights = MEMORY * MEMORY * self._weights + estimate * estimate
         self._squares = MEMORY * self._squares + off * off / estimate
         self._estimated = estimated = MEMORY * self._estimated + estimate
         self._real = MEMORY * self._real + real
         self.ratio = self._real / estimated
 
-    def held_back(self) -> float:
-        """Return the tokens that those in flight may cost above what is reserved for them."""
-        if not self._squares or self._open < 1.0:
-            return 0.0
-        squares = max(0.0, self._open_squares) + self._open * self._open / self._count
-        likely = MARGIN * math.sqrt(self._squares / self._estimated * squares)
-        # Estimates that are too high on average are taken to be bounds.
-        return likely if self.ratio > 1.0 else min(likely, self._open * (1.0 - self.ratio))
+    def held_back(self, ledger: Ledger, limit: float) -> float:
+        """Return the tokens that those in flight may cost above what is reserved for them.
 
-    def abandon(self) -> None:
-        """Forget what is in flight, because its loop was closed."""
-        self._open = self._open_squares = 0.0
+        Args:
+            ledger: where they are noted.
+            limit: the limit on all tokens; some of it is always left.
+        """
+        estimated, squares = ledger.open, ledger.squares
+        if not self._squares or estimated < 1.0:
+            return 0.0
+        share = estimated / self._estimated
+        squares = max(0.0, squares) + share * share * self._weights
+        likely = MARGIN * math.sqrt(self._squares / self._estimated * squares)
+        cost, most = self.ratio * estimated + likely, limit / 2
+        if self.ratio <= 1.0:  # estimates that are too high on average are taken to be bounds
+            cost, most = min(cost, estimated), MOST_HELD_BACK * limit
+        return max(0.0, min(cost - ledger.reserved, most))

@@ -33,15 +33,17 @@ class Slice:
     Attributes:
         start: the loop time at which it starts; minus infinity once it has left the window.
         spent: the sum of its costs.
+        reserved: what was reserved for those of its requests that are in flight.
+        open, squares: the sum of their estimates, and that of the squares of these.
         ahead: the seconds by which its sends were ahead of an even pace, at most; see `Depth`.
         sent: how many of its requests the server did not refuse.
     """
 
-    __slots__ = ("ahead", "sent", "spent", "start")
+    __slots__ = ("ahead", "open", "reserved", "sent", "spent", "squares", "start")
 
     def __init__(self, start: float) -> None:
         self.start = start
-        self.spent = self.ahead = 0.0
+        self.spent = self.ahead = self.reserved = self.open = self.squares = 0.0
         self.sent = 0
 
 
@@ -57,16 +59,18 @@ class Ledger:
         newest: the newest slice. Its start is infinity while there is none.
         end: the loop time at which the newest slice ends. A cost taken from then on needs `move`.
         total: the sum of all slices.
+        reserved, open, squares: what the slices have of these, in all.
         window: the length of the window in seconds.
 
     State: inside the bucket that owns it.
     """
 
-    __slots__ = ("_slice", "_slices", "end", "newest", "total", "window")
+    __slots__ = ("_slice", "_slices", "end", "newest", "open", "reserved", "squares", "total",
+                 "window")  # fmt: skip
 
     def __init__(self, window: float, slices: int = SLICES) -> None:
         self.window = window
-        self.total = 0.0
+        self.total = self.reserved = self.open = self.squares = 0.0
         self._slice = window / slices
         self._slices: deque[Slice] = deque()
         self.newest = Slice(math.inf)
@@ -102,6 +106,26 @@ class Ledger:
         change = cost if cost > -part.spent else -part.spent
         part.spent += change
         self.total += change
+
+    @property
+    def most(self) -> float:
+        """The sum of all slices, and once more the estimates of what is in flight."""
+        return self.total + self.open
+
+    def began(self, part: Slice, estimate: float, reserved: float) -> None:
+        """Note a request that is in flight."""
+        self._flies(part, reserved, estimate, estimate * estimate)
+
+    def ended(self, part: Slice, estimate: float, reserved: float) -> None:
+        """Note that it no longer is. If its slice has left the window, it does not count."""
+        if part.start > -math.inf:
+            self._flies(part, -reserved, -estimate, -estimate * estimate)
+
+    def abandon(self) -> None:
+        """Forget what is in flight, because its loop was closed."""
+        for part in self._slices:
+            part.reserved = part.open = part.squares = 0.0
+        self.reserved = self.open = self.squares = 0.0
 
     def room_at(self, cost: float, limit: float) -> float:
         """Return the loop time from which `cost` fits under `limit`; minus infinity if it does."""
@@ -140,6 +164,14 @@ class Ledger:
         for each in self._slices:
             each.start += seconds
 
+    def _flies(self, part: Slice, reserved: float, estimate: float, square: float) -> None:
+        part.reserved += reserved
+        part.open += estimate
+        part.squares += square
+        self.reserved += reserved
+        self.open += estimate
+        self.squares += square
+
     def _forget(self, now: float) -> None:
         # A slice counts until its end has left the window, so a cost counts for up to one slice
         # longer than the window. The error is on the safe side.
@@ -147,7 +179,10 @@ class Ledger:
             left = self._slices.popleft()
             left.start = -math.inf
             self.total -= left.spent
+            self.reserved -= left.reserved
+            self.open -= left.open
+            self.squares -= left.squares
         if not self._slices:
-            self.total = 0.0
+            self.total = self.reserved = self.open = self.squares = 0.0
             self.newest = Slice(math.inf)
             self.end = -math.inf

@@ -95,8 +95,9 @@ class Rates:
 
     def _tokens_ready_at(self, tokens: float) -> float:
         assert self.tokens is not None
-        self.tokens.held_back = min(self.calibration.held_back(), self.tokens.limit / 2)
-        return self.tokens.empty_at() if self.oversized(tokens) else self.tokens.ready_at(tokens)
+        metered, ledger = self.tokens, self.tokens.ledger
+        metered.held_back = self.calibration.held_back(ledger, metered.limit)
+        return metered.empty_at() if self.oversized(tokens) else metered.ready_at(tokens)
 
     def oversized(self, tokens: float) -> bool:
         """Whether `tokens` are more than the whole limit, which all processes share.
@@ -142,7 +143,7 @@ class Rates:
             return False
         if (
             metered is not None
-            and (now < metered.full_at or metered.ledger.total + tokens > metered.limit / 2)
+            and (now < metered.full_at or metered.ledger.most + tokens > metered.limit / 2)
             and now < self._tokens_ready_at(tokens)
         ):
             return False
@@ -154,7 +155,7 @@ class Rates:
             taken.in_requests = self.requests.take(1.0, now)
         if self.tokens is not None:
             taken.in_tokens = self.tokens.take(taken.tokens, now)
-            self.calibration.began(taken.estimate)
+            self.tokens.ledger.began(taken.in_tokens[1], taken.estimate, taken.tokens)
 
     def settle(self, taken: Reservation, tokens: float, now: float) -> None:
         """End a request that was sent and not refused.
@@ -175,6 +176,7 @@ class Rates:
             if ahead > PROOF:
                 window.passed(taken.tokens, ahead, now)
             window.correct(tokens - taken.tokens, part, now)
+            window.ledger.ended(part, taken.estimate, taken.tokens)
             self.calibration.settled(taken.estimate, tokens)
 
     def refund_tokens(self, taken: Reservation, now: float) -> None:
@@ -182,7 +184,7 @@ class Rates:
         if taken.in_tokens is not None:
             window, part, _ = taken.in_tokens
             window.correct(-taken.tokens, part, now)
-            self.calibration.ended(taken.estimate)
+            window.ledger.ended(part, taken.estimate, taken.tokens)
 
     def give_request_back(self, taken: Reservation, now: float) -> None:
         """Put back a request that was never sent."""
@@ -320,6 +322,11 @@ class Rates:
         if not (window <= LONGEST_WINDOW and LEAST[stated.dimension] <= limit < math.inf):
             return False
         return declared is None or limit / window >= LEAST_SHARE * declared / MINUTE
+
+    def abandon(self) -> None:
+        """Forget what is in flight, because its loop was closed."""
+        if self.tokens is not None:
+            self.tokens.ledger.abandon()
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""

@@ -857,3 +857,18 @@ def test_reservations_of_a_loop_that_was_closed_end():
     assert (later.granted, allowance.busy) == (True, True)
     allowance.refund(later, 10.0, request=True)
     assert not allowance.busy
+
+
+@pytest.mark.parametrize("before", [5, 100])
+def test_one_estimate_that_was_far_too_high_admits_no_more_than_the_limit(before):
+    """What it does to the mean of the others is held back while they are in flight."""
+    allowance = Allowance(tokens_per_minute=200_000, burst="window")
+    for number in range(before):
+        allowance.settle(allowance.reserve(number / 10, 1_000.0), number / 10, 1_000.0)
+    freak = allowance.reserve(100.0, 190_000.0)
+    allowance.settle(freak, 160.0, 1_000.0)
+    for _ in range(1_000):
+        allowance.reserve(170.0, 1_000.0)
+    for now in range(170, 230):
+        assert list(allowance.poll(float(now))) == []
+    assert allowance.statistics(230.0).outstanding == 200
