@@ -872,3 +872,17 @@ def test_one_estimate_that_was_far_too_high_admits_no_more_than_the_limit(before
     for now in range(170, 230):
         assert list(allowance.poll(float(now))) == []
     assert allowance.statistics(230.0).outstanding == 200
+
+
+@pytest.mark.parametrize(("real", "charged"), [(3_000.0, 3_000.0), (250.0, 1_000.0)])
+def test_a_request_without_a_usage_costs_no_less_than_was_reserved(real, charged):
+    """Where estimates are too low, others show what it costs; else its estimate is a bound."""
+    allowance = Allowance(tokens_per_minute=60_000_000)
+    for number in range(1_000):
+        reservation = allowance.reserve(float(number), 1_000.0)
+        allowance.settle(reservation, float(number), real)
+    ledger = allowance._rates.tokens.ledger
+    before = ledger.spent(2_000.0)
+    allowance.settle(allowance.reserve(2_000.0, 1_000.0), 2_008.0)
+    assert before == 0.0
+    assert ledger.total == pytest.approx(charged, rel=0.01)
