@@ -125,7 +125,8 @@ class Depth:
         part.ahead = before
         part.sent -= 1
         if ahead <= self.proven:
-            self.try_at = min(self.try_at, now + STEP)
+            if self.shallow:
+                self.try_at = min(self.try_at, now + STEP)
             return False
         if part.sent <= 0 and not alive:
             if self._before is not None and self._before[0] is part:

@@ -83,6 +83,16 @@ def test_a_429_by_chance_has_what_one_taught_tried_again_soon():
     assert depth.try_at == 2.0 + STEP
 
 
+def test_a_429_by_chance_slows_no_growth():
+    """Nothing has lowered the burst, so there is nothing to try again: it grows with what passes."""
+    depth = Depth(30.0, 0.1)
+    depth.passed(1.9, 0.1, 1.0)
+    assert not depth.refused(0.1, _slice(15), 2.0, alive=True)
+    assert depth.try_at == math.inf
+    depth.passed(3.9, 0.1, 40.0)
+    assert depth.burst == pytest.approx(7.9)
+
+
 def test_what_passed_is_forgotten_after_a_while():
     """Servers change: after twenty minutes at most, old proof counts no more."""
     depth = Depth(30.0, 0.1)
