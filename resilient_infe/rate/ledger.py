@@ -65,14 +65,16 @@ class Ledger:
     State: inside the bucket that owns it.
     """
 
-    __slots__ = ("_slice", "_slices", "end", "newest", "open", "reserved", "squares", "total",
-                 "window")  # fmt: skip
+    __slots__ = ("_count", "_kept", "_past", "_slice", "_slices", "end", "newest", "open",
+                 "reserved", "squares", "total", "window")  # fmt: skip
 
     def __init__(self, window: float, slices: int = SLICES) -> None:
         self.window = window
         self.total = self.reserved = self.open = self.squares = 0.0
-        self._slice = window / slices
+        self._count, self._slice = slices, window / slices
         self._slices: deque[Slice] = deque()
+        # What has left a window that was made shorter, for when it is made longer again.
+        self._kept, self._past = window, deque[Slice]()
         self.newest = Slice(math.inf)
         self.end = -math.inf
 
@@ -87,6 +89,8 @@ class Ledger:
         """Start the slice that contains `now`, and drop the slices that have left the window."""
         self._forget(now)
         start = now // self._slice * self._slice
+        if self._slices:
+            start = max(start, self._slices[-1].start)
         self.newest = Slice(start)
         self._slices.append(self.newest)
         self.end = start + self._slice
@@ -100,12 +104,11 @@ class Ledger:
 
     def correct_in(self, part: Slice, cost: float) -> None:
         """Add `cost`, which may be negative, to a slice; if it has left the window, to none."""
-        if part.start == -math.inf:
-            return
         # A slice never falls below 0: the other costs in it were not given back.
         change = cost if cost > -part.spent else -part.spent
         part.spent += change
-        self.total += change
+        if self._slices and part.start >= self._slices[0].start:
+            self.total += change
 
     @property
     def most(self) -> float:
@@ -118,7 +121,7 @@ class Ledger:
 
     def ended(self, part: Slice, estimate: float, reserved: float) -> None:
         """Note that it no longer is. If its slice has left the window, it does not count."""
-        if part.start > -math.inf:
+        if self._slices and part.start >= self._slices[0].start:
             self._flies(part, -reserved, -estimate, -estimate * estimate)
 
     def abandon(self) -> None:
@@ -153,15 +156,26 @@ class Ledger:
                 total += each.spent * inside / width
         return total
 
-    def copy_to(self, other: Ledger) -> None:
-        """Add what is in this ledger to another, which is empty."""
-        for part in self._slices:
-            other.add(part.spent, part.start)
+    def resize(self, window: float, now: float) -> None:
+        """Change the length of the window; what was taken stays, up to the first length."""
+        slices, width = (*self._past, *self._slices), window / self._count
+        self._past.clear()
+        self._slices.clear()
+        self.total = self.reserved = self.open = self.squares = 0.0
+        for part in slices:
+            part.start += max(0.0, self._slice - width)  # it ends no earlier than before
+            self._slices.append(part)
+            self.total += part.spent
+            self.reserved += part.reserved
+            self.open += part.open
+            self.squares += part.squares
+        self.window, self._slice, self.end = window, width, -math.inf
+        self._forget(now)
 
     def rebase(self, seconds: float) -> None:
         """Move every slice by `seconds`, to follow another clock."""
         self.end += seconds
-        for each in self._slices:
+        for each in (*self._past, *self._slices):
             each.start += seconds
 
     def _flies(self, part: Slice, reserved: float, estimate: float, square: float) -> None:
@@ -177,7 +191,10 @@ class Ledger:
         # longer than the window. The error is on the safe side.
         while self._slices and self._slices[0].start + self._slice + self.window <= now:
             left = self._slices.popleft()
-            left.start = -math.inf
+            if self.window < self._kept:
+                self._past.append(left)
+            else:
+                left.start = -math.inf
             self.total -= left.spent
             self.reserved -= left.reserved
             self.open -= left.open
@@ -186,3 +203,5 @@ class Ledger:
             self.total = self.reserved = self.open = self.squares = 0.0
             self.newest = Slice(math.inf)
             self.end = -math.inf
+        while self._past and self._past[0].start + self._slice + self._kept <= now:
+            self._past.popleft().start = -math.inf

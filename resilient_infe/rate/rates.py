@@ -302,6 +302,8 @@ class Rates:
         limit, period = stated.limit, window_of(stated)
         if declared is not None and limit / period >= declared / MINUTE:
             limit, period = declared, MINUTE
+        elif declared is not None and period > MINUTE:  # no minute may have more than is declared
+            limit, period = limit * MINUTE / period, MINUTE
         old = per_minute(self.bucket(stated.dimension))
         new = limit * self.share / period * MINUTE
         if old is not None and math.isclose(old, new, rel_tol=1e-9):
@@ -337,16 +339,12 @@ class Rates:
 
     def _set_limit(self, dimension: Dimension, limit: float, period: float, now: float) -> None:
         bucket = self.bucket(dimension)
-        if bucket is not None and bucket.window == period:
-            bucket.resize(limit, now)
-            return
-        replacement = Window(limit, period, self.burst)
-        if dimension == "requests":
-            self.requests = replacement
-        else:
-            self.tokens = replacement
         if bucket is not None:
-            replacement.inherit(bucket, now)
+            bucket.resize(limit, now, period)
+        elif dimension == "requests":
+            self.requests = Window(limit, period, self.burst)
+        else:
+            self.tokens = Window(limit, period, self.burst)
 
     def __str__(self) -> str:
         """Return the limits in words."""

@@ -98,8 +98,9 @@ class Window:
     def __init__(self, limit: float, period: float, burst: float) -> None:
         self.window = bounds.positive(period, "a rate's period")
         self._set_limit(limit)
-        self._wanted = bounds.positive(min(burst, self.period), "burst, in seconds of the rate,")
-        self._depth = Depth(self._wanted, self._even)
+        self._wanted = burst
+        at_once = bounds.positive(min(burst, self.period), "burst, in seconds of the rate,")
+        self._depth = Depth(at_once, self._even)
         self.ledger = Ledger(_kept(self.period), slices=SLICES)
         self.full_at = self.let_in_at = -math.inf
         self._even_at = -math.inf  # when an even pace would have sent all that was sent
@@ -267,19 +268,18 @@ class Window:
             self.full_at = now + (self._burst - level) * self._interval
             self._owed = 0.0
 
-    def resize(self, limit: float, now: float) -> None:
-        """Change the limit; units that were taken stay taken."""
-        spent = max(0.0, self.full_at - now) / self._interval
+    def resize(self, limit: float, now: float, period: float | None = None) -> None:
+        """Change the limit, and its period if one is given; units that were taken stay taken."""
+        spent, level = max(0.0, self.full_at - now) / self._interval, math.inf
+        if period is not None and period != self.window:
+            self.window = bounds.positive(period, "a rate's period")
+            spent, level = 0.0, self.level(now)
         self._set_limit(limit)
         self._depth.resize(min(self._wanted, self.period), self._even)
-        self.ledger.window = _kept(self.period)
+        self.ledger.resize(_kept(self.period), now)
         self._shape()
         self.full_at = now + spent * self._interval
-
-    def inherit(self, old: Window, now: float) -> None:
-        """Begin with what the window before this one has spent."""
-        old.ledger.copy_to(self.ledger)
-        self.lower_to(old.level(now), now)
+        self.lower_to(level, now)
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""

@@ -142,6 +142,13 @@ def test_a_stated_limit_lowers_a_declared_one_but_never_raises_it():
     assert rates.adopt(Limit("requests", 6_000), 0.0) == Change("requests", 60, 600)
 
 
+def test_a_stated_limit_of_an_hour_does_not_raise_a_declared_one_of_a_minute():
+    """A whole hour's worth may not be sent at once: the limit is kept over a minute."""
+    rates = Rates(100, None, 3_600.0, 1.0)
+    assert rates.adopt(Limit("requests", 4_800, window=3_600), 0.0) == Change("requests", 100, 80)
+    assert (rates.requests.limit, rates.requests.period) == (80, 60)
+
+
 def test_a_stated_window_is_kept():
     """A limit over an hour is kept over an hour, and told per minute."""
     rates = _rates()

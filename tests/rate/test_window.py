@@ -244,14 +244,44 @@ def test_what_is_spent_stays_spent_when_resized():
     assert window.ready_at(1) > 60.0
 
 
-def test_another_window_begins_with_what_this_one_spent():
+def test_another_period_begins_with_what_this_one_spent():
     """A change of the period is no way to spend a limit twice."""
-    old, new = Window(600, 60, 1.0), Window(10, 10, 1.0)
+    window = Window(600, 60, 1.0)
     for second in range(8):
-        old.take(1, float(second))
-    new.inherit(old, 8.0)
-    assert new.ledger.total == 8
-    assert new.level(8.0) <= new.burst
+        window.take(1, float(second))
+    window.resize(10, 8.0, 10)
+    assert (window.ledger.total, window.window, window.period) == (8, 10, 10)
+    assert window.level(8.0) <= window.burst
+    window.resize(1_000, 8.0, 3_600)
+    assert window.ledger.total == 8
+
+
+def test_a_shorter_period_between_does_not_forget_what_the_longer_one_spent():
+    """Else a server that states now a second, now a minute, would have the limit spent twice."""
+    window = Window(600, 60, 60.0)
+    window.take(600, 0.0)
+    window.resize(5, 1.0, 1)
+    assert window.ready_at(1) < 15.0
+    window.resize(600, 3.0, 60)
+    assert window.ledger.total == 600
+    assert window.ready_at(1) > 60.0
+    window.take(1, 62.0)
+    assert window.ledger.total == 1
+
+
+def test_what_was_taken_before_another_period_is_corrected_in_it():
+    """Also if it left a shorter one in between."""
+    window = Window(600, 60, 60.0)
+    _, part, _ = window.take(500, 0.0)
+    window.resize(300, 0.5, 10)
+    window.correct(-200, part, 1.0)
+    assert window.ledger.total == 300
+    window.resize(100, 20.0, 1)
+    assert window.ledger.spent(20.0) == 0
+    window.correct(-100, part, 20.0)
+    assert window.ledger.spent(20.0) == 0
+    window.resize(600, 21.0, 60)
+    assert window.ledger.total == 200
 
 
 def test_rebase_moves_the_instants():
