@@ -231,7 +231,6 @@ class Allowance(Shared):
     def cancel(self, reservation: Reservation, now: float) -> None:
         """End a reservation whose caller stopped waiting; if it was granted, refund all of it."""
         if reservation.granted:
-            self.gate.not_let_in(reservation.granted_at)
             self.refund(reservation, now, request=True)
         elif not reservation.gone:
             self.queue.remove(reservation)
@@ -271,6 +270,7 @@ class Allowance(Shared):
         self._granted_tokens -= reservation.tokens
         self._rates.refund_tokens(reservation, now)
         if request:
+            self.gate.not_let_in(reservation.granted_at)
             self._rates.give_request_back(reservation, now)
 
     def let_in(self, reservation: Reservation, now: float) -> None:

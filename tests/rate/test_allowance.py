@@ -886,3 +886,17 @@ def test_a_request_without_a_usage_costs_no_less_than_was_reserved(real, charged
     allowance.settle(allowance.reserve(2_000.0, 1_000.0), 2_008.0)
     assert before == 0.0
     assert ledger.total == pytest.approx(charged, rel=0.01)
+
+
+def test_a_question_that_was_never_sent_opens_no_gate():
+    """That it is not refused shows nothing: the next call is the question."""
+    allowance = Allowance(requests_per_minute=6_000)
+    for witness in [allowance.reserve(number / 10) for number in range(3)]:
+        allowance.told_to_wait(witness, 60.0, 0.4, "the server asked for it")
+    for _ in range(20):
+        allowance.reserve(0.5)
+    [question] = allowance.poll(1.4)
+    allowance.refund(question, 1.41, request=True)
+    due = allowance.due
+    assert due is not None
+    assert len(list(allowance.poll(due))) == 1

@@ -84,7 +84,7 @@ def test_a_429_by_chance_has_what_one_taught_tried_again_soon():
 
 
 def test_a_429_by_chance_slows_no_growth():
-    """Nothing has lowered the burst: nothing is to be tried again, and it grows with what passes."""
+    """Nothing has lowered the burst: nothing has to be tried again; it grows with what passes."""
     depth = Depth(30.0, 0.1)
     depth.passed(1.9, 0.1, 1.0)
     assert not depth.refused(0.1, _slice(15), 2.0, alive=True)
