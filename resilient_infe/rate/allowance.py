@@ -242,15 +242,15 @@ class Allowance(Shared):
         Args:
             reservation: the granted reservation; ending it a second time does nothing.
             now: the loop time, in seconds.
-            tokens: the real cost; None to charge the estimate, or what was reserved if that is
-                more. Requests that end without a usage, as after a timeout, are often the largest.
+            tokens: the real cost; None or 0 to charge the estimate, or what was reserved if that
+                is more. Requests that end without a usage, as after a timeout, are often the largest.
         """
         if not self._end(reservation):
             return
         rates = self._rates
         if reservation.ticket is not None:
             rates.learner.accepted(now, reservation.ticket, tokens)
-        if tokens is None or not 0.0 <= tokens < _FOREVER:
+        if tokens is None or not 0.0 < tokens < _FOREVER:
             tokens = max(reservation.estimate, reservation.tokens)
         elif reservation.tokens > rates.largest:
             rates.largest = reservation.tokens

@@ -900,3 +900,13 @@ def test_a_question_that_was_never_sent_opens_no_gate():
     due = allowance.due
     assert due is not None
     assert len(list(allowance.poll(due))) == 1
+
+
+def test_a_usage_of_nothing_is_no_usage():
+    """Some gateways state 0 for all: believed, it would take away the limit on tokens."""
+    allowance = Allowance(tokens_per_minute=60_000)
+    for number in range(300):
+        now = 100.0 * number
+        allowance.settle(allowance.reserve(now, 1_000.0), now, 0)
+    last = allowance.reserve(40_000.0, 1_000.0)
+    assert last.tokens == 1_000.0
