@@ -243,7 +243,7 @@ class Allowance(Shared):
             reservation: the granted reservation; ending it a second time does nothing.
             now: the loop time, in seconds.
             tokens: the real cost; None or 0 to charge the estimate, or what was reserved if that
-                is more. Requests that end without a usage, as after a timeout, are often the largest.
+                is more. Requests without a usage, as after a timeout, are often the largest.
         """
         if not self._end(reservation):
             return
