@@ -110,19 +110,26 @@ class Ledger:
         if self._slices and part.start >= self._slices[0].start:
             self.total += change
 
-    @property
-    def most(self) -> float:
-        """The sum of all slices, and once more the estimates of what is in flight."""
-        return self.total + self.open
-
     def began(self, part: Slice, estimate: float, reserved: float) -> None:
         """Note a request that is in flight."""
-        self._flies(part, reserved, estimate, estimate * estimate)
+        square = estimate * estimate
+        part.reserved += reserved
+        part.open += estimate
+        part.squares += square
+        self.reserved += reserved
+        self.open += estimate
+        self.squares += square
 
     def ended(self, part: Slice, estimate: float, reserved: float) -> None:
         """Note that it no longer is. If its slice has left the window, it does not count."""
         if self._slices and part.start >= self._slices[0].start:
-            self._flies(part, -reserved, -estimate, -estimate * estimate)
+            square = estimate * estimate
+            part.reserved -= reserved
+            part.open -= estimate
+            part.squares -= square
+            self.reserved -= reserved
+            self.open -= estimate
+            self.squares -= square
 
     def abandon(self) -> None:
         """Forget what is in flight, because its loop was closed."""
@@ -177,14 +184,6 @@ class Ledger:
         self.end += seconds
         for each in (*self._past, *self._slices):
             each.start += seconds
-
-    def _flies(self, part: Slice, reserved: float, estimate: float, square: float) -> None:
-        part.reserved += reserved
-        part.open += estimate
-        part.squares += square
-        self.reserved += reserved
-        self.open += estimate
-        self.squares += square
 
     def _forget(self, now: float) -> None:
         # A slice counts until its end has left the window, so a cost counts for up to one slice

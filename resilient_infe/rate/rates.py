@@ -143,7 +143,7 @@ class Rates:
             return False
         if (
             metered is not None
-            and (now < metered.full_at or metered.ledger.most + tokens > metered.limit / 2)
+            and (now < metered.full_at or metered.reaches(tokens))
             and now < self._tokens_ready_at(tokens)
         ):
             return False

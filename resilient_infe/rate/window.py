@@ -132,6 +132,11 @@ class Window:
             return ready
         return max(ready, self.ledger.room_at(min(cost, room), room))
 
+    def reaches(self, cost: float) -> bool:
+        """Whether a cost may be more than is left, at the most that is ever held back."""
+        ledger = self.ledger
+        return ledger.total + ledger.open + cost > self.limit / 2
+
     def ready_behind(self, queued: float, cost: float, now: float) -> float:
         """Return the loop time from which `cost` fits if `queued` units are taken before it."""
         missing = queued + min(cost, self._burst) - self._burst
