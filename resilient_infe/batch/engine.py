@@ -178,6 +178,7 @@ class Engine(Generic[Row, Value]):
                     break
                 lane.renew()
             self._rests.note_idle()
+            self._room.ring()  # there may be more lanes than places that become free
             if lane.row is not None:  # it was cut, and the run stops
                 self._drop(lane)
         except Exception as error:  # the input, or the journal: told to who iterates

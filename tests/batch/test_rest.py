@@ -126,3 +126,27 @@ def test_rows_are_bounded(run):
     server = Server(1_000)
     run(lambda: go(server, 1_000, until=4_000.0))
     assert max(server.sends) < 5 * LANES
+
+
+@pytest.mark.parametrize("number", [120, 121])
+def test_a_run_ends_though_rows_rested(run, number):
+    """Each row that rests adds a lane, and each of the lanes ends, however few rows are left."""
+    sends = set()
+
+    async def server(row):
+        n = row["n"]
+        again, _ = n in sends, sends.add(n)
+        await anyio.sleep(0.1)
+        if n < 8 and not again:
+            raise RateLimitError("no", status=429)
+        return {}
+
+    async def main():
+        sends.clear()
+        began = aio.current().now()
+        seen, _ = await go(server, number, in_memory=2)
+        return len(seen), aio.current().now() - began
+
+    ended, seconds = run(main)
+    assert ended == number
+    assert seconds < 1_000.0
