@@ -293,7 +293,7 @@ class Engine(Generic[Row, Value]):
         return True
 
     def _is_idle(self) -> bool:
-        full = self._outbox.is_blocked and len(self._room) > self._in_memory / 2
+        full = self._outbox.is_blocked and len(self._room) >= self._in_memory / 2
         return self._stopping or self._source.over or self._lanes.ask or full
 
     def _sends_late(self) -> bool:

@@ -81,6 +81,22 @@ def test_the_order_of_results_is_kept(run):
     assert [result.index for result in seen] == list(range(40))
 
 
+@pytest.mark.parametrize("lanes", [2, 3, 4, 8])
+def test_results_in_order_wait_only_for_a_backoff(run, lanes):
+    """A row that all results wait for goes on when its backoff is over, however few the lanes."""
+
+    class Slow(Server):
+        async def __call__(self, row):
+            """Refuse the first row once; take five seconds over the others."""
+            if row["n"] == 0 and 0 in self.sends:
+                self.refused = 0
+            await super().__call__(row)
+            await anyio.sleep(5.0)
+
+    _, passed = run(lambda: go(Slow(1), 2 * lanes, ordered=True, in_memory=lanes))
+    assert passed < 100.0
+
+
 def test_a_run_that_is_left_loses_no_row_at_rest(run, tmp_path):
     """The next run sends every row that has no result."""
     path = tmp_path / "j"
