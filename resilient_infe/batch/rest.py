@@ -10,7 +10,8 @@ never before its backoff is over:
 3. Many rows rest. Then one of them goes after every 20 rows that pass, so that together they take
    5 % of the limit: enough to see whether the server refuses them always.
 
-After ten minutes a row goes on in any case, so that no row rests for ever.
+After ten minutes a row goes on in any case, so that no row rests for ever. A row with a deadline
+does not rest: it would be given up without another attempt, and it keeps its lane no longer anyway.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ class Rests:
         refused = call.verdict is not None and call.verdict.kind is Kind.RATE_LIMITED
         lanes = self._lanes
         full = lanes.number == 1 or self._number >= lanes.number * MOST
-        if not refused or full or self._idle():
+        rests = refused and call.deadline is None and not full
+        if not rests or self._idle():
             await call.runtime.sleep_until(until)
             return
         self._places.append(call.state.place)

@@ -97,6 +97,20 @@ def test_results_in_order_wait_only_for_a_backoff(run, lanes):
     assert passed < 100.0
 
 
+def test_a_row_with_a_deadline_goes_on_when_its_backoff_is_over(run):
+    """One 429 in the middle of many is no reason to let the deadline pass without another try."""
+
+    class Often(Server):
+        async def __call__(self, row):
+            """Refuse each third row once."""
+            self.refused = 0 if row["n"] in self.sends or row["n"] % 3 else 10_000
+            return await super().__call__(row)
+
+    seen, _ = run(lambda: go(Often(0), 150, deadline=60.0))
+    assert len(seen) == 150
+    assert all(result.ok for result in seen)
+
+
 def test_a_run_that_is_left_loses_no_row_at_rest(run, tmp_path):
     """The next run sends every row that has no result."""
     path = tmp_path / "j"
