@@ -12,7 +12,7 @@ from ..core.ids import clean_id
 from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining
 from ..stack.stack import Send
-from .lane import Withdrawn
+from .lane import Taken, Withdrawn
 from .plain import digest_of, one_line, to_json
 from .result import Failure, Result, Row, Value, failure_of, hook_failure
 from .trial import said
@@ -83,8 +83,8 @@ class Caller(Generic[Row, Value]):
         """Return what a request is known by, or None where there is nothing to go by."""
         return None if isinstance(call, Failure) else digest_of(call.payload)
 
-    async def send(self, call: Call[Any], index: int, row_id: str, row: Row) -> Result[Row, Value]:
-        """Send a call, and make a value of the reply.
+    async def send(self, taken: Taken[Row]) -> Result[Row, Value]:
+        """Send a row, and make a value of the reply.
 
         Raises:
             BatchPaused: the server asks for a wait of over the stack's ``max_hint``.
@@ -92,7 +92,8 @@ class Caller(Generic[Row, Value]):
             Withdrawn: the call was cut before it was sent.
             ConfigurationError: the value has no form in JSON, and a journal is written.
         """
-        result: Result[Row, Value] = Result(index, row_id, row)
+        call = taken.call
+        result: Result[Row, Value] = Result(taken.index, taken.row_id, taken.row)
         clock = aio.current().now
         started = clock()
         try:
@@ -108,9 +109,9 @@ class Caller(Generic[Row, Value]):
         else:
             self._take(result, reply, call.reply)
         result.seconds = clock() - started
-        result.attempts = call.sends
+        result.attempts = taken.sends + call.sends
         result.sent_for = call.state.sent_for
-        result.request_ids = call.server_request_ids
+        result.request_ids = taken.request_ids + call.server_request_ids
         verdict = call.verdict
         if verdict is not None:
             result.usage = verdict.usage

@@ -277,7 +277,7 @@ class Engine(Generic[Row, Value]):
         lane.trial = trial
         self._rests.watch(taken.call)
         try:
-            result = await self._caller.send(taken.call, taken.index, taken.row_id, taken.row)
+            result = await self._caller.send(taken)
         except BaseException:
             lane.trial = None  # what it has sent is over, and must not be cut once more
             taken.renew()

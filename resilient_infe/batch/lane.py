@@ -27,6 +27,8 @@ class Taken(Generic[Row]):
         row_id: its id.
         digest: what its request is known by, or None.
         call: sends it.
+        sends, request_ids: attempts of its earlier calls, which were cut, and what the server named
+            them.
     """
 
     index: int
@@ -34,10 +36,14 @@ class Taken(Generic[Row]):
     row_id: str
     digest: str | None
     call: Call[Any]
+    sends: int = 0
+    request_ids: tuple[str, ...] = ()
 
     def renew(self) -> None:
         """Make it ready to be sent once more: a call is sent once."""
         call = self.call
+        self.sends += call.sends
+        self.request_ids += call.server_request_ids
         self.call = Call(call.payload, call.request_id, call.partition)
 
 

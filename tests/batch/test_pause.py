@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import anyio
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from resilient_infe import Stack, aio, errors, presets
 from resilient_infe.batch import Journal, Monitor, run_batch
 from resilient_infe.core.verdict import Kind
-from resilient_infe.errors import InfeError
+from resilient_infe.errors import InfeError, RateLimitError
 
 WRONG_MODEL = {"error": {"message": "The model `nope` does not exist", "code": "model_not_found"}}
 
@@ -156,6 +157,29 @@ def test_good_rows_that_take_longer_than_bad_ones_end_the_wait(run, ordered):
     assert pause is None
     assert sum(result.ok for result in seen) == 130
     assert len(slow.sent) == 130
+
+
+def test_the_attempts_of_a_row_that_was_cut_are_counted(run):
+    """What was sent before others were waited for is told as well."""
+    sends = Counter()
+
+    async def answer(payload):
+        number = payload["n"]
+        sends[number] += 1
+        refused = 0 < number <= 20 and sends[number] == 1
+        await anyio.sleep(5.0 if number == 0 else 0.1 if refused else 0.5)
+        if refused or 20 < number <= 40:
+            raise RateLimitError("no", status=429) if refused else error_of(400)
+        return {}
+
+    async def main():
+        sends.clear()
+        return await go(rows(60), answer, None, batch(concurrency=41))
+
+    seen, pause = run(main)
+    assert pause is None
+    assert {result.index: result.attempts for result in seen} == sends
+    assert sends[20] == 2
 
 
 def test_a_row_that_has_passed_is_not_cut(run):
