@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from ..batch.progress import NO_LIMIT
 
 
 def positive(text: str) -> float:
     """Read a number above 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
     return value
 
 
 def duration(text: str) -> float:
     """Read seconds, from 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0")
     return value
@@ -25,15 +26,15 @@ def duration(text: str) -> float:
 
 def count(text: str) -> int:
     """Read a whole number from 1."""
-    value = int(text)
+    value = _whole(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1")
     return value
 
 
 def port(text: str) -> int:
     """Read a port."""
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 65_536:
         raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
     return value
@@ -42,7 +43,7 @@ def port(text: str) -> int:
 def share(text: str) -> tuple[str, float]:
     """Read a name and a share of all requests."""
     name, _, part = text.partition("=")
-    value = float(part or "nan")
+    value = _number(part)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: give NAME=SHARE with a share from 0 to 1")
     return name, value
@@ -51,7 +52,7 @@ def share(text: str) -> tuple[str, float]:
 def stretch(text: str) -> tuple[float, float]:
     """Read the start and the end of a stretch of time."""
     start, _, end = text.partition(":")
-    first, last = float(start or "nan"), float(end or "nan")
+    first, last = _number(start), _number(end)
     if not 0 <= first < last:
         raise argparse.ArgumentTypeError(f"{text}: give START:END in seconds, like 5:9")
     return first, last
@@ -61,4 +62,25 @@ def rate(text: str) -> float | None:
     """Read a limit per minute, ``auto`` for one that is to be learned, or ``none`` for no limit."""
     if text == "none":
         return NO_LIMIT
-    return None if text == "auto" else positive(text)
+    if text == "auto":
+        return None
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; or give auto, or none") from None
+
+
+def _number(text: str) -> float:
+    """Read a number; NaN stands for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _whole(text: str) -> int:
+    """Read a whole number; -1 stands for what is none."""
+    try:
+        return int(text)
+    except ValueError:
+        return -1
