@@ -16,7 +16,6 @@ does not rest: it would be given up without another attempt, and it keeps its la
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +60,6 @@ class Rests:
         "_lend",
         "_number",
         "_passed",
-        "_places",
         "_trials",
         "_turns",
     )  # fmt: skip
@@ -82,14 +80,10 @@ class Rests:
         self._passed = 0  # rows that have passed
         self._turns = 0  # the same, when it was last a row's turn
         self._bell = Bell()  # for rows at rest whose backoff is over
-        self._places: deque[int] = deque(maxlen=lanes.number)
 
     def watch(self, call: Call[Any]) -> None:
-        """Let a call rest when it is refused. It takes over the place of one that began to rest."""
+        """Let a call rest when it is refused."""
         call.state.sleep = self._sleep
-        # Behind those that the server refuses, it would wait for them to be asked.
-        if self._places:
-            call.state.place = self._places.popleft()
 
     def note_passed(self) -> None:
         """Note that a row has passed."""
@@ -115,7 +109,6 @@ class Rests:
         if not rests or self._idle():
             await call.runtime.sleep_until(until)
             return
-        self._places.append(call.state.place)
         self._number += 1
         self._lend(1)
         if len(lanes) < lanes.number + self._number:
@@ -136,7 +129,7 @@ class Rests:
 
     @property
     def _few(self) -> bool:
-        return self._number <= self._lanes.number * FEW
+        return self._number <= max(1, self._lanes.number * FEW)
 
     def _takes_turn(self) -> bool:
         due = self._passed - self._turns >= TURN
