@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from resilient_infe import ErrorClassifier, InfeTransport, Stack, wrap
 from resilient_infe.adapters.http.masking import KeyMask
 from resilient_infe.cli import main
-from tests.loopback import ASK, COMPLETION, RawServer, against, in_turn
+from tests.loopback import ASK, COMPLETION, RawServer, against, in_turn, response
 
 KEY = "infe_live_CANARY0123456789/abc+def"
 
@@ -202,6 +202,55 @@ def test_the_key_is_in_no_artefact(through, form, caplog):
         against(raw, test)
         text = "\n".join([*told, repr(seen.events), caplog.text])
         assert not quoted_in(text), (place, quoted_in(text)[:3])
+
+
+def _told_by_sdk(*answers):
+    """Return what the SDK's error tells if a server gives these answers, its response included."""
+    told = []
+
+    async def test(url):
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+            with pytest.raises(openai.APIStatusError) as caught:
+                await wrap(client, Stack(ErrorClassifier())).chat.completions.create(**ASK)
+            told.extend([*_told(caught.value), caught.value.response.text])
+
+    against(in_turn(*answers), test)
+    return "\n".join(told)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("where", ["in the middle", "at the end"])
+def test_a_long_error_shows_no_key_to_an_sdk(where):
+    """One that is longer than what an attempt reads of it is cut there, and masked."""
+    text = "x" * 50_000 + f" {KEY} " * (where == "in the middle") + "x" * 50_000 + f" {KEY}"
+    told = _told_by_sdk(response(400, {"error": {"message": text}}))
+    assert "xxx" in told
+    assert not quoted_in(told)
+
+
+@pytest.mark.network
+def test_a_name_that_is_there_twice_shows_no_key_to_an_sdk():
+    """A decoder keeps the last of two equal names; the bytes have both."""
+    body = f'{{"error": {{"message": "{KEY}", "message": "no"}}}}'.encode()
+    assert not quoted_in(_told_by_sdk(response(400, body)))
+
+
+@pytest.mark.network
+def test_a_server_that_was_redirected_to_shows_no_key_to_an_sdk():
+    """It did not get the key in a header, and may know it all the same."""
+    told = []
+
+    async def test(url):
+        async with (
+            RawServer(response(307, location=url)).running() as other,
+            openai.AsyncOpenAI(api_key=KEY, base_url=other) as client,
+        ):
+            with pytest.raises(openai.APIStatusError) as caught:
+                await wrap(client, Stack(ErrorClassifier())).chat.completions.create(**ASK)
+            told.extend([*_told(caught.value), caught.value.response.text])
+
+    against(response(401, {"error": {"message": f"no {KEY}"}}), test)
+    assert not quoted_in("\n".join(told))
 
 
 @contextlib.contextmanager

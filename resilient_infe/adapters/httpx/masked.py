@@ -8,6 +8,7 @@ response that does not quote the key is not touched.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ...classify.body import decoded
@@ -19,16 +20,15 @@ _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 """The headers that describe the body as it came over the wire."""
 
 
-def masked_response(call: Call[Any], response: Any, headers: Headers) -> Any:
+def masked_response(call: Call[Any], response: Any, key: str) -> Any:
     """Return a failed response; one like it with the key masked if the server quotes the key.
 
     Args:
         call: the call whose last response it is.
         response: the response, whose body was read inside the attempt.
-        headers: the request's headers, which have the key.
+        key: the key, as the request has it in a header; empty for none.
     """
     body = None if call.reply is None else call.reply.body
-    key = key_in(headers)
     if not key or not isinstance(body, bytes):
         return response
     mask = mask_for(key)
@@ -37,23 +37,44 @@ def masked_response(call: Call[Any], response: Any, headers: Headers) -> Any:
     quoted = shown != body or mask.text(reason) != reason
     if not quoted and all(named.get(name) == each for name, each in response.headers.items()):
         return response
+    return _with_body(call, response, named, shown)
+
+
+def cut_response(call: Call[Any], response: Any, key: str, longest: int) -> Any:
+    """Return a failed response with the first bytes of its body, and with the key masked.
+
+    Args:
+        call: the call whose last response it is.
+        response: the response, whose body was read after the attempt.
+        key: the key, as the request has it in a header; empty for none.
+        longest: bytes.
+    """
+    body = response.content[:longest]
+    if not key:
+        return _with_body(call, response, response.headers, body)
+    mask = mask_for(key)
+    return _with_body(call, response, mask.headers(response.headers), _masked_body(mask, body))
+
+
+def _with_body(call: Call[Any], response: Any, headers: Mapping[str, str], body: bytes) -> Any:
+    """Return a response like another one with other headers and another body."""
     extensions = {k: v for k, v in response.extensions.items() if k != "reason_phrase"}
     return type(response)(
         response.status_code,
-        headers=[(name, each) for name, each in named.items() if name not in _OF_THE_BODY],
-        content=shown,
+        headers=[(name, each) for name, each in headers.items() if name not in _OF_THE_BODY],
+        content=body,
         request=call.payload,
         extensions=extensions,
     )
 
 
 def _masked_body(mask: KeyMask, body: bytes) -> bytes:
-    content = decoded(body)
-    if isinstance(content, dict | list):
-        shown = mask.json(content)
-        return body if shown == content else json.dumps(shown).encode()
-    text = body.decode("utf-8", "replace")
+    content, text = decoded(body), body.decode("utf-8", "replace")
     shown = mask.text(text)
+    if isinstance(content, dict | list):
+        masked = mask.json(content)
+        # The text too: of two equal names, the decoded content has only the last.
+        return body if masked == content and shown == text else json.dumps(masked).encode()
     return body if shown == text else shown.encode()
 
 

@@ -21,7 +21,13 @@ from ...errors import AttemptTimedOut, ConfigurationError, Refused
 from ...stack import Stack
 from ..http.bomb import DecompressionBomb, bomb_verdict
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
-from ..http.request import KEY_HEADERS, RETRY_COUNT_HEADER, NestedRetriesCheck, prepare_call
+from ..http.request import (
+    KEY_HEADERS,
+    RETRY_COUNT_HEADER,
+    NestedRetriesCheck,
+    key_in,
+    prepare_call,
+)
 from ..http.response import (
     SWITCHING_PROTOCOLS,
     asks_completion,
@@ -120,7 +126,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             if call.hold is None and self._needs_sdk_errors(headers):
                 if response.status_code < 300:
                     return in_place_of(call, response)
-                response = masked_response(call, response, headers)
+                response = masked_response(call, response, key_in(headers))
             annotate(response, call)
         return response
 

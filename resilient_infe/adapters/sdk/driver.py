@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from http import HTTPStatus
 from typing import Any
 
 from ...core.verdict import SUCCESS
@@ -19,6 +20,8 @@ from ...errors import AttemptTimedOut, Refused
 from ...stack.options import current_options
 from ...telemetry.note import add_note
 from ..http.request import warn_of_nested_retries
+from ..http.response import LONGEST_ERROR
+from ..httpx.masked import cut_response
 from ..httpx.synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 from .attempt import SdkCall, Seat, under_way
 from .options import Rewind, prepare
@@ -184,7 +187,15 @@ class Driver:
         return raised
 
     def _clearer(self, call: SdkCall, raised: Exception) -> Exception:
-        """Return an exception that says what is wrong with a body that cannot be decoded."""
+        """Return an exception that can be shown, for two of which the SDK read the body.
+
+        1. An error too long to be read in the attempt may quote the key: it is cut and masked.
+        2. A body that cannot be decoded: the exception says what is wrong with it.
+        """
+        response = getattr(raised, "response", None)
+        failed = response is not None and response.status_code >= HTTPStatus.BAD_REQUEST
+        if failed and call.hold is not None:
+            return self._status_error(cut_response(call, response, call.key, LONGEST_ERROR))
         cause = raised.__cause__
         if call.sent is None or not isinstance(
             cause, library_of(call.sent.__class__).DecodingError
