@@ -326,6 +326,37 @@ def test_a_stack_without_retry_keeps_the_sdks_rules():
     assert len(server.asked) == 3
 
 
+INSIDE = {
+    "an error": {"error": {"message": "slow down", "code": 429}},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("body", INSIDE.values(), ids=INSIDE)
+def test_a_stack_without_retry_lets_the_sdk_repeat_a_success_that_is_none(body, backend):
+    """An error inside a success is repeated by the SDK as its status would be."""
+    server = Server((200, body, {"retry-after": "3"}), GOOD)
+
+    async def test():
+        client = wrap(server.client(), Stack(ErrorClassifier()))
+        assert (await ask(client)).id == "c"
+
+    run_virtually(test, backend)
+    assert server.sent("x-stainless-retry-count") == ["0", "1"]
+
+
+def test_a_stack_without_retry_lets_the_sdk_end_at_a_final_error():
+    """An error inside a success that no attempt helps is not repeated."""
+    server = Server((200, {"error": {"message": "no", "code": "insufficient_quota"}}, {}))
+
+    async def test():
+        with pytest.raises(openai.APIStatusError, match="no"):
+            await ask(wrap(server.client(), Stack(ErrorClassifier())))
+
+    run_virtually(test)
+    assert len(server.asked) == 1
+
+
 def test_a_number_of_retries_that_is_none_is_the_sdks_to_refuse():
     """2.5 and NaN raise what they raise without the stack."""
     server = Server(GOOD)
@@ -386,6 +417,23 @@ def test_a_body_that_can_be_read_once_is_sent_once():
 
     run_virtually(test)
     assert [request.extensions is not None for request in server.asked] == [True, True]
+
+
+def test_a_renewed_key_does_not_send_a_body_again_that_is_gone():
+    """A form with a file that cannot be rewound ends with the 401: the next would be empty."""
+    server = Server((401, {"error": {"message": "expired"}}, {}), (200, {}, {}))
+
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+    async def test():
+        client = wrap(server.client(Renewing), steady())
+        with pytest.raises(openai.AuthenticationError):
+            await client.files.create(file=("x", Pipe(b"rows")), purpose="batch")
+
+    run_virtually(test)
+    assert [b"rows" in request.content for request in server.asked] == [True]
 
 
 class Slowly(httpx2.AsyncByteStream):

@@ -157,6 +157,23 @@ def test_a_redirect_is_a_part_of_its_attempt(backend):
     assert stack.statistics().attempts == 2
 
 
+@pytest.mark.parametrize("where", ["http://t/v1/chat/completions", "ftp://t/"])
+def test_a_redirect_that_leads_nowhere_is_no_success(where, backend):
+    """In a circle, or to what is not HTTP: the call is INVALID, and is not tried again."""
+    server = Server((307, {}, {"location": where}))
+    stack = steady()
+
+    async def test():
+        client = server.client()
+        client._client.follow_redirects = True
+        with pytest.raises(openai.APIConnectionError):
+            await ask(wrap(client, stack))
+
+    run_virtually(test, backend)
+    assert stack.statistics().outcomes == {Kind.INVALID: 1}
+    assert stack.statistics().attempts == 1
+
+
 EVENTS = b'data: {"choices": [{"index": 0, "delta": {"content": "w"}}]}\n\n' * 2
 
 

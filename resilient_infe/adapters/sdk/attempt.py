@@ -21,6 +21,7 @@ from ...core.call import Call, Handler
 from ...core.verdict import Kind, Verdict
 from ...stack import Stack
 from ..http.request import note_key
+from ..http.response import is_redirect
 from ..httpx.client import SharedTransport
 from ..httpx.masked import masked_response
 from .options import Rewind
@@ -155,7 +156,8 @@ class SdkCall(Call[Any]):
             Exception: that of the transport; or the SDK's, if no request was sent.
         """
         error = await self._run_sdk()
-        if error is not None and not self._renewal_used and self.sdk.renewed(self, error):
+        again = self.replayable and not self._renewal_used
+        if error is not None and again and self.sdk.renewed(self, error):
             self._renewal_used = True
             error = await self._run_sdk()
         try:
@@ -190,7 +192,8 @@ class SdkCall(Call[Any]):
         1. It asks for another attempt, like ``RetryableError`` of a middleware: TRANSIENT.
         2. No request was sent, because the SDK's own code failed, such as a token provider: INVALID
            and not sent, which no other attempt helps and no circuit counts.
-        3. Else the response decides.
+        3. The response redirects to where the http client does not follow: INVALID too.
+        4. Else the response decides.
         """
         status, name = None if self.response is None else self.response.status_code, type(error)
         if self.sdk.wants_again(error, status):
@@ -199,6 +202,8 @@ class SdkCall(Call[Any]):
             self.verdict = Verdict(Kind.TRANSIENT, retryable=True, error=name.__name__, sent=sent)
         elif status is None:
             self.verdict = Verdict(Kind.INVALID, error=name.__name__, sent=False)
+        elif is_redirect(status) and getattr(error, "response", None) is None:
+            self.verdict = Verdict(Kind.INVALID, error=name.__name__, status=status)
 
     def _forget(self) -> None:
         self.value = self.response = self.error = self.broken = None

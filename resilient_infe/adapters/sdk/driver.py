@@ -167,7 +167,10 @@ class Driver:
             return value, raised
         annotate(response, call)
         if response.status_code < 300 and call.hold is None and not above:
-            raised = self._status_error(in_place_of(call, response))
+            response = in_place_of(call, response)
+            if verdict.retryable and not self.seat.stack.retries:
+                response.headers["x-should-retry"] = "true"  # the SDK's own retries are on
+            raised = self._status_error(response)
         if raised is not None:
             add_note(raised, call, verdict.advice)
         return value, raised
