@@ -153,6 +153,7 @@ def is_error(content: dict[str, Any]) -> bool:
     """
     # There are four cases:
     # 1. A completion: an error if one of its choices is one, or if an error stands beside them.
+    #    An error whose fields are all empty is none here.
     # 2. An `error`, or an object that calls itself one: an error. But an object that the API stores
     #    is an answer, unless objects of that name have no `error` of their own.
     # 3. A code that is not that of a success, and no answer: an error.
@@ -161,16 +162,21 @@ def is_error(content: dict[str, Any]) -> bool:
     if choices and type(choices) is list:
         for choice in choices:
             if type(choice) is dict and (
-                choice.get("error") or choice.get("finish_reason") == "error"
+                _tells(choice.get("error")) or choice.get("finish_reason") == "error"
             ):
                 return True
-        if "error" not in content and "base_resp" not in content:
+        if not _tells(content.get("error")) and "base_resp" not in content:
             return False
     if content.get("error"):
         return not _is_stored(content)
     if content.get("object") == "error" or content.get("type") == "error":
         return True
     return _has_code(content)
+
+
+def _tells(error: Any) -> bool:
+    """Whether an error beside an answer says anything, and not only has empty fields."""
+    return bool(error) and (not isinstance(error, dict) or any(error.values()))
 
 
 def _is_stored(content: dict[str, Any]) -> bool:

@@ -180,6 +180,10 @@ TYPED = [
     (COMPLETION | {"choices": [CHOICE | {"error": {"message": "slow", "code": 400}}]},
      openai.BadRequestError, "400"),
     ({"error": "too slow"}, openai.InternalServerError, "error_in_success"),
+    ({"status": 429, "detail": "slow"}, openai.RateLimitError, "429"),
+    ({"errors": [{"code": "rate_limit_exceeded", "message": "slow"}]}, openai.RateLimitError,
+     "rate_limit_exceeded"),
+    ({"error": {"code": 429, "message": "slow" + "x" * 70_000}}, openai.RateLimitError, "429"),
 ]  # fmt: skip
 
 

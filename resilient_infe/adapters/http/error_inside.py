@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ...classify.body import decoded
-from ...classify.error_body import first_of, is_error, message_in
+from ...classify.error_body import first_of, is_error, message_in, stated_in
+from ...classify.table import LONGEST_ANSWER
 from ...core.call import Call
 from ...core.verdict import Kind
 from ..infe.replies import printable
@@ -52,15 +53,19 @@ def error_inside(call: Call[Any]) -> ErrorInside | None:
         call: a call whose verdict is not a success, though its status is.
     """
     verdict, reply = call.verdict, call.reply
-    content = None if reply is None else first_of(decoded(reply.body))
-    if verdict is None or not isinstance(content, dict) or not is_error(content):
+    content = None if reply is None else first_of(decoded(reply.body, LONGEST_ANSWER))
+    if verdict is None or not isinstance(content, dict):
+        return None
+    # An answer that lacks what was asked for is an error too, if it states one somewhere.
+    stated, message = stated_in(content), message_in(content)
+    if not (is_error(content) or (message and (stated.names or stated.status))):
         return None
     headers = {"x-request-id": verdict.request_id} if verdict.request_id else {}
     if verdict.retry_after is not None:
         headers["retry-after"] = f"{verdict.retry_after:.3f}"
     return ErrorInside(
         STATUSES.get(verdict.kind, 502),
-        printable(message_in(content) or "the server sent an error inside a success"),
+        printable(message or "the server sent an error inside a success"),
         verdict.error or verdict.kind.value,
         verdict.code or "error_in_success",
         headers,
