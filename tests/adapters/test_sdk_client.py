@@ -6,6 +6,7 @@ import gc
 import inspect
 import weakref
 
+import anyio
 import anyio.lowlevel
 import httpx2
 import openai
@@ -139,6 +140,32 @@ def test_a_request_of_the_http_client_goes_through_the_stack():
 
     run_virtually(test)
     assert stack.statistics().outcomes == {Kind.OK: 1}
+
+
+class Leaving(Own):
+    """Starts a task in each attempt, which uses the http client when the attempt is over."""
+
+    group = None
+
+    async def _prepare_request(self, request):
+        self.group.start_soon(self._later)
+
+    async def _later(self):
+        await anyio.sleep(5.0)
+        await self._client.get("http://t/v1/later")
+
+
+def test_a_task_that_outlives_its_attempt_goes_through_the_stack(backend):
+    """It inherits the call that is under way, which then has ended."""
+    server, stack = Server(GOOD), steady()
+
+    async def test():
+        client = wrap(Leaving(server), stack)
+        async with anyio.create_task_group() as client.group:
+            await ask(client)
+
+    run_virtually(test, backend)
+    assert len(server.asked) == stack.statistics().calls == 2
 
 
 def test_a_redirect_is_a_part_of_its_attempt(backend):

@@ -27,7 +27,7 @@ from ..httpx.masked import masked_response
 from .options import Rewind
 
 under_way: ContextVar[SdkCall | None] = ContextVar("resilient_infe_sdk_call", default=None)
-"""The call whose attempt runs in this task."""
+"""The call whose attempt runs in this task, or ran when the task was started."""
 
 
 class Seat:
@@ -80,6 +80,7 @@ class SdkCall(Call[Any]):
         value: what the SDK returned.
         error: what the SDK raised, or None.
         raised_above: whether `error` asks for another attempt after a response that does not.
+        running: whether an attempt is under way.
         refused: whether the stack refused the call, or its deadline passed.
     """
 
@@ -94,6 +95,7 @@ class SdkCall(Call[Any]):
         "refused",
         "response",
         "rewind",
+        "running",
         "sdk",
         "send",
         "sent",
@@ -114,7 +116,7 @@ class SdkCall(Call[Any]):
         self.tries, self.rewind = 0, rewind
         self.sent: Any = None
         self.key = ""
-        self.refused = self._renewal_used = False
+        self.running = self.refused = self._renewal_used = False
         self.value: Any = None
         self.response: Any = None
         self.error: Exception | None = None
@@ -225,9 +227,11 @@ def _disarm_if_open(call: Call[Any]) -> None:
 async def _attempt(call: Call[Any]) -> Any:
     assert isinstance(call, SdkCall)
     token = under_way.set(call)
+    call.running = True
     try:
         return await call.run()
     finally:
+        call.running = False
         under_way.reset(token)
 
 
@@ -250,6 +254,6 @@ class SeatedTransport(SharedTransport):
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request for the call that is under way, or else through the stack."""
         call = under_way.get()
-        if call is None or call.sdk.seat is not self.seat:
+        if call is None or not call.running or call.sdk.seat is not self.seat:
             return await super().handle_async_request(request)
         return await call.carry(request, self._send)
