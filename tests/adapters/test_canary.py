@@ -229,6 +229,20 @@ def test_a_long_error_shows_no_key_to_an_sdk(where):
 
 
 @pytest.mark.network
+def test_a_long_error_without_the_key_is_whole():
+    """An SDK gets all of it, decoded: a validation error may repeat the request."""
+    error = {"error": {"message": "x" * 100_000, "code": "bad"}}
+
+    async def test(url):
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url) as client:
+            with pytest.raises(openai.BadRequestError) as caught:
+                await wrap(client, Stack(ErrorClassifier())).chat.completions.create(**ASK)
+            assert (caught.value.code, caught.value.response.json()) == ("bad", error)
+
+    against(response(400, error), test)
+
+
+@pytest.mark.network
 def test_a_name_that_is_there_twice_shows_no_key_to_an_sdk():
     """A decoder keeps the last of two equal names; the bytes have both."""
     body = f'{{"error": {{"message": "{KEY}", "message": "no"}}}}'.encode()

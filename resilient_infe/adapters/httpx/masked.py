@@ -15,9 +15,16 @@ from ...classify.body import decoded
 from ...core.call import Call, Headers
 from ..http.masking import KeyMask, mask_for
 from ..http.request import key_in
+from ..http.response import LONGEST_ERROR
 
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 """The headers that describe the body as it came over the wire."""
+
+LONGEST_SEARCHED = 1024 * 1024
+"""Bytes of an error that are searched for the key. A longer one is cut."""
+
+OVERLAP = 1024
+"""Bytes that are searched twice, so that a key with escapes is not cut apart."""
 
 
 def masked_response(call: Call[Any], response: Any, key: str) -> Any:
@@ -40,20 +47,24 @@ def masked_response(call: Call[Any], response: Any, key: str) -> Any:
     return _with_body(call, response, named, shown)
 
 
-def cut_response(call: Call[Any], response: Any, key: str, longest: int) -> Any:
-    """Return a failed response with the first bytes of its body, and with the key masked.
+def cut_response(call: Call[Any], response: Any, key: str) -> Any:
+    """Return a long failed response; one that is cut and masked if it may quote the key.
 
     Args:
         call: the call whose last response it is.
         response: the response, whose body was read after the attempt.
         key: the key, as the request has it in a header; empty for none.
-        longest: bytes.
     """
-    body = response.content[:longest]
     if not key:
-        return _with_body(call, response, response.headers, body)
-    mask = mask_for(key)
-    return _with_body(call, response, mask.headers(response.headers), _masked_body(mask, body))
+        return response
+    mask, body = mask_for(key), response.content
+    named = mask.headers(response.headers)
+    starts = range(0, min(len(body), LONGEST_SEARCHED), LONGEST_ERROR)
+    parts = (body[at : at + LONGEST_ERROR + OVERLAP].decode("utf-8", "replace") for at in starts)
+    same = all(named.get(name) == each for name, each in response.headers.items())
+    if same and len(body) <= LONGEST_SEARCHED and all(mask.text(each) == each for each in parts):
+        return response
+    return _with_body(call, response, named, _masked_body(mask, body[:LONGEST_ERROR]))
 
 
 def _with_body(call: Call[Any], response: Any, headers: Mapping[str, str], body: bytes) -> Any:

@@ -20,7 +20,6 @@ from ...errors import AttemptTimedOut, Refused
 from ...stack.options import current_options
 from ...telemetry.note import add_note
 from ..http.request import warn_of_nested_retries
-from ..http.response import LONGEST_ERROR
 from ..httpx.masked import cut_response
 from ..httpx.synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 from .attempt import SdkCall, Seat, under_way
@@ -192,13 +191,14 @@ class Driver:
     def _clearer(self, call: SdkCall, raised: Exception) -> Exception:
         """Return an exception that can be shown, for two of which the SDK read the body.
 
-        1. An error too long to be read in the attempt may quote the key: it is cut and masked.
+        1. An error too long to be read in the attempt may quote the key: then it is cut and masked.
         2. A body that cannot be decoded: the exception says what is wrong with it.
         """
         response = getattr(raised, "response", None)
         failed = response is not None and response.status_code >= HTTPStatus.BAD_REQUEST
         if failed and call.hold is not None:
-            return self._status_error(cut_response(call, response, call.key, LONGEST_ERROR))
+            shown = cut_response(call, response, call.key)
+            return raised if shown is response else self._status_error(shown)
         cause = raised.__cause__
         if call.sent is None or not isinstance(
             cause, library_of(call.sent.__class__).DecodingError
