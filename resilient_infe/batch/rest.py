@@ -16,6 +16,7 @@ does not rest: it would be given up without another attempt, and it keeps its la
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,7 @@ class Rests:
         "_lend",
         "_number",
         "_passed",
+        "_places",
         "_trials",
         "_turns",
     )  # fmt: skip
@@ -80,14 +82,24 @@ class Rests:
         self._passed = 0  # rows that have passed
         self._turns = 0  # the same, when it was last a row's turn
         self._bell = Bell()  # for rows at rest whose backoff is over
+        # The partitions and places of rows that were refused since one passed.
+        self._places: deque[tuple[str | None, int]] = deque(maxlen=lanes.number)
 
     def watch(self, call: Call[Any]) -> None:
-        """Let a call rest when it is refused."""
+        """Let a call rest when it is refused.
+
+        While the server asks to wait and nothing passes, a new row takes the place of a refused one
+        in the queue. The limiter asks with one call at a time then, and would ask with all that are
+        refused first.
+        """
         call.state.sleep = self._sleep
+        if self._places and self._places[0][0] == call.partition:
+            call.state.place = self._places.popleft()[1]
 
     def note_passed(self) -> None:
         """Note that a row has passed."""
         self._passed += 1
+        self._places.clear()
         if self._bell:
             if self._few:
                 self._bell.ring()
@@ -109,6 +121,8 @@ class Rests:
         if not rests or self._idle():
             await call.runtime.sleep_until(until)
             return
+        if call.verdict is not None and call.verdict.retry_after is not None:
+            self._places.append((call.partition, call.state.place))
         self._number += 1
         self._lend(1)
         if len(lanes) < lanes.number + self._number:
