@@ -6,7 +6,7 @@ import anyio
 import pytest
 from fakes import FakeServer
 
-from resilient_infe import Kind, presets
+from resilient_infe import Kind, Retry, presets
 from resilient_infe.batch import Monitor, Tally, run_batch
 from resilient_infe.batch.monitor import waiting_for
 from resilient_infe.batch.progress import NO_LIMIT, Gauge, in_words, short, span
@@ -121,7 +121,8 @@ def test_words_for_the_last_row_that_waits_to_be_tried_again(run):
 def test_words_for_a_single_row_that_waits(run):
     """Nothing else is sent, so it cannot be said to be refused while others are let in."""
     monitor = Monitor()
-    stack = stack_of(monitor, requests_per_minute=600)
+    retry = Retry(uniform=lambda: 0.5)
+    stack = stack_of(monitor, requests_per_minute=600, retry=retry)
 
     async def main():
         gauge, batch = Gauge(1), run_batch([{"custom_id": "r7"}], stack.around(FakeServer([500])))
