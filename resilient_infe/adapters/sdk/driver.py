@@ -19,7 +19,8 @@ from ...core.verdict import SUCCESS
 from ...errors import AttemptTimedOut, Refused
 from ...stack.options import current_options
 from ...telemetry.note import add_note
-from ..http.request import warn_of_nested_retries
+from ..http.masking import KeyMask, mask_for
+from ..http.request import key_in, warn_of_nested_retries
 from ..httpx.masked import cut_response
 from ..httpx.synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 from .attempt import SdkCall, Seat, under_way
@@ -68,7 +69,7 @@ class Driver:
             value, error = await self._through_stack(call)
             rewind = call.rewind
             if error is None:
-                return freed_when_dropped(value) if kwargs.get("stream") else value
+                return freed_when_dropped(value, _mask_of(call)) if kwargs.get("stream") else value
             try:
                 again, response = self._asks_again(call, error)
                 if taken == retries or not again:
@@ -265,6 +266,11 @@ class Driver:
             return False
         asked = rules[0](self.client, response) and not rules[-1](self.client, response)
         return bool(asked) and call.state.max_attempts != 1
+
+
+def _mask_of(call: SdkCall) -> KeyMask | None:
+    key = "" if call.sent is None else key_in(call.sent.headers)
+    return mask_for(key) if key else None
 
 
 def _is_a(error: BaseException, name: str) -> bool:

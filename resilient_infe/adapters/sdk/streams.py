@@ -4,23 +4,31 @@ A stream of the SDK refers to its async generator, and the generator refers to t
 garbage collector frees such a cycle, perhaps after minutes, and until then the call would keep its
 slot while others wait. So the generator gets a copy of the stream, and the stream owns the
 generator: when the caller drops the stream, Python closes the generator, which closes the response.
+
+An error event of an open stream is raised by the SDK with the server's words. So what the generator
+raises has the API key masked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+from collections.abc import AsyncGenerator
 from typing import Any
+
+from ..http.masking import KeyMask
 
 FREED = "_resilient_infe"
 """The attribute that marks a stream whose cycle was removed."""
 
 
-def freed_when_dropped(result: Any) -> Any:
+def freed_when_dropped(result: Any, mask: KeyMask | None) -> Any:
     """Return what a request for a stream returned, without the cycle.
 
     Args:
         result: a stream; or a raw response, whose ``parse`` makes one.
+        mask: of the API key; None without a key.
     """
     if getattr(result, FREED, False):
         return result  # a second `parse` returns the stream of the first
@@ -28,20 +36,44 @@ def freed_when_dropped(result: Any) -> Any:
         setattr(result, FREED, True)
         inner = copy.copy(result)
         inner._iterator = None  # noqa: SLF001
-        result._iterator = inner.__stream__()  # noqa: SLF001
+        events = inner.__stream__()
+        result._iterator = events if mask is None else _masked(events, mask)  # noqa: SLF001
     elif hasattr(result, "_parsed_by_type"):
-        _free_when_parsed(result)
+        _free_when_parsed(result, mask)
     return result
 
 
-def _free_when_parsed(response: Any) -> None:
+async def _masked(events: Any, mask: KeyMask) -> AsyncGenerator[Any, None]:
+    async with contextlib.aclosing(events):
+        try:
+            async for event in events:
+                yield event
+        except Exception as error:
+            _hide(error, mask)
+            raise
+
+
+def _hide(error: Exception, mask: KeyMask) -> None:
+    """Mask the key in what an exception of the SDK tells."""
+    error.args = tuple(_hidden(each, mask) for each in error.args)
+    for name in ("message", "body", "code", "type", "param"):
+        if hasattr(error, name):
+            with contextlib.suppress(AttributeError):  # a property
+                setattr(error, name, _hidden(getattr(error, name), mask))
+
+
+def _hidden(told: Any, mask: KeyMask) -> Any:
+    return mask.json(told) if isinstance(told, str | dict | list) else told
+
+
+def _free_when_parsed(response: Any, mask: KeyMask | None) -> None:
     """Let ``parse`` return freed streams. A copy parses, since a reference back is a cycle too."""
     inner = copy.copy(response)
 
     def parse(*args: Any, **kwargs: Any) -> Any:
-        return freed_when_dropped(inner.parse(*args, **kwargs))
+        return freed_when_dropped(inner.parse(*args, **kwargs), mask)
 
     async def parse_async(*args: Any, **kwargs: Any) -> Any:
-        return freed_when_dropped(await inner.parse(*args, **kwargs))
+        return freed_when_dropped(await inner.parse(*args, **kwargs), mask)
 
     response.parse = parse_async if inspect.iscoroutinefunction(inner.parse) else parse
