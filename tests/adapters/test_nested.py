@@ -14,7 +14,7 @@ import pytest
 from loopback import ASK, ERROR, KEY, MESSAGES, against, quick
 
 from resilient_infe import ErrorClassifier, ResilientTransport, Stack, wrap
-from resilient_infe.errors import NestedRetriesWarning, NestedStackWarning
+from resilient_infe.errors import ConfigurationError, NestedRetriesWarning, NestedStackWarning
 
 
 async def ask_twice(client):
@@ -200,3 +200,17 @@ def test_a_stack_without_retry_leaves_the_retries_of_others_alone():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(against(ERROR, test).asked) == 15
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_a_client_goes_through_a_stack_once(library):
+    """Each call would hold a slot and wait for another: told at once, for an SDK above too."""
+    stack = quick()
+    once = wrap(library.AsyncClient(), stack)
+    with pytest.raises(ConfigurationError, match="already sends through this stack"):
+        wrap(once, stack)
+    assert wrap(once, quick()) is not once
+    if library is httpx:
+        sdk = wrap(openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1:9/v1"), stack)
+        with pytest.raises(ConfigurationError, match="already sends through this stack"):
+            wrap(sdk, stack)

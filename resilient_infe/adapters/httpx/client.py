@@ -117,12 +117,19 @@ def resilient_client(
         options: as for that class.
 
     Raises:
-        ConfigurationError: the installed version of the library has other private names.
+        ConfigurationError: the installed version of the library has other private names, or the
+            client already sends through this stack.
     """
     if not (hasattr(client, "_transport") and hasattr(client, "_mounts")):
         raise ConfigurationError(
             f"this version of {client.__class__.__module__.partition('.')[0]} is not supported: "
             f"build the client with AsyncClient(transport=ResilientTransport(inner, stack))"
+        )
+    inner = (client._transport, *client._mounts.values())  # noqa: SLF001
+    if any(getattr(each, "stack", None) is stack for each in inner):
+        raise ConfigurationError(
+            "this client already sends through this stack: a call would hold one slot and wait for "
+            "a second one, for ever once all are held. Wrap it once"
         )
     wrapped = copy.copy(client)
     wrapped.__class__ = _class_without_del(client.__class__)

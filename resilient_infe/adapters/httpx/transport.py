@@ -98,7 +98,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
                 f"ResilientTransport goes around an async transport, such as "
                 f"httpx.AsyncHTTPTransport(); got {inner!r}. For a client use wrap(client, stack)"
             )
-        self.inner = inner
+        self.inner, self.stack = inner, stack
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
         self._nested = NestedRetriesCheck(retries=stack.retries)
