@@ -136,7 +136,8 @@ class Lanes:
 
     def start(self, group: TaskGroup, work: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
         """Start all of them in a group of tasks."""
-        # `add` is called from inside a row's retry, which the new lane is no part of.
+        # `add` is called while a row waits for its retry. The new lane must not run in the context
+        # of that retry.
         self._context = copy_context()
         self._start = lambda lane: group.start_soon(work, lane)
         for lane in self._lanes:

@@ -1,9 +1,9 @@
 """When to ask again, as the body of an error says it where the headers do not.
 
-There is no standard. These forms are read: a number of seconds or milliseconds beside the error's
-code; the ``retryDelay`` of a ``google.rpc.RetryInfo``; and headers that a gateway has copied into
-the body. A field that one vendor alone uses is a row of the rules. As with headers, a value that
-cannot be read with certainty is ignored.
+Servers differ in how they write it. Three forms are read: a number of seconds or milliseconds
+beside the error's code; the ``retryDelay`` of a ``google.rpc.RetryInfo``; and headers that a
+gateway has copied into the body. A field that one vendor alone uses is a row of the rules. As with
+headers, a value that cannot be read with certainty is ignored.
 """
 
 from __future__ import annotations

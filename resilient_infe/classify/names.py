@@ -1,6 +1,6 @@
 """Which response headers state a rate limit or a request id, decided by their names alone.
 
-There is no standard, but one grammar covers the names that servers use. A name that contains
+Servers use many names, and one grammar covers them. A name that contains
 ``ratelimit`` (or ``rate-limit``) is split into words. One of them is ``limit``, ``remaining`` or
 ``reset``. The others name what is counted and the period: ``x-ratelimit-limit-requests``,
 ``x-ratelimit-remaining-tokens-minute``, ``VENDOR-ratelimit-input-tokens-reset``. A name with an

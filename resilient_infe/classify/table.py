@@ -265,7 +265,7 @@ def _row(
     # The first case that fits decides:
     # 1. A success status with an error inside whose code is an HTTP status counts as that status.
     # 2. A row of the rules.
-    # 3. A code that means that there is no credit left.
+    # 3. A code for an account without credit.
     # 4. A success status with an error inside: its code, then its type. Without a known one the
     #    body may be a gateway's page.
     # 5. A 404 without a code: the API itself names a code, so the address is wrong.

@@ -21,7 +21,7 @@ def counter_for(per_row: int | None, named: str | None) -> Callable[[Any], float
         named: ``MODULE:FUNCTION``, or None. The module is looked for in the working directory too.
 
     Raises:
-        ConfigurationError: both are given, or there is no such function.
+        ConfigurationError: both are given, or the named function does not exist.
     """
     if per_row is not None and named is not None:
         raise ConfigurationError("give --tokens-per-row or --estimate, not both")

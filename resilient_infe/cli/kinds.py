@@ -12,7 +12,7 @@ def positive(text: str) -> float:
     """Read a number above 0."""
     value = _number(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
 
 
@@ -20,7 +20,7 @@ def duration(text: str) -> float:
     """Read seconds, from 0."""
     value = _number(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds of at least 0")
     return value
 
 
@@ -28,7 +28,7 @@ def count(text: str) -> int:
     """Read a whole number from 1."""
     value = _whole(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return value
 
 

@@ -26,11 +26,11 @@ MEMORY = 0.99
 """What is left of the weight of a request with each one that follows: about 100 count."""
 
 PRIOR = 4.0
-"""The estimates are taken to be right until so many requests have shown otherwise."""
+"""Requests for which the estimates seem right at the start, so that one result changes little."""
 
 MOST = 30.0
-"""A request counts as at most so many times of what was expected: a usage of a billion that a
-server once states by mistake would let a single request go each minute, for hours."""
+"""Times the expected cost: a request counts as no more than this. If a server once stated a usage
+of a billion by mistake, a single request a minute would be sent for hours."""
 
 MARGIN = 3.0
 """Standard deviations of the sum that are held back."""

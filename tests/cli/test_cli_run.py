@@ -246,11 +246,11 @@ def test_options_from_a_file(infe, capsys):
     assert len(ids("b.jsonl")) == 3
     for line, told in (
         ("speed = 5", "unknown option 'speed'; valid options: api-key-file"),
-        ("concurrency = 0", "concurrency: 0 is no whole number from 1"),
-        ("concurrency = 'many'", "concurrency: many is no whole number from 1"),
-        ("tokens-per-row = 1e3", "tokens-per-row: 1000.0 is no whole number from 1"),
-        ("deadline = 'soon'", "deadline: soon is no number above 0"),
-        ("requests-per-minute = 'all'", "all is no number above 0; or give auto, or none"),
+        ("concurrency = 0", "concurrency: 0 is not a whole number of at least 1"),
+        ("concurrency = 'many'", "concurrency: many is not a whole number of at least 1"),
+        ("tokens-per-row = 1e3", "tokens-per-row: 1000.0 is not a whole number of at least 1"),
+        ("deadline = 'soon'", "deadline: soon is not a number above 0"),
+        ("requests-per-minute = 'all'", "all is not a number above 0; or give auto, or none"),
         ("ordered = 1", "ordered must be true or false"),
         ("limit = [1]", "limit must be a string or a number"),
         ("limit =", "is not valid TOML"),

@@ -117,7 +117,7 @@ class StreamWatch:
         except (StreamBroken, zlib.error) as error:
             if isinstance(error, EventTooLong):
                 self.too_long = str(error)
-            self._events = None  # else it is no error here: the caller gets the same bytes
+            self._events = None  # the caller gets the same bytes, and reads them as it likes
             self.awaits_event = False
 
     def cut_short(self) -> str | None:

@@ -103,7 +103,8 @@ def unpacker_for(encoding: str) -> Unpacker | None:
         encoding: the value of ``Content-Encoding``.
 
     Returns:
-        None if there is no coding to undo, or its package cannot limit its output.
+        The unpacker; None if the body is not packed, or if the package for its coding cannot limit
+        what it unpacks.
 
     Raises:
         DecompressionBomb: the body has too many codings.
