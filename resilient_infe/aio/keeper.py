@@ -59,15 +59,23 @@ class Keeper:
         policy: the policy; it is held weakly, so it lives only as long as something else holds it.
         runtime: the loop.
 
-    State: one per policy and loop, in `KEEPERS`.
+    Attributes:
+        runtime: the loop that the policy is bound to now.
+
+    State: one per policy, in `KEEPERS`.
     """
 
     __slots__ = ("_alarm", "_policy", "runtime")
 
     def __init__(self, policy: Kept, runtime: Runtime) -> None:
         self._policy = weakref.ref(policy, partial(KEEPERS.pop, id(policy)))
+        self.bind(policy, runtime)
+
+    def bind(self, policy: Kept, runtime: Runtime) -> None:
+        """Bind the policy to a loop, in place of the one before."""
         self.runtime = runtime
-        self._alarm = runtime.alarm(self.pump) if isinstance(policy, Queueing) else None
+        ring = partial(self._ring, runtime)
+        self._alarm = runtime.alarm(ring) if isinstance(policy, Queueing) else None
 
     def pump(self, now: float | None = None) -> None:
         """Wake every waiter whose time has come, and set the alarm for the next one.
@@ -84,11 +92,15 @@ class Keeper:
             wake(waiter)
         self._alarm.set(policy.due)
 
+    def _ring(self, runtime: Runtime, now: float) -> None:
+        if runtime is self.runtime:  # else it is an alarm of the loop before, which runs again
+            self.pump(now)
+
 
 KEEPERS: dict[int, Keeper] = {}
 """The keeper of each policy that a loop has used, by the policy's `id`, until the policy is freed.
 
-It is read on every call. A `WeakKeyDictionary` is written in Python and takes five times as long.
+A `WeakKeyDictionary` is written in Python and takes five times as long.
 """
 
 
@@ -107,8 +119,10 @@ def keep(policy: Kept, runtime: Runtime) -> Keeper:
         else:
             _check_movable(policy, keeper.runtime)
         policy.rebase(_offset(keeper.runtime, runtime))
-    fresh = KEEPERS[id(policy)] = Keeper(policy, runtime)
-    return fresh
+        keeper.bind(policy, runtime)
+    else:
+        keeper = KEEPERS[id(policy)] = Keeper(policy, runtime)
+    return keeper
 
 
 def keeper_of(policy: Kept) -> Keeper | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..core import bounds
@@ -11,7 +11,7 @@ from ..core.call import Call
 from ..core.keyed import Keepable, Keyed
 from ..core.runtime import Runtime
 from ..errors import TooManyPartitions, WrongLoopError
-from .keeper import KEEPERS, Kept, keep
+from .keeper import KEEPERS, Keeper, Kept, keep
 
 
 class Policy(Kept, Keepable, Protocol):
@@ -37,16 +37,17 @@ class Partitioned(Generic[K]):
         one: the policy that serves all calls, or None if there is one per partition.
     """
 
-    __slots__ = ("_keyed", "_known", "_settled", "one")
+    __slots__ = ("_keeper", "_kept", "_keyed", "_settled", "one")
+
+    _keeper: Keeper
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         sample = policy.sample() if isinstance(policy, Keyed) else policy
         bounds.instance(sample, cls, layer, instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self.one: K | None = None if isinstance(policy, Keyed) else policy
-        policies: Mapping[str | None, K] = policy.policies if isinstance(policy, Keyed) else {}
-        self._known: Callable[[str | None], K | None] = policies.get
         self._settled: Runtime | None = None
+        self._kept: K | None = None  # the policy of the last call; `_keeper` binds it to its loop
 
     def of(self, call: Call[Any]) -> K:
         """Return the call's policy, bound to the call's loop.
@@ -55,18 +56,17 @@ class Partitioned(Generic[K]):
             TooManyPartitions: more partitions are in use than `Keyed` may hold.
             WrongLoopError: the policy is in use on another event loop.
         """
-        policy, keyed = self.one, self._keyed
-        if policy is None and keyed is not None:
-            partition = call.partition
-            policy = self._known(partition)
-            if policy is None:
-                policy = self._new(call, keyed)
-            elif partition is not keyed.latest:  # most calls in a row have the same one
-                keyed.touch(partition)
+        keyed = self._keyed
+        if keyed is None:
+            policy = self.one
+        elif call.partition is keyed.latest:
+            policy = keyed.current
+        else:
+            policy = keyed.known(call.partition) or self._new(call, keyed)
         assert policy is not None
-        keeper = KEEPERS.get(id(policy))
-        if keeper is None or keeper.runtime is not call.runtime:
-            keep(policy, call.runtime)
+        if policy is not self._kept or self._keeper.runtime is not call.runtime:
+            self._keeper = keep(policy, call.runtime)
+            self._kept = policy
         return policy
 
     def _new(self, call: Call[Any], keyed: Keyed[K]) -> K:

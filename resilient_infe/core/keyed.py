@@ -39,6 +39,8 @@ class Keepable(Protocol):
 
 K = TypeVar("K", bound=Keepable)
 
+_NO_KEY = object()
+
 
 class Keyed(Shared, Generic[K]):
     """Makes a policy for each key when the key is first used, and bounds their number.
@@ -53,12 +55,13 @@ class Keyed(Shared, Generic[K]):
 
     Attributes:
         policies: the policies, by key, the least recently used first; to be read only.
-        latest: the key that was used last.
+        latest: the key that was used last; no text before the first.
+        current: the policy of `latest`.
 
     State: shared by every layer that is given the object.
     """
 
-    __slots__ = ("_factory", "_resting", "latest", "max_keys", "policies")
+    __slots__ = ("_factory", "_resting", "current", "latest", "max_keys", "policies")
 
     def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
         bounds.whole(max_keys, 1, "max_keys")
@@ -69,7 +72,8 @@ class Keyed(Shared, Generic[K]):
         self._factory = factory
         self.policies: OrderedDict[str | None, K] = OrderedDict()
         self._resting: OrderedDict[str | None, K] = OrderedDict()
-        self.latest: str | None = None
+        self.latest: object = _NO_KEY
+        self.current: K | None = None
         self.max_keys = max_keys
 
     def of(self, key: str | None, now: float) -> K:
@@ -78,16 +82,19 @@ class Keyed(Shared, Generic[K]):
         Raises:
             TooManyPartitions: `max_keys` policies exist and all of them are in use.
         """
-        policy = self.policies.get(key)
+        policy = self.known(key)
         if policy is None:
             policy = self._make(key, now)
-        self.touch(key)
+            self.latest, self.current = key, policy
         return policy
 
-    def touch(self, key: str | None) -> None:
-        """Note that `key`, which has a policy, is used."""
-        self.policies.move_to_end(key)
-        self.latest = key
+    def known(self, key: str | None) -> K | None:
+        """Return the policy of `key`, or None if it does not exist."""
+        policy = self.policies.get(key)
+        if policy is not None:
+            self.policies.move_to_end(key)
+            self.latest, self.current = key, policy
+        return policy
 
     @property
     def is_full(self) -> bool:
