@@ -41,6 +41,9 @@ class AsyncioRuntime:
 
     async def sleep_until(self, when: float) -> None:
         """Sleep until an instant, on a future of our own so that `clamp` makes any instant safe."""
+        if when <= self.now():
+            await asyncio.sleep(0)
+            return
         future: asyncio.Future[None] = self.loop.create_future()
         handle = self.loop.call_at(clamp(when, self.now()), _finish, future)
         try:

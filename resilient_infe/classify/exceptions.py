@@ -5,6 +5,7 @@ Because only names are compared, no client library is imported. Nothing here rai
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 from ..core.verdict import Kind, Verdict
@@ -22,9 +23,19 @@ def classify_exception(error: BaseException) -> Verdict:
     A group means what its gravest leaf means, in the order INVALID, UNKNOWN, TIMEOUT, TRANSIENT.
     It was never sent only if none of its leaves was sent.
     """
-    verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
-    gravest = min(verdicts, key=_gravity)
-    return replace(gravest, sent=any(verdict.sent for verdict in verdicts))
+    if isinstance(error, BaseExceptionGroup):
+        verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
+        gravest = min(verdicts, key=_gravity)
+        return replace(gravest, sent=any(verdict.sent for verdict in verdicts))
+    if _cause_of(error) is None:
+        return _of_classes(type(error).__mro__)
+    return _of_names(_names(error), type(error).__name__)
+
+
+@functools.lru_cache(maxsize=256)
+def _of_classes(mro: tuple[type, ...]) -> Verdict:
+    """Return what an exception without a cause means: only its classes decide."""
+    return _of_names({cls.__name__ for cls in mro}, mro[0].__name__)
 
 
 def _gravity(verdict: Verdict) -> int:
@@ -95,8 +106,12 @@ def _names(error: BaseException) -> set[str]:
             break
         for leaf in _leaves(link):
             names.update(cls.__name__ for cls in type(leaf).__mro__)
-        try:
-            link = link.__cause__
-        except Exception:  # a foreign object's properties may raise anything
-            break
+        link = _cause_of(link)
     return names
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    try:
+        return error.__cause__
+    except Exception:  # a foreign object's properties may raise anything
+        return None

@@ -114,6 +114,7 @@ class RetrySchedule:
     rules: Mapping[Kind, KindRule | None] = field(default_factory=dict)
     max_hint: float = 300.0
     wait_out_refusals: bool = False
+    _filled: dict[Kind, KindRule | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         bounds.whole(self.max_attempts, 1, "max_attempts, which counts the first,")
@@ -125,8 +126,13 @@ class RetrySchedule:
             if rule is not None:
                 bounds.instance(rule, KindRule, "rules", "KindRule(...) or None for each kind")
 
+        object.__setattr__(self, "_filled", {kind: self._filled_in(kind) for kind in Kind})
+
     def rule(self, kind: Kind) -> KindRule | None:
         """Return the rule of a kind with its backoff filled in, or None for never retry."""
+        return self._filled[kind]
+
+    def _filled_in(self, kind: Kind) -> KindRule | None:
         usual = RULES.get(kind)
         rule = self.rules.get(kind, usual)
         if rule is None or rule.backoff is not None:
