@@ -63,6 +63,7 @@ class Circuit(Shared):
         ConfigurationError: a value is out of its range.
 
     Attributes:
+        state: the state, as of the last `admit`, `record` or `drop`.
         reported: the last transition that a layer has reported as an event.
         last_transition: the last change of state, or None before the first one.
         answered: whether any call has ever succeeded. A server that has never answered is not in an
@@ -73,9 +74,9 @@ class Circuit(Shared):
 
     __slots__ = ("__weakref__", "_consecutive", "_late", "_leases", "_opened", "_opened_at",
                  "_out", "_passed_at", "_permit", "_probed", "_refused", "_row_began", "_siblings",
-                 "_state", "_uncounted", "_window", "answered", "consecutive_failures",
+                 "_uncounted", "_window", "answered", "consecutive_failures",
                  "failure_ratio", "last_transition", "minimum_calls", "open_for", "probe_lease",
-                 "probes", "reported", "shadow", "slow_after", "throttle_below",
+                 "probes", "reported", "shadow", "slow_after", "state", "throttle_below",
                  "window")  # fmt: skip
 
     def __init__(
@@ -115,7 +116,7 @@ class Circuit(Shared):
         self.last_transition: Transition | None = None
         self.reported: Transition | None = None
         self.answered = False
-        self._state = State.CLOSED
+        self.state = State.CLOSED
         self._permit = Permit()  # of all ordinary calls of this epoch; `_move` makes a new one
         self._window = Window(window)
         self._consecutive = 0
@@ -129,13 +130,8 @@ class Circuit(Shared):
         self._late = self._opened = self._refused = self._out = 0
 
     @property
-    def state(self) -> State:
-        """The state, as of the last `admit`, `record` or `drop`."""
-        return self._state
-
-    @property
     def _share_refused(self) -> float:
-        if self._state is not State.THROTTLED or self.throttle_below is None:
+        if self.state is not State.THROTTLED or self.throttle_below is None:
             return 0.0
         return refused_share(self._window.successes, self._window.failures, self.throttle_below)
 
@@ -146,15 +142,15 @@ class Circuit(Shared):
 
     def in_use(self, now: float) -> bool:
         """Whether `Keyed` must not drop it: until it has rested, or its leases have ended."""
-        if self._state in (State.FORCED_OPEN, State.FORCED_CLOSED):
+        if self.state in (State.FORCED_OPEN, State.FORCED_CLOSED):
             return True
-        if self._state is State.OPEN:
+        if self.state is State.OPEN:
             return now < self._opened_at + self.open_for
         return any(each.expires is None or each.expires > now for each in self._leases)
 
     def idle(self, now: float) -> bool:
         """Whether dropping it loses nothing: it lets all through, and counts no failure."""
-        if self._state not in (State.CLOSED, State.THROTTLED) or self._consecutive:
+        if self.state not in (State.CLOSED, State.THROTTLED) or self._consecutive:
             return False
         self._window.forget(now)
         return self._window.empty
@@ -166,7 +162,7 @@ class Circuit(Shared):
             now: the current time.
             u: a random number in [0, 1], which decides in a throttled circuit; 1 is never refused.
         """
-        if self._state is _CLOSED:
+        if self.state is _CLOSED:
             self._out += 1
             return self._permit
         permit = self._admit(now, u)
@@ -182,16 +178,16 @@ class Circuit(Shared):
         # 2. Throttled: it closes if the failures have become few, else it refuses a share.
         # 3. Open: nothing until it has rested; then it is half-open.
         # 4. Half-open: a probe, if one may go.
-        if self._state is State.FORCED_CLOSED:
+        if self.state is State.FORCED_CLOSED:
             return self._permit
-        if self._state is State.FORCED_OPEN:
+        if self.state is State.FORCED_OPEN:
             return None
-        if self._state is State.THROTTLED:
+        if self.state is State.THROTTLED:
             self._window.forget(now)
             if is_over(self._window.successes, self._window.failures, self.failure_ratio):
                 self._move(Trigger.FEWER_FAILURES, now)
             return None if u < self._share_refused else self._permit
-        if self._state is _OPEN:
+        if self.state is _OPEN:
             if now < self._opened_at + self.open_for:
                 return None
             self._move(Trigger.RESTED, now)
@@ -199,7 +195,7 @@ class Circuit(Shared):
 
     def retry_after(self, now: float) -> float:
         """Return the seconds, above 0, after which a refused call should try again."""
-        if self._state is State.OPEN:
+        if self.state is State.OPEN:
             return max(1e-3, self._opened_at + self.open_for - now)
         return self.open_for / PROBE_POLLS
 
@@ -226,11 +222,15 @@ class Circuit(Shared):
             if not self._out:
                 return  # a permit that was ended before
             self._out -= 1
-            self._count(now, success=success)
+            window = self._window
+            if now >= window.end:
+                window.move(now)
             if success:
+                window.newest.successes += 1
                 self._passed_at = now
                 self._consecutive = 0
             else:
+                window.newest.failures += 1
                 self._consecutive += 1
                 if self._consecutive == 1:
                     self._row_began = now
@@ -279,9 +279,9 @@ class Circuit(Shared):
 
     def statistics(self, now: float | None = None) -> CircuitStatistics:
         """Return a frozen snapshot; `now` is needed only for `rest`."""
-        resting = now is not None and self._state is State.OPEN
+        resting = now is not None and self.state is State.OPEN
         return CircuitStatistics(
-            self._state,
+            self.state,
             self._window.successes,
             self._window.failures,
             len(self._leases),
@@ -291,15 +291,6 @@ class Circuit(Shared):
             self._refused,
             self._share_refused,
         )
-
-    def _count(self, now: float, *, success: bool) -> None:
-        window = self._window
-        if now >= window.end:
-            window.move(now)
-        if success:
-            window.newest.successes += 1
-        else:
-            window.newest.failures += 1
 
     def _admit_probe(self, now: float) -> Permit | None:
         # A lease that has ended is a lost probe: forget it. The limit counts the probes that have
@@ -328,11 +319,12 @@ class Circuit(Shared):
         """Let a share through, because of the probes of one round one succeeded and one failed."""
         self._move(Trigger.PROBES_DIFFER, now)
         self._passed_at = now
-        self._count(now, success=True)
-        self._count(now, success=False)
+        self._window.move(now)
+        self._window.newest.successes += 1
+        self._window.newest.failures += 1
 
     def _trip_if_due(self, now: float) -> None:
-        if self._state is State.FORCED_CLOSED:
+        if self.state is State.FORCED_CLOSED:
             return
         # Of a burst, quick failures come before the successes: they must outnumber what is out. But
         # not for longer than they would come: what is out may as well hang.
@@ -352,7 +344,7 @@ class Circuit(Shared):
         some_pass = now < self._passed_at + self.failure_ratio * self.window
         if self.throttle_below is None or not some_pass:
             self._move(Trigger.FAILURE_RATIO, now)
-        elif self._state is State.CLOSED:
+        elif self.state is State.CLOSED:
             self._move(Trigger.SOME_SUCCEED, now)
 
     def _force(self, state: State) -> None:
@@ -361,18 +353,18 @@ class Circuit(Shared):
         self._window.clear()
 
     def _move(self, trigger: Trigger, now: float) -> None:
-        self._enter(TRANSITIONS[self._state, trigger], trigger)
+        self._enter(TRANSITIONS[self.state, trigger], trigger)
         if trigger in (Trigger.SOME_SUCCEED, Trigger.FEWER_FAILURES):
             return  # the same traffic goes on being judged: it is one epoch
         self._begin_epoch()
-        if self._state is State.OPEN:
+        if self.state is State.OPEN:
             self._opened += 1
             self._opened_at = now
             self._window.clear()
 
     def _enter(self, state: State, trigger: Trigger) -> None:
-        self.last_transition = Transition(self._state, state, trigger)
-        self._state = state
+        self.last_transition = Transition(self.state, state, trigger)
+        self.state = state
 
     def _begin_epoch(self) -> None:
         # No permit that is out now equals `_permit` or is in `_leases` any more.
@@ -381,7 +373,7 @@ class Circuit(Shared):
         self._probed = self._consecutive = 0
 
     def __repr__(self) -> str:
-        return f"<Circuit {self._state}>"
+        return f"<Circuit {self.state}>"
 
     def __str__(self) -> str:
         row = f" or {self.consecutive_failures} in a row" if self.consecutive_failures else ""

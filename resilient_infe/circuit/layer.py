@@ -16,7 +16,7 @@ from ..aio.partitioned import Partitioned
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
-from ..core.verdict import EMPTY_ANSWER, Kind
+from ..core.verdict import EMPTY_ANSWER, Kind, Verdict
 from ..errors import CircuitOpen
 from ..events import (
     CircuitChanged,
@@ -42,6 +42,8 @@ ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FO
 """The kinds that count as a success: even a refusal is an answer. A kind in neither set (429,
 cancelled, refused by the stack) says nothing about the server's health.
 """
+
+_HEALTH = {**dict.fromkeys(ANSWERS, True), **dict.fromkeys(FAILURES, False)}
 
 _THROTTLED = State.THROTTLED
 """A module-level name for the state: an attribute look-up on the enum costs more."""
@@ -101,22 +103,20 @@ class CircuitBreaker(Guard[Held]):
             self._report(call, circuit)
         if permit is None:
             raise self._refusal(call, circuit, now)
-        call.state.probes = permit.expires is not None and circuit.answered
+        if permit.expires is not None:
+            call.state.probes = circuit.answered
         return circuit, permit, now
 
     def leave(self, call: Call[Any], held: Held, _: Any, __: BaseException | None) -> None:
         """Report to the circuit what the verdict says about the server's health."""
         circuit, permit, sent_at = held
-        verdict, now = call.verdict, call.runtime.now()
-        if verdict is None or verdict.crowded or verdict.error == EMPTY_ANSWER:
-            # A limit on the calls in flight is not an outage, nor is a whole answer that is empty.
+        verdict = call.verdict
+        success = None if verdict is None else _health(verdict)
+        if success is None:
             circuit.drop(permit)
-        elif verdict.kind in ANSWERS and verdict.sent:
-            circuit.record(permit, now, success=True, took=now - sent_at)
-        elif verdict.kind in FAILURES:
-            circuit.record(permit, now, success=False, took=now - sent_at)
         else:
-            circuit.drop(permit)
+            now = call.runtime.now()
+            circuit.record(permit, now, success=success, took=now - sent_at)
         if circuit.last_transition is not circuit.reported:
             self._report(call, circuit)
 
@@ -154,3 +154,12 @@ class CircuitBreaker(Guard[Held]):
         if circuit.shadow:
             reason += " (shadow: nothing is refused)"
         call.emit(_EVENTS[transition.state](call.partition, str(transition.previous), reason))
+
+
+def _health(verdict: Verdict) -> bool | None:
+    """Return whether an outcome is a success of the server; None if it does not say."""
+    success = _HEALTH.get(verdict.kind)
+    # A limit on the calls in flight is not an outage, nor is a whole answer that is empty.
+    if verdict.crowded or verdict.error == EMPTY_ANSWER or (success and not verdict.sent):
+        return None
+    return success

@@ -162,10 +162,11 @@ def is_error(content: dict[str, Any]) -> bool:
     if choices and type(choices) is list:
         for choice in choices:
             if type(choice) is dict and (
-                _tells(choice.get("error")) or choice.get("finish_reason") == "error"
+                choice.get("finish_reason") == "error"
+                or ("error" in choice and _tells(choice["error"]))
             ):
                 return True
-        if not _tells(content.get("error")) and "base_resp" not in content:
+        if "base_resp" not in content and not ("error" in content and _tells(content["error"])):
             return False
     if content.get("error"):
         return not _is_stored(content)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..aio import is_cancellation, wall_time
-from ..core.call import Call, InFlight, Reply
+from ..core.call import Call, CallState, InFlight, Reply
 from ..core.guard import Guard
 from ..core.rejection import is_bare
 from ..core.verdict import OK, SUCCESS, Kind, Usage, Verdict, succeeded, without_key
@@ -62,14 +62,14 @@ class ErrorClassifier(Guard[float]):
             SlotTaken: while the call waited for the rate limit, the slots were narrowed.
         """
         state = call.state
-        # A layer that calls on more than once in one slot is counted once: its last attempt ended.
-        crowd = state.crowd if state.others < 0 else None
-        if crowd is not None and crowd.limit is not None and crowd.full and state.requeues:
+        crowd, on_send = state.crowd, state.on_send
+        if crowd is not None and crowd.limit is not None and _is_taken(state, crowd):
             raise call.refuse(SlotTaken("fewer slots are left than when this call got its own"))
-        if state.on_send is not None:
-            state.on_send(call)
+        if on_send is not None:
+            on_send(call)
             state.on_send = None
-        if crowd is not None:
+        # A layer that calls on more than once in one slot is counted once: its last attempt ended.
+        if crowd is not None and state.others < 0:
             state.others = crowd.sent()
         call.sends += 1
         return 0.0 if call.emit is None else call.runtime.now()
@@ -148,6 +148,11 @@ class ErrorClassifier(Guard[float]):
         if reply is None:
             return _of_result(result, self._rules)
         return _of_reply(reply, self._rules)
+
+
+def _is_taken(state: CallState, crowd: InFlight) -> bool:
+    """Whether others fill the slots by now, and the call can go back to the queue for one."""
+    return crowd.full and state.requeues and state.others < 0
 
 
 def _compare(call: Call[Any], crowd: InFlight, verdict: Verdict) -> None:

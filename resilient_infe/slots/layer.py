@@ -99,11 +99,9 @@ class ConcurrencyLimiter(Guard[Held]):
         """Release the slot: now, or for a stream when it is closed."""
         slots, lease = held
         verdict, sent = call.verdict, call.state.others >= 0
-        before = slots.limit
-        if verdict is not None and verdict.kind is REJECTED and _names_the_calls(verdict):
-            slots.narrow(call.runtime.now())
-        if slots.adjusts:
-            self._adjust(call, slots, before)
+        rejected = verdict is not None and verdict.kind is REJECTED and _names_the_calls(verdict)
+        if rejected or slots.narrowed or slots.crowd.limit is not None:
+            self._adjust(call, slots, rejected=rejected)
         if call.hold is None or error is not None:
             freed = slots.release(lease, sent=sent)
             if freed is not None:
@@ -171,9 +169,12 @@ class ConcurrencyLimiter(Guard[Held]):
             with contextlib.suppress(OpenStreamsWarning):
                 warnings.warn(message, OpenStreamsWarning, stacklevel=2)
 
-    def _adjust(self, call: Call[Any], slots: Slots, before: int) -> None:
+    def _adjust(self, call: Call[Any], slots: Slots, *, rejected: bool = False) -> None:
         """Use what is known of the server's limit by now, and report a lower one."""
-        for granted in slots.adjust(call.runtime.now()):
+        now, before = call.runtime.now(), slots.limit
+        if rejected:
+            slots.narrow(now)
+        for granted in slots.adjust(now):
             wake(granted)
         if slots.limit < before and call.emit is not None:
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
@@ -183,8 +184,8 @@ class ConcurrencyLimiter(Guard[Held]):
             waiter = slots.join(call.state.place, call.state.readmitted)
         except QueueFull as full:
             raise call.refuse(full) from None
-        if slots.adjusts:
-            self._adjust(call, slots, slots.limit)
+        if slots.narrowed or slots.crowd.limit is not None:
+            self._adjust(call, slots)
         return waiter
 
 

@@ -99,11 +99,6 @@ class Slots(Shared):
         return self._limit
 
     @property
-    def adjusts(self) -> bool:
-        """Whether `adjust` may change the limit."""
-        return self.narrowed or self.crowd.limit is not None
-
-    @property
     def held(self) -> int:
         """The number of slots that are held now."""
         return self._held

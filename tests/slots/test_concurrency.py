@@ -357,7 +357,7 @@ def test_a_limit_that_errors_name_and_one_that_refusals_show_both_hold():
     slots.adjust(122.0)
     assert (slots.limit, slots.narrowed) == (3, True)
     slots.adjust(1_000.0)
-    assert slots.adjusts
+    assert slots.narrowed or slots.crowd.limit is not None
 
 
 def test_what_the_crowd_suspects_is_not_what_errors_name(run):
