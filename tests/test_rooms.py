@@ -105,6 +105,15 @@ def test_imports_go_down(path, parts):
         assert FLOORS[other] < FLOORS[mine], f"{path} imports {'.'.join(target)}"
 
 
+def test_what_the_adapters_share_knows_none_of_them():
+    """Each client's adapter imports from `adapters/http`, which imports from none of them."""
+    for path, parts in modules():
+        if parts[:2] == ("adapters", "http"):
+            for target in imports(path, parts, all_of_them=True):
+                if target[:2] == ("resilient_infe", "adapters"):
+                    assert target[2:3] in ((), ("http",)), f"{path} imports {'.'.join(target)}"
+
+
 def test_every_file_has_a_floor():
     """A new room must be given its place."""
     rooms = {ROOM_OF.get(parts[0], parts[0]) for _, parts in modules()} - {"testing", "__init__"}

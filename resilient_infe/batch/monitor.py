@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from .. import aio
-from ..adapters.infe.replies import printable
+from ..adapters.http.masking import printable
 from ..circuit.snapshot import CircuitStatistics
 from ..core.ids import clean_id
 from ..core.verdict import Kind

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from ..adapters.infe.replies import printable
+from ..adapters.http.masking import printable
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, counted, limits_of, under_way, waiting_for
 from .sample import Failures, Tally

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ..adapters.infe.replies import printable
+from ..adapters.http.masking import printable
 from ..classify.foreign import reply_of_exception
 from ..classify.table import classify_exception, classify_reply
 from ..core.call import Call

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ..adapters.infe.replies import printable
+from ..adapters.http.masking import printable
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, limits_of, under_way, waiting_for
 from .result import Result

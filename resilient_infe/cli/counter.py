@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from ..adapters.infe.replies import printable
+from ..adapters.http.masking import printable
 from ..core import bounds
 from ..errors import ConfigurationError
 from ..rate.estimate import estimate_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..adapters.infe.replies import printable
+from ..adapters.http.masking import printable
 from ..batch.files.check import CheckResult, check_file
 from ..batch.files.lines import opened
 from ..batch.files.options import JobOptions, place_of

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_infe import Call, Hold, Reply, errors
+from resilient_infe.adapters.http.masking import printable
 from resilient_infe.adapters.infe.credentials import ApiKey
 from resilient_infe.adapters.infe.models import ModelList
-from resilient_infe.adapters.infe.replies import CLASSES, error_of, printable
+from resilient_infe.adapters.infe.replies import CLASSES, error_of
 from resilient_infe.classify.table import RETRYABLE
 from resilient_infe.core.verdict import Kind
 

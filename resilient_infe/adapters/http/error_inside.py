@@ -13,7 +13,7 @@ from ...classify.error_body import first_of, is_error, message_in, stated_in
 from ...classify.table import LONGEST_ANSWER
 from ...core.call import Call
 from ...core.verdict import Kind
-from ..infe.replies import printable
+from .masking import printable
 
 STATUSES = {
     Kind.RATE_LIMITED: 429,

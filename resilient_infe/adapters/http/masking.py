@@ -36,6 +36,12 @@ RUN = 8
 SURE_RUN = 12
 """Characters of the key in a row that `KeyMask.is_in` finds."""
 
+LONGEST_MESSAGE = 500
+"""Characters of a server's message that `printable` keeps."""
+
+_KEY_LIKE = re.compile(r"(?i)\b(bearer\s+|sk-|key[-_])[A-Za-z0-9._~+/*-]{4,}")
+"""A text that looks like an API key."""
+
 _PERCENT = re.compile(r"%(?:25)*([0-9a-f]{2})")
 _ESCAPE = re.compile(r"\\+(?:u([0-9a-f]{4})|x([0-9a-f]{2}))")
 
@@ -119,6 +125,12 @@ class KeyMask:
         if value is None or isinstance(value, bool):
             return value
         return value if self.text(str(value)) == str(value) else MASK
+
+
+def printable(text: str) -> str:
+    """Return untrusted text, shortened, in one line, with everything like an API key masked."""
+    bounded = _KEY_LIKE.sub(r"\1***", text[:LONGEST_MESSAGE])
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in bounded)
 
 
 @functools.lru_cache(maxsize=64)

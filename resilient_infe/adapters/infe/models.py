@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from ...errors import ModelNotFoundError
-from .replies import printable
+from ..http.masking import printable
 
 LIST_TIMEOUT = 3.0
 """Seconds. A better error message is not worth a longer wait."""

@@ -5,7 +5,6 @@ Both of the library's own transports use it: `InfeTransport`, and `InProcessInfe
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from ...classify.body import decoded
@@ -26,6 +25,7 @@ from ...errors import (
     ServerError,
     UpstreamError,
 )
+from ..http.masking import printable
 
 CLASSES: dict[Kind, type[InfeError]] = {
     Kind.RATE_LIMITED: RateLimitError,
@@ -42,12 +42,6 @@ CLASSES: dict[Kind, type[InfeError]] = {
 
 GATEWAY = "a gateway or a captive portal may have answered: check the base URL"
 """The advice for a success whose body is not an answer."""
-
-LONGEST_MESSAGE = 500
-"""Characters of the server's message that are kept."""
-
-_KEY_LIKE = re.compile(r"(?i)\b(bearer\s+|sk-|key[-_])[A-Za-z0-9._~+/*-]{4,}")
-"""A text that looks like an API key."""
 
 
 def error_of(reply: Reply, wall: float | None = None) -> InfeError:
@@ -85,12 +79,6 @@ def malformed(
         advice=advice,
     )
     return _make_error(MalformedResponseError, message, reply.verdict)
-
-
-def printable(text: str) -> str:
-    """Return untrusted text, shortened, in one line, with everything like an API key masked."""
-    bounded = _KEY_LIKE.sub(r"\1***", text[:LONGEST_MESSAGE])
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in bounded)
 
 
 def _make_error(cls: type[InfeError], message: str, verdict: Verdict) -> InfeError:

@@ -33,10 +33,11 @@ from ...errors import (
     WrongLoopError,
 )
 from ..http.bomb import ADVICE, BOMB, is_bomb
+from ..http.masking import printable
 from .address import BASE_URL, check_base_url
 from .credentials import ApiKey
 from .models import ModelList
-from .replies import error_of, malformed, printable
+from .replies import error_of, malformed
 from .stream import InfeStream, StreamTransport
 
 LONGEST_ERROR = 64 * 1024

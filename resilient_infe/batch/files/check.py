@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ...adapters.infe.replies import printable
+from ...adapters.http.masking import printable
 from ...errors import ConfigurationError, RowError
 from ...rate.estimate import estimate_tokens, valid_count
 from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
