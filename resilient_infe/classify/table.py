@@ -144,6 +144,9 @@ CODES: dict[str, Kind] = {
 
 _BODILESS = frozenset((204, 205))
 
+ACCEPTED = 202
+"""The status of a request that will be answered later: ``choices`` may be missing."""
+
 _MAY_BE_ASKED_AGAIN = frozenset((Kind.INVALID, Kind.NOT_FOUND, Kind.UNKNOWN))
 """Kinds that the server may ask to try again all the same, with ``x-should-retry: true``."""
 
@@ -315,7 +318,7 @@ def _is_an_answer(status: int, body: Any, content: Any) -> bool:
 
 def _is_whole(status: int, body: Any, content: Any) -> bool:
     """Whether an answer has the choices of a completion; an SDK's object counts as whole."""
-    if body is None or status in _BODILESS or not isinstance(content, dict):
+    if body is None or not isinstance(content, dict) or status in (ACCEPTED, *_BODILESS):
         return True
     choices = content.get("choices")
     return isinstance(choices, list) and bool(choices)

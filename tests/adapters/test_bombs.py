@@ -14,7 +14,7 @@ import openai
 import pytest
 import zstandard
 
-from resilient_infe import InfeTransport, errors, wrap
+from resilient_infe import ErrorClassifier, InfeTransport, Retry, Stack, errors, wrap
 from tests.loopback import ASK, COMPLETION, KEY, against, quick, response
 
 MIB = 1024 * 1024
@@ -81,6 +81,22 @@ def test_a_bomb_is_refused(client, encoding, content_type, monkeypatch):
         assert "decompression bomb" in told
 
     raw = response(200, BOMBS[encoding], content_type, content_encoding=encoding)
+    assert len(against(raw, test).asked) == 1
+
+
+@pytest.mark.network
+def test_rows_of_ones_own_do_not_let_a_bomb_be_asked_for_again(monkeypatch):
+    """They say what codes mean, and a bomb has none."""
+    monkeypatch.setattr("resilient_infe.adapters.http.bomb.LARGEST_UNSUSPICIOUS", MIB)
+    rows = [{"names": ["busy"], "kind": "overloaded"}]
+    stack = Stack(Retry(3, uniform=lambda: 0.0), ErrorClassifier(rules=rows))
+
+    async def test(url):
+        async with InfeTransport(KEY, base_url=url) as transport:
+            with pytest.raises(errors.MalformedResponseError, match="decompression bomb"):
+                await stack.around(transport)(ASK)
+
+    raw = response(200, BOMBS["gzip"], content_encoding="gzip")
     assert len(against(raw, test).asked) == 1
 
 

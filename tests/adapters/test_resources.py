@@ -12,7 +12,7 @@ import pytest
 from askers import httpx_and_httpx2
 from loopback import ANSWER, ASK, COMPLETION, KEY, against, in_turn, quick, response
 
-from resilient_infe import InfeTransport, Kind, presets, wrap
+from resilient_infe import InfeTransport, Kind, errors, presets, wrap
 
 pytestmark = pytest.mark.network
 
@@ -55,22 +55,42 @@ ANSWERS = [
     REMOTE,
     {"name": "operations/1", "done": True, "error": {"code": 5}},
     {"error": {"code": "out_of_paper"}},
+    {"error": {"code": "rate_limit_exceeded", "type": "api_error"}},
+    {"error": {"code": 429}, "code": 1113, "message": "m"},
     {"error": "rate_limit_exceeded"},
+    {"object": "error", "message": "m", "code": 500},
+    {"code": 1002, "message": "m"},
     [1],
+    [{"error": {"code": 429}}],
+    "text",
+    {},
 ]
+
+
+OF_OTHERS = [
+    {"method": "print"},
+    {"model": "T", "colour": "red"},
+    {"jsonrpc": "2.0", "id": 1, "method": "complete", "params": {"model": "m", "messages": []}},
+    {"messages": [{"to": "bob"}]},
+    ["model", "messages"],
+]
+"""Bodies of requests that run no model. A car has a model too."""
 
 
 @httpx_and_httpx2
 @pytest.mark.parametrize("content", ANSWERS, ids=str)
 def test_an_error_of_the_endpoints_own_is_an_answer(library, content):
-    """Where no model is asked, an error without a code that is known is not sent again."""
+    """Where no model is run, nothing that an answer says lets the request be sent again."""
+    stack = quick()
 
     async def test(url):
         async with library.AsyncClient() as client:
-            answer = await wrap(client, quick()).post(f"{url}/rpc", json={"method": "print"})
-            assert answer.json() == content
+            for body in OF_OTHERS:
+                answer = await wrap(client, stack).post(f"{url}/rpc", json=body)
+                assert answer.json() == content
 
-    assert len(against(response(200, content), test).asked) == 1
+    assert len(against(response(200, json.dumps(content).encode()), test).asked) == len(OF_OTHERS)
+    assert stack.statistics().outcomes == {Kind.OK: len(OF_OTHERS)}
 
 
 @pytest.mark.parametrize("content", ANSWERS, ids=str)
@@ -80,11 +100,77 @@ def test_an_error_of_the_endpoints_own_is_an_answer_to_a_session(content):
     async def test(url):
         async with (
             wrap(aiohttp.ClientSession(), quick()) as session,
-            session.post(f"{url}/rpc", json={"method": "print"}) as answer,
+            session.post(f"{url}/rpc", json={"model": "T", "colour": "red"}) as answer,
         ):
             assert await answer.json() == content
 
-    assert len(against(response(200, content), test).asked) == 1
+    assert len(against(response(200, json.dumps(content).encode()), test).asked) == 1
+
+
+OF_MODELS = [
+    ("/v1/images/generations", {"model": "m", "prompt": "p"}, [{"url": "u"}]),
+    ("/embed", {"model": "m", "inputs": ["a"]}, [[0.1, 0.2]]),
+    ("/rerank", {"model": "m", "query": "q", "documents": ["d"]}, [{"index": 0, "score": 0.5}]),
+    ("/api/generate", {"model": "m", "prompt": "p"}, {"response": "hi", "done": True}),
+    ("/v1/chat/completions", {**ASK, "deferred": True}, {"request_id": "r"}),
+    ("/v1/audio/transcriptions", {"file": "x"}, "text"),
+]
+"""Requests that run a model and ask for no completion, each with an answer."""
+
+
+@pytest.mark.parametrize(("path", "body", "content"), OF_MODELS, ids=str)
+def test_what_is_no_completion_needs_no_choices(path, body, content):
+    """Its answer may be a list, a text or an id; an error in its place is one all the same."""
+    stack, wrong = quick(), [{"error": {"message": "m", "code": 503}}]
+
+    async def test(url):
+        async with httpx.AsyncClient() as client:
+            answer = await wrap(client, stack).post(url[:-3] + path, json=body)
+            assert answer.json() == content
+
+    right = response(200, json.dumps(content).encode())
+    answers = in_turn(response(200, wrong), response(200, wrong[0]), right)
+    assert len(against(answers, test).asked) == 3
+    assert stack.statistics().outcomes == {Kind.OK: 1}
+
+
+@pytest.mark.parametrize("body", [b"", b'{"status": "pending"}'])
+def test_an_answer_that_will_come_later_is_one(body):
+    """A 202 has no choices yet (NVIDIA's NVCF), and the request is not sent again."""
+    stack, later = quick(), response(202, body)
+
+    async def test(url):
+        async with httpx.AsyncClient() as client, aiohttp.ClientSession() as session:
+            answer = await wrap(client, stack).post(f"{url}/chat/completions", json=ASK)
+            assert answer.content == body
+            async with wrap(session, stack).post(f"{url}/chat/completions", json=ASK) as other:
+                assert await other.read() == body
+
+    assert len(against(later, test).asked) == 2
+    assert stack.statistics().outcomes == {Kind.OK: 2}
+
+
+def test_our_own_transport_says_that_an_answer_will_come_later():
+    """It returns what a 202 says, or raises; the request is not sent again, nor is it an outage."""
+    stack = quick()
+    payload = {**ASK, "deferred": True}
+
+    async def test(url):
+        async with InfeTransport(KEY, base_url=url) as transport:
+            send = stack.around(transport)
+            assert await send(payload) == {"request_id": "r"}
+            assert await send(ASK) == {"status": "pending"}
+            with pytest.raises(errors.MalformedResponseError, match="answer later") as caught:
+                await send(ASK)
+            assert caught.value.request_id == "nv-1"
+
+    answers = [
+        response(200, {"request_id": "r"}),
+        response(202, {"status": "pending"}),
+        response(202, b"", nvcf_reqid="nv-1"),
+    ]
+    assert len(against(in_turn(*answers), test).asked) == 3
+    assert stack.statistics().outcomes == {Kind.OK: 2, Kind.UNKNOWN: 1}
 
 
 @pytest.mark.parametrize("content", [{"error": TOLD}, {"error": {"type": "api_error"}}], ids=str)
@@ -234,7 +320,6 @@ def test_an_object_that_the_url_names_is_an_answer(library):
             wrapped = wrap(client, quick())
             answer = await wrapped.get(f"{url}/responses/resp_1?beta=true")
             assert answer.json() == content
-            for other in (wrapped.get(f"{url}/responses/resp_2"), wrapped.post(f"{url}/resp_1")):
-                await other
+            await wrapped.get(f"{url}/responses/resp_2")
 
-    assert len(against(response(200, content), test).asked) == 1 + 3 + 3
+    assert len(against(response(200, content), test).asked) == 1 + 3

@@ -145,7 +145,8 @@ def test_an_error_inside_an_answer_is_seen_where_the_model_is_in_the_path():
 
     async def test(url):
         async with httpx.AsyncClient() as client:
-            answer = await wrap(client, quick()).post(f"{url}/x", json={"messages": []})
+            path = "openai/deployments/mine/chat/completions"
+            answer = await wrap(client, quick()).post(f"{url}/{path}", json={"messages": []})
             assert answer.json()["choices"]
 
     wrong = response(200, {"error": {"message": "no", "code": "api_error"}})

@@ -61,7 +61,7 @@ _MODEL_PATH = re.compile(
     r"^[^?]*/(chat/completions|(deployments|engines)/[^/?]+/(completions|embeddings|responses)"
     r"|audio/(speech|transcriptions|translations)|images/(generations|edits|variations))/?(\?|$)"
 )
-"""Paths that always address a model, even if the body names none: Azure puts it into the path."""
+"""Paths that always run a model, even if the body names none: Azure puts it into the path."""
 
 _COMPLETION_PATH = re.compile(r"^[^?]*/(chat/)?completions/?(\?|$)")
 """Paths of completions, at every server that is compatible with OpenAI's."""
@@ -69,12 +69,14 @@ _COMPLETION_PATH = re.compile(r"^[^?]*/(chat/)?completions/?(\?|$)")
 _MODEL_PATH_IF_UNREADABLE = re.compile(
     r"^[^?]*/(completions|embeddings|responses|moderations)/?(\?|$)"
 )
-"""Paths that are taken to address a model only if the body cannot be read.
+"""Paths that are taken to run a model only if the body cannot be read.
 
 Other APIs use these paths too, so a readable body without a model decides against it. ``/messages``
-is left out: many APIs other than Anthropic's have it, and Anthropic's errors are recognised by
-their codes.
+is left out: many APIs other than Anthropic's have it.
 """
+
+_INPUTS = ("messages", "prompt", "input", "inputs", "contents", "documents", "texts")
+"""Fields of a body that a model is run on. Other APIs have a field ``model`` too, without these."""
 
 
 class RequestBody:
@@ -130,14 +132,21 @@ class RequestBody:
             self._model = self._find_model()
         return self._model
 
-    def may_ask_model(self) -> bool:
-        """Whether the request may address a model: by its body, or by a POST to a model's path."""
-        if self.model():
-            return True
+    def runs_model(self) -> bool:
+        """Whether the request runs a model: a POST of which one of these is true.
+
+        1. Its path is one on which every API runs a model, such as ``/chat/completions``.
+        2. Its body names a ``model``, and has an input for it, such as ``messages``.
+        3. Its body cannot be read, and its path is one on which some APIs run a model.
+        """
         if self._method != "POST":
             return False
-        unreadable = self._unreadable and _MODEL_PATH_IF_UNREADABLE.match(self._path) is not None
-        return unreadable or _MODEL_PATH.match(self._path) is not None
+        if _MODEL_PATH.match(self._path) is not None:
+            return True
+        if self._unreadable:
+            return _MODEL_PATH_IF_UNREADABLE.match(self._path) is not None
+        body = self() if self.model() else None
+        return isinstance(body, dict) and any(map(body.__contains__, _INPUTS))
 
     def _find_model(self) -> str:
         content = self.text
@@ -150,8 +159,17 @@ class RequestBody:
         return safe_model(body.get("model")) if isinstance(body, dict) else ""
 
     def asks_completion(self) -> bool:
-        """Whether the request asks a model for a completion, whose answer has ``choices``."""
-        return _COMPLETION_PATH.match(self._path) is not None and bool(self.model())
+        """Whether the request asks for a completion at once, whose answer has ``choices``.
+
+        A path that ends in ``/completions`` alone counts if the model is named, in the body or in
+        the path. With ``"deferred": true`` (xAI) the answer is an id to ask for later.
+        """
+        if self._method != "POST" or _COMPLETION_PATH.match(self._path) is None:
+            return False
+        if not self.model() and _MODEL_PATH.match(self._path) is None:
+            return False
+        body = self() if self._decoded is not None or '"deferred"' in self.text else None
+        return not (isinstance(body, dict) and body.get("deferred") is True)
 
     def asks_stream(self) -> bool:
         """Whether the body asks for a stream."""
@@ -159,10 +177,14 @@ class RequestBody:
         body = self() if self._decoded is not None or '"stream"' in self.text else None
         return isinstance(body, dict) and body.get("stream") is True
 
-    def asks_for(self, name: str) -> bool:
+    def reads(self, name: str) -> bool:
         """Whether the request reads the object with this id, which ends the path."""
         path = self._path.partition("?")[0]
-        return self._method == "GET" and bool(name) and path.endswith(f"/{name}")
+        return self.only_reads() and bool(name) and path.endswith(f"/{name}")
+
+    def only_reads(self) -> bool:
+        """Whether the request changes nothing at the server, so that it can be sent again."""
+        return self._method == "GET"
 
     def asks_several(self) -> bool:
         """Whether the body asks for several choices: ``n`` above 1, or a list of prompts."""

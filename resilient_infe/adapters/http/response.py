@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from ...classify.body import BLANKS
-from ...classify.error_body import error_fields, is_error
-from ...classify.table import CODES
+from ...classify.error_body import first_of, is_error, stated_in
+from ...classify.table import ACCEPTED, CODES
 from ...core.call import Call, Headers
 from ...core.verdict import Kind, Verdict
 from .request import RequestBody
@@ -41,7 +41,7 @@ def open_limit(call: Call[Any], limit: int) -> int | None:
         call: the call whose response it is.
         limit: the result of `buffer_limit`, which is 0 for a stream or a download.
     """
-    return LONGEST_OPEN if limit and asks_model(call) else None
+    return LONGEST_OPEN if limit and runs_model(call) else None
 
 
 def too_long(longest: int) -> str:
@@ -64,7 +64,7 @@ def buffer_limit(call: Call[Any], status: int, headers: Headers) -> int:
     # A model never responds with an HTML page. The page comes from a gateway or a captive portal.
     # A completion without a type, or as plain text, is JSON too, unless it is a stream.
     if kind == "text/html":
-        return LONGEST_ANSWER if asks_model(call) else 0
+        return LONGEST_ANSWER if runs_model(call) else 0
     plain = kind in ("", "text/plain") and asks_completion(call) and not asks_stream(call)
     return LONGEST_ANSWER if plain else 0
 
@@ -74,41 +74,55 @@ def body_for_classifier(call: Call[Any], status: int, raw: bytes) -> bytes | Non
 
     There are six cases:
 
-    1. The status is an error, or the request names a model: the classifier gets the body. A model's
-       response must be a JSON object that is not an error.
-    2. Another endpoint sends a body that is truncated or is not JSON: the classifier gets it, and
-       counts it as malformed.
-    3. Another endpoint sends nothing, a list, a single value or JSON lines: None. All of these can
-       be valid there.
-    4. Another endpoint sends an object that looks like an error, but the error has no code or type
-       that the library knows, and the path is not a model endpoint: None. The object is a valid
-       result of that endpoint.
-    5. The object has the id that the URL asks for, such as ``GET /responses/resp_1``: None. It is
-       stored there, and its error is its own.
-    6. Another endpoint sends any other object: the classifier gets it.
+    1. The status is 202, and the body is empty: None. The server will answer later, and to send the
+       request again would start its work again.
+    2. The status is an error, or the request asks for a completion: the classifier gets the body.
+       A completion is a JSON object that is not an error.
+    3. The body is truncated or is not JSON, or it is empty and the request runs a model: the
+       classifier gets it, and counts it as malformed.
+    4. It is a list, a single value or, where no model is run, JSON lines: None, as all of these
+       can be valid. A list of errors, which a gateway sends, is not if the request runs a model.
+    5. It is an error, and the request runs no model. An object of another API may look like one,
+       and to send the request again may do twice what it does. So the result is None, unless the
+       request only reads and the error has a code or a type that the library knows. Of an object
+       that the URL asks for, such as ``GET /responses/resp_1``, the error is its own.
+    6. It is any other object: the classifier gets it.
 
     Args:
         call: the call whose response it is.
         status: the HTTP status.
         raw: the body, not compressed.
     """
-    if status >= 400 or asks_model(call):
+    if status == ACCEPTED and not raw:
+        return None
+    if status >= 400 or asks_completion(call):
+        return raw
+    runs = runs_model(call)
+    if runs and raw[:1] in (b"{", b""):  # not decoded twice: embeddings are long
         return raw
     try:
         text = (raw or b"null").decode("utf-8-sig").strip(BLANKS)
         found, end = _first_value(text)
     except (ValueError, RecursionError):
         return raw
-    if not isinstance(found, dict) or end < len(text):
+    first = first_of(found)
+    if not isinstance(first, dict) or end < len(text):
         return None
-    own = is_error(found) and not (_is_known(found) or _may_ask_model(call))
-    return None if own or _is_asked_for(call, found.get("id")) else raw
+    judged = first is found
+    if is_error(first):
+        judged = runs or (judged and _is_error_of_read(call, found))
+    return raw if judged else None
 
 
-def _is_known(content: dict[str, Any]) -> bool:
-    """Whether it is an error with a code or a type that the classifier's table knows."""
-    named = error_fields(content) if isinstance(content.get("error"), dict) else ()
-    return content.get("object") == "error" or any(each in CODES for each in named)
+def _is_error_of_read(call: Call[Any], content: dict[str, Any]) -> bool:
+    """Whether an error is that of a request that only reads, and not one of what it asks for."""
+    body, name, stated = call.body, content.get("id"), stated_in(content)
+    if not isinstance(body, RequestBody) or not body.only_reads():
+        return False
+    if isinstance(name, str) and body.reads(name):
+        return False
+    known = any(each in CODES for each in stated.names)
+    return content.get("object") == "error" or (isinstance(content.get("error"), dict) and known)
 
 
 def closed_client_verdict(error: BaseException, *, sent: bool) -> Verdict:
@@ -131,14 +145,9 @@ def is_redirect(status: int) -> bool:
     return 300 <= status < 400
 
 
-def asks_model(call: Call[Any]) -> bool:
-    """Whether the request's body names a model."""
-    return isinstance(call.body, RequestBody) and bool(call.body.model())
-
-
-def _may_ask_model(call: Call[Any]) -> bool:
-    """Whether the request may address a model; True if the request's body is unknown."""
-    return not isinstance(call.body, RequestBody) or call.body.may_ask_model()
+def runs_model(call: Call[Any]) -> bool:
+    """Whether the request runs a model; True if the request's body is unknown."""
+    return not isinstance(call.body, RequestBody) or call.body.runs_model()
 
 
 def asks_completion(call: Call[Any]) -> bool:
@@ -149,11 +158,6 @@ def asks_completion(call: Call[Any]) -> bool:
 def asks_stream(call: Call[Any]) -> bool:
     """Whether the request's body asks for a stream."""
     return isinstance(call.body, RequestBody) and call.body.asks_stream()
-
-
-def _is_asked_for(call: Call[Any], name: Any) -> bool:
-    """Whether the URL asks for the object with this id."""
-    return isinstance(name, str) and isinstance(call.body, RequestBody) and call.body.asks_for(name)
 
 
 def stream_watch_for(

@@ -11,7 +11,7 @@ from ...classify.body import decoded
 from ...classify.error_body import message_in
 from ...classify.table import classify_reply
 from ...core.call import Reply
-from ...core.verdict import Kind, Verdict
+from ...core.verdict import EMPTY_ANSWER, Kind, Verdict
 from ...errors import (
     AuthenticationError,
     ForbiddenError,
@@ -42,6 +42,10 @@ CLASSES: dict[Kind, type[InfeError]] = {
 
 GATEWAY = "a gateway or a captive portal may have answered: check the base URL"
 """The advice for a success whose body is not an answer."""
+
+
+LATER = "this transport does not ask for it: ask the server with the request id"
+"""The advice for a 202 without a body."""
 
 
 def error_of(reply: Reply, wall: float | None = None) -> InfeError:
@@ -79,6 +83,15 @@ def malformed(
         advice=advice,
     )
     return _make_error(MalformedResponseError, message, reply.verdict)
+
+
+def not_yet(reply: Reply) -> InfeError:
+    """Return the error for a 202 without a body; set its verdict, which blames nobody."""
+    message = "the server accepted the request (202), to answer later"
+    error = malformed(reply, message, LATER, retryable=False)
+    assert reply.verdict is not None
+    reply.verdict = replace(reply.verdict, kind=Kind.UNKNOWN, error=EMPTY_ANSWER)
+    return error
 
 
 def _make_error(cls: type[InfeError], message: str, verdict: Verdict) -> InfeError:

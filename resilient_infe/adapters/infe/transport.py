@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from ...aio import AsyncioRuntime, Runtime, current, wall_time
 from ...classify.body import decoded
 from ...classify.error_body import first_of, is_error, stated_in
-from ...classify.table import classify_exception
+from ...classify.table import ACCEPTED, classify_exception
 from ...core import bounds
 from ...core.call import Call, Reply
 from ...core.verdict import Kind
@@ -37,7 +37,7 @@ from ..http.masking import printable
 from .address import BASE_URL, check_base_url
 from .credentials import ApiKey
 from .models import ModelList
-from .replies import error_of, malformed
+from .replies import error_of, malformed, not_yet
 from .stream import InfeStream, StreamTransport
 
 LONGEST_ERROR = 64 * 1024
@@ -138,7 +138,7 @@ class InfeTransport:
         except _NO_RESPONSE as error:
             failure = self._transport_error(error)
         else:
-            return await self._result(call, response, parts, payload.get("model"), path)
+            return await self._result(call, response, parts, payload, path)
         # Raised outside of the except block, so that it has no __context__: aiohttp's exceptions
         # refer to the request's headers, which contain the API key.
         raise failure
@@ -166,7 +166,7 @@ class InfeTransport:
             failure = self._transport_error(error)
         else:
             if not isinstance(parts, str):
-                await self._result(call, response, parts, call.payload.get("model"), self._path)
+                await self._result(call, response, parts, call.payload, self._path)
             failure = malformed(
                 Reply(response.status, self._key.mask.headers(response.headers)),
                 "the request asked for a stream, and the response is not a stream",
@@ -240,7 +240,7 @@ class InfeTransport:
         call: Call[Any],
         response: aiohttp.ClientResponse,
         parts: list[bytes] | str,
-        model: Any,
+        payload: Mapping[str, Any],
         path: str,
     ) -> dict[str, Any]:
         """Set the call's reply; return the decoded body, or raise the typed error for it."""
@@ -248,7 +248,8 @@ class InfeTransport:
             reply = call.reply = Reply(response.status, self._key.mask.headers(response.headers))
             raise malformed(reply, parts, ADVICE, retryable=False)
         content, raw = _decoded(parts)
-        asked = path.endswith("/completions")
+        later = response.status == ACCEPTED or payload.get("deferred") is True  # xAI's
+        asked = path.endswith("/completions") and not later
         if _is_valid(response.status, content, completion=asked):
             call.reply = Reply(response.status, response.headers, content, raw, completion=asked)
             return cast("dict[str, Any]", content)
@@ -256,7 +257,7 @@ class InfeTransport:
         reply = call.reply = Reply(response.status, headers, masked, completion=asked)
         error = _error_of(reply)
         if isinstance(error, ModelNotFoundError):
-            await self._models.explain(error, model)
+            await self._models.explain(error, payload.get("model"))
         raise error
 
     def _stream_error(
@@ -321,6 +322,8 @@ def _error_of(reply: Reply) -> InfeError:
     """Return the typed error for a response that is not valid."""
     if 200 <= reply.status < 300:
         content = first_of(reply.body)
+        if content is None and reply.status == ACCEPTED:
+            return not_yet(reply)
         if not isinstance(content, dict) or (content is not reply.body and not is_error(content)):
             return malformed(reply, "the response is not a JSON object")
         stated = stated_in(content)
