@@ -66,6 +66,24 @@ def test_a_completion_without_choices_from_a_fake_is_tried_again(library):
     assert answers == []
 
 
+@clients
+def test_a_fake_that_says_nothing_has_answered(library):
+    """A status alone, without a header, is what a test's transport gives: its status counts."""
+    asked, stack = [], quick()
+
+    def server(request):
+        asked.append(request)
+        return library.Response(200)
+
+    async def main():
+        async with library.AsyncClient(transport=library.MockTransport(server)) as client:
+            return await wrap(client, stack).post("http://x.example/v1/chat/completions", json=ASK)
+
+    assert run_virtually(main).status_code == 200
+    assert len(asked) == 1
+    assert stack.statistics().outcomes == {Kind.OK: 1}
+
+
 @pytest.mark.network
 @clients
 def test_a_redirected_request_keeps_what_it_is(library):
