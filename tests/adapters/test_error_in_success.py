@@ -204,6 +204,19 @@ def test_an_sdk_raises_its_own_error_for_it(asker, body, cls, code):
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("asker", SDKS)
+def test_an_sdk_returns_an_answer_without_choices_as_it_came(asker):
+    """Nobody but the caller knows what it means that a whole answer has no choices."""
+    stack = quick()
+
+    async def test(url):
+        async with asker(url, stack) as ask:
+            assert (await ask()).choices == []
+
+    assert len(against(response(200, COMPLETION | {"choices": []}), test).asked) == 1
+    assert stack.statistics().outcomes == {Kind.UNKNOWN: 1}
+
+
 RULES = [{"names": ["flaky_backend"], "status": 400, "kind": "transient", "source": "mine"}]
 
 

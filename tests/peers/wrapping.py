@@ -34,11 +34,21 @@ from resilient_infe.adapters.sdk.attempt import SeatedTransport
 under_construction: set[int] = set()
 
 
-def stack(name: str) -> Stack:
-    """Return the layers of a name, with as many attempts as the suite asks for."""
+MOST_RETRIES = 4
+"""What the suite asks for at most when it derives a client from another."""
+
+
+def stack(name: str, retries: int) -> Stack:
+    """Return the layers of a name.
+
+    Args:
+        name: of the layers.
+        retries: the retries of a `Retry`. It decides on them alone, so whoever has set a number on
+            a client says it here again.
+    """
     quick = ExponentialBackoff(0.01, 1.0, 0.01)
     rules = dict.fromkeys((Kind.RATE_LIMITED, Kind.SERVER_ERROR), KindRule(quick))
-    retry = [Retry(5, quick, rules=rules, max_hint=1.0)] if name == "retry" else []
+    retry = [Retry(retries + 1, quick, rules=rules, max_hint=1.0)] if name == "retry" else []
     limit = RateLimiter(requests_per_minute=6_000_000)
     return Stack(*retry, ConcurrencyLimiter(64), limit, ErrorClassifier(), AttemptTimeout(60.0))
 
@@ -58,7 +68,8 @@ def wrap_in_place(cls: Any, name: str) -> None:
                 under_construction.discard(id(self))
         http = self.__dict__.get("_client")
         if outermost and not isinstance(getattr(http, "_transport", None), SeatedTransport):
-            self.__dict__ = wrap(self, stack(name)).__dict__
+            retries = kwargs.get("max_retries", MOST_RETRIES)
+            self.__dict__ = wrap(self, stack(name, retries)).__dict__
 
     cls.__init__ = constructed
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from ...classify.headers import Lowered
 from ...core import bounds
 from ...core.call import Call, Reply
-from ...core.verdict import OK, Kind
+from ...core.verdict import EMPTY_ANSWER, OK, Kind
 from ...errors import AttemptTimedOut, ConfigurationError, Refused
 from ...stack import Stack
 from ..http.bomb import DecompressionBomb, bomb_verdict
@@ -122,11 +122,13 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             if not self._needs_sdk_errors(headers):
                 raise
             return bad_gateway(call, str(error))
-        if call.verdict is not None and call.verdict.kind is not Kind.OK:
+        verdict = call.verdict
+        if verdict is not None and verdict.kind is not Kind.OK:
             if call.hold is None and self._needs_sdk_errors(headers):
-                if response.status_code < 300:
+                if response.status_code >= 300:
+                    response = masked_response(call, response, key_in(headers))
+                elif verdict.error != EMPTY_ANSWER:
                     return in_place_of(call, response)
-                response = masked_response(call, response, key_in(headers))
             annotate(response, call)
         return response
 

@@ -15,7 +15,7 @@ import sys
 from http import HTTPStatus
 from typing import Any
 
-from ...core.verdict import SUCCESS
+from ...core.verdict import EMPTY_ANSWER, SUCCESS
 from ...errors import AttemptTimedOut, Refused
 from ...stack.options import current_options
 from ...telemetry.note import add_note
@@ -166,7 +166,8 @@ class Driver:
         if verdict is None or verdict.kind is SUCCESS or response is None:
             return value, raised
         annotate(response, call)
-        if response.status_code < 300 and call.hold is None and not above:
+        in_place = response.status_code < 300 and verdict.error != EMPTY_ANSWER
+        if in_place and call.hold is None and not above:
             response = in_place_of(call, response)
             if verdict.retryable and not self.seat.stack.retries:
                 response.headers["x-should-retry"] = "true"  # the SDK's own retries are on
