@@ -109,6 +109,20 @@ def test_a_mask_shows_no_key():
     assert KeyMask("short").text("a short word") == "a short word"
 
 
+MADE_UP = ["synthetic-key", "mysecretpassphrase", "examplekey"]
+
+
+@pytest.mark.parametrize("key", MADE_UP)
+def test_a_key_of_words_does_not_mask_its_words(key):
+    """A message may contain a word of a key that a person made up; not twelve letters of it."""
+    mask = KeyMask(key)
+    for text in ("a synthetic failure", "an example of my secret"):
+        assert (mask.text(text), mask.is_in(text)) == (text, False)
+    for quoted in (key, key[:12], key.upper(), _b64(key)):
+        assert quoted[:12] not in mask.text(f"bad key: {quoted}!")
+        assert mask.is_in(quoted)
+
+
 def _places(form):
     """Return raw responses that have a form of the key in each place."""
     text = FORMS[form]

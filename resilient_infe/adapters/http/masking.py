@@ -31,10 +31,17 @@ SHORTEST_MASKED = 8
 """Characters. A shorter key is a test's, and could be an ordinary word of the text."""
 
 RUN = 8
-"""Characters of the key in a row that are masked."""
+"""Characters of the key in a row that are masked, unless all are small letters."""
 
 SURE_RUN = 12
-"""Characters of the key in a row that `KeyMask.is_in` finds."""
+"""Characters of the key in a row that are masked whatever they are, and that `KeyMask.is_in` finds.
+
+Eight small letters in a row are rare in a key that was drawn at random. In one that a person made
+up they are a word (``synthetic``), which a message may contain.
+"""
+
+MOST_LINKS = 100
+"""Exceptions that led to another one, of which the text is masked."""
 
 LONGEST_MESSAGE = 500
 """Characters of a server's message that `printable` keeps."""
@@ -55,16 +62,26 @@ class KeyMask:
     State: none.
     """
 
-    __slots__ = ("_grams",)
+    __slots__ = ("_grams", "_long", "_step", "_words")
 
     def __init__(self, key: str) -> None:
         forms = _forms(key) if len(key) >= SHORTEST_MASKED else []
-        self._grams = {gram for form in forms for gram in _windows(form, 1)}
+        windows = {window for form in forms for window in _windows(form, RUN)}
+        words = set(filter(_is_word, windows))
+        self._grams = set(map(_plain, windows - words))
+        self._long = min(SURE_RUN, len(key))
+        longer = {window for form in forms for window in _windows(form, self._long)}
+        self._words = set(filter(_is_word, longer))
+        # Every run of `SURE_RUN` has all of the window that begins at a multiple of the step.
+        self._step = 1 if words else SURE_RUN - RUN + 1
 
     def is_in(self, text: str) -> bool:
         """Whether a text without escapes contains `SURE_RUN` characters of the key in a row."""
-        # Every run of that length has all of the window that begins at a multiple of the step.
-        return not self._grams.isdisjoint(_windows(_plain(text), SURE_RUN - RUN + 1))
+        return self._finds(_plain(text), self._step)
+
+    def __call__(self, text: str) -> str:
+        """Return an id masked, as `id` does."""
+        return self.id(text)
 
     def id(self, text: str) -> str:
         """Return an id, which has no escapes, masked if it quotes the key."""
@@ -73,7 +90,7 @@ class KeyMask:
     def text(self, text: str) -> str:
         """Return a text with the key masked."""
         unescaped = _unescaped(text)
-        if self._grams.isdisjoint(_windows(unescaped, 1)):
+        if not self._finds(unescaped, 1):
             return text
         # A few letters have a longer form in lower case.
         has_escapes = unescaped != _plain(text) or len(unescaped) != len(text)
@@ -108,12 +125,19 @@ class KeyMask:
             plain: the same, in the form in which it is compared, and as long.
         """
         kept, end = list[str](), 0  # the last run that was found ends at text[end]
-        for at, gram in enumerate(_windows(plain, 1)):
-            if gram in self._grams:
+        for at in range(len(plain) - RUN + 1):
+            word = plain[at : at + self._long] in self._words
+            if word or plain[at : at + RUN] in self._grams:
                 if at > end or not kept:
                     kept += text[end:at], MASK
-                end = at + RUN
+                end = max(end, at + (self._long if word else RUN))
         return "".join(kept) + text[end:]
+
+    def _finds(self, plain: str, step: int) -> bool:
+        """Whether a text, in the form in which it is compared, has a part of the key in it."""
+        if not self._grams.isdisjoint(_windows(plain, RUN, step)):
+            return True
+        return bool(self._words) and not self._words.isdisjoint(_windows(plain, self._long))
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -140,14 +164,14 @@ def mask_for(header: str) -> KeyMask:
 
 
 def _forms(key: str) -> list[str]:
-    """Return the key, its base64 at each offset, and its hexadecimal digits, as compared."""
+    """Return the key, its base64 at each offset, and its hexadecimal digits."""
     raw = key.encode("utf-8", "surrogatepass")
     forms = [key, raw.hex()]
     for offset in range(3):
         written = base64.b64encode(bytes(offset) + raw).decode("ascii")
         whole = (offset + len(raw)) // 3 * 4  # characters that no byte after the key can change
         forms.append(written[(0, 2, 3)[offset] : whole])
-    return [_plain(form) for form in forms]
+    return forms
 
 
 def _plain(text: str) -> str:
@@ -155,9 +179,13 @@ def _plain(text: str) -> str:
     return text.lower().replace("+", "-").replace("/", "_")
 
 
-def _windows(text: str, step: int) -> Iterable[str]:
-    """Return the parts of `RUN` characters of a text, from every `step`th character on."""
-    return [text[at : at + RUN] for at in range(0, len(text) - RUN + 1, step)]
+def _windows(text: str, size: int, step: int = 1) -> Iterable[str]:
+    """Return the parts of `size` characters of a text, from every `step`th character on."""
+    return [text[at : at + size] for at in range(0, len(text) - size + 1, step)]
+
+
+def _is_word(text: str) -> bool:
+    return text.isalpha() and text.islower()
 
 
 def _unescaped(text: str) -> str:
