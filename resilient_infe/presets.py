@@ -8,12 +8,14 @@ long.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from .circuit.circuit import Circuit
 from .circuit.layer import CircuitBreaker
 from .classify.layer import ErrorClassifier
 from .classify.rule import Classify
+from .core.by_model import Count, Rate, by_model
 from .core.call import FIRST_CHUNK
 from .core.keyed import Keyed
 from .core.verdict import Kind
@@ -31,6 +33,9 @@ from .stack import Stack
 from .telemetry.request_id import RequestIdLogger
 from .timeouts.attempt import AttemptTimeout
 from .timeouts.deadline import Deadline
+
+CONCURRENCY = 64
+"""Attempts in flight in each partition."""
 
 SERVICE_ATTEMPTS = 4
 """Attempts of a call of a service; four have at most 9 s of backoff between them."""
@@ -71,10 +76,10 @@ the calls while the server was slow, 0.4 answered 13 %, because fewer attempts w
 
 def service(
     *,
-    requests_per_minute: float | None = None,
-    tokens_per_minute: float | None = None,
+    requests_per_minute: Rate = None,
+    tokens_per_minute: Rate = None,
     share: float = 1.0,
-    concurrency: int = 64,
+    concurrency: Count = CONCURRENCY,
     max_waiting: int | None = 1_000,
     deadline: float = 120.0,
     attempt_timeout: float = SERVICE_TIMEOUT,
@@ -97,10 +102,13 @@ def service(
 
     Args:
         requests_per_minute: the limit of each partition, above 0; None, the default, to learn it.
+            Or one for each model, as in ``{"infe-pulse": 1_200, "*": 60}``: ``"*"`` is for each
+            other model, whose limit is learned without it.
         tokens_per_minute: the same for tokens.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas; 1 by default.
-        concurrency: the number of attempts in flight in each partition, from 1; 64 by default.
+        concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
+            one for each model, in the same way; 64 for each other model without ``"*"``.
         max_waiting: the number of calls in each partition that may wait for a slot, 0 or more; the
             next one gets `QueueFull`. None for no bound; 1,000 by default.
         deadline: the time for a whole call in seconds, above 0; 120 by default.
@@ -132,15 +140,14 @@ def service(
         retry = Retry(max_attempts, budget=RetryBudget() if budget is None else budget)
     elif budget is not None or max_attempts != SERVICE_ATTEMPTS:
         raise ConfigurationError("service takes retry=, or max_attempts= and budget=, not both")
+    limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
     return Stack(
         _logger(log),
         Deadline(deadline),
         retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting, max_keys)),
         RateLimiter(
-            _keyed_allowances(
-                requests_per_minute, tokens_per_minute, share, SERVICE_BURST, max_keys
-            ),
+            _keyed_allowances(limits, share, SERVICE_BURST, max_keys),
             estimate=estimate,
             beliefs=beliefs,
         ),
@@ -153,10 +160,10 @@ def service(
 
 def batch(
     *,
-    requests_per_minute: float | None = None,
-    tokens_per_minute: float | None = None,
+    requests_per_minute: Rate = None,
+    tokens_per_minute: Rate = None,
     share: float = 1.0,
-    concurrency: int = 64,
+    concurrency: Count = CONCURRENCY,
     attempt_timeout: float = BATCH_TIMEOUT,
     first_chunk: float | Literal["auto"] | None = "auto",
     max_attempts: int = BATCH_ATTEMPTS,
@@ -182,10 +189,13 @@ def batch(
 
     Args:
         requests_per_minute: the limit of each partition, above 0; None, the default, to learn it.
+            Or one for each model, as in ``{"infe-pulse": 1_200, "*": 60}``: ``"*"`` is for each
+            other model, whose limit is learned without it.
         tokens_per_minute: the same for tokens.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas; 1 by default.
-        concurrency: the number of attempts in flight in each partition, from 1; 64 by default.
+        concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
+            one for each model, in the same way; 64 for each other model without ``"*"``.
         attempt_timeout: the time for one attempt in seconds, above 0; 120 by default.
         first_chunk: seconds to the first event of a stream, above 0; None to leave it to
             `attempt_timeout`. "auto", the default, is 60, or `attempt_timeout` if you set that.
@@ -221,13 +231,14 @@ def batch(
         )
     elif max_attempts != BATCH_ATTEMPTS:
         raise ConfigurationError("batch takes retry= or max_attempts=, not both")
+    limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
     return Stack(
         _logger(log),
         Deadline(),
         retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, None, max_keys)),
         RateLimiter(
-            _keyed_allowances(requests_per_minute, tokens_per_minute, share, BATCH_BURST, max_keys),
+            _keyed_allowances(limits, share, BATCH_BURST, max_keys),
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
@@ -278,20 +289,15 @@ def _classifier(classifier: ErrorClassifier | Classify | None) -> ErrorClassifie
     return classifier if isinstance(classifier, ErrorClassifier) else ErrorClassifier(classifier)
 
 
-def _keyed_slots(limit: int, max_waiting: int | None, max_keys: int) -> Keyed[Slots]:
-    Slots(limit, max_waiting=max_waiting)  # a wrong value raises now, not at the first call
-    return Keyed(lambda: Slots(limit, max_waiting=max_waiting), max_keys=max_keys)
+def _keyed_slots(limit: Count, max_waiting: int | None, max_keys: int) -> Keyed[Slots]:
+    def make(concurrency: int, max_waiting: int | None) -> Slots:
+        return Slots(concurrency, max_waiting=max_waiting)
+
+    limits = {"concurrency": limit, "max_waiting": max_waiting}
+    return by_model(make, limits, {"concurrency": CONCURRENCY}, max_keys=max_keys)
 
 
 def _keyed_allowances(
-    requests_per_minute: float | None,
-    tokens_per_minute: float | None,
-    share: float,
-    burst: float,
-    max_keys: int,
+    limits: Mapping[str, Rate], share: float, burst: float, max_keys: int
 ) -> Keyed[Allowance]:
-    def make() -> Allowance:
-        return Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
-
-    make()  # a wrong value raises now, not at the first call
-    return Keyed(make, max_keys=max_keys)
+    return by_model(partial(Allowance, share=share, burst=burst), limits, max_keys=max_keys)

@@ -135,6 +135,44 @@ def test_presets_describe_themselves(preset):
     assert "600 requests per minute, per partition" in text
 
 
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_limits_by_model_are_described_and_reckoned_with_the_least(preset):
+    """Each model that is named is described; the calls are those of the smallest limit."""
+    stack = preset(
+        requests_per_minute={"infe-pulse": 1_200, "infe-titan": 300, "*": 60},
+        tokens_per_minute={"infe-titan": 90_000},
+        concurrency={"infe-titan": 4},
+    )
+    text = str(stack)
+    assert "64 in flight" in text
+    assert "infe-titan: 4 in flight" in text
+    assert (
+        "60 requests per minute, per partition; infe-pulse: 1,200 requests per minute; "
+        "infe-titan: 300 requests per minute and 90,000 tokens per minute"
+    ) in text
+    assert "calls of the model with the least can be sent" in text
+    least = str(preset(requests_per_minute=60)).rpartition("up to ")[2].partition(" ")[0]
+    assert f"up to {least} calls of the model" in text
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_many_models_are_described_in_a_few_words(preset):
+    """The first eight are named, the others are counted."""
+    text = str(preset(requests_per_minute={f"m{number}": number + 1 for number in range(100)}))
+    assert "m7: 8 requests per minute; 92 more partitions" in text
+    assert "m8:" not in text
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+def test_odd_limits_by_model_are_refused_at_once(preset):
+    """The message names the argument or the model."""
+    for name in ("requests_per_minute", "tokens_per_minute", "concurrency"):
+        with pytest.raises(errors.ConfigurationError, match=name):
+            preset(**{name: {}})
+        with pytest.raises(errors.ConfigurationError, match="the model 'infe-titan'"):
+            preset(**{name: {"infe-titan": 0, "*": 1}})
+
+
 def layer(stack, kind):
     """Return the one layer of a kind."""
     [found] = [each for each in stack.layers if isinstance(each, kind)]

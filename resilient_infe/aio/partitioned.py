@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..core import bounds
+from ..core.by_model import OTHERS
 from ..core.call import Call
+from ..core.ids import safe_name
 from ..core.keyed import Keepable, Keyed
 from ..core.runtime import Runtime
-from ..errors import TooManyPartitions, WrongLoopError
+from ..errors import ConfigurationError, TooManyPartitions, WrongLoopError
 from .keeper import KEEPERS, Keeper, Kept, keep
 
 
@@ -19,6 +22,9 @@ class Policy(Kept, Keepable, Protocol):
 
 
 K = TypeVar("K", bound=Policy)
+
+MOST_NAMED = 8
+"""Partitions that a description names; the others are only counted."""
 
 
 class Partitioned(Generic[K]):
@@ -37,15 +43,17 @@ class Partitioned(Generic[K]):
         one: the policy that serves all calls, or None if there is one per partition.
     """
 
-    __slots__ = ("_keeper", "_kept", "_keyed", "_settled", "one")
+    __slots__ = ("_check", "_keeper", "_kept", "_keyed", "_settled", "one")
 
     _keeper: Keeper
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
-        sample = policy.sample() if isinstance(policy, Keyed) else policy
-        bounds.instance(sample, cls, layer, instead)
+        self._check = partial(bounds.instance, cls=cls, what=layer, instead=instead)
         self._keyed = policy if isinstance(policy, Keyed) else None
         self.one: K | None = None if isinstance(policy, Keyed) else policy
+        sample = self._usual()
+        if sample is not None:
+            self._check(sample)
         self._settled: Runtime | None = None
         self._kept: K | None = None  # the policy of the last call; `_keeper` binds it to its loop
 
@@ -65,8 +73,38 @@ class Partitioned(Generic[K]):
             policy = keyed.known(call.partition) or self._new(call, keyed)
         assert policy is not None
         if policy is not self._kept or self._keeper.runtime is not call.runtime:
+            self._check(policy)  # a factory that takes the key was not tried with every key
             self._keeper = keep(policy, call.runtime)
             self._kept = policy
+        return policy
+
+    def to_resize(self, partition: str | None) -> K:
+        """Return the policy of a partition; make it if the partition has had no call yet.
+
+        Args:
+            partition: its name; None for the policy of all calls, or of those without a partition.
+
+        Raises:
+            ConfigurationError: `partition` is not a name, or one policy serves all partitions.
+            TooManyPartitions: more partitions are in use than `Keyed` may hold.
+        """
+        name: object = partition  # a user may give anything
+        if not isinstance(name, str | None) or name == OTHERS:
+            raise ConfigurationError(
+                f"partition must be the name of one, such as a model; got {partition!r}"
+            )
+        if self.one is not None:
+            if partition is not None:
+                raise ConfigurationError(
+                    f"one limit serves all partitions here, so {partition!r} has none of its own: "
+                    f"leave partition= out, or declare the limits by model"
+                )
+            return self.one
+        assert self._keyed is not None
+        keepers = [KEEPERS.get(id(policy)) for policy in self._keyed.policies.values()]
+        now = max((keeper.runtime.now() for keeper in keepers if keeper is not None), default=0.0)
+        policy = self._keyed.of(partition, now)
+        self._check(policy)
         return policy
 
     def _new(self, call: Call[Any], keyed: Keyed[K]) -> K:
@@ -92,20 +130,48 @@ class Partitioned(Generic[K]):
         """Yield what `items` does, and the policies at rest."""
         yield from self.items() if self._keyed is None else self._keyed.remembered()
 
-    def shared(self) -> bool:
-        """Whether one policy serves all partitions."""
-        return self._keyed is None
-
-    def sample(self) -> K:
-        """Return a policy to describe: the one for all calls, or a new one made by the factory."""
+    def each_known(self) -> Iterator[K]:
+        """Yield a policy for each limit that is known: those in use, and those yet to be made."""
+        usual = self._usual()
+        if usual is not None:
+            yield usual
         if self._keyed is not None:
-            return self._keyed.sample()
-        assert self.one is not None
-        return self.one
+            yield from self._keyed.policies.values()
+            for name in self._keyed.names:
+                if name not in self._keyed.policies:
+                    yield self._keyed.sample(name)
 
-    def describe(self) -> str:
-        """Return the text that marks one policy per partition, or an empty text."""
-        return "" if self.shared() else ", per partition"
+    def describe(self, text: Callable[[K], str] = str) -> str:
+        """Return the policies as text: that of most partitions, then those that differ from it.
+
+        Args:
+            text: returns one policy as text.
+        """
+        usual = self._usual()
+        if self._keyed is None:
+            return "" if usual is None else text(usual)
+        common = "by your function" if usual is None else text(usual)
+        known, sample = self._keyed.policies, self._keyed.sample
+        names = dict.fromkeys((*self._keyed.names, *[name for name in known if name is not None]))
+        own = {name: text(known[name] if name in known else sample(name)) for name in names}
+        others = [f"{safe_name(name)}: {each}" for name, each in own.items() if each != common]
+        if len(others) > MOST_NAMED:
+            others[MOST_NAMED:] = [f"{len(others) - MOST_NAMED:,} more partitions"]
+        return "; ".join([f"{common}, per partition", *others])
+
+    def _usual(self) -> K | None:
+        """Return the policy of all calls, or a new one of a partition that is not named.
+
+        None if a factory that takes the key refuses one that no call has.
+        """
+        if self._keyed is None:
+            return self.one
+        try:
+            return self._keyed.sample()
+        except Exception:
+            if self._keyed.takes_key:  # such as a KeyError: the user's function may raise anything
+                return None
+            raise
 
 
 def _settle(keyed: Keyed[K], runtime: Runtime) -> None:

@@ -126,7 +126,7 @@ class CircuitBreaker(Guard[Held]):
 
     def describe(self) -> str:
         """Return as text when the circuit opens and how it probes."""
-        return f"{self.circuits.sample()}{self.circuits.describe()}"
+        return self.circuits.describe()
 
     def _refusal(self, call: Call[Any], circuit: Circuit, now: float) -> CircuitOpen:
         wait = circuit.retry_after(now)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from typing import Any, TypeGuard
 
 from ..errors import ConfigurationError
+
+LONGEST_SHOWN = 200
+"""Characters of a refused value that a message shows."""
 
 
 def positive(value: object, what: str) -> float:
@@ -16,7 +20,7 @@ def positive(value: object, what: str) -> float:
         ConfigurationError: it is not; the message begins with `what`.
     """
     if not _is_number(value) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{what} must be a number above 0; got {value!r}")
+        raise ConfigurationError(f"{what} must be a number above 0; got {shown(value)}")
     return value
 
 
@@ -27,7 +31,9 @@ def at_least(value: object, least: float, what: str) -> float:
         ConfigurationError: it is not; the message begins with `what`.
     """
     if not _is_number(value) or not least <= value < math.inf:
-        raise ConfigurationError(f"{what} must be a number of {least:g} or more; got {value!r}")
+        raise ConfigurationError(
+            f"{what} must be a number of {least:g} or more; got {shown(value)}"
+        )
     return value
 
 
@@ -38,7 +44,7 @@ def share(value: object, what: str) -> float:
         ConfigurationError: it is not; the message begins with `what`.
     """
     if not _is_number(value) or not 0 < value <= 1:
-        raise ConfigurationError(f"{what} must be above 0 and at most 1; got {value!r}")
+        raise ConfigurationError(f"{what} must be above 0 and at most 1; got {shown(value)}")
     return value
 
 
@@ -48,8 +54,10 @@ def whole(value: object, least: int, what: str) -> int:
     Raises:
         ConfigurationError: it is not; the message begins with `what`.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(f"{what} must be a whole number of {least} or more; got {value!r}")
+    if not _is_number(value) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(
+            f"{what} must be a whole number of {least} or more; got {shown(value)}"
+        )
     return value
 
 
@@ -62,7 +70,7 @@ def instance(value: Any, cls: type, what: str, instead: str) -> None:
     if isinstance(value, type):
         raise ConfigurationError(f"{what}: give an instance, {value.__name__}(...), not the class")
     if not isinstance(value, cls):
-        raise ConfigurationError(f"{what}: give {instead}; got {value!r}")
+        raise ConfigurationError(f"{what}: give {instead}; got {shown(value)}")
 
 
 def function(value: object, arguments: int, what: str) -> None:
@@ -72,7 +80,7 @@ def function(value: object, arguments: int, what: str) -> None:
         ConfigurationError: it is not; the message begins with `what`.
     """
     if not callable(value):
-        raise ConfigurationError(f"{what}; got {value!r}")
+        raise ConfigurationError(f"{what}; got {shown(value)}")
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
         getattr(value, "__call__", None)  # noqa: B004  # an object with an async __call__
     ):
@@ -87,5 +95,17 @@ def function(value: object, arguments: int, what: str) -> None:
         raise ConfigurationError(f"{what}; {value!r} does not take that: {error}") from None
 
 
+def shown(value: object) -> str:
+    """Return a value that was refused, short enough for a message."""
+    try:
+        text = repr(value)
+    except Exception:  # a user's class may raise anything; a number may have too many digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number that a float can hold; the caller refuses `nan` and `inf`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float)

@@ -12,9 +12,10 @@ holds is dropped to make room. There are three cases:
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from ..errors import ConfigurationError, TooManyPartitions
 from . import bounds
@@ -46,30 +47,61 @@ class Keyed(Shared, Generic[K]):
     """Makes a policy for each key when the key is first used, and bounds their number.
 
     Args:
-        factory: makes one policy, for example ``lambda: Slots(64)`` or ``Circuit``.
+        factory: makes one policy, for example ``lambda: Slots(64)`` or ``Circuit``. If it requires
+            one argument, it is given the key, as in ``lambda model: Slots(SLOTS.get(model, 8))``;
+            the key of calls without a partition is None.
         max_keys: the number of policies to keep, at least 1. The default of 1024 is far above the
             models and hosts that one program uses, and bounds memory where a key is a user.
+        names: keys whose policies differ from those of other keys, to be named in descriptions; by
+            default there are none.
 
     Raises:
-        ConfigurationError: `max_keys` is below 1.
+        ConfigurationError: `max_keys` is below 1, or `factory` is async or takes other arguments.
 
     Attributes:
+        names: the argument of this name.
         policies: the policies, by key, the least recently used first; to be read only.
+        takes_key: whether the factory is given the key.
         latest: the key that was used last; no text before the first.
         current: the policy of `latest`.
 
     State: shared by every layer that is given the object.
     """
 
-    __slots__ = ("_factory", "_resting", "current", "latest", "max_keys", "policies")
+    __slots__ = (
+        "_factory",
+        "_resting",
+        "current",
+        "latest",
+        "max_keys",
+        "names",
+        "policies",
+        "takes_key",
+    )
 
-    def __init__(self, factory: Callable[[], K], *, max_keys: int = 1024) -> None:
+    @overload
+    def __init__(
+        self, factory: Callable[[], K], *, max_keys: int = ..., names: Iterable[str] = ...
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, factory: Callable[[str | None], K], *, max_keys: int = ..., names: Iterable[str] = ...
+    ) -> None: ...
+
+    def __init__(
+        self, factory: Callable[..., K], *, max_keys: int = 1024, names: Iterable[str] = ()
+    ) -> None:
         bounds.whole(max_keys, 1, "max_keys")
         if not callable(factory):
             raise ConfigurationError(
                 f"Keyed needs a function that makes a policy, like Circuit; got {factory!r}"
             )
+        self.takes_key = _requires_argument(factory)
+        what = "Keyed needs a function that takes nothing, or the key, and makes a policy"
+        bounds.function(factory, int(self.takes_key), what)
         self._factory = factory
+        self.names = tuple(names)
         self.policies: OrderedDict[str | None, K] = OrderedDict()
         self._resting: OrderedDict[str | None, K] = OrderedDict()
         self.latest: object = _NO_KEY
@@ -113,14 +145,14 @@ class Keyed(Shared, Generic[K]):
         """Return the number of policies, without those at rest."""
         return len(self.policies)
 
-    def sample(self) -> K:
+    def sample(self, key: str | None = None) -> K:
         """Return a new policy that is not kept, for descriptions of what the factory makes."""
-        return self._factory()
+        return self._factory(key) if self.takes_key else self._factory()
 
     def _make(self, key: str | None, now: float) -> K:
         policy = self._resting.get(key)
         if policy is None:
-            policy = self._factory()
+            policy = self.sample(key)
         if self.is_full:
             self._drop_one(now)
         self._resting.pop(key, None)
@@ -162,3 +194,16 @@ class Keyed(Shared, Generic[K]):
 
     def __repr__(self) -> str:
         return f"<Keyed {len(self.policies)}/{self.max_keys} partitions>"
+
+
+def _requires_argument(factory: Callable[..., Any]) -> bool:
+    """Whether a callable cannot be called without an argument."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some callables written in C have no signature
+        return False
+    try:
+        signature.bind()
+    except TypeError:
+        return True
+    return False

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from ..aio import keeper_of, pump
 from ..aio.partitioned import Partitioned
 from ..core import bounds
+from ..core.by_model import Rate, by_model, differs
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
@@ -58,7 +59,9 @@ class RateLimiter(Guard[Held]):
         allowance: an `Allowance` that all calls share, or a ``Keyed(lambda: Allowance(...))`` for
             one per partition; None to make a shared one from the numbers below.
         requests_per_minute: the limit, above 0; None to use the limit that the server states, and
-            to learn it if it states none.
+            to learn it if it states none. A mapping from model to limit, as in
+            ``{"infe-pulse": 1_200, "*": 60}``, makes an allowance for each partition; ``"*"`` is
+            for each other model, whose limit is learned without it.
         tokens_per_minute: the same for tokens.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas; 1 by default. It does not apply to a learned limit, which already is the part
@@ -84,8 +87,8 @@ class RateLimiter(Guard[Held]):
         self,
         allowance: Allowance | Keyed[Allowance] | None = None,
         *,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
+        requests_per_minute: Rate = None,
+        tokens_per_minute: Rate = None,
         share: float = 1.0,
         burst: float | Literal["window"] = 1.0,
         max_hint: float = 300.0,
@@ -96,7 +99,15 @@ class RateLimiter(Guard[Held]):
         if allowance is not None and numbers:
             raise ConfigurationError("RateLimiter takes an Allowance or the numbers, not both")
         if allowance is None:
-            allowance = Allowance(requests_per_minute, tokens_per_minute, share=share, burst=burst)
+            limits = {
+                "requests_per_minute": requests_per_minute,
+                "tokens_per_minute": tokens_per_minute,
+            }
+
+            def make(**given: Any) -> Allowance:
+                return Allowance(share=share, burst=burst, **given)
+
+            allowance = by_model(make, limits) if differs(limits) else make(**limits)
         self.allowances: Partitioned[Allowance] = Partitioned(
             allowance,
             Allowance,
@@ -174,14 +185,14 @@ class RateLimiter(Guard[Held]):
         Args:
             requests_per_minute: the new limit, above 0; None to keep the present one.
             tokens_per_minute: the same for tokens.
-            partition: the name of the partition; None for the shared allowance, or for the
-                calls without a partition.
+            partition: the name of the partition, which is made if it has had no call yet; None for
+                the shared allowance, or for the calls without a partition.
 
         Raises:
-            ConfigurationError: a value is not above 0.
-            KeyError: the partition has had no call yet.
+            ConfigurationError: a value is not above 0, or all partitions share the allowance.
+            TooManyPartitions: the partition is new, and `Keyed` has no room for it.
         """
-        allowance = dict(self.allowances.items())[partition]
+        allowance = self.allowances.to_resize(partition)
         keeper = keeper_of(allowance)
         now = 0.0 if keeper is None else keeper.runtime.now()
         allowance.resize(
@@ -206,7 +217,7 @@ class RateLimiter(Guard[Held]):
 
     def describe(self) -> str:
         """Return the limits in words."""
-        return f"{self.allowances.sample()}{self.allowances.describe()}"
+        return self.allowances.describe()
 
     def _restore_belief(self, name: str, allowance: Allowance) -> None:
         belief = self._beliefs.pop(name, None)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from ..aio import Runtime, wake
 from ..aio.partitioned import Partitioned
+from ..core.by_model import OTHERS, Count, by_model
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.queue import Waiter
 from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
-from ..errors import OpenStreamsWarning, QueueFull
+from ..errors import ConfigurationError, OpenStreamsWarning, QueueFull
 from ..events import SlotsNarrowed
 from .slots import Slots, SlotsStatistics
 
@@ -42,9 +43,12 @@ class ConcurrencyLimiter(Guard[Held]):
 
     Args:
         slots: a number from 1, a shared `Slots`, or a ``Keyed(lambda: Slots(n))`` for one per
-            partition. There is no default, because no number is safe for every server.
+            partition. There is no default, because no number is safe for every server. So a mapping
+            from model to number, which makes slots for each partition, must have ``"*"`` for each
+            other model.
 
     Raises:
+        ConfigurationError: it is something else, or a number is below 1.
         QueueFull: from a call, if its `Slots` limit their queue and the queue is full.
 
     If the server reports too many calls in progress (by the error's code), the limit falls; once a
@@ -57,12 +61,20 @@ class ConcurrencyLimiter(Guard[Held]):
     reply, for a stream to the end of its body.
     """
 
-    def __init__(self, slots: int | Slots | Keyed[Slots]) -> None:
+    def __init__(self, slots: Count | Slots | Keyed[Slots]) -> None:
+        if isinstance(slots, Mapping):
+            if OTHERS not in slots:
+                raise ConfigurationError(
+                    f"ConcurrencyLimiter: the mapping says nothing of models that it does not "
+                    f"name: add {OTHERS!r}, the number for each other model"
+                )
+            slots = by_model(lambda **given: Slots(given["slots"]), {"slots": slots})
         self.slots: Partitioned[Slots] = Partitioned(
             Slots(slots) if isinstance(slots, int) else slots,
             Slots,
             "ConcurrencyLimiter",
-            "a whole number from 1, Slots(...) or Keyed(lambda: Slots(...))",
+            "a whole number from 1, a mapping from model to number, Slots(...) or "
+            "Keyed(lambda: Slots(...))",
         )
         self._watched: WeakKeyDictionary[Slots, Runtime] = WeakKeyDictionary()
         self._warned = False
@@ -118,13 +130,14 @@ class ConcurrencyLimiter(Guard[Held]):
 
         Args:
             limit: the new number of slots, from 1.
-            partition: the partition; None for slots that all partitions share.
+            partition: the partition, which is made if it has had no call yet; None for slots that
+                all partitions share.
 
         Raises:
-            ConfigurationError: the limit is below 1.
-            KeyError: no call of that partition has been made yet.
+            ConfigurationError: the limit is below 1, or all partitions share the slots.
+            TooManyPartitions: the partition is new, and `Keyed` has no room for it.
         """
-        slots = dict(self.slots.items())[partition]
+        slots = self.slots.to_resize(partition)
         for waiter in slots.resize(limit):
             wake(waiter)
 
@@ -134,9 +147,7 @@ class ConcurrencyLimiter(Guard[Held]):
 
     def describe(self) -> str:
         """Return the limit as text."""
-        slots: Any = self.slots.sample()
-        bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
-        return f"{slots.limit} in flight{bound}{self.slots.describe()}"
+        return self.slots.describe(_in_words)
 
     def _watch(self, runtime: Runtime, slots: Slots, partition: str | None) -> None:
         """If open streams hold all slots, look in a while whether the first call still waits."""
@@ -187,6 +198,11 @@ class ConcurrencyLimiter(Guard[Held]):
         if slots.narrowed or slots.crowd.limit is not None:
             self._adjust(call, slots)
         return waiter
+
+
+def _in_words(slots: Slots) -> str:
+    bound = "" if slots.max_waiting is None else f", at most {slots.max_waiting} waiting"
+    return f"{slots.limit} in flight{bound}"
 
 
 def _names_the_calls(verdict: Verdict) -> bool:

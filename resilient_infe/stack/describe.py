@@ -131,10 +131,12 @@ def _worst_case_lines(layers: Sequence[Any]) -> Iterator[str]:
         yield from _free_waits(retry)
     rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
     span = 60.0 if deadline is None else deadline
-    admitted = rate.allowances.sample().admits_within(span) if rate else None
-    if admitted is None:
-        return
-    if deadline is None:
-        yield f"up to {admitted:,.0f} calls can be sent in the first minute"
-    else:
-        yield f"up to {admitted:,.0f} calls can be sent within the {deadline:g} s deadline"
+    policies = [] if rate is None else rate.allowances.each_known()
+    limits = [each for each in (policy.admits_within(span) for policy in policies) if each]
+    if limits:
+        least = "" if min(limits) == max(limits) else " of the model with the least"
+        within = (
+            "in the first minute" if deadline is None else f"within the {deadline:g} s deadline"
+        )
+        calls = "1 call" if round(min(limits)) == 1 else f"{min(limits):,.0f} calls"
+        yield f"up to {calls}{least} can be sent {within}"

@@ -214,3 +214,28 @@ def test_a_key_at_rest_is_not_lost_when_there_is_no_room():
         keyed.of("a", 0.1)
     held.settle(reservation, 0.2)
     assert keyed.of("a", 0.2) is allowance
+
+
+def test_a_factory_that_requires_an_argument_is_given_the_key():
+    """Each key has a policy of its own kind; calls without a partition have the key None."""
+    keyed = Keyed(lambda model: Slots({"infe-pulse": 9}.get(model, 2)))
+    assert (keyed.of("infe-pulse", 0.0).limit, keyed.of(None, 0.0).limit) == (9, 2)
+    assert (keyed.sample("infe-pulse").limit, keyed.sample().limit) == (9, 2)
+
+
+@pytest.mark.parametrize("factory", [lambda limit=3: Slots(limit), lambda *_: Slots(3)])
+def test_a_factory_that_requires_none_is_given_none(factory):
+    """A default is often a value that a loop binds, and is left as it is."""
+    assert Keyed(factory).of("infe-pulse", 0.0).limit == 3
+
+
+async def make_slots():
+    """Make slots, in a way that cannot be used."""
+    return Slots(1)
+
+
+@pytest.mark.parametrize("factory", [lambda a, b: Slots(1), lambda *, key: Slots(1), make_slots])
+def test_a_factory_that_takes_something_else_is_refused(factory):
+    """The message says what it may take."""
+    with pytest.raises(ConfigurationError, match="takes nothing, or the key"):
+        Keyed(factory)

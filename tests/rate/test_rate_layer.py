@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import partial
 
 import anyio
 import pytest
@@ -392,6 +393,59 @@ def test_resize_wakes_the_queue(run):
         return current().now() - start
 
     assert run(main) < 2
+
+
+def test_resize_before_the_first_call_makes_the_partition(run):
+    """It has that limit from its first call on, and in every description."""
+    server = FakeServer()
+    stack, limiter = limited(allowance=Keyed(lambda: Allowance(requests_per_minute=60)))
+    limiter.resize(requests_per_minute=600, partition="infe-titan")
+    send = stack.around(server)
+    run(lambda: all_at_once(partial(send, partition="infe-titan"), range(100)))
+    assert server.sent[-1] - server.sent[0] < 10.0
+    assert stack.statistics().allowances["infe-titan"].requests_per_minute == 600
+    assert "60 requests per minute, per partition; infe-titan: 600" in str(stack)
+
+
+def test_resize_of_one_partition_needs_an_allowance_of_its_own():
+    """One allowance for all has no partitions."""
+    _, limiter = limited(requests_per_minute=60)
+    with pytest.raises(ConfigurationError, match="one limit serves all partitions"):
+        limiter.resize(requests_per_minute=600, partition="infe-titan")
+
+
+def test_limits_by_model(run):
+    """Each model is kept below its own limit, in requests and in tokens."""
+    server = FakeServer()
+    stack, limiter = limited(
+        requests_per_minute={"infe-pulse": 1_200, "*": 60}, tokens_per_minute={"infe-titan": 600}
+    )
+    send = stack.around(server)
+
+    async def main():
+        took = {}
+        for model, tokens in (("infe-pulse", 0.0), ("infe-titan", 100.0), ("other", 0.0)):
+            start = current().now()
+            await all_at_once(partial(send, partition=model, tokens=tokens), range(9))
+            took[model] = current().now() - start
+        return took
+
+    took = run(main)
+    assert took["infe-pulse"] < 1.0
+    assert took["infe-titan"] > 60.0
+    assert 6.0 < took["other"] < 10.0
+    found = limiter.statistics(0.0)
+    assert [each.requests_per_minute for each in found.values()] == [1_200, 60, 60]
+    assert [each.tokens_per_minute for each in found.values()] == [None, 600, None]
+
+
+def test_a_model_without_a_declared_limit_has_a_learned_one():
+    """A mapping without a star says nothing of the others."""
+    _, limiter = limited(requests_per_minute={"infe-pulse": 1_200})
+    assert limiter.describe() == (
+        "no declared limit: learned, or as the server states it, per partition; "
+        "infe-pulse: 1,200 requests per minute"
+    )
 
 
 def test_allowances_per_partition(run):

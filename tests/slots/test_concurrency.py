@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 from fakes import FakeServer, FakeStreams, Remember, all_at_once
@@ -23,6 +25,7 @@ from resilient_infe import (
     errors,
 )
 from resilient_infe.aio import current
+from resilient_infe.errors import ConfigurationError
 from resilient_infe.testing import InfeModel, InProcessInfe
 
 
@@ -391,3 +394,77 @@ def test_a_layer_that_calls_on_twice_is_counted_once(run):
     run(main)
     assert len(server.sent) == 4
     assert slots.crowd.in_flight == before == 0
+
+
+def test_slots_by_model(run):
+    """Each model has its own number, and each other model that of the star."""
+    limiter = ConcurrencyLimiter({"infe-titan": 1, "*": 3})
+    server = FakeServer(latency=1.0)
+    send = Stack(limiter, ErrorClassifier()).around(server)
+
+    async def main():
+        titan = [partial(send, partition="infe-titan")] * 3
+        pulse = [partial(send, partition="infe-pulse")] * 3
+        await all_at_once(lambda ask: ask("x"), [*titan, *pulse])
+        return current().now() - server.sent[0]
+
+    assert run(main) == 3.0
+    assert server.peak == 4
+    assert limiter.describe() == "3 in flight, per partition; infe-titan: 1 in flight"
+
+
+def test_slots_by_model_must_say_what_the_others_get():
+    """No number is safe for every server, so there is none to fall back on."""
+    with pytest.raises(ConfigurationError, match="add '\\*'"):
+        ConcurrencyLimiter({"infe-titan": 1})
+    with pytest.raises(ConfigurationError, match="the model 'infe-titan': a concurrency limit"):
+        ConcurrencyLimiter({"infe-titan": 0, "*": 1})
+
+
+def test_resize_before_the_first_call_makes_the_partition(run):
+    """The number holds from the first call on."""
+    limiter = ConcurrencyLimiter(Keyed(lambda: Slots(1)))
+    limiter.resize(2, "infe-titan")
+    server = FakeServer(latency=1.0)
+    send = Stack(limiter, ErrorClassifier()).around(server)
+    run(lambda: all_at_once(partial(send, partition="infe-titan"), range(2)))
+    assert server.peak == 2
+    assert limiter.statistics(0.0)["infe-titan"].limit == 2
+
+
+def test_resize_of_one_partition_needs_slots_of_its_own():
+    """One `Slots` for all has no partitions, and the star is no partition."""
+    with pytest.raises(ConfigurationError, match="one limit serves all partitions"):
+        ConcurrencyLimiter(5).resize(2, "infe-titan")
+    for odd in ("*", 5):
+        with pytest.raises(ConfigurationError, match="name of one"):
+            ConcurrencyLimiter(Keyed(lambda: Slots(1))).resize(2, odd)
+
+
+def test_a_factory_that_knows_only_some_keys_can_be_given(run):
+    """It is not asked for a key that no call has, and its error reaches the call."""
+    limits = {"infe-titan": 1}
+    limiter = ConcurrencyLimiter(Keyed(lambda model: Slots(limits[model])))
+    assert limiter.describe() == "by your function, per partition"
+    send = Stack(limiter, ErrorClassifier()).around(FakeServer())
+
+    async def main():
+        assert await send("x", partition="infe-titan") == "ok"
+        with pytest.raises(KeyError):
+            await send("x", partition="infe-pulse")
+
+    run(main)
+
+
+def test_a_factory_that_makes_something_else_is_refused_at_the_call(run):
+    """It cannot be tried with every key before."""
+    limiter = ConcurrencyLimiter(Keyed(lambda model: {"a": Slots(1)}[model] if model else Slots(1)))
+    assert limiter.describe().startswith("1 in flight")
+    wrong = ConcurrencyLimiter(Keyed(lambda model: object() if model else Slots(1)))
+    send = Stack(wrong, ErrorClassifier()).around(FakeServer())
+
+    async def main():
+        with pytest.raises(ConfigurationError, match="ConcurrencyLimiter: give"):
+            await send("x", partition="b")
+
+    run(main)

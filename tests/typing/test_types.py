@@ -12,6 +12,7 @@ import openai
 
 from resilient_infe import (
     Call,
+    Circuit,
     ConcurrencyLimiter,
     ErrorClassifier,
     Handler,
@@ -130,7 +131,18 @@ def check_layers() -> None:
         tag_team,
     ]
     Stack(*layers)
+    ConcurrencyLimiter({"infe-titan": 4, "*": 64})
+    RateLimiter(requests_per_minute={"infe-pulse": 1_200, "infe-titan": None, "*": 0.5})
+    ConcurrencyLimiter({"infe-titan": 0.5})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     ConcurrencyLimiter("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def check_keyed() -> None:
+    """A factory takes nothing or the key, and the policies have its type."""
+    assert_type(Keyed(Circuit), Keyed[Circuit])
+    assert_type(Keyed(lambda: Slots(5)), Keyed[Slots])
+    assert_type(Keyed(lambda model: Slots(5 if model else 1)), Keyed[Slots])
+    Keyed(Slots)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 async def check_handler() -> None:

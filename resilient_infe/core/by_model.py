@@ -1,0 +1,107 @@
+"""Limits that differ by model: an argument of a policy may be a mapping from model to value.
+
+For example, ``{"infe-pulse": 1_200, "infe-titan": 300, "*": 60}`` is 1,200 for infe-pulse, 300 for
+infe-titan, and 60 for each other model. Calls that name no model get what each other model gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from ..errors import ConfigurationError
+from .ids import safe_name
+from .keyed import Keepable, Keyed
+
+OTHERS = "*"
+"""The name that stands for each model that is not named."""
+
+Rate: TypeAlias = float | Mapping[str, float | None] | None
+"""A limit per period: a number, one per model, or None if none is declared."""
+
+Count: TypeAlias = int | Mapping[str, int]
+"""A whole number, or one per model."""
+
+K = TypeVar("K", bound=Keepable)
+
+
+def differs(limits: Mapping[str, Any]) -> bool:
+    """Whether any of the arguments is a mapping from model to value."""
+    return any(isinstance(each, Mapping) for each in limits.values())
+
+
+def by_model(
+    make: Callable[..., K],
+    limits: Mapping[str, Any],
+    usual: Mapping[str, Any] | None = None,
+    *,
+    max_keys: int = 1_024,
+) -> Keyed[K]:
+    """Return a `Keyed` that makes the policy of each model with the model's own arguments.
+
+    Args:
+        make: makes a policy; it takes `limits` by name.
+        limits: the arguments by name. Each is one value for all models, or a mapping from model to
+            value, which is copied.
+        usual: by name, the value of an argument for a model that its mapping does not name, if the
+            mapping has no ``"*"``; None for an argument that is not in it.
+        max_keys: as for `Keyed`.
+
+    Raises:
+        ConfigurationError: a mapping is empty, a name is not a text, two names are the same in
+            logs, or `make` refuses a value. The message names the argument or the model.
+    """
+    checked = {name: _checked(name, value, usual or {}) for name, value in limits.items()}
+    mappings = [value for value in checked.values() if isinstance(value, dict)]
+    names = tuple(dict.fromkeys(name for each in mappings for name in each if name != OTHERS))
+
+    def made(key: str | None) -> K:
+        model = OTHERS if key in (None, OTHERS) else safe_name(key or "")
+        return make(**{name: _of(value, model) for name, value in checked.items()})
+
+    known = set()
+    for model in (*names, OTHERS):  # a wrong value raises now, not at the first call
+        values = tuple(repr(_of(value, model)) for value in checked.values())
+        if values in known:
+            continue
+        known.add(values)
+        try:
+            made(model)
+        except ConfigurationError as error:
+            where = f"for {_shown(model)}: " if mappings else ""
+            raise ConfigurationError(f"{where}{error}") from None
+    return Keyed(made, max_keys=max_keys, names=names)
+
+
+def _checked(name: str, value: Any, usual: Mapping[str, Any]) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if not value:
+        raise ConfigurationError(
+            f"{name} is an empty mapping: name at least one model, like {{'infe-pulse': 600}}, or "
+            f"leave it out"
+        )
+    found: dict[str, Any] = {}
+    for model, each in value.items():
+        if not isinstance(model, str) or not model:
+            raise ConfigurationError(
+                f"{name}: a key is the name of a model, or {OTHERS!r} for each other model; got "
+                f"{model!r}"
+            )
+        safe = model if model == OTHERS else safe_name(model)
+        if safe in found:
+            raise ConfigurationError(f"{name} names the model {safe!r} twice")
+        found[safe] = each
+    found.setdefault(OTHERS, usual.get(name))
+    return found
+
+
+def _of(value: Any, model: str) -> Any:
+    """Return the value for a model; `value` is one for all models, or a dict with ``"*"``."""
+    if not isinstance(value, dict):
+        return value
+    return value[model] if model in value else value[OTHERS]
+
+
+def _shown(model: str) -> str:
+    return f"each other model ({OTHERS!r})" if model == OTHERS else f"the model {model!r}"
