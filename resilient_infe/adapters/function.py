@@ -11,7 +11,8 @@ from ..classify.rule import Classify, Rule
 from ..core.call import Call
 from ..rate.estimate import bodies_in
 from ..stack import Stack
-from .http.request import safe_model, set_partition, warn_of_nested_retries
+from .http.partition import PartitionOf, Partitions
+from .http.request import safe_model, warn_of_nested_retries
 from .sdk.client import sdk_retries
 
 A = ParamSpec("A")
@@ -21,7 +22,10 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def wrap_function(
-    function: Callable[A, Awaitable[R]], stack: Stack, classify: Classify | None = None
+    function: Callable[A, Awaitable[R]],
+    stack: Stack,
+    classify: Classify | None = None,
+    partition: PartitionOf | None = None,
 ) -> Callable[A, Coroutine[Any, Any, R]]:
     """Return an async function with the same signature that calls `function` through `stack`.
 
@@ -36,6 +40,8 @@ def wrap_function(
         classify: classifies this function's results and exceptions, before the stack's classifier:
             ``classify(result, error)`` returns a `Verdict`, a `Kind`, or None for the stack's
             classification.
+        partition: the name of the partition of all calls, or a function that takes the arguments by
+            name and returns it; None, the default, for the model.
 
     State: the stack's.
     """
@@ -59,14 +65,14 @@ def wrap_function(
         call.verdict = rule(result, None)
         return result
 
-    handler = stack.handler(send)
+    handler, partitions = stack.handler(send), Partitions(partition)
 
     @functools.wraps(function)
     async def resilient(*args: A.args, **kwargs: A.kwargs) -> R:
         call: Call[Arguments] = Call((args, kwargs))
         arguments = {**bound, **dict(zip(names, args, strict=False)), **kwargs}
         call.body = lambda: arguments
-        set_partition(call, _model_in(arguments, default_model))
+        partitions.place(call, lambda: arguments, _model_in(arguments, default_model))
         return await handler(call)
 
     return resilient

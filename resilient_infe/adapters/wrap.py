@@ -10,6 +10,7 @@ from ..core import bounds
 from ..errors import ConfigurationError
 from ..stack import Stack
 from .function import wrap_function
+from .http.partition import PartitionOf
 from .httpx.client import resilient_client
 from .sdk.client import resilient_sdk
 
@@ -21,7 +22,13 @@ WRAPPABLE = (
 )
 
 
-def wrap(target: T, stack: Stack, *, classify: Classify | None = None) -> T:
+def wrap(
+    target: T,
+    stack: Stack,
+    *,
+    classify: Classify | None = None,
+    partition: PartitionOf | None = None,
+) -> T:
     """Return an object of the same type as `target` that sends its calls through `stack`.
 
     Args:
@@ -33,18 +40,24 @@ def wrap(target: T, stack: Stack, *, classify: Classify | None = None) -> T:
         classify: only for a function: ``classify(result, error)`` says what its results and
             exceptions mean. It returns a `Verdict`, a `Kind`, or None for the stack's
             classification.
+        partition: the partition of the calls, whose limits, slots and circuit they share: a text,
+            or a function that takes the request and returns one, or None for the usual one. None,
+            the default: the model that the request names. The function takes the ``Request`` of
+            httpx, the ``ClientRequest`` of aiohttp, the body of a request of an SDK, or the
+            arguments of a function by name. `call_options` overrides it.
 
     Raises:
-        ConfigurationError: `target` cannot be wrapped; the message lists what can.
+        ConfigurationError: `target` cannot be wrapped, and the message lists what can; or
+            `partition` is neither a text nor a function.
 
     State: the stack's. A wrapped client shares the connection pool of the original, so closing
     either closes both.
     """
     bounds.instance(stack, Stack, "wrap", "a Stack as the second argument, like presets.batch()")
     untyped: Any = target
-    client = _wrap_client(untyped, stack)
+    client = _wrap_client(untyped, stack, partition)
     if client is None:
-        return cast("T", _wrap_function(untyped, stack, classify))
+        return cast("T", _wrap_function(untyped, stack, classify, partition))
     if classify is not None:
         raise ConfigurationError(
             "classify= is for functions; for a client put ErrorClassifier(...) into its stack"
@@ -52,7 +65,7 @@ def wrap(target: T, stack: Stack, *, classify: Classify | None = None) -> T:
     return cast("T", client)
 
 
-def _wrap_client(target: Any, stack: Stack) -> Any:
+def _wrap_client(target: Any, stack: Stack, partition: PartitionOf | None) -> Any:
     """Return the wrapped client, or None if it is not a client.
 
     Clients are recognised by the names of their classes, so no client library is imported.
@@ -61,17 +74,19 @@ def _wrap_client(target: Any, stack: Stack) -> Any:
     families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in lineage}
     is_stainless = "AsyncAPIClient" in {name for _, name in families}
     if is_stainless and hasattr(target, "_client") and hasattr(target, "with_options"):
-        return resilient_sdk(target, stack)
+        return resilient_sdk(target, stack, partition)
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
-        return resilient_client(target, stack)
+        return resilient_client(target, stack, partition=partition)
     if ("aiohttp", "ClientSession") in families:
         from .aiohttp.middleware import resilient_session  # aiohttp is slow to import
 
-        return resilient_session(target, stack)
+        return resilient_session(target, stack, partition)
     return None
 
 
-def _wrap_function(target: Any, stack: Stack, classify: Classify | None) -> Any:
+def _wrap_function(
+    target: Any, stack: Stack, classify: Classify | None, partition: PartitionOf | None
+) -> Any:
     """Return the wrapped function.
 
     Raises:
@@ -100,7 +115,7 @@ def _wrap_function(target: Any, stack: Stack, classify: Classify | None) -> Any:
             "stream, which keeps its slot to the stream's end."
         )
     if any(map(inspect.iscoroutinefunction, inner)):
-        return wrap_function(cast("Any", target), stack, classify)
+        return wrap_function(cast("Any", target), stack, classify, partition)
     raise ConfigurationError(
         f"cannot wrap {type(target).__qualname__}{_reason(target)}: pass {WRAPPABLE}; "
         f"stack.around(transport) takes any callable that returns an awaitable"

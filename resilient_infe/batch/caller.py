@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 from .. import aio
 from ..core.call import Call, Reply
-from ..core.ids import clean_id
+from ..core.ids import clean_id, model_in
 from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining
 from ..stack.stack import Send
@@ -74,7 +74,9 @@ class Caller(Generic[Row, Value]):
         hooks = self._hooks
         try:
             payload = row if hooks.request is None else hooks.request(row)
-            partition = _model(payload) if hooks.partition is None else hooks.partition(payload)
+            partition = None if hooks.partition is None else hooks.partition(payload)
+            if partition is None:
+                partition = model_in(payload)
         except Exception as error:  # a user's hook may raise anything; the other rows go on
             return hook_failure("request_hook", error, REQUEST_ADVICE)
         return Call(payload, clean_id(row_id), partition)
@@ -162,8 +164,3 @@ def _is_id(found: object) -> bool:
 
 def _custom_id(row: Any) -> str | None:
     return row.get("custom_id") if isinstance(row, Mapping) else getattr(row, "custom_id", None)
-
-
-def _model(payload: Any) -> str | None:
-    model = payload.get("model") if isinstance(payload, Mapping) else None
-    return model if isinstance(model, str) else None

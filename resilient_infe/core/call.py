@@ -245,8 +245,8 @@ class Call(Generic[P]):
     Attributes:
         payload: what the transport takes.
         request_id: the call's id; None to let `RequestIdLogger` make one.
-        partition: the name of the group of calls that share a limit, a circuit and slots. Adapters
-            for HTTP make it from the host, the model and a hash of the key.
+        partition: the name of the group of calls that share a limit, a circuit and slots; None for
+            the model that the request names.
         tokens: the estimated cost in tokens; None to let the rate limiter estimate it.
         body: returns what the estimate reads, where the payload is a client's own request object:
             the decoded JSON body, or a function's arguments by name. None: the payload itself.

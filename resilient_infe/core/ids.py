@@ -26,7 +26,7 @@ def model_in(body: Any) -> str | None:
 
     It is the partition of a request, whatever client sends it.
     """
-    model = body.get("model") if isinstance(body, Mapping) else None
+    model = body.get("model") if type(body) is dict or isinstance(body, Mapping) else None
     return safe_name(model) or None if isinstance(model, str) else None
 
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, Never, TypeVar
 from .. import aio
 from ..aio import task_on, this_thread
 from ..core.call import Call, Handler, Layer
+from ..core.ids import model_in
 from ..core.queue import Waiter, ages
 from ..core.shared import Shared
 from ..core.verdict import Kind, Usage
@@ -193,12 +194,7 @@ class Stack(Shared):
             raise call.refuse(Draining("the stack is draining and takes no new calls"))
         if self.retries and trying_again.get():
             self._warn_of_nesting()
-        options = current_options()
-        if options is not None:
-            options.fill(call)
-            deadline = options.deadline if deadline is None else deadline
-        if deadline is not None:
-            self._set_deadline(call, deadline)
+        self._set_options(call, deadline)
         self._entered += 1
         try:
             result = await handler(call)
@@ -213,7 +209,16 @@ class Stack(Shared):
             call.hold.on_close(partial(self._end_stream, call))
         return result
 
-    def _set_deadline(self, call: Call[Any], seconds: float) -> None:
+    def _set_options(self, call: Call[Any], seconds: float | None) -> None:
+        """Set what the call leaves open: by `call_options`, and its partition by its model."""
+        options = current_options()
+        if options is not None:
+            options.fill(call)
+            seconds = options.deadline if seconds is None else seconds
+        if call.partition is None:
+            call.partition = model_in(call.payload)
+        if seconds is None:
+            return
         if not self._takes_deadlines:
             raise ConfigurationError(
                 "a call with deadline= needs a Deadline layer, and this stack has none: add "
@@ -291,7 +296,8 @@ class Send(Generic[P, R]):
             payload: the argument for the transport.
             tokens: the estimated cost of the call in tokens, 0 or more; None to let the rate
                 limiter estimate it.
-            partition: the name of the group of calls that share a limit, a circuit and slots.
+            partition: the name of the group of calls that share a limit, a circuit and slots; None
+                for the ``model`` of the payload.
             request_id: the id of the call, ``[A-Za-z0-9._:-]{1,128}``; None to make one.
             deadline: seconds for the whole call, above 0; it needs a `Deadline` layer. None for
                 that layer's own default.

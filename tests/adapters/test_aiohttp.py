@@ -523,7 +523,7 @@ def test_a_broken_stream_is_told(broken):
             await read()
         assert chunks
         assert stack.statistics().in_flight == 0
-        assert stack.statistics().slots[None].held == 0
+        assert stack.statistics().slots["infe-pulse"].held == 0
 
     over_http(test, faults=Faults(breaks={broken: 1.0}), output_tokens=30)
 
@@ -537,7 +537,7 @@ def test_a_stream_dropped_unread_comes_home():
         gc.collect()
         await asyncio.sleep(0.01)  # noqa: TID251  # the finaliser runs in the loop
         assert stack.statistics().in_flight == 0
-        assert stack.statistics().allowances[None].outstanding == 0
+        assert stack.statistics().allowances["infe-pulse"].outstanding == 0
 
     over_http(test)
 

@@ -142,7 +142,7 @@ def test_a_change_of_the_address_is_made_once(library, backend):
 
 @httpx_and_httpx2
 def test_a_request_that_does_not_wait_asks_once(library):
-    """Without a wait and without a retry an auth is asked once, and its key is the partition."""
+    """Without a wait and without a retry an auth is asked once."""
     given = []
 
     class Counting(library.Auth):

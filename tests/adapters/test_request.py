@@ -1,4 +1,4 @@
-"""What a request is to the stack: its partition, its key's hash, its body."""
+"""What a request is to the stack: its partition, its key, its body."""
 
 from __future__ import annotations
 
@@ -11,121 +11,81 @@ from hypothesis import strategies as st
 from loopback import KEY
 
 from resilient_infe import Call, call_options
-from resilient_infe.adapters.http.request import LONGEST_REQUEST, prepare_call
+from resilient_infe.adapters.http.partition import Partitions, model_in_path
+from resilient_infe.adapters.http.request import KEY_HEADERS, LONGEST_REQUEST, prepare_call
+from resilient_infe.errors import ConfigurationError
 
-BASES = {
-    "/v1/chat/completions": "/v1",
-    "/v1": "/v1",
-    "/v1/": "/v1",
-    "/v1/models/infe-pulse": "/v1",
-    "/v1/files/file-17/content": "/v1",
-    "/v1?x=/v2": "/v1",
-    "/tenant-a/v1/chat/completions": "/tenant-a/v1",
-    "/tenant-b/v1/embeddings?api-version=1": "/tenant-b/v1",
-    "/api/paas/v4/chat/completions": "/api/paas/v4",
-    "/v1beta/openai/chat/completions": "/v1beta",
-    "/v1.1/messages": "/v1.1",
-    "/openai/deployments/gpt/chat/completions": "/openai/deployments/gpt",
-    "/openai/deployments/gpt/chat/completions?api-version=2026": "/openai/deployments/gpt",
-    "/chat/completions": "",
-    "/proxy/chat/completions": "/proxy",
-    "/proxy/messages": "/proxy",
-    "/": "",
-    "": "",
+PATHS = {
+    "/v1/chat/completions": None,
+    "/v1/models/infe-pulse": None,
+    "/users/17/items": None,
+    "/openai/deployments/gpt/chat/completions?api-version=1": "gpt",
+    "/openai/deployments/gpt%20x/chat/completions": "gpt_20x",
+    "/v1/engines/gpt/embeddings": "gpt",
+    "/v1beta/models/gemini-pro:generateContent": "gemini-pro",
+    "/x?y=/deployments/gpt/z": None,
+    "/deployments/": None,
+    "/deployments//x": None,
+    "": None,
 }
 
 
-def partition_of(path="/v1/x", headers=None, body=b"{}", origin="api.infe.io"):
+def partition_of(path="/v1/x", headers=None, body=b"{}", given=None):
     """Return the partition of a request."""
     call = Call(None)
-    prepare_call(call, "POST", origin, path, headers or {}, body)
+    found = prepare_call(call, "POST", path, headers or {}, body)
+    Partitions(given).place(call, lambda: body, found.model() or model_in_path(path))
     return call.partition
 
 
 def model_of(body):
-    """Return the model in the partition of a request with a body."""
-    return partition_of(body=body).removeprefix("api.infe.io/v1/").removesuffix("#")
+    """Return the partition of a request with a body; an empty text if it has none."""
+    return partition_of(body=body) or ""
 
 
-def hash_of(key, name="authorization"):
-    """Return what stands for a key in the partition of a request."""
-    return partition_of(headers={name: key}).partition("#")[2]
+@pytest.mark.parametrize(("path", "model"), PATHS.items(), ids=PATHS)
+def test_a_path_may_name_the_model(path, model):
+    """Azure and Google put it there; a path that reads about a model asks for none."""
+    assert partition_of(path) == model
+    assert partition_of(path, body=b'{"model": "infe-pulse"}') == "infe-pulse"
 
 
-@pytest.mark.parametrize(("path", "base"), BASES.items(), ids=BASES)
-def test_the_base_of_a_path(path, base):
-    """A path belongs to its base URL: up to its version, or to the endpoint where it has none."""
-    assert partition_of(path) == f"api.infe.io{base}/#"
-
-
-def test_paths_without_a_version_do_not_make_a_partition_each():
-    """Ids in the paths of some other API are no limits of their own."""
-    found = {partition_of(f"/users/{n}/items") for n in range(100)}
-    assert len(found) == 1
-
-
-def test_a_partition_tells_server_path_model_and_key_apart():
-    """Anything that has a limit of its own is a partition of its own."""
+def test_a_partition_is_the_model_whatever_the_key():
+    """Providers limit an account, which may have many keys."""
     body = json.dumps({"model": "infe-pulse"})
-    mine, yours = {"authorization": "Bearer mine"}, {"authorization": "Bearer yours"}
-    found = [
-        partition_of("/v1/chat/completions", mine, body),
-        partition_of("/v2/chat/completions", mine, body),
-        partition_of("/v1/chat/completions", yours, body),
-        partition_of("/v1/chat/completions", mine, body.replace("pulse", "titan")),
-        partition_of("/v1/chat/completions", mine, body, origin="api.infe.io:8443"),
-        partition_of("/v1/chat/completions", {}, body),
-    ]
-    assert len(set(found)) == len(found)
-    assert found[0] == f"api.infe.io/v1/infe-pulse#{hash_of('Bearer mine')}"
-    assert found[0] == partition_of("/v1/embeddings", mine, body.encode())
-    assert found[5] == "api.infe.io/v1/infe-pulse#"
+    keys = [{name: f"{KEY}{n}"} for n in range(2) for name in KEY_HEADERS]
+    assert {partition_of(headers=each, body=body) for each in keys} == {"infe-pulse"}
 
 
-@pytest.mark.parametrize("name", ["authorization", "api-key", "x-api-key", "x-goog-api-key"])
-def test_a_key_is_found_wherever_an_api_takes_it(name):
-    """The usual headers for keys, each told apart and none shown."""
-    first, second = (hash_of(f"{KEY}{n}", name) for n in range(2))
-    assert first != second
-    assert re.fullmatch("[0-9a-f]{8}", first)
+def test_a_key_is_masked_in_what_the_call_tells():
+    """It is noted, although it is no part of the partition."""
+    call = Call(None)
+    prepare_call(call, "POST", "/v1/x", {"authorization": f"Bearer {KEY}"}, b"{}")
+    assert call.state.mask is not None
+    assert KEY not in call.state.mask(f"id-{KEY}")
 
 
-def test_a_token_that_is_renewed_stays_in_its_partition():
-    """Microsoft Entra ID (Azure) and Google Vertex AI renew a JSON Web Token by the hour."""
-    tokens = ["eyJhbGciOi.eyJleHAi.one", "eyJhbGciOi.eyJleHAi.two"]
-    for scheme in ("Bearer ", "bearer ", ""):
-        assert {hash_of(scheme + token) for token in tokens} == {"token"}
-    assert hash_of("Bearer eyJ-a-key") != "token"
-    assert hash_of("Bearer sk-a.b.c") != "token"
+def test_a_partition_can_be_given():
+    """As a text, or as a function of the request, which may leave it to the model."""
+    body = b'{"model": "infe-pulse"}'
+    assert partition_of(body=body, given="batch") == "batch"
+    assert partition_of(body=body, given=lambda request: f"{len(request)}") == str(len(body))
+    for nothing in (None, ""):
+        assert partition_of(body=body, given=lambda _, found=nothing: found) == "infe-pulse"
 
 
-def test_a_signature_is_known_by_who_signs():
-    """Amazon Bedrock signs each request anew (AWS Signature Version 4); the key id stays."""
-
-    def signed(user, day, signature):
-        return (
-            f"AWS4-HMAC-SHA256 Credential={user}/{day}/eu-west-1/bedrock/aws4_request, "
-            f"SignedHeaders=host;x-amz-date, Signature={signature}"
-        )
-
-    mine = {hash_of(signed("AKIDEXAMPLE", "20261130", text)) for text in ("aa11", "bb22")}
-    assert len(mine) == 1
-    assert mine != {hash_of(signed("AKIDOTHER", "20261130", "aa11"))}
+@pytest.mark.parametrize("given", ["", 5, b"x", ["a"], lambda: "x", lambda a, b: "x"])
+def test_a_partition_that_cannot_be_meant_is_refused(given):
+    """When the client is wrapped, not at its first call."""
+    with pytest.raises(ConfigurationError, match="partition"):
+        Partitions(given)
 
 
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_a_keys_hash_tells_nothing(before, after):
-    """Eight digits or a word, never the key, whatever stands around it, surrogates included."""
-    for key in before + KEY + after, f"{before} {KEY} {after}", before + after:
-        found = hash_of(key)
-        assert KEY not in found
-        assert re.fullmatch(r"[A-Za-z0-9._:/@+-]{0,16}", found)
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "Basic", "Token", "Key", "Api-Key"])
-def test_a_key_may_come_under_another_scheme(scheme):
-    """Whatever an API calls its scheme, two keys are two."""
-    assert hash_of(f"{scheme} {KEY}1") != hash_of(f"{scheme} {KEY}2")
+@pytest.mark.parametrize("found", [5, b"x", True, ["a"], float("nan")])
+def test_a_function_that_returns_no_text_is_told(found):
+    """A wrong limit would be kept in silence."""
+    with pytest.raises(ConfigurationError, match="partition= must return a text"):
+        partition_of(given=lambda _: found)
 
 
 @given(st.text(max_size=300))
@@ -162,10 +122,9 @@ def test_the_model_is_the_bodys_own(others, first, compact):
 
 @given(st.text(max_size=200))
 def test_a_path_is_safe_to_log(path):
-    """So is a path, whatever the client made of it."""
-    found = partition_of(path)
-    assert found.isprintable()
-    assert not set(found) & set(" \r\n\x1b\u202e")
+    """So is a model in a path, whatever the client made of it."""
+    found = partition_of(f"/deployments/{path}") or ""
+    assert re.fullmatch(r"[A-Za-z0-9._:/@+-]{0,128}", found)
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 5, {}, {"model": None}, {"model": ["m"]}])
@@ -190,15 +149,12 @@ ODD = {
 @pytest.mark.parametrize("content", ODD.values(), ids=ODD)
 def test_a_body_of_any_kind_names_no_model(content):
     """What cannot be read raises nothing, and belongs where requests without a model do."""
-    assert partition_of(body=content) == "api.infe.io/v1/#"
+    assert partition_of(body=content) is None
 
 
 def test_options_name_the_partition_instead():
-    """`call_options(partition=...)` comes before what the request says."""
-    call = Call(None)
+    """`call_options(partition=...)` comes before what was given, and before the model."""
     with call_options(partition="mine"):
-        prepare_call(call, "POST", "host", "/v1/x", {}, b"{}")
-    assert call.partition is None  # the stack fills it in
+        assert partition_of(body=b'{"model": "m"}', given="x") is None  # the stack fills it in
     with call_options(tokens=5):
-        prepare_call(call, "POST", "host", "/v1/x", {}, b"{}")
-    assert call.partition == "host/v1/#"
+        assert partition_of(body=b'{"model": "m"}', given="x") == "x"

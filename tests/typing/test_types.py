@@ -103,6 +103,9 @@ async def check_wrap_keeps_clients(
     assert_type(wrap(client, stack), httpx.AsyncClient)
     assert_type(wrap(client2, stack), httpx2.AsyncClient)
     assert_type(wrap(session, stack), aiohttp.ClientSession)
+    assert_type(wrap(sdk, stack, partition="batch"), openai.AsyncOpenAI)
+    assert_type(wrap(client, stack, partition=lambda request: None), httpx.AsyncClient)
+    wrap(client, stack, partition=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     aiohttp.ClientSession(middlewares=(stack_middleware(stack),))
     httpx.AsyncClient(transport=ResilientTransport(httpx.AsyncHTTPTransport(), stack))
 

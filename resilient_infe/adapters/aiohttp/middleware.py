@@ -34,6 +34,7 @@ from ...retry.layer import Retry
 from ...stack import Stack
 from ...telemetry.note import note
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
+from ..http.partition import PartitionOf, Partitions, model_in_path
 from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
@@ -71,17 +72,20 @@ class StackMiddleware:
     """A client middleware that sends requests through a stack; made by `stack_middleware`.
 
     Args:
-        stack: the layers.
+        stack, partition: as for `stack_middleware`.
         owner: an object to keep alive as long as the middleware: the session that was wrapped.
 
     State: the stack's.
     """
 
-    def __init__(self, stack: Stack, owner: object = None) -> None:
+    def __init__(
+        self, stack: Stack, partition: PartitionOf | None = None, owner: object = None
+    ) -> None:
         bounds.instance(stack, Stack, "stack_middleware", "a Stack, like presets.batch()")
         self._handler = stack.handler(_send)
         self._repeats = _repeats(stack)
         self._nested = NestedRetriesCheck(retries=stack.retries)
+        self._partitions = Partitions(partition)
         self._owner = owner
 
     async def __call__(
@@ -90,7 +94,8 @@ class StackMiddleware:
         """Send one request through the stack; return the last response, with a readable body."""
         call = Call(Exchange(request, handler))
         url, headers, content = request.url, request.headers, _content_of(request)
-        prepare_call(call, request.method, url.authority, url.raw_path, headers, content)
+        body = prepare_call(call, request.method, url.raw_path, headers, content)
+        self._partitions.place(call, lambda: request, body.model() or model_in_path(url.raw_path))
         self._nested.check(headers)
         if self._repeats:
             _disable_aiohttp_retry(request)
@@ -102,7 +107,7 @@ class StackMiddleware:
             raise
 
 
-def stack_middleware(stack: Stack) -> StackMiddleware:
+def stack_middleware(stack: Stack, partition: PartitionOf | None = None) -> StackMiddleware:
     """Return `stack` as a client middleware of aiohttp (3.12 or newer).
 
     JSON responses and errors are returned when their bodies have been read, all others as soon as
@@ -111,28 +116,31 @@ def stack_middleware(stack: Stack) -> StackMiddleware:
 
     Args:
         stack: the layers.
+        partition: as for `wrap`; a function takes aiohttp's ``ClientRequest``.
 
     Raises:
-        ConfigurationError: `stack` is not a Stack.
+        ConfigurationError: `stack` is not a Stack, or `partition` is neither a text nor a function.
         Refused: from a request, if the stack refuses to send it, or its deadline passed.
     """
-    return StackMiddleware(stack)
+    return StackMiddleware(stack, partition)
 
 
-def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.ClientSession:
-    """Return a copy of a session that sends its requests through the stack.
+def resilient_session(
+    session: aiohttp.ClientSession, stack: Stack, partition: PartitionOf | None = None
+) -> aiohttp.ClientSession:
+    """Return a copy of a session that sends its requests through the stack, innermost.
 
-    The stack is the innermost middleware. The copy shares cookies, headers, trace configs and the
+    The copy shares cookies, headers, trace configs and the
     connector with the original, and keeps it alive. Closing either closes the connector.
 
     The default total timeout of 5 minutes is switched off in the copy, because it would include
-    waits in the stack. So is aiohttp's own retry of an idempotent request whose connection broke,
-    if the stack makes more than one attempt. aiohttp has no public way to do all this, so private
-    names are used.
+    waits in the stack. So is aiohttp's own retry of a request whose connection broke, if the stack
+    makes more than one attempt. aiohttp has no public way for this, so private names are used.
 
     Args:
         session: the session.
         stack: the layers.
+        partition: as for `stack_middleware`.
 
     Raises:
         ConfigurationError: aiohttp is older than 3.12, or has other private names.
@@ -146,7 +154,7 @@ def resilient_session(session: aiohttp.ClientSession, stack: Stack) -> aiohttp.C
     wrapped.__class__ = _class_without_del(cast("Any", type(session)))
     if _repeats(stack):
         wrapped._retry_connection = False  # noqa: SLF001
-    middleware = StackMiddleware(stack, owner=session)
+    middleware = StackMiddleware(stack, partition, owner=session)
     wrapped._middlewares = (*session._middlewares, middleware)  # noqa: SLF001
     if session.timeout == DEFAULT_TIMEOUT:
         wrapped._timeout = aiohttp.ClientTimeout(  # noqa: SLF001

@@ -1,32 +1,20 @@
-"""What the stack reads from an HTTP request: its partition, and the body to estimate its tokens.
-
-A provider sets a rate limit per server, model and API key. So the partition of a call consists of
-the base URL, the ``model`` in the body and a hash of the key. `call_options` can set another one.
-For example, ``POST https://api.infe.io/v1/chat/completions`` with ``{"model": "infe-pulse"}`` and
-``Authorization: Bearer mine`` is in the partition ``api.infe.io/v1/infe-pulse#HASH``, where HASH is
-8 hexadecimal digits.
-"""
+"""What the stack reads from an HTTP request: its model, its key, and the body for the estimate."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import re
 import warnings
 from typing import Any
 
 from ...classify.body import decoded
 from ...core.call import Call, Headers
+from ...core.ids import safe_name
 from ...errors import NestedRetriesWarning
 from ...retry.layer import trying_again
-from ...stack.options import current_options
 from .masking import mask_for
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes. A longer request body is not searched for a model or tokens."""
-
-LONGEST_MODEL = 128
-"""Characters of a model's name that go into the partition. The rest is cut off."""
 
 KEY_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 """The headers that carry an API key, at OpenAI, Azure, Anthropic and Google."""
@@ -39,23 +27,6 @@ RETRY_COUNT_HEADER = "x-stainless-retry-count"
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 """A JSON string with its quotes."""
-
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""A key as it follows its scheme: a ``token68`` (RFC 9110 section 11.2)."""
-
-_SIGNER = re.compile(r'\b(username="|Credential=)([^"/,]+)')
-"""The signer's name in ``Digest`` and ``AWS4-HMAC-SHA256``. The rest changes with each request."""
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]")
-"""Characters replaced by ``_`` in a partition, because the partition is logged."""
-
-_VERSION = re.compile(r"^[^?]*?/v[0-9][0-9a-z.]*(?=[/?]|$)")
-"""A path up to and including its version: ``/v1``, ``/tenant-a/v1``, ``/api/paas/v4``."""
-
-_ENDPOINT = re.compile(
-    r"^[^?]*?(?=/(chat/completions|completions|embeddings|responses|messages|models|moderations)\b)"
-)
-"""A path without a version, up to a known endpoint. From any other path no base is taken."""
 
 _MODEL_PATH = re.compile(
     r"^[^?]*/(chat/completions|(deployments|engines)/[^/?]+/(completions|embeddings|responses)"
@@ -215,37 +186,20 @@ def _is_outermost(content: str, start: int, end: int) -> bool:
 
 
 def prepare_call(
-    call: Call[Any], method: str, origin: str, path: str, headers: Headers, content: Any
-) -> None:
-    """Set the call's body, and its partition unless `call_options` sets one.
+    call: Call[Any], method: str, path: str, headers: Headers, content: Any
+) -> RequestBody:
+    """Set the call's body, and what masks its key; return the body.
 
     Args:
         call: the call, not yet sent.
         method: the request's method, in upper case.
-        origin: the server, as ``host`` or ``host:port``.
         path: the URL's path, with or without a query.
         headers: the request's headers; looked up by names in lower case.
         content: the body's bytes or text, or None if they cannot be read.
     """
-    place_call(
-        call, RequestBody(content, method, path), origin, path, key_hash(note_key(call, headers))
-    )
-
-
-def place_call(call: Call[Any], body: RequestBody, origin: str, path: str, key: str) -> None:
-    """Set the call's body, and its partition unless `call_options` sets one.
-
-    Args:
-        call: the call, not yet sent.
-        body: the request's body.
-        origin: the server, as ``host`` or ``host:port``.
-        path: the URL's path, with or without a query.
-        key: the hash of the API key, of `key_hash`.
-    """
-    call.body = body
-    options = current_options()
-    if options is None or options.partition is None:
-        call.partition = f"{origin}{base_path(path)}/{body.model()}#{key}"
+    note_key(call, headers)
+    body = call.body = RequestBody(content, method, path)
+    return body
 
 
 def note_key(call: Call[Any], headers: Headers) -> str:
@@ -267,56 +221,7 @@ def key_in(headers: Headers) -> str:
 
 def safe_model(model: Any) -> str:
     """Return a model's name, shortened and safe to log; an empty string if it is not a string."""
-    return _safe(model[:LONGEST_MODEL]) if isinstance(model, str) else ""
-
-
-@functools.lru_cache(maxsize=256)
-def _safe(text: str) -> str:
-    return _UNSAFE.sub("_", text)
-
-
-def set_partition(call: Call[Any], partition: str) -> None:
-    """Set the call's partition, unless it is empty or `call_options` sets another."""
-    options = current_options()
-    if partition and (options is None or options.partition is None):
-        call.partition = partition
-
-
-@functools.lru_cache(maxsize=256)
-def base_path(path: str) -> str:
-    """Return the part of a path that belongs to the base URL; empty if it cannot be recognised."""
-    base = _VERSION.match(path) or _ENDPOINT.match(path)
-    return "" if base is None else _UNSAFE.sub("_", base[0])
-
-
-@functools.lru_cache(maxsize=64)
-def key_hash(key: str) -> str:
-    """Return 8 hexadecimal digits that identify the key's owner and are equal for all requests.
-
-    There are four cases:
-
-    1. A JSON Web Token is renewed every hour or so, so its hash would change: the result is
-       "token".
-    2. A key with or without a scheme (Bearer, Basic, Token, Key ...): the hash of the key.
-    3. A signature of one request (Digest, AWS4-HMAC-SHA256): the hash of the signer's name.
-    4. A signature without a name that can be recognised: the name of the scheme.
-
-    Without a key the result is empty.
-    """
-    head, gap, tail = key.strip().partition(" ")
-    scheme, rest = (head.lower(), tail) if gap else ("", head)
-    if rest.startswith("eyJ") and rest.count(".") >= 2:
-        return "token"
-    if not scheme or _TOKEN.fullmatch(rest):
-        return _short_hash(rest)
-    signer = _SIGNER.search(rest)
-    return _UNSAFE.sub("_", scheme[:16]) if signer is None else _short_hash(signer[2])
-
-
-def _short_hash(secret: str) -> str:
-    if not secret:
-        return ""
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()[:8]
+    return safe_name(model) if isinstance(model, str) else ""
 
 
 class NestedRetriesCheck:

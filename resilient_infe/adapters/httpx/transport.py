@@ -21,6 +21,7 @@ from ...errors import AttemptTimedOut, ConfigurationError, Refused
 from ...stack import Stack
 from ..http.bomb import DecompressionBomb, bomb_verdict
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
+from ..http.partition import PartitionOf, Partitions, model_in_path
 from ..http.request import (
     KEY_HEADERS,
     RETRY_COUNT_HEADER,
@@ -78,9 +79,12 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             own ``ReadTimeout``. If False, the stack's exceptions are raised and the response is
             returned as it came. None means True for requests that an SDK marks, and False for all
             others.
+        partition: the name of the partition of all requests, or a function that takes the library's
+            ``Request`` and returns it; None, the default, for the model that the request names.
 
     Raises:
-        ConfigurationError: `inner` is not an async transport, or `stack` is not a Stack.
+        ConfigurationError: `inner` is not an async transport, `stack` is not a Stack, or
+            `partition` is neither a text nor a function.
 
     State: the stack's. ``aclose`` closes `inner`.
     """
@@ -91,6 +95,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         stack: Stack,
         *,
         refuse_with_response: bool | None = None,
+        partition: PartitionOf | None = None,
     ) -> None:
         bounds.instance(stack, Stack, "ResilientTransport", "a Stack, like presets.batch()")
         if inspect.isclass(inner) or not hasattr(inner, "handle_async_request"):
@@ -101,6 +106,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         self.inner, self.stack = inner, stack
         self._handler = stack.handler(self._send)
         self._refuse_with_response = refuse_with_response
+        self._partitions = Partitions(partition)
         self._nested = NestedRetriesCheck(retries=stack.retries)
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -109,8 +115,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         headers, url = _relevant(request.headers.raw), request.url
         content = _content_of(request)
         call.replayable = content is not None or _is_multipart(request.stream)
-        origin, path = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
-        prepare_call(call, request.method, origin, path, headers, content)
+        path = url.raw_path.decode("ascii")
+        body = prepare_call(call, request.method, path, headers, content)
+        self._partitions.place(call, lambda: request, body.model() or model_in_path(path))
         self._nested.check(headers)
         try:
             response = await self._handler(call)

@@ -20,6 +20,7 @@ from ...classify.headers import Lowered
 from ...core.call import Call, Handler
 from ...core.verdict import Kind, Verdict
 from ...stack import Stack
+from ..http.partition import Partitions
 from ..http.request import note_key
 from ..http.response import is_redirect
 from ..httpx.client import SharedTransport
@@ -35,12 +36,14 @@ class Seat:
 
     Args:
         stack: the layers.
+        partitions: finds the partition of each request.
 
     State: the stack's.
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, partitions: Partitions) -> None:
         self.stack = stack
+        self.partitions = partitions
         self.handler: Handler[Any, Any] = stack.handler(_attempt)
 
 
@@ -249,7 +252,7 @@ class SeatedTransport(SharedTransport):
 
     def __init__(self, inner: Any, stack: Stack, original: Any, *, seat: Seat) -> None:
         super().__init__(inner, stack, original, refuse_with_response=True)
-        self.seat = seat
+        self.seat, self._partitions = seat, seat.partitions
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request for the call that is under way, or else through the stack."""

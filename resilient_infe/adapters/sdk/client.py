@@ -16,6 +16,7 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...stack import Stack
+from ..http.partition import PartitionOf, Partitions
 from ..httpx.client import resilient_client
 from .attempt import Seat, SeatedTransport
 from .driver import Driver
@@ -54,7 +55,7 @@ REPLACED = (
 """The attributes that a wrapped client has of its own, in place of those of its class."""
 
 
-def resilient_sdk(client: Any, stack: Stack) -> Any:
+def resilient_sdk(client: Any, stack: Stack, partition: PartitionOf | None = None) -> Any:
     """Return a copy of `client` that makes each of its attempts through `stack`.
 
     The http client inside is copied and shares hooks, headers, proxies and connection pool with the
@@ -65,6 +66,7 @@ def resilient_sdk(client: Any, stack: Stack) -> Any:
     Args:
         client: a client of the SDK.
         stack: the layers.
+        partition: as for `wrap`.
 
     Raises:
         ConfigurationError: this version of the SDK has other private names.
@@ -76,7 +78,7 @@ def resilient_sdk(client: Any, stack: Stack) -> Any:
             f"{', '.join(missing)}. Give it http_client=AsyncClient(transport=ResilientTransport("
             f"inner, stack)) and max_retries=0"
         )
-    seat = Seat(stack)
+    seat = Seat(stack, Partitions(partition))
     http = resilient_client(client._client, stack, SeatedTransport, seat=seat)  # noqa: SLF001
     wrapped = _copy_of(client, http)
     if stack.retries:

@@ -150,7 +150,7 @@ class Driver:
             return await self._run(cast_to, once, *args, **kwargs)
 
         call = SdkCall(self, options, send, taken, rewind)
-        prepare(call, self.client, options)
+        prepare(call, self.client, options, self.seat.partitions)
         return call
 
     async def _through_stack(self, call: SdkCall) -> tuple[Any, Exception | None]:

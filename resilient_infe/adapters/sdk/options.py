@@ -6,52 +6,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...core.call import Call
-from ..http.request import KEY_HEADERS, RequestBody, key_hash, place_call, safe_model
-
-RENEWED = (
-    "_api_key_provider",
-    "_azure_ad_token_provider",
-    "_custom_auth",
-    "_provider_runtime",
-    "_workload_identity_auth",
-)
-"""Attributes of clients whose credentials change by themselves."""
-
-OF_DEPLOYMENTS = frozenset(
-    (
-        "/audio/speech",
-        "/audio/transcriptions",
-        "/audio/translations",
-        "/chat/completions",
-        "/completions",
-        "/embeddings",
-        "/images/edits",
-        "/images/generations",
-    )
-)
-"""Paths to which Azure's client adds the deployment, which is the model."""
-
-STATIC = ("_azure_ad_token", "api_key", "auth_token")
-"""Attributes of clients that hold a key, the one that is used first."""
+from ...core.ids import model_in
+from ..http.partition import Partitions, model_in_path
+from ..http.request import RequestBody
 
 
-def prepare(call: Call[Any], client: Any, options: Any) -> None:
+def prepare(call: Call[Any], client: Any, options: Any, partitions: Partitions) -> None:
     """Set the call's body, and its partition unless `call_options` sets one.
 
     Args:
         call: the call, not yet sent.
         client: the SDK's client.
         options: its options of the request.
+        partitions: finds the partition. The user's function takes the body of the request, as
+            ``estimate=`` does.
     """
-    url, method = client._prepare_url(options.url), options.method.upper()  # noqa: SLF001
-    path, origin = url.raw_path.decode("ascii"), url.netloc.decode("ascii")
-    body = _body(options, method, path)
-    if options.url in OF_DEPLOYMENTS and hasattr(client, "_azure_endpoint"):
-        base, fields = path.removesuffix(options.url), options.json_data
-        model = safe_model(fields.get("model")) if isinstance(fields, Mapping) else ""
-        if model and "/deployments" not in base:
-            path = f"{base}/deployments/{model}{options.url}"
-    place_call(call, body, origin, path, _key(client, options))
+    url, fields = client._prepare_url(options.url), options.json_data  # noqa: SLF001
+    path = url.raw_path.decode("ascii")
+    body = call.body = _body(options, options.method.upper(), path)
+    in_form = model_in(fields) if options.files else None  # the body of a form is not JSON
+    model = body.model() or in_form or model_in_path(path)
+    partitions.place(call, lambda: fields if in_form else body(), model)
 
 
 def _body(options: Any, method: str, path: str) -> RequestBody:
@@ -65,23 +40,6 @@ def _body(options: Any, method: str, path: str) -> RequestBody:
     if isinstance(more, Mapping) and (fields is None or isinstance(fields, Mapping)):
         fields = {**(fields or {}), **more}
     return RequestBody.of_decoded(fields, method, path)
-
-
-def _key(client: Any, options: Any) -> str:
-    """Return a hash of the API key, as `key_hash` does; "token" if it changes by itself."""
-    for headers in (options.headers, getattr(client, "_custom_headers", None)):
-        if isinstance(headers, Mapping):
-            for name, value in headers.items():
-                if name.lower() in KEY_HEADERS and isinstance(value, str):
-                    return key_hash(value)
-    attributes = vars(client)
-    if any(attributes.get(name) is not None for name in RENEWED):
-        return "token"
-    for name in STATIC:
-        value = attributes.get(name)
-        if value and isinstance(value, str):
-            return key_hash(value)
-    return ""
 
 
 class Rewind:

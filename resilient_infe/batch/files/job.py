@@ -7,6 +7,7 @@ from typing import Any
 
 from ... import aio, presets
 from ...adapters.infe.transport import InfeTransport
+from ...core.ids import model_in
 from ...errors import BatchError, JournalMismatch, RowError
 from ...events import Listener
 from ...version import __version__
@@ -302,5 +303,4 @@ def _id(request: Request) -> str:
 
 
 def _partition(payload: dict[str, Any]) -> str | None:
-    model: str = payload["body"]["model"]
-    return model
+    return model_in(payload["body"])
