@@ -16,6 +16,7 @@ from .classify.layer import ErrorClassifier
 from .core.call import Call, Handler, Hold, Layer, Reply
 from .core.keyed import Keyed
 from .core.verdict import Kind, Limit, Usage, Verdict
+from .rate.account import Account
 from .rate.allowance import Allowance
 from .rate.layer import RateLimiter
 from .retry.backoff import ExponentialBackoff
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .batch import run_batch
 
 __all__ = [
+    "Account",
     "Allowance",
     "AttemptTimeout",
     "Call",

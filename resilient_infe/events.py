@@ -123,7 +123,10 @@ class RetryStopped(Event):
 
 @frozen
 class RateWaiting(Event):
-    """A call waits for the rate limit, for at least `delay` seconds, because of `reason`."""
+    """A call waits for the rate limit, for at least `delay` seconds, because of `reason`.
+
+    `scope` is ``"account"`` if it waits for a limit over all partitions, else None.
+    """
 
     name: ClassVar[str] = "rate.waiting"
     request_id: str | None
@@ -131,6 +134,7 @@ class RateWaiting(Event):
     delay: float
     reason: str
     waiting: int
+    scope: str | None = None
 
     @property
     def routine(self) -> bool:

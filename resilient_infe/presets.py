@@ -21,6 +21,7 @@ from .core.keyed import Keyed
 from .core.verdict import Kind
 from .errors import ConfigurationError
 from .events import Listener
+from .rate.account import Account
 from .rate.allowance import Allowance
 from .rate.estimate import estimate_tokens
 from .rate.layer import RateLimiter
@@ -78,6 +79,7 @@ def service(
     *,
     requests_per_minute: Rate = None,
     tokens_per_minute: Rate = None,
+    account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
     concurrency: Count = CONCURRENCY,
     max_waiting: int | None = 1_000,
@@ -105,6 +107,9 @@ def service(
             Or one for each model, as in ``{"infe-pulse": 1_200, "*": 60}``: ``"*"`` is for each
             other model, whose limit is learned without it.
         tokens_per_minute: the same for tokens.
+        account: a limit over all partitions, besides those above: an `Account`, or a mapping of its
+            arguments, such as ``{"requests_per_minute": 2_000}``, with the share and the burst of
+            this preset; None, the default, if there is none.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas; 1 by default.
         concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
@@ -150,6 +155,7 @@ def service(
             _keyed_allowances(limits, share, SERVICE_BURST, max_keys),
             estimate=estimate,
             beliefs=beliefs,
+            account=_account(account, share, SERVICE_BURST),
         ),
         _breaker(circuit, _keyed_circuits(10.0, max_keys)),
         _classifier(classifier),
@@ -162,6 +168,7 @@ def batch(
     *,
     requests_per_minute: Rate = None,
     tokens_per_minute: Rate = None,
+    account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
     concurrency: Count = CONCURRENCY,
     attempt_timeout: float = BATCH_TIMEOUT,
@@ -192,6 +199,9 @@ def batch(
             Or one for each model, as in ``{"infe-pulse": 1_200, "*": 60}``: ``"*"`` is for each
             other model, whose limit is learned without it.
         tokens_per_minute: the same for tokens.
+        account: a limit over all partitions, besides those above: an `Account`, or a mapping of its
+            arguments, such as ``{"requests_per_minute": 2_000}``, with the share and the burst of
+            this preset; None, the default, if there is none.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas; 1 by default.
         concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
@@ -242,6 +252,7 @@ def batch(
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
+            account=_account(account, share, BATCH_BURST),
         ),
         _breaker(circuit, _keyed_circuits(BATCH_REST, max_keys)),
         _classifier(classifier),
@@ -301,3 +312,11 @@ def _keyed_allowances(
     limits: Mapping[str, Rate], share: float, burst: float, max_keys: int
 ) -> Keyed[Allowance]:
     return by_model(partial(Allowance, share=share, burst=burst), limits, max_keys=max_keys)
+
+
+def _account(
+    given: Account | Mapping[str, float] | None, share: float, burst: float
+) -> Account | Mapping[str, float] | None:
+    if not isinstance(given, Mapping):
+        return given
+    return {"share": share, "burst": burst, **given}

@@ -9,11 +9,11 @@ Why is each attempt charged? If only the first attempt were charged, retries wou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from ..aio import keeper_of, pump
+from ..aio import keep, keeper_of, pump
 from ..aio.partitioned import Partitioned
 from ..core import bounds
 from ..core.by_model import Rate, by_model, differs
@@ -26,6 +26,7 @@ from ..core.runtime import Runtime
 from ..core.verdict import SUCCESS, Usage, Verdict
 from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull, SlotTaken
 from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
+from .account import Account
 from .allowance import Allowance
 from .change import Change
 from .estimate import TokenCount, estimate_tokens
@@ -74,13 +75,19 @@ class RateLimiter(Guard[Held]):
             takes the decoded body, or the arguments of a wrapped function by name. By default, and
             if it fails: the characters of the body divided by four, plus the output it asks for.
         beliefs: the value of `beliefs` in an earlier run, so that limits are known from the start.
+        account: a limit over all partitions, besides those above: an `Account`, which may be
+            shared, or its arguments, such as ``{"requests_per_minute": 2_000}``; None, the default,
+            if there is none.
 
     Raises:
         ConfigurationError: both an allowance and numbers are given, or a value is out of range.
         QueueFull: raised by a call, if the queue of the `Allowance` is full.
         DeadlineExceeded: raised by a call, at once, if it cannot be sent before its deadline.
 
-    State: in the `Allowance`.
+    Attributes:
+        account: the limit over all partitions; None if there is none.
+
+    State: in the `Allowance` of each partition, and in the `Account`.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class RateLimiter(Guard[Held]):
         max_hint: float = 300.0,
         estimate: Callable[[Any], float] = estimate_tokens,
         beliefs: Mapping[str, Mapping[str, Any]] | None = None,
+        account: Account | Mapping[str, float] | None = None,
     ) -> None:
         numbers = (requests_per_minute, tokens_per_minute, share, burst) != (None, None, 1.0, 1.0)
         if allowance is not None and numbers:
@@ -119,6 +127,7 @@ class RateLimiter(Guard[Held]):
         self._beliefs = _checked_beliefs(beliefs)
         if self.allowances.one is not None:
             self._restore_belief("", self.allowances.one)
+        self.account = _account_of(account)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     def enter(self, call: Call[Any]) -> Held | None:
@@ -126,12 +135,20 @@ class RateLimiter(Guard[Held]):
         allowance = self.allowances.of(call)
         if self._beliefs and self.allowances.one is None:
             self._restore_belief(call.partition or "", allowance)
-        if call.tokens is None and allowance.counts_tokens:
+        account = self.account
+        if account is not None:
+            keep(account, call.runtime)
+        if call.tokens is None and (
+            allowance.counts_tokens or (account is not None and account.allowance.counts_tokens)
+        ):
             call.tokens = self._estimate(call.payload if call.body is None else call.body())
         now = call.runtime.now()
         if call.deadline is not None and now >= call.deadline:
             return None
-        reservation = allowance.take(now, call.tokens or 0.0)
+        if account is None:
+            reservation = allowance.take(now, call.tokens or 0.0)
+        else:
+            reservation = account.take(allowance, now, call.tokens or 0.0)
         return None if reservation is None else (allowance, reservation, call.sends)
 
     async def wait(self, call: Call[Any]) -> Held:
@@ -140,14 +157,16 @@ class RateLimiter(Guard[Held]):
         began = call.runtime.now()
         reservation = self._join(call, allowance, began)
         try:
-            if call.emit is not None and call.emit.routine:
-                self._emit_waiting(call, allowance)
-            pump(allowance)
+            if self.account is None or allowance.queue.head() is reservation:
+                self._pump(allowance)  # behind the head of its queue a call changes nothing
             if not reservation.granted:
+                if call.emit is not None and call.emit.routine:
+                    self._emit_waiting(call, allowance)
                 await call.runtime.park(reservation)
         except BaseException:
-            allowance.cancel(reservation, call.runtime.now())
-            pump(allowance)
+            for each, taken in self._taken(allowance, reservation):
+                each.cancel(taken, call.runtime.now())
+            self._pump(allowance)
             raise
         finally:
             call.state.waited("rate_limit", call.runtime.now() - began)
@@ -160,9 +179,10 @@ class RateLimiter(Guard[Held]):
         failed = verdict is not None and verdict.kind is not SUCCESS
         if call.hold is None or error is not None or failed:
             unsent = error is not None and call.sends == sends
-            settle(allowance, reservation, verdict, now, unsent=unsent)
+            for each, taken in self._taken(allowance, reservation):
+                settle(each, taken, verdict, now, unsent=unsent)
         else:
-            call.hold.on_close(partial(_settle_stream, call.runtime, allowance, reservation))
+            call.hold.on_close(partial(self._settle_stream, call.runtime, allowance, reservation))
         if verdict is not None and (
             verdict.kind is not SUCCESS or verdict.limits or now < allowance.others.watched_until
         ):
@@ -170,8 +190,8 @@ class RateLimiter(Guard[Held]):
             for change in learn(allowance, reservation, verdict, now, self._max_hint, own):
                 if call.emit is not None:
                     call.emit(_event(call, change))
-        if allowance.queue.live:
-            pump(allowance)
+        if allowance.queue.live if self.account is None else self.account.waiting:
+            self._pump(allowance)
 
     def resize(
         self,
@@ -199,7 +219,7 @@ class RateLimiter(Guard[Held]):
             now, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
         )
         if keeper is not None:
-            keeper.pump()
+            self._pump(allowance)
 
     def beliefs(self) -> dict[str, dict[str, Any]]:
         """Return the learned limits by partition, in a form that JSON can hold.
@@ -217,7 +237,43 @@ class RateLimiter(Guard[Held]):
 
     def describe(self) -> str:
         """Return the limits in words."""
-        return self.allowances.describe()
+        account = "" if self.account is None else f"; the account: {self.account}"
+        return f"{self.allowances.describe()}{account}"
+
+    def _taken(
+        self, allowance: Allowance, reservation: Reservation
+    ) -> Iterator[tuple[Allowance, Reservation]]:
+        """Yield each limit that an attempt took from, with what it took."""
+        yield allowance, reservation
+        outer = None if self.account is None else self.account.pop(reservation)
+        if self.account is not None and outer is not None:
+            yield self.account.allowance, outer
+
+    def _too_small(self, allowance: Allowance, tokens: float) -> Allowance | None:
+        """Return a limit that allows less in a whole minute than one request costs, or None."""
+        if allowance.oversized(tokens):
+            return allowance
+        outer = None if self.account is None else self.account.allowance
+        return outer if outer is not None and outer.oversized(tokens) else None
+
+    def _pump(self, allowance: Allowance) -> None:
+        """Grant what fits now; with an account, of all partitions."""
+        if self.account is None:
+            pump(allowance)
+        else:
+            pump(self.account)
+
+    def _settle_stream(
+        self,
+        runtime: Runtime,
+        allowance: Allowance,
+        reservation: Reservation,
+        usage: Usage | None,
+    ) -> None:
+        tokens = None if usage is None else usage.total_tokens
+        for each, taken in self._taken(allowance, reservation):
+            each.settle(taken, runtime.now(), tokens)
+        self._pump(allowance)
 
     def _restore_belief(self, name: str, allowance: Allowance) -> None:
         belief = self._beliefs.pop(name, None)
@@ -241,10 +297,11 @@ class RateLimiter(Guard[Held]):
             own = state.refusals = Refusals()
         own.add(reservation.granted_at, tokens, now, allowance.others)
         reason = too_large(verdict)
-        if reason is None and allowance.oversized(tokens):
+        too_small = self._too_small(allowance, tokens)
+        if reason is None and too_small is not None:
             reason = (
                 f"estimated at {tokens:,.0f} tokens, which is more than the limit of a whole "
-                f"minute ({allowance}), and refused when nothing else was sent"
+                f"minute ({too_small}), and refused when nothing else was sent"
             )
         if reason is not None:
             own.final, own.for_good = reason, True
@@ -258,7 +315,7 @@ class RateLimiter(Guard[Held]):
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
         first_at = math.inf
-        if allowance.oversized(call.tokens or 0.0):
+        if self._too_small(allowance, call.tokens or 0.0) is not None:
             first_at = now + BEHIND_SECONDS
             if call.state.let_pass != call.sends:
                 call.state.let_pass = call.sends
@@ -266,6 +323,8 @@ class RateLimiter(Guard[Held]):
                 if call.state.requeues:  # it must not keep a slot from others while it waits
                     raise call.refuse(SlotTaken("larger than the whole limit: it waits for others"))
         tokens, state = call.tokens or 0.0, call.state
+        if self.account is not None:
+            self.account.await_in(allowance)
         try:
             return allowance.join(tokens, state.place, again=state.readmitted, first_at=first_at)
         except QueueFull as full:
@@ -279,6 +338,8 @@ class RateLimiter(Guard[Held]):
         # A retry joins ahead of younger calls, so only the gate is certain to delay it.
         again = call.state.readmitted
         earliest = max(now, allowance.gate.until if again else allowance.not_before(now))
+        if self.account is not None and not again:
+            earliest = max(earliest, self.account.allowance.not_before(now))
         if now >= deadline or earliest >= deadline:
             refusal = DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
@@ -289,15 +350,27 @@ class RateLimiter(Guard[Held]):
 
     def _emit_waiting(self, call: Call[Any], allowance: Allowance) -> None:
         assert call.emit is not None
-        now = call.runtime.now()
-        delay = max(0.0, (allowance.due or now) - now)
-        reason = allowance.waits_for(now)
-        call.emit(RateWaiting(call.request_id, call.partition, delay, reason, allowance.waiting))
+        now, account, due = call.runtime.now(), self.account, allowance.due or 0.0
+        scope, reason = None, allowance.waits_for(now)
+        if account is not None and account.is_awaited and due <= now:
+            scope, reason, due = "account", "the limit of the account", account.due or now
+        delay = max(0.0, due - now)
+        waiting = allowance.waiting
+        call.emit(RateWaiting(call.request_id, call.partition, delay, reason, waiting, scope))
 
 
 def _behind_others(allowance: Allowance) -> int:
     """Return a place behind all calls so far and those of the next five minutes."""
     return next(ages) + int(allowance.admits_within(BEHIND_SECONDS) or BEHIND_CALLS)
+
+
+def _account_of(given: Account | Mapping[str, float] | None) -> Account | None:
+    if isinstance(given, Mapping):
+        given = Account(**{str(name): value for name, value in given.items()})
+    if given is not None:
+        instead = "Account(requests_per_minute=...), or a mapping of its arguments"
+        bounds.instance(given, Account, "account", instead)
+    return given
 
 
 def _checked_beliefs(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
@@ -307,14 +380,6 @@ def _checked_beliefs(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[st
     for belief in (beliefs or {}).values():
         Allowance(belief=belief)
     return {str(name): dict(belief) for name, belief in (beliefs or {}).items()}
-
-
-def _settle_stream(
-    runtime: Runtime, allowance: Allowance, reservation: Reservation, usage: Usage | None
-) -> None:
-    tokens = None if usage is None else usage.total_tokens
-    allowance.settle(reservation, runtime.now(), tokens)
-    pump(allowance)
 
 
 def _event(call: Call[Any], change: GateClosed | Change) -> Event:

@@ -35,6 +35,7 @@ class StackStatistics:
         outcomes: the number of ended calls of each kind; kinds without a call are left out.
         slots: the slots of each partition: their number, those in use, and the calls waiting.
         allowances: the rate limits of each partition, with what is left, the queue and the gate.
+        account: the rate limit over all partitions; None without one.
         circuits: the state and the counts of each partition's circuit.
         budget: the retry budget; None without one.
         draining: whether new calls are refused.
@@ -50,6 +51,7 @@ class StackStatistics:
     circuits: Mapping[str | None, CircuitStatistics]
     budget: RetryBudgetStatistics | None
     draining: bool
+    account: AllowanceStatistics | None = None
 
 
 def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackStatistics:
@@ -64,6 +66,7 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
     allowances: dict[str | None, AllowanceStatistics] = {}
     circuits: dict[str | None, CircuitStatistics] = {}
     budget: RetryBudgetStatistics | None = None
+    account: AllowanceStatistics | None = None
     waiting = 0
     for layer in layers:
         if isinstance(layer, ConcurrencyLimiter):
@@ -72,6 +75,7 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
             slots = {**here, **slots}
         elif isinstance(layer, RateLimiter):
             allowances = layer.statistics(now)
+            account = None if layer.account is None else layer.account.statistics(now)
             waiting += sum(each.waiting for each in allowances.values())
         elif isinstance(layer, CircuitBreaker):
             circuits = layer.statistics(now)
@@ -83,6 +87,7 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
         allowances=allowances,
         circuits=circuits,
         budget=budget,
+        account=account,
         **counts,
     )
 
@@ -131,8 +136,12 @@ def _worst_case_lines(layers: Sequence[Any]) -> Iterator[str]:
         yield from _free_waits(retry)
     rate = next((x for x in layers if isinstance(x, RateLimiter)), None)
     span = 60.0 if deadline is None else deadline
-    policies = [] if rate is None else rate.allowances.each_known()
+    policies = [] if rate is None else [*rate.allowances.each_known()]
     limits = [each for each in (policy.admits_within(span) for policy in policies) if each]
+    whole = None if rate is None or rate.account is None else rate.account.allowance
+    total = None if whole is None else whole.admits_within(span)
+    if total is not None:
+        limits = [min(each, total) for each in limits] or [total]
     if limits:
         least = "" if min(limits) == max(limits) else " of the model with the least"
         within = (

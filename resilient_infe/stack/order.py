@@ -79,6 +79,16 @@ OUTSIDE: tuple[tuple[type, type, str], ...] = tuple(
 """Every pair of `ORDER`: the outer layer, the inner layer, and the reason."""
 
 
+MORE: dict[type, str] = {
+    Retry: ", and their attempts would multiply",
+    RateLimiter: (
+        ", and calls that wait for one would keep what they took from the other. For a limit over "
+        "all models use RateLimiter(..., account=Account(requests_per_minute=...))"
+    ),
+}
+"""What is wrong with two layers of a kind, besides that one is superfluous."""
+
+
 def check_order(layers: Sequence[Any]) -> None:
     """Check the order of `layers`, outermost first.
 
@@ -96,7 +106,7 @@ def check_order(layers: Sequence[Any]) -> None:
         )
     for cls, found in positions.items():
         if len(found) > 1 and cls is not ConcurrencyLimiter:
-            more = ", and their attempts would multiply" if cls is Retry else ""
+            more = MORE.get(cls, "")
             raise LayerOrderError(f"there are {len(found)} {cls.__name__} layers{more}: keep one.")
     for outer, inner, why in OUTSIDE:
         if not _is_outside(positions, outer, inner):

@@ -11,6 +11,7 @@ import httpx2
 import openai
 
 from resilient_infe import (
+    Account,
     Call,
     Circuit,
     ConcurrencyLimiter,
@@ -130,6 +131,8 @@ def check_layers() -> None:
         ConcurrencyLimiter(5),
         ConcurrencyLimiter(Keyed(lambda: Slots(5))),
         RateLimiter(requests_per_minute=5),
+        RateLimiter(account=Account(requests_per_minute=2_000)),
+        RateLimiter(account={"requests_per_minute": 2_000}),
         ErrorClassifier(lambda result, error: None),
         tag_team,
     ]
