@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
-from .core.verdict import Kind, Usage, frozen
+from .core.verdict import SUCCESS, Kind, Usage, frozen
 
 Listener = Callable[[Any], None]
 """A callable that takes each `Event`. It runs inside the call, so it must be quick and not raise.
@@ -241,7 +241,7 @@ class CallFinished(Event):
     @property
     def routine(self) -> bool:
         """True for a success, False for anything else."""
-        return self.kind is Kind.OK
+        return self.kind is SUCCESS
 
 
 __all__ = [

@@ -16,7 +16,7 @@ from ..aio.partitioned import Partitioned
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
-from ..core.verdict import EMPTY_ANSWER, Kind, Verdict
+from ..core.verdict import EMPTY_ANSWER, Kind
 from ..errors import CircuitOpen
 from ..events import (
     CircuitChanged,
@@ -43,7 +43,7 @@ ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FO
 cancelled, refused by the stack) says nothing about the server's health.
 """
 
-_HEALTH = {**dict.fromkeys(ANSWERS, True), **dict.fromkeys(FAILURES, False)}
+_IS_SUCCESS = {**dict.fromkeys(ANSWERS, True), **dict.fromkeys(FAILURES, False)}
 
 _THROTTLED = State.THROTTLED
 """A module-level name for the state: an attribute look-up on the enum costs more."""
@@ -111,8 +111,15 @@ class CircuitBreaker(Guard[Held]):
         """Report to the circuit what the verdict says about the server's health."""
         circuit, permit, sent_at = held
         verdict = call.verdict
-        success = None if verdict is None else _health(verdict)
-        if success is None:
+        success = None if verdict is None else _IS_SUCCESS.get(verdict.kind)
+        if (
+            verdict is None
+            or success is None
+            # A limit on the calls in flight is not an outage, nor is a whole answer that is empty.
+            or verdict.crowded
+            or verdict.error == EMPTY_ANSWER
+            or (success and not verdict.sent)
+        ):
             circuit.drop(permit)
         else:
             now = call.runtime.now()
@@ -154,12 +161,3 @@ class CircuitBreaker(Guard[Held]):
         if circuit.shadow:
             reason += " (shadow: nothing is refused)"
         call.emit(_EVENTS[transition.state](call.partition, str(transition.previous), reason))
-
-
-def _health(verdict: Verdict) -> bool | None:
-    """Return whether an outcome is a success of the server; None if it does not say."""
-    success = _HEALTH.get(verdict.kind)
-    # A limit on the calls in flight is not an outage, nor is a whole answer that is empty.
-    if verdict.crowded or verdict.error == EMPTY_ANSWER or (success and not verdict.sent):
-        return None
-    return success

@@ -176,8 +176,8 @@ class CallState:
 
     Attributes:
         place: the call's age among all calls of its loop. Queues serve the oldest call first, so a
-            retry keeps its place. 0 before the call enters its stack; a smaller number that was set
-            before that is kept.
+            retry keeps its place. 0 before the call enters its stack; a number that was set before
+            that is kept.
         readmitted: whether `Retry` runs the call again: a full queue does not refuse it then.
         let_pass: the attempts that were sent when it last went behind the others, because it is
             larger than the whole rate limit; -1 if it never did.

@@ -9,7 +9,7 @@ Why is each attempt charged? If only the first attempt were charged, retries wou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -183,13 +183,10 @@ class RateLimiter(Guard[Held]):
                 settle(each, taken, verdict, now, unsent=unsent)
         else:
             call.hold.on_close(partial(self._settle_stream, call.runtime, allowance, reservation))
-        if verdict is not None and (
-            verdict.kind is not SUCCESS or verdict.limits or now < allowance.others.watched_until
-        ):
-            own = self._count_refusal(call, allowance, reservation, verdict, now)
-            for change in learn(allowance, reservation, verdict, now, self._max_hint, own):
-                if call.emit is not None:
-                    call.emit(_event(call, change))
+        if failed or now < allowance.others.watched_until:
+            self._learn(call, allowance, reservation, now)
+        elif verdict is not None and verdict.limits:
+            _report(call, allowance.observe(verdict.limits, reservation, now))
         if allowance.queue.live if self.account is None else self.account.waiting:
             self._pump(allowance)
 
@@ -242,12 +239,13 @@ class RateLimiter(Guard[Held]):
 
     def _taken(
         self, allowance: Allowance, reservation: Reservation
-    ) -> Iterator[tuple[Allowance, Reservation]]:
-        """Yield each limit that an attempt took from, with what it took."""
-        yield allowance, reservation
+    ) -> tuple[tuple[Allowance, Reservation], ...]:
+        """Return each limit that an attempt took from, with what it took."""
+        own = allowance, reservation
         outer = None if self.account is None else self.account.pop(reservation)
-        if self.account is not None and outer is not None:
-            yield self.account.allowance, outer
+        if self.account is None or outer is None:
+            return (own,)
+        return own, (self.account.allowance, outer)
 
     def _too_small(self, allowance: Allowance, tokens: float) -> Allowance | None:
         """Return a limit that allows less in a whole minute than one request costs, or None."""
@@ -279,6 +277,15 @@ class RateLimiter(Guard[Held]):
         belief = self._beliefs.pop(name, None)
         if belief is not None and allowance.belief() is None:
             allowance.believe(belief)
+
+    def _learn(
+        self, call: Call[Any], allowance: Allowance, reservation: Reservation, now: float
+    ) -> None:
+        """Apply a failure, or a success of a time in which others were refused."""
+        verdict = call.verdict
+        if verdict is not None:
+            own = self._count_refusal(call, allowance, reservation, verdict, now)
+            _report(call, learn(allowance, reservation, verdict, now, self._max_hint, own))
 
     def _count_refusal(
         self,
@@ -380,6 +387,12 @@ def _checked_beliefs(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[st
     for belief in (beliefs or {}).values():
         Allowance(belief=belief)
     return {str(name): dict(belief) for name, belief in (beliefs or {}).items()}
+
+
+def _report(call: Call[Any], changes: Iterable[GateClosed | Change]) -> None:
+    for change in changes:
+        if call.emit is not None:
+            call.emit(_event(call, change))
 
 
 def _event(call: Call[Any], change: GateClosed | Change) -> Event:

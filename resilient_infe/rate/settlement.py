@@ -67,15 +67,13 @@ def settle(
         now: the loop time, in seconds.
         unsent: whether the attempt was certainly not sent; used only without a verdict.
     """
-    usage = None
     if verdict is None:
         settlement = ALL_BACK if unsent else ESTIMATE
     else:
         settlement = SETTLEMENTS[verdict.kind] if verdict.sent else ALL_BACK
-        usage = verdict.usage
-    if settlement is USAGE:
-        allowance.settle(reservation, now, None if usage is None else usage.total_tokens)
-    elif settlement is ESTIMATE:
+    if settlement is USAGE and verdict is not None and verdict.usage is not None:
+        allowance.settle(reservation, now, verdict.usage.total_tokens)
+    elif settlement in (USAGE, ESTIMATE):
         allowance.settle(reservation, now)
     else:
         allowance.refund(reservation, now, request=settlement is ALL_BACK)
@@ -111,7 +109,8 @@ def learn(
             yield from _ask_to_wait(allowance, reservation, verdict, now, max_hint)
         else:  # it is about this call, so it stops nobody
             allowance.gate.ask_another(sent_at, now)
-    yield from allowance.observe(verdict.limits, reservation, now)
+    if verdict.limits:
+        yield from allowance.observe(verdict.limits, reservation, now)
 
 
 def _teach(

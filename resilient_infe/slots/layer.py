@@ -99,12 +99,13 @@ class ConcurrencyLimiter(Guard[Held]):
         try:
             if not waiter.granted:
                 await call.runtime.park(waiter)
-            slots.last_wait = call.runtime.now() - began
         except BaseException:
             wake(slots.cancel(waiter, lease))
             raise
         finally:
-            call.state.waited("slot", call.runtime.now() - began)
+            waited = call.runtime.now() - began
+            call.state.waited("slot", waited)
+        slots.last_wait = waited
         return slots, lease
 
     def leave(self, call: Call[Any], held: Held, _: Any, error: BaseException | None) -> None:

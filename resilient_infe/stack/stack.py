@@ -185,8 +185,8 @@ class Stack(Shared):
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
-        age, place = next(ages), call.state.place
-        call.state.place = place if 0 < place < age else age
+        state = call.state
+        state.place = state.place or next(ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         if self._draining:

@@ -98,24 +98,26 @@ def _finish(
     verdict, kind = call.verdict or OK, outcome_of(call, error)
     if kind is SUCCESS and not emit.routine:
         return
-    reason = str(error) if isinstance(error, Refused) else call.state.gave_up or verdict.advice
-    elapsed = call.runtime.now() - call.started
+    reason = None
+    if kind is not SUCCESS:
+        reason = str(error) if isinstance(error, Refused) else call.state.gave_up or verdict.advice
+    elapsed, sent_for = call.runtime.now() - call.started, call.state.sent_for
     emit(
-        CallFinished(
-            request_id=call.request_id,
-            partition=call.partition,
-            kind=kind,
-            status=verdict.status,
-            code=verdict.code,
-            error=verdict.error or (None if error is None else type(error).__name__),
-            reason=None if kind is SUCCESS else reason,
-            attempts=call.sends,
-            waits=call.state.waits or {},
-            waited=max(0.0, elapsed - call.state.sent_for),
-            sent_for=call.state.sent_for,
-            usage=usage or verdict.usage,
-            server_request_ids=call.server_request_ids,
-            tags=call.tags,
+        CallFinished(  # in the order of its fields: keywords would double the cost of an event
+            call.request_id,
+            call.partition,
+            kind,
+            verdict.status,
+            verdict.code,
+            verdict.error or (None if error is None else type(error).__name__),
+            reason,
+            call.sends,
+            call.state.waits or {},
+            max(0.0, elapsed - sent_for),
+            sent_for,
+            usage or verdict.usage,
+            call.server_request_ids,
+            call.tags,
         )
     )
 
