@@ -21,7 +21,7 @@ NOT_STORED = frozenset(("embedding", "error", "list", "text_completion"))
 
 _CODES = ("code", "error_code", "errorCode")
 _TYPES = ("type", "error_type", "__type", "status")
-_STATUSES = ("status", "status_code", "statusCode", "http_status", "httpCode")
+_STATUSES = ("status", "status_code", "statusCode", "http_status", "httpCode", "error")
 _MESSAGES = ("message", "msg", "error_msg", "error_message", "detail")
 _ANSWERS = ("choices", "data", "output", "result", "results", "content", "embeddings")
 """Fields of an answer: an object that has one of them is not an error for its ``code`` alone."""
@@ -61,9 +61,10 @@ def stated_in(content: Any, header: str | None = None) -> Stated:
         header: the type of the error in a header of its own, or None.
     """
     content = first_of(content)
-    found = list(_codes(content))
-    types = [*_types(content), *filter(None, [_type(header)])]
-    names = [name for name, _, _ in found if name] + [*types, *_reasons(content)]
+    places = list(_places(content))
+    found = [*_codes(content, places), *_statuses(places)]
+    types = [*_types(content, places), *filter(None, [_type(header)])]
+    names = [name for name, _, _ in found if name] + [*types, *_reasons(places)]
     return Stated(
         next((code for _, code, _ in found if code), None),
         next(iter(types), None),
@@ -233,14 +234,18 @@ def _places(content: Any) -> Iterator[dict[Any, Any]]:
     yield content
 
 
-def _codes(content: Any) -> Iterator[tuple[str | None, str | None, int | None]]:
+def _codes(
+    content: Any, places: list[dict[Any, Any]]
+) -> Iterator[tuple[str | None, str | None, int | None]]:
     """Yield each code of an error as a name, as text, and as an HTTP status."""
-    for place in _places(content):
+    for place in places:
         if isinstance(place.get("error"), str):
             code = clean_id(place["error"])
             yield code, code, None
         for field in _CODES:
             value = place.get(field)
+            if value is None:
+                continue
             code = _code(value)
             name = code
             if field != "code" and type(value) is int and abs(value) < LARGEST_CODE:
@@ -248,16 +253,20 @@ def _codes(content: Any) -> Iterator[tuple[str | None, str | None, int | None]]:
             yield name, code, status_in(value)
     for number in _base_resp(content):
         yield f"base_resp:{number}", number, None
-    for place in _places(content):
-        for each in (*(place.get(field) for field in _STATUSES), place.get("error")):
-            status = status_in(each)
+
+
+def _statuses(places: list[dict[Any, Any]]) -> Iterator[tuple[None, None, int]]:
+    """Yield each HTTP status that an error states beside its code, in the form of a code."""
+    for place in places:
+        for field in _STATUSES:
+            status = status_in(place.get(field))
             if status is not None and status >= 400:
                 yield None, None, status
 
 
-def _types(content: Any) -> Iterator[str]:
+def _types(content: Any, places: list[dict[Any, Any]]) -> Iterator[str]:
     """Yield each type of an error."""
-    for place in _places(content):
+    for place in places:
         for field in _TYPES:
             found = _type(place.get(field))
             if found is not None and not (field == "status" and place is content):
@@ -286,9 +295,9 @@ def _base_resp(content: Any) -> Iterator[str]:
         yield code
 
 
-def _reasons(content: Any) -> Iterator[str]:
+def _reasons(places: list[dict[Any, Any]]) -> Iterator[str]:
     """Yield what the details of an error name as its reason."""
-    error = error_object(content)
+    error = places[0] if places else {}
     listed = [
         each for each in (error.get("details"), error.get("errors")) if isinstance(each, list)
     ]
