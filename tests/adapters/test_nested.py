@@ -13,7 +13,14 @@ import openai
 import pytest
 from loopback import ASK, ERROR, KEY, MESSAGES, against, quick
 
-from resilient_infe import ErrorClassifier, ResilientTransport, Stack, wrap
+from resilient_infe import (
+    ErrorClassifier,
+    ResilientTransport,
+    Stack,
+    presets,
+    stack_middleware,
+    wrap,
+)
 from resilient_infe.errors import ConfigurationError, NestedRetriesWarning, NestedStackWarning
 
 
@@ -214,3 +221,18 @@ def test_a_client_goes_through_a_stack_once(library):
         sdk = wrap(openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1:9/v1"), stack)
         with pytest.raises(ConfigurationError, match="already sends through this stack"):
             wrap(sdk, stack)
+
+
+def test_a_session_is_not_sent_twice_through_one_stack():
+    """Nor is one of aiohttp, wrapped or with the stack as its middleware."""
+    stack = presets.service()
+
+    async def main():
+        for own in ((), (stack_middleware(stack),)):
+            async with aiohttp.ClientSession(middlewares=own) as session:
+                once = session if own else wrap(session, stack)
+                with pytest.raises(ConfigurationError, match="already sends through this stack"):
+                    wrap(once, stack)
+                wrap(once, presets.service())
+
+    asyncio.run(main())

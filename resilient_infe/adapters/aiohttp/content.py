@@ -21,8 +21,10 @@ from ...core.call import Call, Hold
 from ...telemetry.note import add_note
 from ..http.bomb import BOMB, is_bomb
 from ..http.open_read import read_in_time, stalled
+from ..http.request import mask_of
 from ..http.response import too_long
 from ..http.stream_watch import StreamWatch, mark_broken
+from .masked import hide_key
 
 
 class OpenContent:
@@ -155,6 +157,7 @@ class OpenContent:
             self._watch_data(data)
         except BaseException as error:
             mark_broken(self._call, self._watch, error)
+            hide_key(error, mask_of(self._call))
             if isinstance(error, Exception):
                 add_note(error, self._call, None)
             self._hold.close(self._watch.usage)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
-import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -35,9 +34,10 @@ from ...stack import Stack
 from ...telemetry.note import note
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.partition import PartitionOf, Partitions, model_in_path
-from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, prepare_call
+from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, mask_of, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
+    WRAPPED_TWICE,
     asks_completion,
     asks_stream,
     body_for_classifier,
@@ -49,6 +49,7 @@ from ..http.response import (
 )
 from ..http.stream_watch import StreamWatch
 from .content import EndedContent, OpenContent
+from .masked import class_of_copies, hide_key, mask_response
 
 _TOTAL_TIMEOUT_ADVICE = (
     "if this was aiohttp's ClientTimeout(total=...), which includes waits in the stack: set "
@@ -82,6 +83,7 @@ class StackMiddleware:
         self, stack: Stack, partition: PartitionOf | None = None, owner: object = None
     ) -> None:
         bounds.instance(stack, Stack, "stack_middleware", "a Stack, like presets.batch()")
+        self.stack = stack
         self._handler = stack.handler(_send)
         self._repeats = _repeats(stack)
         self._nested = NestedRetriesCheck(retries=stack.retries)
@@ -143,15 +145,18 @@ def resilient_session(
         partition: as for `stack_middleware`.
 
     Raises:
-        ConfigurationError: aiohttp is older than 3.12, or has other private names.
+        ConfigurationError: aiohttp is older than 3.12, or has other private names; or the session
+            already sends through this stack.
     """
     if not hasattr(session, "_middlewares"):
         raise ConfigurationError(
             "wrapping a ClientSession needs aiohttp 3.12 or newer; if yours is newer than this "
             "library supports, use ClientSession(middlewares=(stack_middleware(stack),))"
         )
+    if any(getattr(each, "stack", None) is stack for each in session._middlewares):  # noqa: SLF001
+        raise ConfigurationError(WRAPPED_TWICE)
     wrapped: Any = copy.copy(session)
-    wrapped.__class__ = _class_without_del(cast("Any", type(session)))
+    wrapped.__class__ = class_of_copies(cast("Any", type(session)))
     if _repeats(stack):
         wrapped._retry_connection = False  # noqa: SLF001
     middleware = StackMiddleware(stack, partition, owner=session)
@@ -167,14 +172,6 @@ def _repeats(stack: Stack) -> bool:
     """Whether a stack repeats a request that failed."""
     retries = [layer for layer in stack.layers if isinstance(layer, Retry)]
     return any(layer.schedule.max_attempts > 1 for layer in retries)
-
-
-@functools.cache
-def _class_without_del(cls: Any) -> Any:
-    """Return a subclass whose ``__del__`` does not warn that the copy was never closed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp discourages subclasses
-        return type(cls.__name__, (cls,), {"__del__": lambda _: None})
 
 
 def _disable_aiohttp_retry(request: aiohttp.ClientRequest) -> None:
@@ -236,12 +233,14 @@ async def _attempt(call: Call[Exchange]) -> aiohttp.ClientResponse:
         limit = 0 if websocket else buffer_limit(call, response.status, response.headers)
         if limit:
             start = await _read(content, limit)
+        start = mask_response(call, response, start)
         if not (websocket or (limit and content.at_eof())):
             watch, start = await _watched(call, response, start)
     except BaseException as error:
         if response is not None:
             response.close()
         _judge(call, error)
+        hide_key(error, mask_of(call))
         raise
     finally:
         call.replayable = _replayable(request.body)

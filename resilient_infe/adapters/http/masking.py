@@ -15,13 +15,15 @@ characters at both ends also depend on the neighbours of the key, and are left o
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ...classify.body import decoded
 from ...classify.headers import Lowered
 
 MASK = "***"
@@ -105,9 +107,26 @@ class KeyMask:
         except (RecursionError, ValueError):
             return None
 
+    def error(self, error: BaseException) -> None:
+        """Mask the key in what an exception tells, and in the exceptions that it came from.
+
+        They are changed in place: the caller gets the exception that was raised.
+        """
+        for each in links(error):
+            fields = getattr(each, "__dict__", {})
+            shown = {name: self._shown(value) for name, value in fields.items()}
+            fields.update((name, new) for name, new in shown.items() if new is not fields[name])
+            told = tuple(map(self._shown, each.args))
+            if any(new is not old for new, old in zip(told, each.args, strict=True)):
+                each.args = told
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return pairs of a header's name and its value with the key masked."""
+        return [(self.text(name), self.text(value)) for name, value in pairs]
+
     def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return a response's headers with the key masked, in their names too."""
-        return Lowered.of((self.text(name), self.text(value)) for name, value in headers.items())
+        return Lowered.of(self.pairs(headers.items()))
 
     def __reduce__(self) -> str:
         """Refuse to be pickled.
@@ -139,14 +158,40 @@ class KeyMask:
             return True
         return bool(self._words) and not self._words.isdisjoint(_windows(plain, self._long))
 
+    def body(self, body: bytes) -> bytes:
+        """Return a body with the key masked: JSON stays JSON."""
+        content, text = decoded(body), body.decode("utf-8", "replace")
+        shown = self.text(text)
+        if not isinstance(content, dict | list):
+            return body if shown == text else shown.encode()
+        masked = self.json(content)
+        # The text too: of two equal names, the decoded content has only the last.
+        return body if masked == content and shown == text else json.dumps(masked).encode()
+
+    def _shown(self, value: Any) -> Any:
+        """Return a value of an exception masked; the same object if it does not quote the key."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, bytes):
+            text = value.decode("latin-1")
+            shown = self.text(text)
+            return value if shown is text else shown.encode("latin-1", "replace")
+        if type(value) not in (dict, list, tuple):
+            return value
+        try:
+            masked = self._masked(value)
+            return value if masked == value else masked
+        except RecursionError:
+            return None
+
     def _masked(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(name): self._masked(each) for name, each in value.items()}
-        if isinstance(value, list):
-            return [self._masked(each) for each in value]
-        if value is None or isinstance(value, bool):
+            return {self._masked(name): self._masked(each) for name, each in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(map(self._masked, value))
+        if not isinstance(value, int | float) or isinstance(value, bool):
             return value
         return value if self.text(str(value)) == str(value) else MASK
 
@@ -157,10 +202,27 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in bounded)
 
 
+def links(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its causes and contexts, and the members of groups among them."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < MOST_LINKS:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [link for link in (each.__cause__, each.__context__) if link is not None]
+        waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+
+
 @functools.lru_cache(maxsize=64)
 def mask_for(header: str) -> KeyMask:
     """Return the mask for the key in a header, with or without a scheme; one is made once."""
-    return KeyMask(header.strip().rpartition(" ")[2])
+    scheme, _, key = header.strip().rpartition(" ")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            key = base64.b64decode(key, validate=True).decode()  # base64 of it is masked too
+    return KeyMask(key)
 
 
 def _forms(key: str) -> list[str]:

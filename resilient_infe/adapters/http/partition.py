@@ -16,6 +16,7 @@ from ...core.call import Call
 from ...core.ids import safe_name
 from ...errors import ConfigurationError
 from ...stack.options import current_options
+from .request import last_mask
 
 PartitionOf: TypeAlias = str | Callable[[Any], str | None]
 """The name of a partition, or a function that returns it for a request; None: the model."""
@@ -76,4 +77,7 @@ class Partitions:
 def model_in_path(path: str) -> str:
     """Return the model that a URL's path names, safe to log; empty if it names none."""
     found = _MODEL.match(path)
-    return "" if found is None else safe_name(found[1] or found[2])
+    if found is None:
+        return ""
+    name, mask = safe_name(found[1] or found[2]), last_mask()
+    return name if mask is None else mask.text(name)  # a redirect's path may quote the key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextvars import ContextVar
 from typing import Any
 
 from ...classify.body import decoded
@@ -11,13 +12,15 @@ from ...core.call import Call, Headers
 from ...core.ids import safe_name
 from ...errors import NestedRetriesWarning
 from ...retry.layer import trying_again
-from .masking import mask_for
+from .masking import KeyMask, mask_for
 
 LONGEST_REQUEST = 4 * 1024 * 1024
 """Bytes. A longer request body is not searched for a model or tokens."""
 
 KEY_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 """The headers that carry an API key, at OpenAI, Azure, Anthropic and Google."""
+
+_last_key: ContextVar[str] = ContextVar("resilient_infe_last_key", default="")
 
 _MODEL = re.compile(r'"model"\s*:\s*"([^"\\]*)"')
 """A model that is named without an escape. Nearly every body names it in this way."""
@@ -203,11 +206,35 @@ def prepare_call(
 
 
 def note_key(call: Call[Any], headers: Headers) -> str:
-    """Return the API key of a request; and mask it in what the call tells."""
+    """Return the API key of a request; and mask it in what the call tells.
+
+    A request without a key may follow a redirect to another server, which may know the key all the
+    same. So then the key that was last sent in this task is masked.
+    """
     key = key_in(headers)
     if key:
-        call.state.mask = mask_for(key).id
+        _last_key.set(key)
+    call.state.mask = last_mask()
     return key
+
+
+def last_mask() -> KeyMask | None:
+    """Return the mask of the key that was last sent in this task; None if there was none."""
+    key = _last_key.get()
+    return mask_for(key) if key else None
+
+
+def mask_of(call: Call[Any]) -> KeyMask | None:
+    """Return the mask of a call's key; None if it has none."""
+    mask = call.state.mask
+    return mask if isinstance(mask, KeyMask) else None
+
+
+def hide_key(call: Call[Any], error: BaseException) -> None:
+    """Mask the key of a call in what an exception tells."""
+    mask = mask_of(call)
+    if mask is not None:
+        mask.error(error)
 
 
 def key_in(headers: Headers) -> str:

@@ -30,6 +30,12 @@ LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of a successful JSON body read inside the attempt. A longer one is handed over open."""
 
 
+WRAPPED_TWICE = (
+    "this client already sends through this stack: a call would hold one slot and wait for a "
+    "second one, for ever once all are held. Wrap it once"
+)
+"""The message of the error for a client that is wrapped twice in one stack."""
+
 LONGEST_OPEN = 64 * 1024 * 1024
 """Bytes of a model's answer that is handed over open. A caller collects all of such an answer."""
 

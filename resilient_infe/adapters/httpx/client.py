@@ -14,7 +14,9 @@ from typing import Any
 from ...core.call import Call
 from ...errors import ConfigurationError
 from ...stack import Stack
-from ..http.response import closed_client_verdict
+from ..http.request import last_mask
+from ..http.response import WRAPPED_TWICE, closed_client_verdict, is_redirect
+from .masked import mask_head
 from .renewed_auth import RenewedAuth
 from .synthetic import library_of
 from .transport import ResilientTransport
@@ -127,10 +129,7 @@ def resilient_client(
         )
     inner = (client._transport, *client._mounts.values())  # noqa: SLF001
     if any(getattr(each, "stack", None) is stack for each in inner):
-        raise ConfigurationError(
-            "this client already sends through this stack: a call would hold one slot and wait for "
-            "a second one, for ever once all are held. Wrap it once"
-        )
+        raise ConfigurationError(WRAPPED_TWICE)
     wrapped = copy.copy(client)
     wrapped.__class__ = _class_without_del(client.__class__)
     around = functools.partial(transport, stack=stack, original=OriginalClient(client), **options)
@@ -141,8 +140,9 @@ def resilient_client(
     }
     if not client.is_closed:
         _set_state(wrapped, "UNOPENED")
-    if transport is SharedTransport:  # an SDK asks its auth for each attempt by itself
+    if transport is SharedTransport:  # an SDK asks its auth for each attempt by itself, and masks
         _renew_auth(wrapped)
+        _mask_redirects(wrapped)
     return wrapped
 
 
@@ -162,6 +162,35 @@ def _renew_auth(client: Any) -> None:
         return auth if constant or isinstance(auth, RenewedAuth) else RenewedAuth(auth)
 
     client._build_request_auth = build_request_auth  # noqa: SLF001
+
+
+def _mask_redirects(client: Any) -> None:
+    """Mask the key in what a client makes of a redirect, above its transport.
+
+    The address of a redirect may quote the key, and is told by an error. The transport cannot mask
+    it, because the client goes there.
+    """
+    if not hasattr(client, "_send_handling_redirects"):
+        return  # another version of the library
+    cls, reference = client.__class__, weakref.ref(client)
+
+    async def send_handling_redirects(*args: Any, **kwargs: Any) -> Any:
+        try:
+            response = await cls._send_handling_redirects(reference(), *args, **kwargs)
+        except Exception as error:
+            mask = last_mask()
+            if mask is not None:
+                mask.error(error)
+            raise
+        mask = last_mask()
+        if mask is not None and (response.history or is_redirect(response.status_code)):
+            mask_head(response, mask)
+            url = str(response.url)
+            if response.history and mask.text(url) != url:
+                response.request.url = type(response.url)(mask.text(url))
+        return response
+
+    client._send_handling_redirects = send_handling_redirects  # noqa: SLF001
 
 
 def _set_state(client: Any, name: str) -> None:

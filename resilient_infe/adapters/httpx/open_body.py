@@ -14,10 +14,10 @@ from ...errors import DeadlineExceeded
 from ...telemetry.note import add_note
 from ..http.bomb import BOMB, DecompressionBomb
 from ..http.open_read import read_in_time
+from ..http.request import hide_key
 from ..http.response import too_long
 from ..http.stream_watch import StreamWatch, mark_broken
 from .decompress import Unpacker
-from .masked import without_key
 
 
 class OpenBody:
@@ -154,11 +154,9 @@ class OpenBody:
     async def _read(self) -> bytes | None:
         try:
             return await anext(self._body, None)
-        except self._library.ProtocolError as error:
-            masked = without_key(error, self._call.payload.headers)
-            if masked is None:
-                raise
-        raise masked  # outside of the except block: its context would quote the key
+        except Exception as error:
+            hide_key(self._call, error)
+            raise
 
 
 async def close(body: Any, inner: Any) -> None:

@@ -14,8 +14,7 @@ from ...core.call import Call
 from ...errors import AttemptTimedOut, DeadlineExceeded
 from ...telemetry.note import note
 from ..http.error_inside import error_inside
-from ..http.masking import mask_for
-from ..http.request import key_in
+from ..http.request import mask_of
 
 NOTE = "resilient_infe"
 """The key in ``response.extensions`` that holds a failed response's note."""
@@ -81,13 +80,15 @@ def _synthetic(
 ) -> Any:
     """Return a response that the server did not send. It asks not to be retried."""
     request = call.payload
-    key = key_in(request.headers)
-    if key:  # the message may be the server's, which may quote the key
-        message = mask_for(key).text(message)
+    told = {"message": message, "type": kind, "code": code}
+    mask = mask_of(call)
+    if mask is not None:  # they may be the server's, which may quote the key
+        told = {name: mask.text(each) for name, each in told.items()}
+        headers = {name: mask.text(each) for name, each in headers.items()}
     response = library_of(request.__class__).Response(
         status,
         headers={"x-should-retry": "false", **headers},
-        json={"error": {"message": message, "type": kind, "code": code}},
+        json={"error": told},
         request=request,
     )
     annotate(response, call)

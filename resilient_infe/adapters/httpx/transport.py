@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Coroutine
+from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -26,7 +27,7 @@ from ..http.request import (
     KEY_HEADERS,
     RETRY_COUNT_HEADER,
     NestedRetriesCheck,
-    key_in,
+    hide_key,
     prepare_call,
 )
 from ..http.response import (
@@ -41,7 +42,8 @@ from ..http.response import (
 )
 from ..http.stream_watch import StreamWatch
 from .decompress import decompressed, unpacker_for
-from .masked import masked_response, without_key
+from .masked import masked_response, read_masked
+from .masked_events import mask_events
 from .open_body import close, open_body_class
 from .renewed_auth import renewal_of
 from .synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
@@ -129,14 +131,20 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             if not self._needs_sdk_errors(headers):
                 raise
             return bad_gateway(call, str(error))
-        verdict = call.verdict
-        if verdict is not None and verdict.kind is not Kind.OK:
-            if call.hold is None and self._needs_sdk_errors(headers):
-                if response.status_code >= 300:
-                    response = masked_response(call, response, key_in(headers))
-                elif verdict.error != EMPTY_ANSWER:
-                    return in_place_of(call, response)
-            annotate(response, call)
+        verdict, for_sdk = call.verdict, self._needs_sdk_errors(headers)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            if for_sdk and call.hold is not None:
+                response = await read_masked(call, response)
+            else:
+                response = masked_response(call, response)
+        elif for_sdk and call.hold is not None:
+            mask_events(call, response)
+        if verdict is None or verdict.kind is Kind.OK:
+            return response
+        in_place = response.status_code < 300 and call.hold is None
+        if for_sdk and in_place and verdict.error != EMPTY_ANSWER:
+            return in_place_of(call, response)
+        annotate(response, call)
         return response
 
     async def aclose(self) -> None:
@@ -169,18 +177,16 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         return within_first_chunk(call, self._attempt)
 
     async def _attempt(self, call: Call[Any]) -> Any:
-        """Make one attempt; an exception that quotes the server does not quote the key."""
+        """Make one attempt; what it raises does not quote the key."""
         request = call.payload
         renewal = renewal_of(request)
         if renewal is not None:
             await renewal.before(call, self.inner.handle_async_request)
         try:
             return await self._answer(call)
-        except library_of(request.__class__).ProtocolError as error:
-            masked = without_key(error, Lowered.of_raw(request.headers.raw))
-            if masked is None:
-                raise
-        raise masked  # outside of the except block: its context would quote the key
+        except Exception as error:
+            hide_key(call, error)
+            raise
 
     async def _answer(self, call: Call[Any]) -> Any:
         """Make one attempt and put its reply on the call.

@@ -197,7 +197,7 @@ class InfeTransport:
 
     def _post(self, call: Call[Any], body: bytes, path: str) -> Any:
         headers = CIMultiDict(self._fixed_headers)
-        call.state.mask = self._key.mask.id
+        call.state.mask = self._key.mask
         if call.request_id is not None:
             headers["x-client-request-id"] = call.request_id
         url = self.base_url + path

@@ -77,7 +77,6 @@ class SdkCall(Call[Any]):
     Attributes:
         tries: how often `send` was called.
         sent: the last request that was sent, or None.
-        key: the API key of the request, as a header has it; empty for none.
         response: the last response of the attempt; None before it.
         broken: the exception of the transport in the attempt, or None.
         value: what the SDK returned.
@@ -92,7 +91,6 @@ class SdkCall(Call[Any]):
         "_taken",
         "broken",
         "error",
-        "key",
         "options",
         "raised_above",
         "refused",
@@ -118,7 +116,6 @@ class SdkCall(Call[Any]):
         self.sdk, self.options, self.send, self._taken = sdk, options, send, taken
         self.tries, self.rewind = 0, rewind
         self.sent: Any = None
-        self.key = ""
         self.running = self.refused = self._renewal_used = False
         self.value: Any = None
         self.response: Any = None
@@ -141,15 +138,14 @@ class SdkCall(Call[Any]):
         self.payload = self.sent = request
         self.hold = self.reply = self.verdict = None
         self.response = self.broken = None
-        # A server that was redirected to gets no key, and may know it all the same.
-        self.key = note_key(self, Lowered.of_raw(request.headers.raw)) or self.key
+        note_key(self, Lowered.of_raw(request.headers.raw))
         try:
             response = await send(self)
         except Exception as error:
             self.broken = error
             raise
-        if response.status_code >= HTTPStatus.BAD_REQUEST and self.hold is None:
-            response = masked_response(self, response, self.key)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            response = masked_response(self, response)
         self.response = response
         _disarm_if_open(self)
         return response

@@ -19,8 +19,7 @@ from ...core.verdict import EMPTY_ANSWER, SUCCESS
 from ...errors import AttemptTimedOut, Refused
 from ...stack.options import current_options
 from ...telemetry.note import add_note
-from ..http.masking import KeyMask, mask_for
-from ..http.request import key_in, warn_of_nested_retries
+from ..http.request import hide_key, mask_of, warn_of_nested_retries
 from ..httpx.masked import cut_response
 from ..httpx.synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 from .attempt import SdkCall, Seat, under_way
@@ -69,7 +68,8 @@ class Driver:
             value, error = await self._through_stack(call)
             rewind = call.rewind
             if error is None:
-                return freed_when_dropped(value, _mask_of(call)) if kwargs.get("stream") else value
+                return freed_when_dropped(value, mask_of(call)) if kwargs.get("stream") else value
+            hide_key(call, error)
             try:
                 again, response = self._asks_again(call, error)
                 if taken == retries or not again:
@@ -199,7 +199,7 @@ class Driver:
         response = getattr(raised, "response", None)
         failed = response is not None and response.status_code >= HTTPStatus.BAD_REQUEST
         if failed and call.hold is not None:
-            shown = cut_response(call, response, call.key)
+            shown = cut_response(call, response)
             return raised if shown is response else self._status_error(shown)
         cause = raised.__cause__
         if call.sent is None or not isinstance(
@@ -267,11 +267,6 @@ class Driver:
             return False
         asked = rules[0](self.client, response) and not rules[-1](self.client, response)
         return bool(asked) and call.state.max_attempts != 1
-
-
-def _mask_of(call: SdkCall) -> KeyMask | None:
-    key = "" if call.sent is None else key_in(call.sent.headers)
-    return mask_for(key) if key else None
 
 
 def _is_a(error: BaseException, name: str) -> bool:

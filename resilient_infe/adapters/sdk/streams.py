@@ -49,21 +49,8 @@ async def _masked(events: Any, mask: KeyMask) -> AsyncGenerator[Any, None]:
             async for event in events:
                 yield event
         except Exception as error:
-            _hide(error, mask)
+            mask.error(error)
             raise
-
-
-def _hide(error: Exception, mask: KeyMask) -> None:
-    """Mask the key in what an exception of the SDK tells."""
-    error.args = tuple(_hidden(each, mask) for each in error.args)
-    for name in ("message", "body", "code", "type", "param"):
-        if hasattr(error, name):
-            with contextlib.suppress(AttributeError):  # a property
-                setattr(error, name, _hidden(getattr(error, name), mask))
-
-
-def _hidden(told: Any, mask: KeyMask) -> Any:
-    return mask.json(told) if isinstance(told, str | dict | list) else told
 
 
 def _free_when_parsed(response: Any, mask: KeyMask | None) -> None:
