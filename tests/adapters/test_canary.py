@@ -205,7 +205,9 @@ async def _through_transport(url, told, stack):
     async with InfeTransport(KEY, base_url=url) as transport:
         for one in (transport, transport.stream):
             try:
-                await stack.around(one)(ASK)
+                answer = await stack.around(one)(ASK)
+                if one is not transport:
+                    told += [repr(chunk) async for chunk in answer][:0]
             except Exception as error:
                 told += [*_told(error), repr(vars(error)), repr(pickle.dumps(error))]
 

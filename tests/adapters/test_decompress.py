@@ -141,14 +141,15 @@ class Brotli(ModuleType):
 
 
 class OldBrotli(ModuleType):
-    """A package that cannot bound what it returns."""
+    """A package that cannot bound what it returns: a MiB for each byte that it is given."""
 
     class Decompressor:
         """Unpacks all at once."""
 
         def process(self, data: bytes) -> bytes:
-            """Must not be called so."""
-            raise AssertionError(data)
+            """Return all of it; a decoder of brotli that is asked for little returns little."""
+            assert len(data) <= 8
+            return bytes(len(data) * MIB)
 
 
 @pytest.mark.parametrize(("size", "found"), [(2 * MIB, 2 * MIB), (9 * MIB, 0)])
@@ -158,10 +159,14 @@ def test_brotli_is_asked_for_a_part_at_a_time(monkeypatch, size, found):
     assert len(decompressed(bytes(size), "br", 4 * MIB)) == found
 
 
-def test_a_brotli_that_cannot_be_bounded_is_not_used(monkeypatch):
-    """With a version before 1.2 the body is not looked at."""
+def test_a_brotli_that_cannot_be_bounded_is_fed_little(monkeypatch):
+    """A version before 1.2 gets a few bytes at a time, so that a bomb is noticed in time."""
     monkeypatch.setitem(sys.modules, "brotli", OldBrotli("brotli"))
-    assert decompressed(BODY, "br", MIB) is None
+    assert decompressed(bytes(20), "br", 40 * MIB) == bytes(20 * MIB)
+    fed = []
+    with pytest.raises(DecompressionBomb, match="over 32 MiB"):
+        Unpacker("br", lambda piece: fed.append(len(piece))).feed(bytes(1_000))
+    assert sum(fed) <= LARGEST_UNSUSPICIOUS
 
 
 def test_a_coding_without_its_package_is_passed_over(monkeypatch):

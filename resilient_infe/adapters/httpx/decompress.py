@@ -8,8 +8,8 @@ How each format keeps a piece small:
 
 1. gzip and deflate: zlib takes the limit as an argument. Like httpx, what follows the first member
    of a gzip body is passed over.
-2. brotli: the decoder is asked for its output piece by piece. Versions before 1.2 return everything
-   at once, so with them nothing is decompressed here.
+2. brotli: the decoder is asked for its output piece by piece. Versions before 1.2 return all that
+   their input makes at once, so they are fed `FEW` bytes at a time.
 3. zstd: the modules of Python 3.14 and `backports` take the limit as an argument, and `zstandard`
    writes its output piece by piece.
 
@@ -29,15 +29,16 @@ from ..http.bomb import BOMB, DecompressionBomb, is_bomb
 PIECE = 512 * 1024
 """Bytes that a decoder is asked for at a time. Brotli may return up to twice as many."""
 
+FEW = 8
+"""Bytes that are fed at a time to a decoder of brotli that returns all at once. The shortest block
+of brotli has about ten, and makes at most 16 MiB.
+"""
+
 MOST_CODINGS = 5
 """A body with more nested codings is rejected. Honest servers apply one."""
 
 Sink = Callable[[bytes], object]
 Feed = Callable[[bytes], object]
-
-
-class UnboundedDecoder(ImportError):
-    """The installed package of a coding cannot limit its output."""
 
 
 class Unpacker:
@@ -50,7 +51,6 @@ class Unpacker:
 
     Raises:
         DecompressionBomb: the body has more than `MOST_CODINGS` codings.
-        UnboundedDecoder: the installed package of a coding cannot limit its output.
 
     Attributes:
         active: whether there is a coding to undo.
@@ -72,8 +72,6 @@ class Unpacker:
                 continue
             try:
                 feed = decoder(feed)
-            except UnboundedDecoder:
-                raise
             except ImportError:
                 continue
             self.active = True
@@ -103,22 +101,18 @@ def unpacker_for(encoding: str) -> Unpacker | None:
         encoding: the value of ``Content-Encoding``.
 
     Returns:
-        The unpacker; None if the body is not packed, or if the package for its coding cannot limit
-        what it unpacks.
+        The unpacker; None if the body is not packed.
 
     Raises:
         DecompressionBomb: the body has too many codings.
     """
     if encoding == "identity":
         return None
-    try:
-        unpacker = Unpacker(encoding, len)
-    except UnboundedDecoder:
-        return None
+    unpacker = Unpacker(encoding, len)
     return unpacker if unpacker.active else None
 
 
-def decompressed(raw: bytes, encoding: str, limit: int) -> bytes | None:
+def decompressed(raw: bytes, encoding: str, limit: int) -> bytes:
     """Return a body with its content encoding undone, if it is no longer than `limit` bytes.
 
     Args:
@@ -127,9 +121,8 @@ def decompressed(raw: bytes, encoding: str, limit: int) -> bytes | None:
         limit: bytes, above 0.
 
     Returns:
-        The decompressed body. Empty bytes if it is longer than `limit`, is not in the format of
-        `encoding`. None if the installed package cannot limit its output;
-        then nothing was decompressed.
+        The decompressed body. Empty bytes if it is longer than `limit`, or is not in the format of
+        `encoding`.
 
     Raises:
         DecompressionBomb: it is a bomb, or has too many codings.
@@ -152,8 +145,6 @@ def decompressed(raw: bytes, encoding: str, limit: int) -> bytes | None:
     except DecompressionBomb:
         pieces.clear()  # else they live as long as the exception
         raise
-    except UnboundedDecoder:
-        return None
     except Exception:  # each format raises its own errors, and the body is untrusted
         return b""
     return b"".join(pieces) if size <= limit else b""
@@ -195,13 +186,21 @@ def _brotli(sink: Sink) -> Feed:
     try:
         process(b"", output_buffer_limit=PIECE)
     except TypeError:  # before version 1.2 there is no output_buffer_limit
-        raise UnboundedDecoder("brotli before 1.2 cannot limit its output") from None
+        return _brotli_at_once(sink, process)
 
     def feed(data: bytes) -> None:
         piece = process(data, output_buffer_limit=PIECE)
         while piece:  # empty once all is out
             sink(piece)
             piece = process(b"", output_buffer_limit=PIECE)
+
+    return feed
+
+
+def _brotli_at_once(sink: Sink, process: Callable[[bytes], bytes]) -> Feed:
+    def feed(data: bytes) -> None:
+        for start in range(0, len(data), FEW):
+            sink(process(data[start : start + FEW]))
 
     return feed
 

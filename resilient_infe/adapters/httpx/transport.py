@@ -320,7 +320,7 @@ async def _watched(
     if await read_first_event(lambda: anext(body, None), watch, parts):
         library = library_of(call.payload.__class__)
         encoding = headers.get("content-encoding", "identity")
-        raw = decompressed(b"".join(parts), encoding, LONGEST_DECODED) or b""
+        raw = decompressed(b"".join(parts), encoding, LONGEST_DECODED)
         reason = why_not_begun(call, status, headers, raw)
         raise library.RemoteProtocolError(reason, request=call.payload)
     return watch

@@ -21,8 +21,10 @@ from ...classify.usage import usage_of
 from ...core.call import Call, Handler, Hold
 from ...core.verdict import OK, Kind, Usage, Verdict
 from ...errors import InfeError, ResilienceError, StreamBroken
+from ..http.bomb import BOMB, is_bomb
 from ..http.first_event import within_first_chunk
 from ..http.open_read import read_in_time
+from ..http.request import hide_key
 from ..http.sse import SSEDecoder
 from ..http.stream_watch import ChoiceTracker
 
@@ -224,12 +226,15 @@ class InfeStream:
         try:
             read, idle = self._body.readany, self._call.state.idle
             block = await read_in_time(self._call, read, idle=idle)
+            if is_bomb(self._body.total_bytes, self._body.total_raw_bytes):
+                raise StreamBroken(BOMB)
             self._ready.extend(self._decoder.feed(block))
         except ResilienceError as error:  # DeadlineExceeded, StreamStalled or StreamBroken
             kind = Kind.TIMEOUT if isinstance(error, TimeoutError) else Kind.TRANSIENT
             self._close_as(Verdict(kind, error=type(error).__name__))
             raise
         except (aiohttp.ClientError, OSError) as error:
+            hide_key(self._call, error)
             raise self._broken(f"the connection broke: {type(error).__name__}") from error
         except BaseException as error:  # the reader was cancelled
             self._close_as(Verdict(Kind.CANCELLED, error=type(error).__name__))
