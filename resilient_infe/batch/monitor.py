@@ -22,6 +22,7 @@ from ..events import (
     RetryStopped,
     SlotsNarrowed,
 )
+from ..rate.snapshots import AllowanceStatistics
 from ..retry.layer import REFUSED_ALONE
 from ..stack.describe import StackStatistics
 
@@ -168,13 +169,17 @@ def _reason(reason: str | None) -> str:
 
 def limits_of(stack: StackStatistics) -> Mapping[str, Any]:
     """Return the limits that are kept or learned, per partition, for a sample."""
-    found = {}
-    for name, each in stack.allowances.items():
-        limit = each.learned if each.requests_per_minute is None else each.requests_per_minute
-        if each.learned is not None and each.learned_dimension == "tokens":
-            limit = None
-        found[name or ""] = {
-            "requests": None if limit is None else round(limit, 1),
-            "tokens": None if each.tokens_per_minute is None else round(each.tokens_per_minute),
-        }
-    return found
+    return {name or "": limit_of(each) for name, each in stack.allowances.items()}
+
+
+def limit_of(allowance: AllowanceStatistics) -> dict[str, float | None]:
+    """Return the limit that is kept or learned, in requests and tokens a minute."""
+    limit, tokens = allowance.requests_per_minute, allowance.tokens_per_minute
+    if limit is None:
+        limit = allowance.learned
+    if allowance.learned is not None and allowance.learned_dimension == "tokens":
+        limit = None
+    return {
+        "requests": None if limit is None else round(limit, 1),
+        "tokens": None if tokens is None else round(tokens),
+    }

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ..adapters.http.masking import printable
 from ..stack.describe import StackStatistics
-from .monitor import Monitor, counted, limits_of, under_way, waiting_for
+from .monitor import Monitor, counted, limit_of, limits_of, under_way, waiting_for
 from .sample import Failures, Tally
 
 NO_LIMIT = 1e9
 """Per minute: what stands for no limit at all; no server answers so many."""
+
+MOST_LIMITS = 4
+"""Models whose limits a line names; the others are only counted."""
 
 SPAN = 60.0
 """Seconds over which the rate is taken: a full period of the usual limit."""
@@ -186,14 +189,29 @@ def _rows(progress: Progress) -> str:
 
 def _limit(stack: StackStatistics) -> str | None:
     """Return the limits in words; the partition's name only where there are several."""
-    told: list[str] = []
-    found: dict[str, dict[str, Any]] = dict(limits_of(stack))
-    for name, each in found.items():
-        words = [
-            f"{each[what]:,.0f} {what}/min"
-            for what in ("requests", "tokens")
-            if each[what] and each[what] < NO_LIMIT
-        ]
-        if words:
-            told.append(" and ".join(words) + (f" ({printable(name)})" if len(found) > 1 else ""))
+    found = {printable(name): _rates(each) for name, each in limits_of(stack).items()}
+    several = len(found) > 1
+    told = [f"{each} ({name})" if several else each for name, each in found.items() if each]
+    if len(told) > MOST_LIMITS:
+        told[MOST_LIMITS:] = [f"{len(told) - MOST_LIMITS:,} more"]
+    if stack.account is not None:
+        told.append(f"{_rates(limit_of(stack.account))} (the account)")
     return "limit " + "; ".join(told) if told else None
+
+
+def limits_in_words(limits: Mapping[str, float | None]) -> str:
+    """Return limits by name, such as ``requests_per_minute``, as text."""
+    found = {
+        name.replace("_", " ").replace(" per ", "/"): value
+        for name, value in limits.items()
+        if value is not None
+    }
+    told = [f"{value:,.6g} {name}" for name, value in found.items() if value < NO_LIMIT]
+    if told:
+        return " and ".join(told)
+    return "without a limit" if found else "learned"
+
+
+def _rates(limit: Mapping[str, float | None]) -> str:
+    known = {what: limit[what] or NO_LIMIT for what in ("requests", "tokens")}
+    return " and ".join(f"{n:,.0f} {what}/min" for what, n in known.items() if n < NO_LIMIT)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..adapters.http.masking import printable
 from ..stack.describe import StackStatistics
-from .monitor import Monitor, limits_of, under_way, waiting_for
+from .monitor import Monitor, limit_of, limits_of, under_way, waiting_for
 from .result import Result
 from .trial import Alike, alike, said
 
@@ -111,6 +111,7 @@ def sample_of(
             "in_flight": under_way(stack),
             "waiting": stack.waiting,
             "limits": limits_of(stack),
+            "account": None if stack.account is None else limit_of(stack.account),
             "circuits": {name: state for name, state in states.items() if state != "closed"},
             "waits": waiting_for(stack, None if monitor is None else monitor.trouble),
         }

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..core.by_model import OTHERS
+from ..core.ids import safe_name
 from ..errors import ConfigurationError
 
 LONGEST_CONFIG = 16 * 1024
@@ -43,9 +46,12 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
         raise ConfigurationError(f"--config {path} is nested too deeply") from None
     except ValueError as error:
         raise ConfigurationError(f"--config {path} is not valid TOML: {error}") from None
-    # Options may stand in a [run] table or at the top level.
+    # Options may stand in a [run] table or at the top level; tables of limits at either place.
     table = parsed.get("run", parsed)
-    return table if isinstance(table, dict) else parsed
+    if not isinstance(table, dict):
+        return parsed
+    outside = {name: parsed[name] for name in ("limits", "account") if name in parsed}
+    return {**outside, **table}
 
 
 def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> None:
@@ -60,12 +66,24 @@ def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> 
     # The file can set neither of these two.
     del actions["help"]
     actions.pop("config", None)
-    for name, value in config.items():
+    options = dict(config)
+    limits = _limits(options.pop("limits", None), actions)
+    account = _account(options.pop("account", None), actions)
+    for name, value in limits.pop(OTHERS, {}).items():  # the same as outside of [limits]
+        if name in options or name.replace("_", "-") in options:
+            raise ConfigurationError(f"--config: [limits.'*'] repeats {name.replace('_', '-')}")
+        parser.set_defaults(**{name: value})
+    parser.set_defaults(limits=limits, account=account)
+    for name, value in options.items():
         action = actions.get(name.replace("-", "_"))
         if action is None:
             shown = (dest for dest, each in actions.items() if each.help != argparse.SUPPRESS)
-            known = ", ".join(sorted(each.replace("_", "-") for each in shown))
-            raise ConfigurationError(f"--config: unknown option {name!r}; valid options: {known}")
+            known = sorted(each.replace("_", "-") for each in shown)
+            near = get_close_matches(name.replace("_", "-"), known, 1)
+            hint = f"do you mean {near[0]}? " if near else ""
+            raise ConfigurationError(
+                f"--config: unknown option {name!r}; {hint}valid options: {', '.join(known)}"
+            )
         parser.set_defaults(**{action.dest: _converted(name, value, action)})
         action.required = False  # the file has a value for it
 
@@ -91,3 +109,76 @@ def _converted(name: str, value: Any, action: argparse.Action) -> Any:
         return convert(str(value))
     except (ValueError, argparse.ArgumentTypeError) as error:
         raise ConfigurationError(f"--config: {name}: {error}") from None
+
+
+def _limits(tables: Any, actions: Mapping[str, argparse.Action]) -> dict[str, dict[str, Any]]:
+    """Return the options of each model in ``[limits]``, by the model's name.
+
+    Args:
+        tables: what the file has there; None if it has nothing.
+        actions: the options of the command, by name.
+
+    Raises:
+        ConfigurationError: it is no table of tables, or has an option that is no limit.
+    """
+    if tables is None:
+        return {}
+    if not isinstance(tables, dict):
+        raise ConfigurationError("--config: limits is a table for each model: [limits.infe-titan]")
+    found: dict[str, dict[str, Any]] = {}
+    for model, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigurationError(
+                f"--config: limits.{safe_name(model)} is not a table: name a model, as in "
+                f"[limits.infe-titan], and put {safe_name(model)} below it; what is for every "
+                f"other model stands outside of [limits]"
+            )
+        name = model if model == OTHERS else safe_name(model)
+        if not name or name in found:
+            raise ConfigurationError(f"--config: limits names {name!r} twice, or names nothing")
+        found[name] = _options_of(f"limits.{name}", table, actions)
+    return found
+
+
+def _account(table: Any, actions: Mapping[str, argparse.Action]) -> dict[str, Any] | None:
+    """Return the limits in ``[account]`` by name; None if there are none.
+
+    Raises:
+        ConfigurationError: it is no table, or has an option that is no limit.
+    """
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise ConfigurationError("--config: account is a table: [account]")
+    if not table:
+        raise ConfigurationError("--config: account names no limit, like requests-per-minute = 600")
+    rates = {name: action for name, action in actions.items() if name != "concurrency"}
+    return _options_of("account", table, rates)
+
+
+def _options_of(
+    where: str,
+    table: Mapping[str, Any],
+    actions: Mapping[str, argparse.Action],
+) -> dict[str, Any]:
+    known = [name for name in actions if _is_limit(name)]
+    found = {}
+    for given, value in table.items():
+        name = given.replace("-", "_")
+        if isinstance(value, dict):
+            raise ConfigurationError(
+                f"--config: [{where}.{safe_name(given)}] is a table in a table: a name with a dot "
+                f'needs quotes, as in [limits."gpt-4.1"]'
+            )
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            shown = [each.replace("_", "-") for each in near or known]
+            hint = f"do you mean {shown[0]}?" if near else f"it may have {', '.join(shown)}"
+            raise ConfigurationError(f"--config: [{where}] has no option {given!r}: {hint}")
+        found[name] = _converted(f"{where}.{safe_name(given)}", value, actions[name])
+    return found
+
+
+def _is_limit(name: str) -> bool:
+    """Whether an option is a limit, which may differ by model."""
+    return name == "concurrency" or name.endswith(("_per_minute", "_per_day"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..adapters.http.masking import printable
@@ -12,7 +13,9 @@ from ..batch.files.request import Defaults
 from ..batch.journal import Journal
 from ..batch.journal.table import RowTable
 from ..batch.progress import short, span
+from ..core.by_model import value_for
 from ..rate.estimate import estimate_tokens
+from .limits import notes_on_limits
 from .telling import bad_lines
 
 
@@ -57,13 +60,27 @@ def forecast(found: CheckResult, options: JobOptions) -> list[str]:
     built_in = options.count is estimate_tokens
     how = "characters / 4, and the output that is asked for" if built_in else "by your own count"
     lines.append(f"to send: {calls:,} calls, about {short(tokens)} tokens ({how})")
-    most = max(found.models.values(), default=0) / max(1, found.pending)
-    rates = ((options.requests_per_minute, calls), (options.tokens_per_minute, tokens))
-    known = [60.0 * total * most / each for each, total in rates if each is not None]
+    lines += notes_on_limits(options, found.models)
+    known = list(_times(found, options, calls, tokens))
     if known:
         lines.append(f"at these limits it takes at least {span(max(known))}")
     else:
+        most = max(found.models.values(), default=0) / max(1, found.pending)
         at_600 = span(60.0 * calls * most / 600.0)
         lines.append(f"the limit is learned; at 600 requests a minute it would take {at_600}")
     lines.append("nothing was sent")
     return lines
+
+
+def _times(found: CheckResult, options: JobOptions, calls: int, tokens: float) -> Iterator[float]:
+    """Yield the seconds that each declared limit asks for; all rows count as equally large."""
+    shares = {model: number / max(1, found.pending) for model, number in found.models.items()}
+    for name, limit in options.rates.items():
+        total = tokens if "tokens" in name else calls
+        for model, share in shares.items():
+            own = value_for(limit, model)
+            if own is not None:
+                yield 60.0 * total * share / own
+        whole = (options.account or {}).get(name)
+        if whole is not None:
+            yield 60.0 * total / whole

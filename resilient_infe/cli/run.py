@@ -22,6 +22,7 @@ from .counter import counter_for
 from .display import Display, JsonLines, display_for
 from .dry_run import dry_run
 from .kinds import count, positive, rate
+from .limits import for_models
 from .telling import say_found, tell_end
 
 YOUNG = 50_000
@@ -58,7 +59,11 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
     add("--errors", metavar="FILE", help="failures, in the same form (default OUTPUT.errors.jsonl)")
     add("--journal", metavar="FILE", help="what was done (default OUTPUT.journal)")
-    add("--config", metavar="FILE", help="TOML with any of these options; those given here win")
+    add(
+        "--config",
+        metavar="FILE",
+        help="TOML with any of these options, and [limits.MODEL]; those given here win",
+    )
     add("--ordered", action="store_true", help="results in the order of the input")
     add("--limit", type=count, metavar="N", help="send at most so many rows in this run")
     add("--dry-run", action="store_true", help="check every line, estimate, and send nothing")
@@ -96,7 +101,7 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
         "--requests-per-minute",
         type=rate,
         metavar="N",
-        help="per model; a number, none, or auto to learn it (default)",
+        help="per model; a number, none, or auto to learn it (default); see --config",
     )
     add("--tokens-per-minute", type=rate, metavar="N", help="likewise")
     add("--tokens-per-row", type=count, metavar="N", help="what each row costs, if you know")
@@ -152,9 +157,10 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         base_url=options.base_url,
         model=options.model,
         url=options.url,
-        concurrency=options.concurrency,
-        requests_per_minute=options.requests_per_minute,
-        tokens_per_minute=options.tokens_per_minute,
+        concurrency=for_models(options, "concurrency"),
+        requests_per_minute=for_models(options, "requests_per_minute"),
+        tokens_per_minute=for_models(options, "tokens_per_minute"),
+        account=options.account,
         count=counter_for(options.tokens_per_row, options.estimate),
         max_attempts=options.max_attempts,
         attempt_timeout=options.attempt_timeout,

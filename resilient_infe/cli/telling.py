@@ -12,6 +12,7 @@ from ..batch.files.check import CheckResult
 from ..core.verdict import Kind
 from ..errors import BatchError, BatchPaused, ResilienceError
 from .display import Display, JsonLines, write
+from .limits import notes_on_limits
 
 ROWS_FAILED, CANNOT, PAUSED, SIGNALLED = 1, 2, 3, 128
 """Exit codes: some rows failed; it cannot go on; every row would fail; a signal's number on top."""
@@ -39,6 +40,8 @@ def say_found(job: Job, display: Display, found: CheckResult | None) -> None:
         )
     if not found.rows:
         display.say(f"there is nothing in {job.options.input}")
+    for line in notes_on_limits(job.options, found.models):
+        display.say(line)
     if job.journal.resumed:
         recorded = job.journal.recorded
         failed = f"{recorded.failed:,} failed, " if recorded.failed else ""

@@ -30,6 +30,19 @@ def differs(limits: Mapping[str, Any]) -> bool:
     return any(isinstance(each, Mapping) for each in limits.values())
 
 
+def value_for(value: Any, model: str | None) -> Any:
+    """Return what an argument is for a model; None if its mapping says nothing of it.
+
+    Args:
+        value: one value for all models, or a mapping from model to value.
+        model: the model's name; None for a call that names none.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    name = OTHERS if model in (None, OTHERS) else safe_name(model or "")
+    return value[name] if name in value else value.get(OTHERS)
+
+
 def by_model(
     make: Callable[..., K],
     limits: Mapping[str, Any],
@@ -56,12 +69,11 @@ def by_model(
     names = tuple(dict.fromkeys(name for each in mappings for name in each if name != OTHERS))
 
     def made(key: str | None) -> K:
-        model = OTHERS if key in (None, OTHERS) else safe_name(key or "")
-        return make(**{name: _of(value, model) for name, value in checked.items()})
+        return make(**{name: value_for(value, key) for name, value in checked.items()})
 
     known = set()
     for model in (*names, OTHERS):  # a wrong value raises now, not at the first call
-        values = tuple(repr(_of(value, model)) for value in checked.values())
+        values = tuple(repr(value_for(value, model)) for value in checked.values())
         if values in known:
             continue
         known.add(values)
@@ -94,13 +106,6 @@ def _checked(name: str, value: Any, usual: Mapping[str, Any]) -> Any:
         found[safe] = each
     found.setdefault(OTHERS, usual.get(name))
     return found
-
-
-def _of(value: Any, model: str) -> Any:
-    """Return the value for a model; `value` is one for all models, or a dict with ``"*"``."""
-    if not isinstance(value, dict):
-        return value
-    return value[model] if model in value else value[OTHERS]
 
 
 def _shown(model: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import os
@@ -11,41 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from served import served
 
 from resilient_infe.cli import main
-from resilient_infe.testing import Faults, InfeModel
-from resilient_infe.testing.server import InfeServer
+from resilient_infe.testing import Faults
 
 pytestmark = pytest.mark.network
-
-
-@contextmanager
-def served(**options):
-    """Serve a stand-in from a thread; yields its URL and its model."""
-    model = InfeModel(**({"latency": 0.0} | options))
-    ready, addresses, over = threading.Event(), [], []
-
-    async def serve():
-        async with InfeServer(model).running() as url:
-            stop = asyncio.Event()
-            over.append((asyncio.get_running_loop(), stop))
-            addresses.append(url)
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    ready.wait(10)
-    try:
-        yield addresses[0], model
-    finally:
-        loop, stop = over[0]
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ class Job:
         self.stack = presets.batch(
             requests_per_minute=options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute,
+            account=options.account,
             concurrency=options.concurrency,
             attempt_timeout=options.attempt_timeout,
             max_attempts=options.max_attempts,
@@ -156,7 +157,7 @@ class Job:
             row_id=_id,
             partition=_partition,
             ordered=options.ordered,
-            in_memory=max(IN_MEMORY, 2 * options.concurrency),
+            in_memory=max(IN_MEMORY, 2 * options.most_in_flight),
             deadline=options.deadline,
             journal=self.journal,
             retry_failed=options.retry_failed,

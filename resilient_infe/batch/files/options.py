@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...adapters.infe.address import BASE_URL
+from ...core.by_model import Count, Rate
 from ...errors import BatchError, ConfigurationError
 from ...rate.estimate import estimate_tokens
 from .output import STDOUT
@@ -32,7 +33,9 @@ class JobOptions:
         model: for lines that name none.
         url: the endpoint for lines that name none.
         concurrency: attempts in flight per model.
-        requests_per_minute, tokens_per_minute: the limits per model; None to learn them.
+        requests_per_minute, tokens_per_minute: the limits per model; None to learn them. These and
+            `concurrency` may be mappings from model to value, with ``"*"`` for each other model.
+        account: the limits over all models, by name, or None.
         count: returns the tokens of a request's body.
         max_attempts: attempts that may fail, 429s not counted.
         attempt_timeout: seconds for one attempt.
@@ -54,9 +57,10 @@ class JobOptions:
     base_url: str = BASE_URL
     model: str | None = None
     url: str = CHAT
-    concurrency: int = 64
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
+    concurrency: Count = 64
+    requests_per_minute: Rate = None
+    tokens_per_minute: Rate = None
+    account: Mapping[str, float] | None = None
     count: Callable[[Any], float] = estimate_tokens
     max_attempts: int = 10
     attempt_timeout: float = 120.0
@@ -68,6 +72,20 @@ class JobOptions:
     keep_going: bool = False
     salvage: bool = False
     overwrite: bool = False
+
+    @property
+    def rates(self) -> dict[str, Rate]:
+        """The limits of a rate, by name."""
+        return {
+            "requests_per_minute": self.requests_per_minute,
+            "tokens_per_minute": self.tokens_per_minute,
+        }
+
+    @property
+    def most_in_flight(self) -> int:
+        """The number of attempts in flight, of all models that are named."""
+        count = self.concurrency
+        return sum(count.values()) if isinstance(count, Mapping) else count
 
 
 def check_paths(options: JobOptions) -> None:

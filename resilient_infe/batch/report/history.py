@@ -102,6 +102,8 @@ class History:
         attempts, retries, rejected: totals over all runs; `rejected` counts 429 responses.
         latency: the seconds per attempt over all runs; one value per row, its average.
         failures: the groups of failures, the largest first.
+        limits: the limits of each model in the last sample.
+        account: the limit over all models in the last sample, or None.
         events: the first `MAX_EVENTS` events, as (seconds of run time, record).
         running: whether a run is active now.
     """
@@ -118,6 +120,8 @@ class History:
     rejected: int = 0
     latency: Histogram = field(default_factory=Histogram)
     failures: list[FailureGroup] = field(default_factory=list)
+    limits: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    account: dict[str, float | None] | None = None
     events: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     running: bool = False
 
@@ -264,9 +268,12 @@ class _Reader:
             self._last_counts[name] = record.get(name, 0)
             setattr(bucket, name, getattr(bucket, name) + added)
             setattr(self._history, name, getattr(self._history, name) + added)
-        limits = [each["requests"] for each in record.get("limits", {}).values()]
-        if limits and all(each is not None and each < NO_LIMIT for each in limits):
-            bucket.limit = sum(limits)
+        self._history.limits = record.get("limits", {})
+        account = self._history.account = record.get("account")
+        limits = [each["requests"] or NO_LIMIT for each in self._history.limits.values()]
+        whole = (account or {}).get("requests") or NO_LIMIT
+        if limits and max(limits) < NO_LIMIT:
+            bucket.limit = min(whole, sum(limits))
         states = set(record.get("circuits", {}).values())
         for state in ("half_open", "open"):  # if both occur, "open" is kept
             if state in states:

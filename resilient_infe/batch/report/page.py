@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from ..progress import short, span
+from ..progress import NO_LIMIT, short, span
 from .chart import Series, chart, number_text, strip
 from .history import FailureGroup, History
 
@@ -88,6 +88,7 @@ def _charts(history: History) -> Iterable[str]:
         ],
         lines=[Series("limit", "l-limit", _carried([each.limit for each in buckets]))],
     )
+    yield _limits(history)
     yield chart(
         "Retries and 429s",
         "Attempts that were sent again, and those that the server rejected for its limit.",
@@ -113,6 +114,28 @@ def _charts(history: History) -> Iterable[str]:
         [_state(each.circuit, each.waits) for each in buckets],
         history.seconds,
     )
+
+
+def _limits(history: History) -> str:
+    """Return a table of the limit of each model, if they differ; else an empty text."""
+    limits = history.limits
+    differ = any(each != other for each in limits.values() for other in limits.values())
+    if history.account is None and not differ:
+        return ""
+    named = {name or "no model": each for name, each in limits.items()}
+    if history.account is not None:
+        named["all of the account"] = history.account
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{_limit(each['requests'])}</td>"
+        f"<td>{_limit(each['tokens'])}</td></tr>"
+        for name, each in named.items()
+    )
+    head = "<tr><th>limit of</th><th>requests a minute</th><th>tokens a minute</th></tr>"
+    return f"<div class=wide><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+
+
+def _limit(value: float | None) -> str:
+    return "-" if value is None or value >= NO_LIMIT else f"{value:,.6g}"
 
 
 def _latency_chart(history: History) -> str:
