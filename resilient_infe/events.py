@@ -143,6 +143,21 @@ class RateWaiting(Event):
 
 
 @frozen
+class RateTooLarge(Event):
+    """A call costs more than the whole limit of a minute, as estimated: it is sent alone.
+
+    It waits for all others, and then until a minute is empty. `tokens` is its estimate, and
+    `reason` names the limit.
+    """
+
+    name: ClassVar[str] = "rate.too_large"
+    request_id: str | None
+    partition: str | None
+    tokens: float
+    reason: str
+
+
+@frozen
 class RateGateClosed(Event):
     """All calls of the partition are held back for `delay` seconds, because of `reason`."""
 
@@ -257,6 +272,7 @@ __all__ = [
     "Listener",
     "RateGateClosed",
     "RateLimitChanged",
+    "RateTooLarge",
     "RateWaiting",
     "RetryScheduled",
     "RetryStopped",

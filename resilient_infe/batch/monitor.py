@@ -18,6 +18,7 @@ from ..events import (
     Event,
     RateGateClosed,
     RateLimitChanged,
+    RateTooLarge,
     RetryScheduled,
     RetryStopped,
     SlotsNarrowed,
@@ -58,6 +59,7 @@ class Monitor:
         self.trouble: str | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._refused: dict[str | None, RetryScheduled] = {}
+        self._too_large: set[str | None] = set()
         self._retried: RetryScheduled | None = None  # the last retry, until its row ends
 
     def __call__(self, event: Event) -> None:
@@ -67,6 +69,8 @@ class Monitor:
             self.retries += isinstance(event, RetryScheduled) and event.kind is not Kind.REFUSED
             self.rejected += event.kind is Kind.RATE_LIMITED
             self._note_refused(event)
+        elif isinstance(event, RateTooLarge):
+            self._too_large.add(event.request_id)
         elif isinstance(event, CircuitChanged | RateGateClosed | RateLimitChanged | SlotsNarrowed):
             if isinstance(event, CircuitOpened):
                 self.trouble = event.reason.rpartition(": ")[2]
@@ -87,6 +91,17 @@ class Monitor:
         others = f" and {more:,} more are" if more else " is"
         return f"{_row(event)}{others} refused each time ({_why(event)}) while others are let in"
 
+    def too_large(self) -> str | None:
+        """Say how many rows cost more than a whole minute's limit, and what that means, or None."""
+        if not self._too_large:
+            return None
+        number = len(self._too_large)
+        are, each = ("is", "it waits") if number == 1 else ("are", "each waits")
+        return (
+            f"{counted(number, 'row')} {are} larger than the limit of a minute: {each} for the "
+            f"others and for an empty minute"
+        )
+
     def retried(self) -> str | None:
         """Say which row waits to be tried again, the last one that began to, or None."""
         event = self._retried
@@ -106,6 +121,7 @@ class Monitor:
         """Note that a row has its result: it is not refused any more."""
         if self._refused:
             self._refused.pop(clean_id(row_id), None)
+        self._too_large.discard(clean_id(row_id))
         if self._retried is not None and self._retried.request_id == clean_id(row_id):
             self._retried = None
 

@@ -40,6 +40,7 @@ class Progress:
         tokens: what the server charged.
         limit: what is kept or learned, in words, or None.
         refused: the row that the server refuses each time, and why, or None.
+        too_large: rows that cost more than the limit of a minute, in words, or None.
         waits: what everything waits for, in words, or None.
         stopping: whether the run takes no more rows.
     """
@@ -60,6 +61,7 @@ class Progress:
     refused: str | None
     waits: str | None
     stopping: bool
+    too_large: str | None = None
 
 
 class Gauge:
@@ -131,6 +133,7 @@ class Gauge:
             refused=refused,
             waits=waits,
             stopping=stopping,
+            too_large=monitor.too_large(),
         )
 
 
@@ -145,8 +148,7 @@ def in_words(progress: Progress) -> str:
         parts.append(counted(progress.retries, "retry", "retries"))
     if progress.rejected:
         parts.append(counted(progress.rejected, "429"))
-    if progress.refused:
-        parts.append(progress.refused)
+    parts += filter(None, (progress.refused, progress.too_large))
     if progress.tokens:
         parts.append(f"{short(progress.tokens)} tokens")
     if progress.limit:
@@ -182,7 +184,7 @@ def short(number: float) -> str:
 def _rows(progress: Progress) -> str:
     ended = progress.done + progress.failed
     if progress.rows is None:
-        return f"{ended:,} rows"
+        return counted(ended, "row")
     share = ended * 100 // progress.rows if progress.rows else 100  # 100 only at the end
     return f"{ended:,}/{progress.rows:,} ({share}%)"
 
@@ -197,6 +199,19 @@ def _limit(stack: StackStatistics) -> str | None:
     if stack.account is not None:
         told.append(f"{_rates(limit_of(stack.account))} (the account)")
     return "limit " + "; ".join(told) if told else None
+
+
+def have_result(done: int, rows: int | None = None, source: str = "") -> str:
+    """Return how many rows have a result, as text: ``1 row has a result``.
+
+    Args:
+        done: the rows with a result.
+        rows: the rows in all, or None where that is not known.
+        source: what stands after the rows.
+    """
+    of = "" if rows is None else f"{done:,} of "
+    number = done if rows is None else rows
+    return f"{of}{counted(number, 'row')}{source} {'has' if number == 1 else 'have'} a result"
 
 
 def limits_in_words(limits: Mapping[str, float | None]) -> str:

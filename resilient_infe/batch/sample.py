@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adapters.http.masking import printable
+from ..core.verdict import Kind
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, limit_of, limits_of, under_way, waiting_for
 from .result import Result
@@ -79,6 +80,10 @@ class Failures:
             return None
         kind, status, code = self._counts.most_common(1)[0][0]
         return " ".join(str(each) for each in (status, code or kind.value) if each is not None)
+
+    def kind(self) -> Kind | None:
+        """Return the kind of the most frequent failure; None without one."""
+        return self._counts.most_common(1)[0][0][0] if self._counts else None
 
     def explained(self) -> str | None:
         """Return the most frequent failure in a sentence, with a row that met it."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from typing import Any, NoReturn
 
+from ..core.ids import safe_name
 from ..errors import ResilienceError
 from ..version import __version__
 from .config import read_config
@@ -18,6 +21,14 @@ COMMANDS = {
     "serve": "serve an Infe stand-in on 127.0.0.1",
 }
 """What each command does; the module of its name adds its options with ``add_COMMAND``."""
+
+TOO_MANY = {
+    "run": "it takes one INPUT; --output (-o) says where the results go",
+    "status": "it takes one JOURNAL",
+    "report": "it takes one JOURNAL; --output (-o) says where the page goes",
+    "serve": "it takes options alone; --port says where",
+}
+"""What each command takes besides its options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("resilient-infe: an argument contains a NUL character: take it out\n")
         return 2
     try:
-        options = _parser(given).parse_args(given)
+        options = _options(given)
         return int(options.run(options))
     except BrokenPipeError:
         return 141
@@ -42,11 +53,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: the usage of `run` is longer than a screen.
+
+    Attributes:
+        commands: the action that holds the parser of each command.
+    """
+
+    commands: Any
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where more is said, and exit."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _options(given: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line; exit with a message if it cannot be meant."""
+    parser = _parser(given)
+    if not given:
+        parser.error(f"give a command: {', '.join(COMMANDS)}")
+    known = [*COMMANDS, "-h", "--help", "--version"]
+    if given[0] not in known and given[0].startswith("-"):
+        option = given[0].partition("=")[0]
+        parser.error(f"there is no option {safe_name(option)}{_hint(option, known)}")
+    if given[0] not in known:  # it is not quoted, as it may be a key
+        hint = (
+            _hint(given[0], known) or ": to send a file, resilient-infe run FILE -o results.jsonl"
+        )
+        parser.error(f"there is no such command{hint}")
+    options, rest = parser.parse_known_args(given)
+    if rest:
+        _refuse(given[0], parser.commands.choices[given[0]], rest)
+    return options
+
+
+def _refuse(name: str, command: argparse.ArgumentParser, rest: Sequence[str]) -> NoReturn:
+    """Say which argument is unknown. No value is quoted, which may be a key."""
+    options = [each for action in command._actions for each in action.option_strings]  # noqa: SLF001
+    unknown = next((each for each in rest if each.startswith("-")), None)
+    if unknown is None:
+        command.error(f"there is one argument too many: {TOO_MANY[name]}")
+    option = unknown.partition("=")[0]
+    command.error(f"there is no option {safe_name(option)}{_hint(option, options)}")
+
+
+def _hint(given: str, known: Sequence[str]) -> str:
+    """Return the known name that is nearest, as a question; empty if none is near."""
+    initials = {f"--{''.join(word[0] for word in each[2:].split('-'))}": each
+        for each in known if each.count("-") > 3}  # fmt: skip
+    near = get_close_matches(given, known, 1)
+    found = initials.get(given) or next(iter(near), None)
+    return "" if found is None else f": do you mean {found}?"
+
+
+def _parser(given: Sequence[str]) -> Parser:
     """Return the parser; only the module of the command that was given is loaded."""
-    parser = argparse.ArgumentParser(prog="resilient-infe", description=__doc__)
+    parser = Parser(prog="resilient-infe", description=__doc__)
     parser.add_argument("--version", action="version", version=f"resilient-infe {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, told in COMMANDS.items():
         # A shortened --config would be taken here, and missed where the file is read.
         command = commands.add_parser(name, help=told, description=told, allow_abbrev=False)

@@ -12,6 +12,7 @@ from ..batch.files.options import JobOptions, place_of
 from ..batch.files.request import Defaults
 from ..batch.journal import Journal
 from ..batch.journal.table import RowTable
+from ..batch.monitor import counted
 from ..batch.progress import short, span
 from ..core.by_model import value_for
 from ..rate.estimate import estimate_tokens
@@ -46,7 +47,7 @@ def dry_run(options: JobOptions) -> int:
 
 def forecast(found: CheckResult, options: JobOptions) -> list[str]:
     """Return what a run would do, line by line."""
-    lines = [f"{options.input}: {found.rows:,} requests, {found.bad:,} bad lines"]
+    lines = [f"{options.input}: {counted(found.rows, 'request')}, {counted(found.bad, 'bad line')}"]
     lines += bad_lines(found, options.input)
     if not found.rows:
         return lines
@@ -59,7 +60,7 @@ def forecast(found: CheckResult, options: JobOptions) -> list[str]:
     tokens = found.tokens * calls / max(1, found.pending)
     built_in = options.count is estimate_tokens
     how = "characters / 4, and the output that is asked for" if built_in else "by your own count"
-    lines.append(f"to send: {calls:,} calls, about {short(tokens)} tokens ({how})")
+    lines.append(f"to send: {counted(calls, 'call')}, about {short(tokens)} tokens ({how})")
     lines += notes_on_limits(options, found.models)
     known = list(_times(found, options, calls, tokens))
     if known:

@@ -203,7 +203,7 @@ def _run(options: argparse.Namespace) -> int:
     gc.set_threshold(YOUNG, 20, 100)
     display = display_for(quiet=options.quiet, json_log=options.json_log)
     try:
-        job = Job(told, [display] if isinstance(display, JsonLines) else [])
+        job = Job(told, [display] if isinstance(display, JsonLines) else [], display.say)
         return tell_end(job, display, *_carried(job, display))
     finally:
         display.close()

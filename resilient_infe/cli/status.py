@@ -10,6 +10,7 @@ from typing import Any
 
 from ..batch.journal import is_in_use, records
 from ..batch.journal.recorded import Recorded
+from ..batch.progress import have_result
 from ..errors import JournalError
 
 
@@ -75,8 +76,7 @@ def standing_of(path: str) -> dict[str, Any]:
 
 def in_lines(standing: dict[str, Any]) -> str:
     """Return a standing in words."""
-    of = "" if standing["rows"] is None else f" of {standing['rows']:,}"
-    lines = [f"{standing['journal']}: {standing['done']:,}{of} rows have a result"]
+    lines = [f"{standing['journal']}: {have_result(standing['done'], standing['rows'])}"]
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in standing["kinds"].items() if kind != "ok")
     if standing["failed"]:
         lines.append(f"failed: {kinds}; {standing['failed_for_good']:,} of them for good")

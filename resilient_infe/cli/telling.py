@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..batch.files import Job
 from ..batch.files.check import CheckResult
+from ..batch.monitor import counted
+from ..batch.progress import have_result
 from ..core.verdict import Kind
 from ..errors import BatchError, BatchPaused, ResilienceError
 from .display import Display, JsonLines, write
@@ -16,6 +18,10 @@ from .limits import notes_on_limits
 
 ROWS_FAILED, CANNOT, PAUSED, SIGNALLED = 1, 2, 3, 128
 """Exit codes: some rows failed; it cannot go on; every row would fail; a signal's number on top."""
+
+
+ANOTHER = "ANOTHER-MODEL"
+"""Stands in a command where the model has to be put right."""
 
 
 def say_found(job: Job, display: Display, found: CheckResult | None) -> None:
@@ -46,8 +52,8 @@ def say_found(job: Job, display: Display, found: CheckResult | None) -> None:
         recorded = job.journal.recorded
         failed = f"{recorded.failed:,} failed, " if recorded.failed else ""
         display.say(
-            f"going on with {job.options.journal}: {recorded.done:,} of {found.rows:,} rows have a "
-            f"result, {failed}{found.pending:,} to send"
+            f"going on with {job.options.journal}: {have_result(recorded.done, found.rows)}, "
+            f"{failed}{found.pending:,} to send"
         )
 
 
@@ -55,7 +61,7 @@ def bad_lines(found: CheckResult, name: str) -> list[str]:
     """Return the first bad lines, and how many more there are."""
     told = [f"{name}: {problem}" for problem in found.problems]
     if found.bad > len(found.problems):
-        told.append(f"{name}: and {found.bad - len(found.problems):,} more such lines")
+        told.append(f"{name}: and {counted(found.bad - len(found.problems), 'more such line')}")
     return told
 
 
@@ -68,14 +74,16 @@ def tell_end(job: Job, display: Display, failure: ResilienceError | None, signal
     if last is not None and (failure is None or isinstance(failure, BatchPaused)):
         display.show(last) if silent else None
         failed = f", {last.failed:,} failed" if last.failed else ""
-        bad = f", {job.skipped:,} bad lines skipped" if job.skipped else ""
-        say(f"{last.done:,} rows have a result{failed}{bad}")
+        bad = f", {counted(job.skipped, 'bad line')} skipped" if job.skipped else ""
+        say(f"{have_result(last.done)}{failed}{bad}")
         explained = job.failures.explained()
         if explained is not None:
             say(explained)
     again = "to go on, run the same again" + ("" if silent else f":\n  {_command()}")
     if isinstance(failure, BatchPaused):
-        if failure.kind is Kind.AUTH and not job.has_key:
+        if failure.kind is Kind.NOT_FOUND:
+            again = _with_another_model(job, silent=silent)
+        elif failure.kind is Kind.AUTH and not job.has_key:
             again = f"no key was given: set INFE_API_KEY, or give --api-key-file; then, {again}"
         say(f"no row was given up; {again}")
         say(f"paused: {failure}")
@@ -94,13 +102,17 @@ def _tell_results(job: Job, say: Callable[[str], None]) -> int:
     if options.output != "-":
         say(f"results: {options.output}")
     if job.left:
-        say(f"{job.left:,} rows are left, by --limit: the same again goes on")
+        are = "is" if job.left == 1 else "are"
+        say(f"{counted(job.left, 'row')} {are} left, by --limit: the same again goes on")
     if job.failed or job.skipped:
         say(f"failures: {options.errors}")
     if job.failed > job.failed_for_good:
         say(f"the same again sends {job.failed - job.failed_for_good:,} of them once more")
     if job.failed_for_good:
-        say(f"{job.failed_for_good:,} failed for good: mend those rows, or add --retry-failed")
+        mend = "mend those rows, or add --retry-failed"
+        if job.failures.kind() is Kind.NOT_FOUND and options.model is not None:
+            mend = "if --model is wrong, give another one and add --retry-failed"
+        say(f"{job.failed_for_good:,} failed for good: {mend}")
     say(f"how it went: resilient-infe report {shlex.quote(options.journal)} -o report.html")
     return ROWS_FAILED if job.failed or job.skipped else 0
 
@@ -109,7 +121,24 @@ def _say(text: str) -> None:
     write(f"{text}\n")
 
 
-def _command() -> str:
+def _with_another_model(job: Job, *, silent: bool) -> str:
+    """Say how to go on where the server knows no such model, or no such path."""
+    if job.options.model is None:
+        return "to go on, mend `model` in the rows (or --base-url), and run the same again"
+    command = "" if silent else f":\n  {_command(ANOTHER)}"
+    return f"to go on, run it with another --model (or --base-url){command}"
+
+
+def _command(model: str | None = None) -> str:
+    """Return the command that was given, with another model if one is given."""
     as_module = Path(sys.argv[0]).name == "__main__.py"
     name = ["python", "-m", "resilient_infe"] if as_module else ["resilient-infe"]
-    return shlex.join([*name, *sys.argv[1:]])
+    given = sys.argv[1:]
+    if model is None:
+        return shlex.join([*name, *given])
+    kept = [
+        each
+        for before, each in zip(["", *given], given, strict=False)
+        if "--model" not in (before, each.partition("=")[0])
+    ]
+    return shlex.join([*name, *kept, "--model", model])

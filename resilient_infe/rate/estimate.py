@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
+import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
@@ -100,7 +100,7 @@ def estimate_tokens(payload: Any) -> float:
 def valid_count(value: object) -> float | None:
     """Return the result of a user's counter as a float; None if it is not a number of tokens."""
     usable = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if usable and 0 <= value < math.inf else None  # type: ignore[operator, arg-type]
+    return float(value) if usable and 0 <= value <= sys.float_info.max else None  # type: ignore[operator, arg-type]
 
 
 def bodies_in(payload: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from ..core.rejection import is_refusal, too_large
 from ..core.runtime import Runtime
 from ..core.verdict import SUCCESS, Usage, Verdict
 from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull, SlotTaken
-from ..events import Event, RateGateClosed, RateLimitChanged, RateWaiting
+from ..events import Event, RateGateClosed, RateLimitChanged, RateTooLarge, RateWaiting
 from .account import Account
 from .allowance import Allowance
 from .change import Change
@@ -322,8 +322,12 @@ class RateLimiter(Guard[Held]):
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
         first_at = math.inf
-        if self._too_small(allowance, call.tokens or 0.0) is not None:
+        too_small = self._too_small(allowance, call.tokens or 0.0)
+        if too_small is not None:
             first_at = now + BEHIND_SECONDS
+            if call.emit is not None and call.state.let_pass < 0:
+                tokens, reason = call.tokens or 0.0, f"more than the limit, {too_small}"
+                call.emit(RateTooLarge(call.request_id, call.partition, tokens, reason))
             if call.state.let_pass != call.sends:
                 call.state.let_pass = call.sends
                 call.state.place = _behind_others(allowance)

@@ -30,6 +30,7 @@ LEVELS = {
     "retry.stopped": logging.INFO,
     "rate.gate_closed": logging.WARNING,
     "rate.limit_changed": logging.INFO,
+    "rate.too_large": logging.INFO,
     "slots.narrowed": logging.INFO,
     "circuit.opened": logging.WARNING,
     "circuit.throttled": logging.WARNING,

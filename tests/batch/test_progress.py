@@ -232,3 +232,48 @@ def test_words_for_failures_and_a_row_that_is_refused(run):
     assert "failed (mostly 404 not_found)" in words[0]
     assert "row r7 is refused each time (429 rate_limit_exceeded, 2 attempts)" in words[0]
     assert left is None
+
+
+def test_words_for_rows_that_are_larger_than_the_limit(run):
+    """The time that is left grows while they wait, and the line says why."""
+    monitor = Monitor()
+    stack = stack_of(monitor, tokens_per_minute=1_000, estimate=lambda row: row)
+    rows = [100.0] * 15 + [1_500.0, 1_200.0]
+    server = FakeServer()
+
+    async def main():
+        results, gauge, words = run_batch(rows, stack.around(server)), Gauge(17), []
+        async with anyio.create_task_group() as group:
+            group.start_soon(look, results, gauge, words)
+            async for _ in results:
+                pass
+            group.cancel_scope.cancel()
+        return words
+
+    async def look(results, gauge, words):
+        while True:
+            await anyio.sleep(20)
+            now = anyio.current_time()
+            words.append(in_words(gauge.read(now, results.tally, stack.statistics(), monitor)))
+
+    words = run(main)
+    assert "2 rows are larger than the limit of a minute: each waits for the others" in words[0]
+    assert any("1 row is larger than the limit of a minute: it waits" in each for each in words)
+    assert monitor.too_large() is None
+    assert server.payloads[-2:] == [1_500.0, 1_200.0]
+
+
+def test_limits_of_many_models_are_named_in_a_few_words(run):
+    """A line has room for some of them."""
+    monitor = Monitor()
+    stack = stack_of(
+        monitor, requests_per_minute={"*": 600}, account={"requests_per_minute": 6_000}
+    )
+
+    async def main():
+        for number in range(7):
+            await stack.around(FakeServer())("x", partition=f"m{number}", tokens=1.0)
+        return in_words(Gauge(7).read(0.0, Tally(), stack.statistics(), monitor))
+
+    words = run(main)
+    assert "600 requests/min (m3); 3 more; 6,000 requests/min (the account)" in words

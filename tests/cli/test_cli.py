@@ -64,3 +64,54 @@ def test_values_out_of_range_are_told(odd, capsys):
         main(["serve", odd])
     assert ended.value.code == 2
     assert odd.split("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "give a command: run, status, report, serve"),
+        (["runn", "in.jsonl"], "there is no such command: do you mean run?"),
+        (["in.jsonl"], "to send a file, resilient-infe run FILE -o results.jsonl"),
+        (["--verison"], "there is no option --verison: do you mean --version?"),
+        (["run", "a", "b"], "it takes one INPUT; --output (-o) says where the results go"),
+        (["run", "a", "--modell", "m"], "there is no option --modell: do you mean --model?"),
+        (["run", "a", "--requests-per-minut=5"], "do you mean --requests-per-minute?"),
+        (["run", "a", "--rpm", "5"], "do you mean --requests-per-minute?"),
+        (["run", "a", "--tpm=5"], "do you mean --tokens-per-minute?"),
+        (["run", "a", "-q"], "there is no option -q; see resilient-infe run --help"),
+        (["run", "a", "--concurrency", "x"], "x is not a whole number of at least 1"),
+        (["report", "a", "b"], "it takes one JOURNAL; --output (-o) says where the page goes"),
+        (["status", "a", "b"], "it takes one JOURNAL"),
+        (["status"], "required: JOURNAL"),
+        (["serve", "8000"], "--port says where"),
+        (["serve", "--prot", "8000"], "do you mean --port?"),
+        (["serve", "--\x1b[31m"], "there is no option --__31m"),
+    ],
+)
+def test_a_slip_is_told_in_one_line(given, told, capsys):
+    """It names what is nearest, and where more is said."""
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.count("\n") == 1
+    assert "--help" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["run", "a", "--apikey=sk-1"],
+        ["run", "a", "--apikey", "sk-1"],
+        ["run", "a", "sk-1"],
+        ["sk-1"],
+        ["--key=sk-1"],
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_quoted(given, capsys):
+    """Whatever is unknown may be one."""
+    with pytest.raises(SystemExit):
+        main(given)
+    assert "sk-1" not in capsys.readouterr().err

@@ -157,6 +157,53 @@ def test_a_key_that_is_not_accepted(capsys):
         assert sorted(ids()) == sorted(ALL)
 
 
+def test_a_model_that_is_unknown(capsys):
+    """The command is said again, with the model to be put right; the rows are sent by it."""
+    write("in.jsonl", 60)
+    with served() as (url, _):
+        assert run(url, "--model=infe-pulze") == 3
+        shown = capsys.readouterr().err
+        assert "to go on, run it with another --model (or --base-url):\n" in shown
+        assert "run the same again" not in shown
+        assert "infe-pulze" not in shown.partition("another --model")[2].partition("\npaused")[0]
+        assert run(url) == 0
+        assert len(ids()) == 60
+
+
+def test_a_single_row_of_a_model_that_is_unknown(capsys):
+    """It failed for good, so the option that sends it again is named too."""
+    write("in.jsonl", 1)
+    with served() as (url, _):
+        assert run(url, "--model", "infe-pulze") == 1
+        shown = capsys.readouterr().err
+        assert "if --model is wrong, give another one and add --retry-failed" in shown
+        assert run(url, "--retry-failed") == 0
+        assert "1 row has a result" in capsys.readouterr().err
+
+
+def test_rows_name_a_model_that_is_unknown(capsys):
+    """There is no option to put right, but the rows."""
+    lines = (json.dumps({"prompt": str(n), "model": "infe-pulze"}) for n in range(60))
+    Path("in.jsonl").write_text("\n".join(lines))
+    with served() as (url, _):
+        command = ["run", "in.jsonl", "-o", "out.jsonl", "--base-url", url]
+        assert main(command) == 3
+        assert "mend `model` in the rows (or --base-url)" in capsys.readouterr().err
+
+
+def test_an_estimate_that_fails_later_is_told_with_its_row(infe, capsys):
+    """The run goes on with the built-in one, and no traceback is shown."""
+    Path("late_count.py").write_text(
+        "def count(body):\n    if '7' in body['messages'][0]['content']: raise ValueError('no')\n"
+        "    return 5\n"
+    )
+    url, _ = infe
+    assert run(url, "--tokens-per-minute", "600000", "--estimate", "late_count:count") == 0
+    shown = capsys.readouterr().err
+    assert "--estimate late_count:count raised ValueError (no) for row r7: the built-in" in shown
+    assert "Traceback" not in shown
+
+
 def test_a_dry_run_sends_nothing(infe, capsys):
     """It checks every line, and says how many calls, tokens and minutes a run would take."""
     url, model = infe

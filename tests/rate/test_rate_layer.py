@@ -606,3 +606,20 @@ def test_beliefs_of_a_partition_at_rest_are_kept(run):
 
     before, after = run(main)
     assert before <= after
+
+
+def test_a_call_larger_than_the_whole_limit_is_told_once(run):
+    """It waits long, and nothing else would say why."""
+    seen = Remember()
+    stack, _ = limited(tokens_per_minute=100, listeners=[seen])
+    send = stack.around(FakeServer())
+
+    async def main():
+        await send("small", tokens=50.0, partition="p")
+        await send("large", tokens=150.0, partition="p", request_id="row-1")
+
+    run(main)
+    [event] = seen.named("rate.too_large")
+    assert (event.request_id, event.partition, event.tokens) == ("row-1", "p", 150.0)
+    assert event.reason == "more than the limit, 100 tokens per minute"
+    assert not event.routine

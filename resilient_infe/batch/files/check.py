@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from ...adapters.http.masking import printable
+from ...core.bounds import shown
 from ...errors import ConfigurationError, RowError
 from ...rate.estimate import estimate_tokens, valid_count
 from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
+from .counting import name_of
 from .lines import numbered
 from .request import Defaults, Request, parsed
 
@@ -121,18 +123,19 @@ def _counted(count: Callable[[Any], float], request: Request) -> float:
     Raises:
         ConfigurationError: `count` raised, or did not return a number of tokens.
     """
+    where, row = f"line {request.line}", f"(row {printable(request.custom_id)})"
     try:
         found = count(request.body)
     except Exception as error:  # a user's function may raise anything
         raise ConfigurationError(
-            f"--estimate: the function raised {type(error).__name__} for line {request.line}: "
-            f"{printable(str(error))}"
+            f"--estimate {name_of(count)}: the function raised {type(error).__name__} for {where}: "
+            f"{printable(str(error))} {row}"
         ) from None
     tokens = valid_count(found)
     if tokens is None:
         raise ConfigurationError(
-            f"--estimate: the function must return a number of tokens, 0 or more; for line "
-            f"{request.line} it returned {printable(repr(found))}"
+            f"--estimate {name_of(count)}: the function must return a number of tokens, 0 or more; "
+            f"for {where} it returned {printable(shown(found))} {row}"
         )
     return tokens
 

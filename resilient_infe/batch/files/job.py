@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 from ... import aio, presets
@@ -13,13 +13,14 @@ from ...events import Listener
 from ...version import __version__
 from ..journal import Journal
 from ..journal.table import CHECKED, FAILED, OFFSET, TAKEN, key_of
-from ..monitor import Monitor
+from ..monitor import Monitor, counted
 from ..progress import Gauge, Progress
 from ..result import Result
 from ..run import IN_MEMORY, BatchRun, run_batch
 from ..sample import Failures, Tally
 from .answer import answer_line, bad_line
 from .check import CheckResult, check_file, duplicate_id_error, is_pending, requests_in
+from .counting import RowCount
 from .endpoints import Endpoints
 from .feed import Feed
 from .lines import is_stream, opened
@@ -37,6 +38,7 @@ class Job:
     Args:
         options: what to do.
         listeners: take every event of the stack.
+        say: is told what goes wrong without ending the run.
 
     Raises:
         BatchError: it cannot begin; the message says what to do.
@@ -52,7 +54,12 @@ class Job:
     State: the journal and the output's files, until `close`.
     """
 
-    def __init__(self, options: JobOptions, listeners: Iterable[Listener] = ()) -> None:
+    def __init__(
+        self,
+        options: JobOptions,
+        listeners: Iterable[Listener] = (),
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Open the journal; nothing is read or sent yet."""
         self.options = options
         self.monitor = Monitor()
@@ -70,6 +77,7 @@ class Job:
             library=__version__,
             repair=options.salvage,
         )
+        self._count = RowCount(options.count, say)
         self.stack = presets.batch(
             requests_per_minute=options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute,
@@ -77,7 +85,7 @@ class Job:
             concurrency=options.concurrency,
             attempt_timeout=options.attempt_timeout,
             max_attempts=options.max_attempts,
-            estimate=lambda payload: options.count(payload["body"]),
+            estimate=self._count,
             beliefs=self.journal.recorded.beliefs,
             listeners=[self.monitor, *listeners],
         )
@@ -153,7 +161,7 @@ class Job:
         return run_batch(
             self._rows() if plain else self._chosen_rows(),
             self.stack.around(Endpoints(self._transport)),
-            request=_payload,
+            request=self._payload,
             row_id=_id,
             partition=_partition,
             ordered=options.ordered,
@@ -232,6 +240,10 @@ class Job:
                 return
             yield request
 
+    def _payload(self, request: Request) -> dict[str, Any]:
+        self._count.began(request)
+        return {"url": request.url, "body": request.body}
+
     def _skip(self, problem: RowError) -> None:
         if not self.options.skip_bad:
             raise RowError(f"{problem}. Mend it, or go on without such lines: --skip-bad")
@@ -239,6 +251,7 @@ class Job:
         self.skipped += 1
 
     def _write(self, result: Result[Request, Any]) -> None:
+        self._count.ended(result.row)
         if self._broken is not None:
             return  # what is under way comes to its end, and is in the journal
         if result.failure is not None:
@@ -275,9 +288,9 @@ class Job:
         missing = self.journal.table.count(OFFSET, seen | FAILED)
         if missing:
             raise JournalMismatch(
-                f"{self.options.journal} has the results of {missing:,} rows that are not in "
-                f"{self.options.input}: is it another input? Then give another --output. Or put "
-                f"those rows back"
+                f"{self.options.journal} has the results of {counted(missing, 'row')} that "
+                f"{'is' if missing == 1 else 'are'} not in {self.options.input}: is it another "
+                f"input? Then give another --output. Or put back what is missing"
             )
 
     def _settle(self) -> None:
@@ -293,10 +306,6 @@ class Job:
                 self._errors.flush()
             except BatchError:
                 return  # the next line that is written tells
-
-
-def _payload(request: Request) -> dict[str, Any]:
-    return {"url": request.url, "body": request.body}
 
 
 def _id(request: Request) -> str:

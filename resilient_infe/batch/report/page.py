@@ -9,7 +9,8 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from ..progress import NO_LIMIT, short, span
+from ..monitor import counted
+from ..progress import NO_LIMIT, have_result, short, span
 from .chart import Series, chart, number_text, strip
 from .history import FailureGroup, History
 
@@ -40,11 +41,10 @@ def page(history: History) -> str:
 
 def _lead(history: History) -> str:
     rows = history.recorded.about.get("rows")
-    of = f" of {rows:,}" if rows else ""
     about = history.recorded.about.get("input")
     source = f" from <code>{escape(str(about))}</code>" if about else ""
     state = " A run is under way." if history.running else ""
-    return f"{history.recorded.done:,}{of} rows{source} have a result.{state}"
+    return f"{have_result(history.recorded.done, rows or None, source)}.{state}"
 
 
 def _tiles(history: History) -> Iterable[str]:
@@ -183,7 +183,8 @@ def _failure(failed: FailureGroup) -> str:
     name = escape(" / ".join(part for part in (failed.kind, failed.code) if part))
     advice = f"<p>{escape(failed.advice)}</p>" if failed.advice else ""
     return (
-        f"<section><h3>{name}: {failed.rows:,} rows</h3>{advice}<div class=wide><table><thead><tr>"
+        f"<section><h3>{name}: {counted(failed.rows, 'row')}</h3>{advice}"
+        f"<div class=wide><table><thead><tr>"
         f"<th>row</th><th>status</th><th>message</th><th>x-request-id, for the support</th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div></section>"
     )
