@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ..adapters.infe.replies import printable
+from ..adapters.http.masking import printable
 from ..batch.files.options import JobOptions
 from ..batch.progress import limits_in_words
 from ..core.by_model import OTHERS, value_for

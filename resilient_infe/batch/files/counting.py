@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...adapters.infe.replies import printable
+from ...adapters.http.masking import printable
 from ...core.bounds import shown
 from ...rate.estimate import estimate_tokens, valid_count
 from .request import Request
