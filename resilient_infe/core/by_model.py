@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from ..errors import ConfigurationError
+from . import bounds
 from .ids import safe_name
 from .keyed import Keepable, Keyed
 
@@ -73,7 +74,7 @@ def by_model(
 
     known = set()
     for model in (*names, OTHERS):  # a wrong value raises now, not at the first call
-        values = tuple(repr(value_for(value, model)) for value in checked.values())
+        values = tuple(bounds.shown(value_for(value, model)) for value in checked.values())
         if values in known:
             continue
         known.add(values)
@@ -98,7 +99,7 @@ def _checked(name: str, value: Any, usual: Mapping[str, Any]) -> Any:
         if not isinstance(model, str) or not model:
             raise ConfigurationError(
                 f"{name}: a key is the name of a model, or {OTHERS!r} for each other model; got "
-                f"{model!r}"
+                f"{bounds.shown(model)}"
             )
         safe = model if model == OTHERS else safe_name(model)
         if safe in found:

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import heapq
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from ..core import bounds
 from ..core.shared import Shared
 from ..errors import ConfigurationError
 from .allowance import Allowance
@@ -210,6 +211,20 @@ def _entry(member: Allowance, now: float) -> Iterator[tuple[int, int, Allowance,
     due, head = member.due, member.queue.head()
     if head is not None and due is not None and due <= now:
         yield head.place, id(member), member, head
+
+
+def account_of(given: Account | Mapping[str, float] | None) -> Account | None:
+    """Return an account that is given as an object, or as a mapping of its arguments.
+
+    Raises:
+        ConfigurationError: it is something else, or a value is out of range.
+    """
+    if isinstance(given, Mapping):
+        given = Account(**{str(name): value for name, value in given.items()})
+    if given is not None:
+        instead = "Account(requests_per_minute=...), or a mapping of its arguments"
+        bounds.instance(given, Account, "account", instead)
+    return given
 
 
 def _check_names(given: dict[str, Any]) -> None:

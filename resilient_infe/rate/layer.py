@@ -26,7 +26,7 @@ from ..core.runtime import Runtime
 from ..core.verdict import SUCCESS, Usage, Verdict
 from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull, SlotTaken
 from ..events import Event, RateGateClosed, RateLimitChanged, RateTooLarge, RateWaiting
-from .account import Account
+from .account import Account, account_of
 from .allowance import Allowance
 from .change import Change
 from .estimate import TokenCount, estimate_tokens
@@ -127,7 +127,7 @@ class RateLimiter(Guard[Held]):
         self._beliefs = _checked_beliefs(beliefs)
         if self.allowances.one is not None:
             self._restore_belief("", self.allowances.one)
-        self.account = _account_of(account)
+        self.account = account_of(account)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     def enter(self, call: Call[Any]) -> Held | None:
@@ -179,8 +179,11 @@ class RateLimiter(Guard[Held]):
         failed = verdict is not None and verdict.kind is not SUCCESS
         if call.hold is None or error is not None or failed:
             unsent = error is not None and call.sends == sends
-            for each, taken in self._taken(allowance, reservation):
-                settle(each, taken, verdict, now, unsent=unsent)
+            settle(allowance, reservation, verdict, now, unsent=unsent)
+            if self.account is not None:
+                outer = self.account.pop(reservation)
+                if outer is not None:
+                    settle(self.account.allowance, outer, verdict, now, unsent=unsent)
         else:
             call.hold.on_close(partial(self._settle_stream, call.runtime, allowance, reservation))
         if failed or now < allowance.others.watched_until:
@@ -373,15 +376,6 @@ class RateLimiter(Guard[Held]):
 def _behind_others(allowance: Allowance) -> int:
     """Return a place behind all calls so far and those of the next five minutes."""
     return next(ages) + int(allowance.admits_within(BEHIND_SECONDS) or BEHIND_CALLS)
-
-
-def _account_of(given: Account | Mapping[str, float] | None) -> Account | None:
-    if isinstance(given, Mapping):
-        given = Account(**{str(name): value for name, value in given.items()})
-    if given is not None:
-        instead = "Account(requests_per_minute=...), or a mapping of its arguments"
-        bounds.instance(given, Account, "account", instead)
-    return given
 
 
 def _checked_beliefs(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ import pytest
 from fakes import FakeServer
 
 from resilient_infe import (
+    Account,
     Allowance,
     AttemptTimeout,
     Circuit,
@@ -73,6 +74,16 @@ STACKS = {
     "rate": only(lambda: RateLimiter(requests_per_minute=60)),
     "rate of tokens": only(lambda: RateLimiter(tokens_per_minute=6_000)),
     "rate keyed": only(lambda: RateLimiter(Keyed(lambda: Allowance(requests_per_minute=60)))),
+    "rate of an account": only(
+        lambda: RateLimiter(
+            requests_per_minute={"*": 600}, account={"requests_per_minute": 60, "burst": 0.5}
+        )
+    ),
+    "rate in an account": only(
+        lambda: RateLimiter(
+            tokens_per_minute={"*": 6_000}, account=Account(requests_per_minute=600)
+        )
+    ),
     "breaker": only(lambda: CircuitBreaker(Circuit(consecutive_failures=1, probes=1))),
     "timeout": lambda: Stack(ErrorClassifier(), AttemptTimeout(50.0)),
     "service": lambda: presets.service(requests_per_minute=120, concurrency=1),
@@ -116,6 +127,7 @@ async def scenario(make, at, delay):
     assert now.waiting == 0
     assert all(slots.held == 0 for slots in now.slots.values())
     assert all(each.outstanding == 0 for each in now.allowances.values())
+    assert now.account is None or (now.account.waiting, now.account.outstanding) == (0, 0)
     assert all(circuit.probes_out == 0 for circuit in now.circuits.values())
     server.script, server.default = [], "ok"
     for _ in range(4):

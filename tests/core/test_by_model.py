@@ -72,7 +72,20 @@ def test_a_name_that_is_unsafe_to_log_is_found_by_its_safe_form():
 
 
 @pytest.mark.parametrize(
-    "value", [0, -1, math.nan, math.inf, True, "600", [600], {"b": 1}, b"1", 10**400]
+    "value",
+    [
+        0,
+        -1,
+        math.nan,
+        math.inf,
+        True,
+        "600",
+        [600],
+        {"b": 1},
+        b"1",
+        pytest.param(10**400, id="large"),
+        pytest.param(10**5_000, id="digits"),
+    ],
 )
 def test_a_value_that_is_no_limit_is_refused_with_its_model(value):
     """It raises when the mapping is given, not at the model's first call."""
