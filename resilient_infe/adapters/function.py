@@ -12,8 +12,8 @@ from ..core.call import Call
 from ..rate.estimate import bodies_in
 from ..stack import Stack
 from .http.partition import PartitionOf, Partitions
-from .http.request import safe_model, warn_of_nested_retries
-from .sdk.client import sdk_retries
+from .http.request import hide_key, safe_model, warn_of_nested_retries
+from .sdk.client import sdk_mask, sdk_retries
 
 A = ParamSpec("A")
 R = TypeVar("R")
@@ -55,14 +55,15 @@ def wrap_function(
 
     async def send(call: Call[Arguments]) -> R:
         args, kwargs = call.payload
-        if rule is None:
-            return await function(*args, **kwargs)
         try:
             result = await function(*args, **kwargs)
         except Exception as error:
-            call.verdict = rule(None, error)
+            hide_key(call, error)
+            if rule is not None:
+                call.verdict = rule(None, error)
             raise
-        call.verdict = rule(result, None)
+        if rule is not None:
+            call.verdict = rule(result, None)
         return result
 
     handler, partitions = stack.handler(send), Partitions(partition)
@@ -70,6 +71,7 @@ def wrap_function(
     @functools.wraps(function)
     async def resilient(*args: A.args, **kwargs: A.kwargs) -> R:
         call: Call[Arguments] = Call((args, kwargs))
+        call.state.mask = sdk_mask(function)
         arguments = {**bound, **dict(zip(names, args, strict=False)), **kwargs}
         call.body = lambda: arguments
         partitions.place(call, lambda: arguments, _model_in(arguments, default_model))

@@ -1,8 +1,9 @@
 """What the body of a 429 says about the limit, if the headers say nothing.
 
-There is no standard. Two forms are read: numbers next to the error's code, and headers that a
-gateway has copied into the body (OpenRouter's ``error.metadata.headers``). As with headers, a value
-that cannot be read with certainty is ignored, and nothing here raises.
+There is no standard. Three forms are read: numbers next to the error's code; headers that a gateway
+has copied into the body (OpenRouter's ``error.metadata.headers``); and the violations of a
+``google.rpc.QuotaFailure``, whose ids are words such as ``GenerateRequestsPerMinutePerProject``. As
+with headers, a value that cannot be read with certainty is ignored, and nothing here raises.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..core.verdict import Dimension, Limit
-from .error_body import first_of
+from ..core.verdict import MINUTE, Dimension, Limit
+from .error_body import MOST_DETAILS, first_of
 from .headers import limits
 from .values import number, reset_of
 
@@ -20,6 +21,12 @@ DIMENSIONS: dict[str, Dimension] = {
     "tokens": "tokens", "tokens_per_minute": "tokens", "tpm": "tokens",
 }  # fmt: skip
 """The names that bodies use for the dimension of a limit."""
+
+_COUNTED: dict[str, Dimension] = {"Request": "requests", "Token": "tokens"}
+"""The words of a quota's id for what it counts."""
+
+_PERIODS = {"PerSecond": 1.0, "PerMinute": MINUTE, "PerHour": 60 * MINUTE}
+"""The words of a quota's id for its period, in seconds. One over a day is not a rate."""
 
 DIMENSION_FIELDS = ("limit_type", "dimension", "metric", "unit", "type")
 """The fields of an error that may hold such a name, in this order."""
@@ -36,7 +43,11 @@ def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]
     error = content.get("error") if isinstance(content, Mapping) else None
     if not isinstance(error, Mapping):
         return ()
-    return tuple(_of_error(error, wall)) or tuple(_of_metadata(error.get("metadata"), wall))
+    return (
+        tuple(_of_error(error, wall))
+        or tuple(_of_metadata(error.get("metadata"), wall))
+        or tuple(_of_violations(error.get("details")))
+    )
 
 
 def _of_error(error: Mapping[Any, Any], wall: float | None) -> Iterator[Limit]:
@@ -58,6 +69,21 @@ def _of_metadata(metadata: Any, wall: float | None) -> Iterator[Limit]:
     headers = metadata.get("headers") if isinstance(metadata, Mapping) else None
     if isinstance(headers, Mapping):
         yield from limits(headers, wall)
+
+
+def _of_violations(details: Any) -> Iterator[Limit]:
+    for detail in details[:MOST_DETAILS] if isinstance(details, list) else ():
+        violations = detail.get("violations") if isinstance(detail, Mapping) else None
+        for each in violations[:MOST_DETAILS] if isinstance(violations, list) else ():
+            if isinstance(each, Mapping) and isinstance(each.get("quotaId"), str):
+                yield from _of_quota(each["quotaId"], number(each.get("quotaValue")))
+
+
+def _of_quota(name: str, limit: float | None) -> Iterator[Limit]:
+    counted = [dimension for word, dimension in _COUNTED.items() if word in name]
+    windows = [seconds for word, seconds in _PERIODS.items() if word in name]
+    if limit and len(counted) == len(windows) == 1:
+        yield Limit(counted[0], limit, window=windows[0])
 
 
 def _reset(value: Any, wall: float | None) -> float | None:

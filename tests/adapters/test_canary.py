@@ -233,6 +233,16 @@ async def _through_sdk(url, told, stack, http_client=None, **options):
                 told += _told(error)
 
 
+async def _through_a_method(url, told, stack):
+    http = httpx2.AsyncClient(verify=UNUSED, follow_redirects=True)
+    options = {"api_key": KEY, "base_url": url, "http_client": http, "max_retries": 0}
+    async with openai.AsyncOpenAI(**options) as client:
+        try:
+            await wrap(client.chat.completions.create, stack)(**ASK)
+        except Exception as error:
+            told += _told(error)
+
+
 async def _through_sdk_over_a_client(url, told, stack):
     await _through_sdk(
         url, told, stack, wrap(httpx2.AsyncClient(verify=UNUSED, follow_redirects=True), stack)
@@ -295,6 +305,7 @@ async def _through_a_middleware(url, told, stack):
 DOORS = {
     "infe": _through_transport,
     "sdk": _through_sdk,
+    "method": _through_a_method,
     "sdk over a client": _through_sdk_over_a_client,
     "sdk over a transport": _through_sdk_over_a_transport,
     "httpx": _through_httpx,

@@ -17,6 +17,13 @@ json_like = st.recursive(
 )
 
 
+def _quotas(*violations):
+    """Return an error with a QuotaFailure of Google's."""
+    listed = [{"quotaId": name, "quotaValue": value} for name, value in violations]
+    return {"details": [{"@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                         "violations": listed}]}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -41,6 +48,14 @@ json_like = st.recursive(
             {"metadata": {"headers": {"x-ratelimit-limit-tokens": "900"}}},
             [Limit("tokens", 900.0)],
         ),
+        (_quotas(("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "10")),
+         [Limit("requests", 10.0, window=60.0)]),
+        (_quotas(("GenerateContentInputTokensPerModelPerMinute", 250_000),
+                 ("GenerateRequestsPerDayPerProjectPerModel", "50")),
+         [Limit("tokens", 250_000.0, window=60.0)]),
+        (_quotas(("Parrots", "1"), ("RequestsPerMinute", "no"), (5, "1"), ("RequestsPerMinute", 0)),
+         []),
+        ({"details": [5, {"violations": 5}, {"violations": [5]}]}, []),
         ({"limit": 10}, []),
         ({"limit": 10, "unit": "parrots"}, []),
         ({"limit": True, "unit": "requests"}, []),

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...stack import Stack
+from ..http.masking import KeyMask, mask_for
 from ..http.partition import PartitionOf, Partitions
 from ..httpx.client import resilient_client
 from .attempt import Seat, SeatedTransport
@@ -206,6 +207,15 @@ def _package_of(client: Any) -> str:
 
 def sdk_retries(function: Callable[..., Any]) -> int:
     """Return the ``max_retries`` of the SDK client behind a bound method; 0 for other functions."""
-    client = getattr(getattr(function, "__self__", None), "_client", None)
-    retries = getattr(client, "max_retries", 0)
+    retries = getattr(_client_behind(function), "max_retries", 0)
     return retries if isinstance(retries, int) else 0
+
+
+def sdk_mask(function: Callable[..., Any]) -> KeyMask | None:
+    """Return the mask of the key of the SDK client behind a bound method; None without one."""
+    key = getattr(_client_behind(function), "api_key", None)
+    return mask_for(key) if isinstance(key, str) and key else None
+
+
+def _client_behind(function: Callable[..., Any]) -> Any:
+    return getattr(getattr(function, "__self__", None), "_client", None)
