@@ -125,7 +125,8 @@ class RetryStopped(Event):
 class RateWaiting(Event):
     """A call waits for the rate limit, for at least `delay` seconds, because of `reason`.
 
-    `scope` is ``"account"`` if it waits for a limit over all partitions, else None.
+    `waiting` is how many wait, itself included, and `priority` is its class if it has one. `scope`
+    is ``"account"`` if it waits for a limit over all partitions, else None.
     """
 
     name: ClassVar[str] = "rate.waiting"
@@ -135,6 +136,7 @@ class RateWaiting(Event):
     reason: str
     waiting: int
     scope: str | None = None
+    priority: str | None = None
 
     @property
     def routine(self) -> bool:
@@ -252,6 +254,8 @@ class CallFinished(Event):
     usage: Usage | None
     server_request_ids: tuple[str, ...]
     tags: Mapping[str, Any]
+    priority: str | None = None
+    tenant: str | None = None
 
     @property
     def routine(self) -> bool:

@@ -18,6 +18,7 @@ from .classify.rule import Classify
 from .core.by_model import Count, Rate, by_model
 from .core.call import FIRST_CHUNK
 from .core.keyed import Keyed
+from .core.priority import TRICKLE
 from .core.verdict import Kind
 from .errors import ConfigurationError
 from .events import Listener
@@ -96,6 +97,7 @@ def service(
     classifier: ErrorClassifier | Classify | None = None,
     log: Any = True,
     max_keys: int = 1_024,
+    trickle: float = TRICKLE,
 ) -> Stack:
     """Return a stack for code that answers a waiting user: bounded in time, and failing fast.
 
@@ -137,6 +139,8 @@ def service(
             logger, or a `RequestIdLogger`.
         max_keys: the partitions that are kept at the same time, at least 1; 1,024 by default. The
             least recently used one that is not in use makes room for another.
+        trickle: the share of slots and rate that is guaranteed to each class (`priority=` of a
+            call) below the highest that waits, from 0 to 1/3; 0.1 by default.
 
     Raises:
         ConfigurationError: a value is out of range, or two of them contradict each other.
@@ -150,9 +154,9 @@ def service(
         _logger(log),
         Deadline(deadline),
         retry,
-        ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting, max_keys)),
+        ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting, max_keys, trickle)),
         RateLimiter(
-            _keyed_allowances(limits, share, SERVICE_BURST, max_keys),
+            _keyed_allowances(limits, share, SERVICE_BURST, max_keys, trickle),
             estimate=estimate,
             beliefs=beliefs,
             account=_account(account, share, SERVICE_BURST),
@@ -183,6 +187,7 @@ def batch(
     classifier: ErrorClassifier | Classify | None = None,
     log: Any = True,
     max_keys: int = 1_024,
+    trickle: float = TRICKLE,
 ) -> Stack:
     """Return a stack for a pipeline that must finish: it has no deadline, and waits where it can.
 
@@ -226,6 +231,8 @@ def batch(
             logger, or a `RequestIdLogger`.
         max_keys: the partitions that are kept at the same time, at least 1; 1,024 by default. The
             least recently used one that is not in use makes room for another.
+        trickle: the share of slots and rate that is guaranteed to each class (`priority=` of a
+            call) below the highest that waits, from 0 to 1/3; 0.1 by default.
 
     Raises:
         ConfigurationError: a value is out of range, or two of them contradict each other.
@@ -246,9 +253,9 @@ def batch(
         _logger(log),
         Deadline(),
         retry,
-        ConcurrencyLimiter(_keyed_slots(concurrency, None, max_keys)),
+        ConcurrencyLimiter(_keyed_slots(concurrency, None, max_keys, trickle)),
         RateLimiter(
-            _keyed_allowances(limits, share, BATCH_BURST, max_keys),
+            _keyed_allowances(limits, share, BATCH_BURST, max_keys, trickle),
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
@@ -300,18 +307,21 @@ def _classifier(classifier: ErrorClassifier | Classify | None) -> ErrorClassifie
     return classifier if isinstance(classifier, ErrorClassifier) else ErrorClassifier(classifier)
 
 
-def _keyed_slots(limit: Count, max_waiting: int | None, max_keys: int) -> Keyed[Slots]:
+def _keyed_slots(
+    limit: Count, max_waiting: int | None, max_keys: int, trickle: float
+) -> Keyed[Slots]:
     def make(concurrency: int, max_waiting: int | None) -> Slots:
-        return Slots(concurrency, max_waiting=max_waiting)
+        return Slots(concurrency, max_waiting=max_waiting, trickle=trickle)
 
     limits = {"concurrency": limit, "max_waiting": max_waiting}
     return by_model(make, limits, {"concurrency": CONCURRENCY}, max_keys=max_keys)
 
 
 def _keyed_allowances(
-    limits: Mapping[str, Rate], share: float, burst: float, max_keys: int
+    limits: Mapping[str, Rate], share: float, burst: float, max_keys: int, trickle: float
 ) -> Keyed[Allowance]:
-    return by_model(partial(Allowance, share=share, burst=burst), limits, max_keys=max_keys)
+    make = partial(Allowance, share=share, burst=burst, trickle=trickle)
+    return by_model(make, limits, max_keys=max_keys)
 
 
 def _account(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
 from ..classify.rule import Classify
 from ..core import bounds
+from ..core.call import Call, Handler
+from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 from ..stack import Stack
+from ..stack.options import current_options
 from .function import wrap_function
 from .http.partition import PartitionOf
 from .httpx.client import resilient_client
@@ -28,6 +32,8 @@ def wrap(
     *,
     classify: Classify | None = None,
     partition: PartitionOf | None = None,
+    priority: Priority | None = None,
+    tenant: str | None = None,
 ) -> T:
     """Return an object of the same type as `target` that sends its calls through `stack`.
 
@@ -45,6 +51,9 @@ def wrap(
             the default: the model that the request names. The function takes the ``Request`` of
             httpx, the ``ClientRequest`` of aiohttp, the body of a request of an SDK, or the
             arguments of a function by name. `call_options` overrides it.
+        priority: the class of all calls of the wrapped client, unless a `call_options` block sets
+            another: "interactive", "normal" or "batch".
+        tenant: the name of the one that these calls are for, unless such a block names another.
 
     Raises:
         ConfigurationError: `target` cannot be wrapped, and the message lists what can; or
@@ -54,6 +63,8 @@ def wrap(
     either closes both.
     """
     bounds.instance(stack, Stack, "wrap", "a Stack as the second argument, like presets.batch()")
+    if priority is not None or tenant is not None:
+        stack = _Labelled(stack, priority, tenant)
     untyped: Any = target
     client = _wrap_client(untyped, stack, partition)
     if client is None:
@@ -63,6 +74,34 @@ def wrap(
             "classify= is for functions; for a client put ErrorClassifier(...) into its stack"
         )
     return cast("T", client)
+
+
+class _Labelled(Stack):
+    """A stack that names the class and the tenant of the calls of one client.
+
+    Its calls run in the stack that it was made of, which counts and drains them.
+    """
+
+    def __init__(self, stack: Stack, priority: Priority | None, tenant: str | None) -> None:
+        standing_of(priority, tenant)  # an unknown class raises
+        super().__init__(*stack.layers, strict=False)
+        self.layers = stack.layers
+        self._labels = stack, priority, tenant
+
+    def handler(self, inner: Handler[Any, Any]) -> Handler[Any, Any]:
+        """Return a handler of the other stack that labels each call."""
+        stack, priority, tenant = self._labels
+        handler = stack.handler(inner)
+
+        def labelled(call: Call[Any]) -> Coroutine[Any, Any, Any]:
+            options = current_options()
+            if call.priority is None and (options is None or options.priority is None):
+                call.priority = priority
+            if call.tenant is None and (options is None or options.tenant is None):
+                call.tenant = tenant
+            return handler(call)
+
+        return labelled
 
 
 def _wrap_client(target: Any, stack: Stack, partition: PartitionOf | None) -> Any:

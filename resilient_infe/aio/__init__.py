@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..core.runtime import Alarm, Clock, Runtime, Timer
 from .asyncio_loop import AsyncioRuntime
 from .current import current, finalizer, task_on, this_thread, wall_time
-from .keeper import Keeper, Kept, Queueing, keep, keeper_of, pump, wake
+from .keeper import Keeper, Kept, Queueing, keep, keeper_of, pump, pump_soon, wake
 from .runtime import LONGEST_SLEEP, clamp, is_cancellation
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "keep",
     "keeper_of",
     "pump",
+    "pump_soon",
     "task_on",
     "this_thread",
     "wake",

@@ -7,6 +7,7 @@ does not move: the caller gets an error that says why.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable
 from functools import partial
@@ -92,9 +93,21 @@ class Keeper:
             wake(waiter)
         self._alarm.set(policy.due)
 
+    def pump_soon(self) -> None:
+        """Pump in the next turn of the loop, once for all that ask for it in this one."""
+        if self._alarm is not None:
+            try:  # noqa: SIM105  # `suppress` would cost more than all the rest
+                self._alarm.set(SOON)
+            except RuntimeError:
+                pass  # a loop that was closed wakes nobody
+
     def _ring(self, runtime: Runtime, now: float) -> None:
         if runtime is self.runtime:  # else it is an alarm of the loop before, which runs again
             self.pump(now)
+
+
+SOON = -math.inf
+"""An instant that has come."""
 
 
 KEEPERS: dict[int, Keeper] = {}
@@ -135,6 +148,13 @@ def pump(policy: Kept) -> None:
     keeper = keeper_of(policy)
     if keeper is not None:
         keeper.pump()
+
+
+def pump_soon(policy: Kept) -> None:
+    """Pump a policy in the next turn of its loop: thousands of waiters may leave in this one."""
+    keeper = keeper_of(policy)
+    if keeper is not None:
+        keeper.pump_soon()
 
 
 def wake(waiter: Waiter | None) -> None:

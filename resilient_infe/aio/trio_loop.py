@@ -197,6 +197,8 @@ class _TrioAlarm:
         self._running = False
 
     def set(self, when: float | None) -> None:
+        if when == self._when:
+            return
         self._when = when
         if self._scope is not None:
             self._scope.deadline = self._runtime.now() if when is None else self._clamped(when)

@@ -9,6 +9,7 @@ from typing import Any, Generic
 from .. import aio
 from ..core.call import Call, Reply
 from ..core.ids import clean_id, model_in
+from ..core.priority import Priority
 from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining
 from ..stack.stack import Send
@@ -30,6 +31,8 @@ class Hooks(Generic[Row, Value]):
     row_id: Callable[[Row], str] | None
     partition: Callable[[Any], str | None] | None
     deadline: float | None
+    priority: Priority = "batch"
+    tenant: str | None = None
 
 
 class Caller(Generic[Row, Value]):
@@ -79,7 +82,13 @@ class Caller(Generic[Row, Value]):
                 partition = model_in(payload)
         except Exception as error:  # a user's hook may raise anything; the other rows go on
             return hook_failure("request_hook", error, REQUEST_ADVICE)
-        return Call(payload, clean_id(row_id), partition)
+        return Call(
+            payload,
+            clean_id(row_id),
+            partition,
+            priority=hooks.priority,
+            tenant=hooks.tenant,
+        )
 
     def digest_of(self, call: Call[Any] | Failure) -> str | None:
         """Return what a request is known by, or None where there is nothing to go by."""

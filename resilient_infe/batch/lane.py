@@ -44,7 +44,13 @@ class Taken(Generic[Row]):
         call = self.call
         self.sends += call.sends
         self.request_ids += call.server_request_ids
-        self.call = Call(call.payload, call.request_id, call.partition)
+        self.call = Call(
+            call.payload,
+            call.request_id,
+            call.partition,
+            priority=call.priority,
+            tenant=call.tenant,
+        )
 
 
 class Withdrawn(Refused):

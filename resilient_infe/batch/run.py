@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Self
 import anyio
 
 from ..core import bounds
+from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 from .caller import Caller, Hooks
 from .engine import Engine
@@ -37,6 +38,8 @@ def run_batch(
     ordered: bool = False,
     in_memory: int = IN_MEMORY,
     deadline: float | None = None,
+    priority: Priority = "batch",
+    tenant: str | None = None,
     journal: str | os.PathLike[str] | Journal | None = None,
     settings: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
@@ -65,6 +68,9 @@ def run_batch(
             stack's concurrency, which it bounds as well; 256. Of the rows that the server refuses
             with 429, up to four times as many wait in memory besides.
         deadline: seconds for each call, waits included, above 0; None for none.
+        priority: the class of the rows where other calls share the stack: "batch" lets those of
+            the classes "interactive" and "normal" go first. A batch alone is as fast in any class.
+        tenant: the name of the one that the rows are for; the tenants of a class get equal shares.
         journal: the path of a file that records every result, so that the same call goes on where
             it was interrupted; values must then have a form in JSON. None records nothing.
         settings: what must be the same for the journal to be gone on with, small and JSON, such as
@@ -86,10 +92,11 @@ def run_batch(
     bounds.whole(in_memory, 1, "in_memory")
     if deadline is not None:
         bounds.positive(deadline, "deadline, in seconds,")
+    standing_of(priority, tenant)  # an unknown class raises
     for hook in (request, record, row_id, partition):
         if hook is not None and not callable(hook):
             raise ConfigurationError(f"{hook!r} is no hook: give a function, not async")
-    hooks = Hooks(request, record, row_id, partition, deadline)
+    hooks = Hooks(request, record, row_id, partition, deadline, priority, tenant)
     caller: Caller[Row, Value] = Caller(send, hooks, encode=journal is not None)
     source = Source(rows)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import Refused
+from .priority import Priority
 from .runtime import Runtime, Timer
 from .verdict import Kind, Usage, Verdict
 
@@ -160,6 +161,14 @@ class InFlight(Protocol):
         """Whether the limit that was found allows no further attempt now."""
         ...
 
+    def stall(self) -> None:
+        """Count a call that holds a slot and waits for the rate limit."""
+        ...
+
+    def move(self) -> None:
+        """Stop counting it: it goes on, or has left."""
+        ...
+
     def sent(self) -> int:
         """Count an attempt that is sent now; return the number of others in flight."""
         ...
@@ -178,6 +187,8 @@ class CallState:
         place: the call's age among all calls of its loop. Queues serve the oldest call first, so a
             retry keeps its place. 0 before the call enters its stack; a number that was set before
             that is kept.
+        behind: whether it waits for all others of its class, and not only for those of its tenant.
+        cost: what an attempt costs, as the rate limiter counts it; 0 if that does not matter.
         readmitted: whether `Retry` runs the call again: a full queue does not refuse it then.
         let_pass: the attempts that were sent when it last went behind the others, because it is
             larger than the whole rate limit; -1 if it never did.
@@ -207,6 +218,8 @@ class CallState:
     """
 
     place: int = 0
+    behind: bool = False
+    cost: float = 0.0
     readmitted: bool = False
     let_pass: int = -1
     probes: bool = False
@@ -254,6 +267,8 @@ class Call(Generic[P]):
         tags: the caller's labels; every event of the call has them.
         emit: sends events to the listeners; None without listeners.
         replayable: False if the body can be read only once, so that it must not be sent again.
+        priority: the class: "interactive", "normal" or "batch"; None is "normal".
+        tenant: the name of the one that the call is for; tenants of a class share it fairly.
         attempt: the number of the current attempt, from 1.
         verdict: the meaning of the last attempt; None while an attempt is in progress.
         reply: the last response, set by the adapter.
@@ -275,6 +290,8 @@ class Call(Generic[P]):
     tags: dict[str, Any] = field(default_factory=dict)
     emit: Emit | None = None
     replayable: bool = True
+    priority: Priority | None = None
+    tenant: str | None = None
     attempt: int = field(init=False, default=1)
     verdict: Verdict | None = field(init=False, default=None)
     reply: Reply | None = field(init=False, default=None)

@@ -1,7 +1,8 @@
-"""The wait queue that slots and allowances use.
+"""The wait queue of slots and allowances, while all waiters are of one class and one tenant.
 
-The oldest *call* is served first, not the first to join. A retry joins again with the age of its
-call, so it is ahead of younger calls that have waited longer.
+When a waiter of another class or tenant joins, a `ClassQueue` takes its place. In this one the
+oldest *call* is served first, not the first to join. A retry joins again with the age of its call,
+so it is ahead of younger calls that have waited longer.
 
 A waiter is stored in one of two places:
 
@@ -21,7 +22,26 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+INTERACTIVE, NORMAL, BATCH = range(3)
+"""The classes by rank: the lower number is served first."""
+
+
+class Standing(NamedTuple):
+    """The class and the tenant of a waiter.
+
+    Attributes:
+        rank: the class: `INTERACTIVE`, `NORMAL` or `BATCH`.
+        tenant: the name of the tenant; None for all calls that have none.
+    """
+
+    rank: int = NORMAL
+    tenant: str | None = None
+
+
+ORDINARY = Standing()
+"""The standing of a call that has neither a priority nor a tenant."""
 
 ages = itertools.count(1)
 """The ages of calls; all loops share one counter, since a policy can move to another loop."""
@@ -32,16 +52,28 @@ class Waiter:
 
     Attributes:
         place: the age of the waiter's call, as a number; a smaller number is an older call.
+        standing: its class and its tenant.
+        cost: what it costs, for a fair share; 0 to take what its tenant's calls cost on average.
+        behind: whether it waits for all others of its class, and not only for those of its tenant.
         granted: True once the waiter has received what it waited for.
         gone: True once the waiter has left the queue without a grant.
         wake: resumes the task that waits. The runtime that parks the task sets it; policies never
             call it.
     """
 
-    __slots__ = ("gone", "granted", "place", "wake")
+    __slots__ = ("behind", "cost", "gone", "granted", "place", "standing", "wake")
 
-    def __init__(self, place: int) -> None:
+    def __init__(
+        self,
+        place: int,
+        standing: Standing = ORDINARY,
+        cost: float = 1.0,
+        behind: bool = False,
+    ) -> None:
         self.place = place
+        self.standing = standing
+        self.cost = cost
+        self.behind = behind
         self.granted = False
         self.gone = False
         self.wake: Callable[[], None] | None = None
@@ -60,11 +92,12 @@ class WaitQueue(Generic[W]):
         live: the number of waiters that still wait.
         youngest: the largest place that was ever pushed. A waiter whose call has no age takes it,
             and so joins at the end.
+        standing: the class and the tenant of all its waiters; only `queue_for` looks at it.
 
     State: shared, inside the policy that owns it.
     """
 
-    __slots__ = ("_abandoned", "_joined", "_late", "_line", "live", "youngest")
+    __slots__ = ("_abandoned", "_joined", "_late", "_line", "live", "standing", "youngest")
 
     def __init__(self) -> None:
         self._line: deque[W] = deque()
@@ -73,6 +106,7 @@ class WaitQueue(Generic[W]):
         self._abandoned = 0  # waiters marked as gone that are still stored
         self.live = 0
         self.youngest = 0
+        self.standing = ORDINARY
 
     def push(self, waiter: W) -> None:
         """Add a waiter, at the position that its age gives it."""
@@ -133,6 +167,23 @@ class WaitQueue(Generic[W]):
         self.live -= 1
         waiter.place = 0  # the calls are numbered from 1
         self.push(waiter)
+
+    def owed(self, _: W) -> bool:
+        """Whether the guaranteed share of its class pays for a waiter; no other class waits."""
+        return False
+
+    def ahead_of(self, rank: int) -> int:
+        """Return how many wait that one more of class `rank` would not pass."""
+        return self.live if self.standing.rank <= rank else 0
+
+    def waiting(self) -> tuple[int, int, int]:
+        """Return how many wait, by class."""
+        counts = [0, 0, 0]
+        counts[self.standing.rank] = self.live
+        return counts[0], counts[1], counts[2]
+
+    def learn(self, standing: Standing, cost: float) -> None:
+        """Do nothing: where no tenants share, costs do not matter."""
 
     def clear(self) -> None:
         """Remove all waiters, as if each had left."""

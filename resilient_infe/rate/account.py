@@ -6,7 +6,8 @@ count it long before it is sent. So a waiting call stands in one queue, that of 
 is at the head of each queue competes for the account. There are four cases:
 
 1. A head does not fit its model's limit. The account does not wait for it.
-2. A head fits its model's limit, and the account's. Of several the oldest call goes first.
+2. A head fits its model's limit, and the account's. Of several the one of the highest class goes
+   first, and of a class the oldest call.
 3. The oldest of those that fit their models' limits does not fit the account's. All others wait:
    small requests of another model must not starve a large one.
 4. A call comes while another waits for the account. It joins its model's queue: the account is
@@ -101,18 +102,23 @@ class Account(Shared):
     @property
     def due(self) -> float | None:
         """The loop time at which `poll` may grant the next reservation; None if none waits."""
-        waiting = [(member, member.queue.head()) for member in self._members]
+        waiting = [(member, member.line.queue.head()) for member in self._members]
         if not self.is_awaited:
             times = [member.due for member, head in waiting if head is not None]
             return min([time for time in times if time is not None], default=None)
         assert self._waiter is not None
-        place, due = self._waiter[1].place, self.allowance.due
-        # An older call may come to the head of another queue, or fit there, before that.
-        older = [member.due for member, head in waiting if head is not None and head.place < place]
-        return min([time for time in (due, *older) if time is not None], default=None)
+        turn, due = _turn(self._waiter[1]), self.allowance.due
+        # One that goes first may come to the head of another queue, or fit there, before that.
+        first = [member.due for member, head in waiting if head is not None and _turn(head) < turn]
+        return min([time for time in (due, *first) if time is not None], default=None)
 
     def take(
-        self, member: Allowance, now: float, tokens: float, **options: Any
+        self,
+        member: Allowance,
+        now: float,
+        tokens: float,
+        place: int | None = None,
+        rank: int | None = None,
     ) -> Reservation | None:
         """Return a reservation of both limits, granted; None if the call has to wait.
 
@@ -120,14 +126,15 @@ class Account(Shared):
             member: the allowance of the call's model.
             now: the loop time, in seconds.
             tokens: the estimated cost.
-            options: of `Allowance.take`.
+            place: the age of the call as a number; None for the end of the queue.
+            rank: the class of the call; None while no call has had a priority.
         """
         if member.waiting or self.is_awaited:
             return None
-        outer = self.allowance.take(now, tokens, **options)
+        outer = self.allowance.take(now, tokens, place, rank)
         if outer is None:
             return None
-        reservation = member.take(now, tokens, **options)
+        reservation = member.take(now, tokens, place, rank)
         if reservation is None:
             self.allowance.cancel(outer, now)
             return None
@@ -187,11 +194,13 @@ class Account(Shared):
                 return waiter[2]
             return None
         self._stop_waiting(now)
-        outer = self.allowance.reserve(now, head.estimate, head.place, again=True)
-        if outer.granted:
-            return outer
-        self._waiter = member, head, outer
-        return None
+        allowance, standing = self.allowance, head.standing
+        rank = standing.rank if member.line.ranked else None
+        outer = allowance.take(now, head.estimate, head.place, rank)
+        if outer is None:
+            queued = allowance.join(head.estimate, head.place, again=True, standing=standing)
+            self._waiter = member, head, queued
+        return outer
 
     def _stop_waiting(self, now: float) -> None:
         if self._waiter is not None:
@@ -206,11 +215,18 @@ class Account(Shared):
         return str(self.allowance)
 
 
-def _entry(member: Allowance, now: float) -> Iterator[tuple[int, int, Allowance, Reservation]]:
-    """Yield the head of a queue, ordered by its call's age, if it fits its model's limit."""
-    due, head = member.due, member.queue.head()
+def _turn(head: Reservation) -> tuple[int, int]:
+    """Return what orders the heads: the class, then the age of the call."""
+    return head.standing.rank, head.place
+
+
+def _entry(
+    member: Allowance, now: float
+) -> Iterator[tuple[tuple[int, int], int, Allowance, Reservation]]:
+    """Yield the head of a queue, ordered by its turn, if it fits its model's limit."""
+    due, head = member.due, member.line.queue.head()
     if head is not None and due is not None and due <= now:
-        yield head.place, id(member), member, head
+        yield _turn(head), id(member), member, head
 
 
 def account_of(given: Account | Mapping[str, float] | None) -> Account | None:

@@ -4,6 +4,7 @@ Every *attempt* makes a reservation before it is sent, and is settled to its rea
 A request and its tokens are granted together or not at all. The oldest call is granted first, so
 small requests cannot starve a large one. A large one may go into debt, so it does not block the
 small ones for ever. One that is larger than the whole limit is granted alone, behind the others.
+Calls with a priority or a tenant are granted in another order: see `line`.
 
 Hints from the server close the shared gate (see `gate`). A 429 without a hint closes nothing: the
 `Learner` finds out what it means for the limit. (A gate that doubled its time on every 429 without
@@ -13,25 +14,23 @@ a hint got stuck at 3 % of the limit.) A call that alone is refused stops nobody
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from ..core import bounds
-from ..core.queue import WaitQueue
+from ..core.priority import TRICKLE
+from ..core.queue import NORMAL, ORDINARY, Standing
 from ..core.shared import Shared
 from ..core.verdict import Dimension, Limit
-from ..errors import QueueFull
 from .change import Change
 from .gate import Gate, GateClosed
+from .line import Line
 from .rates import Rates
 from .refusals import MEMORY, Others
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics, snapshot
 from .stated import follow
 from .window import LARGEST_COST, sane_cost
-
-_FOREVER = math.inf
 
 BURST = 'burst, in seconds of the rate or "window",'
 
@@ -52,7 +51,8 @@ class Allowance(Shared):
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas. The default of 1 is for a single process.
         max_waiting: the number of reservations that may wait, 0 or more; None, the default, for no
-            bound. A retry may always wait.
+            bound. A retry may always wait, and calls of lower classes do not count.
+        trickle: the share guaranteed to each class that waits below another, from 0 to 1/3; 0.1.
         belief: the value of `belief` in an earlier run, so that the limit is known from the start.
 
     Raises:
@@ -60,16 +60,15 @@ class Allowance(Shared):
 
     Attributes:
         gate: holds all senders back while the server asks to wait.
+        line: the waiting reservations.
         others: what was let in and refused of late.
-        queue: the waiting reservations, those of the oldest calls first.
         max_waiting: the argument of this name.
 
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_abandoned", "_aside", "_ended", "_granted",
-                 "_granted_tokens", "_queued_tokens", "_rates", "_resized", "_waiting_since",
-                 "gate", "max_waiting", "others", "queue")  # fmt: skip
+    __slots__ = ("__weakref__", "_abandoned", "_ended", "_granted", "_granted_tokens", "_rates",
+                 "_resized", "gate", "line", "max_waiting", "others")  # fmt: skip
 
     def __init__(
         self,
@@ -79,22 +78,18 @@ class Allowance(Shared):
         burst: float | Literal["window"] = 1.0,
         share: float = 1.0,
         max_waiting: int | None = None,
+        trickle: float = TRICKLE,
         belief: Mapping[str, Any] | None = None,
     ) -> None:
         bounds.share(share, "share (1/20 for 20 replicas)")
         seconds = math.inf if burst == "window" else bounds.positive(burst, BURST)
-        if max_waiting is not None:
-            bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
         self._rates = Rates(requests_per_minute, tokens_per_minute, seconds, share, belief)
         self.gate = Gate()
         self.others = Others()
-        self.queue: WaitQueue[Reservation] = WaitQueue()
-        # The waiting ones that stand before all others from a time on, the earliest first.
-        self._aside: deque[tuple[float, Reservation]] = deque()
-        self._queued_tokens = self._granted_tokens = 0.0
+        self.line = Line(max_waiting, trickle)
+        self._granted_tokens = 0.0
         self._granted = self._ended = self._abandoned = 0
-        self._waiting_since = _FOREVER  # when a call first had to wait, of those that wait now
         self._resized = False
 
     @property
@@ -102,10 +97,14 @@ class Allowance(Shared):
         """Whether there is a token limit, or one may be learned: only then tokens matter."""
         return self._rates.tokens is not None or self._rates.learner.active
 
+    def cost_of(self, tokens: float) -> float:
+        """Return what a request of `tokens` costs its tenant, in requests."""
+        return self._rates.cost_of(tokens * self._rates.calibration.ratio)
+
     @property
     def waiting(self) -> int:
         """The number of waiting reservations."""
-        return self.queue.live
+        return self.line.queue.live
 
     def admits_within(self, seconds: float) -> float | None:
         """Return how many requests a full bucket admits in `seconds`; None without a limit."""
@@ -118,13 +117,17 @@ class Allowance(Shared):
     @property
     def busy(self) -> bool:
         """Whether a reservation is open or waiting. Then only the current loop may use this."""
-        return self._granted > self._ended or self.queue.live > 0
+        return self._granted > self._ended or self.line.queue.live > 0
 
     @property
     def due(self) -> float | None:
         """The loop time at which `poll` grants the next reservation; None if none waits."""
-        head = self.queue.head()
-        return None if head is None else self._ready_at(head.estimate)
+        head = self.line.queue.head()
+        if head is None:
+            return None
+        tokens = head.estimate * self._rates.calibration.ratio
+        ready = max(self.gate.until, self._rates.ready_at(tokens))
+        return max(ready, self._rates.even_at(tokens)) if self.line.waits_for_burst(head) else ready
 
     def in_use(self, _: float) -> bool:
         """Whether a reservation is open or queued, so that `Keyed` must not drop it."""
@@ -135,20 +138,29 @@ class Allowance(Shared):
         unchanged = not (self.busy or self._resized) and now >= self.gate.ends
         return unchanged and self._rates.full(now)
 
-    def take(self, now: float, tokens: float = 0.0, place: int | None = None) -> Reservation | None:
-        """Return a granted reservation, or None if it would have to wait. See `reserve`."""
-        rates = self._rates
-        if self.queue.live:
+    def take(
+        self, now: float, tokens: float = 0.0, place: int | None = None, rank: int | None = None
+    ) -> Reservation | None:
+        """Return a granted reservation, or None if it would have to wait. See `reserve`.
+
+        `rank` is the class of the call; None while no call has had a priority.
+        """
+        rates, line = self._rates, self.line
+        if rank is not None:
+            line.note(rank, now)
+        if line.queue.live:
             return None
         if now < self.gate.until:
-            self._waiting_since = now
+            line.since = now
             return None
         if not 0.0 <= tokens <= LARGEST_COST:
             tokens = sane_cost(tokens)
-        if not rates.fits(tokens * self._rates.calibration.ratio, now):
-            self._waiting_since = now
+        likely = tokens * rates.calibration.ratio
+        early = rank is not None and line.leaves_burst(rank) and now < rates.even_at(likely)
+        if early or not rates.fits(likely, now):
+            line.since = now
             return None
-        reservation = Reservation(self.queue.youngest if place is None else place, tokens)
+        reservation = Reservation(line.queue.youngest if place is None else place, tokens)
         self._grant(reservation, now)
         return reservation
 
@@ -179,52 +191,49 @@ class Allowance(Shared):
         *,
         again: bool = False,
         first_at: float = math.inf,
+        standing: Standing = ORDINARY,
+        behind: bool = False,
     ) -> Reservation:
-        """Queue what `take` could not grant; from the time `first_at` on, before all others."""
-        queue = self.queue
+        """Queue what `take` could not grant. See `reserve`, and `Line.push` for `first_at`.
+
+        `standing` is its class and tenant; if `behind`, it waits for all others of its class.
+        """
         if not 0.0 <= tokens <= LARGEST_COST:
             tokens = sane_cost(tokens)
-        if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
-            raise QueueFull(
-                f"{queue.live} calls already wait for the rate limit (max_waiting="
-                f"{self.max_waiting}): send fewer calls at once, or raise max_waiting"
-            )
-        reservation = Reservation(queue.youngest if place is None else place, tokens)
-        queue.push(reservation)
-        if first_at < math.inf:
-            self._aside.append((first_at, reservation))
-        self._queued_tokens += tokens
+        reservation = Reservation(self.line.queue.youngest if place is None else place, tokens)
+        reservation.standing, reservation.behind = standing, behind
+        reservation.cost = self.cost_of(tokens)
+        self.line.push(reservation, again=again, first_at=first_at)
         return reservation
 
-    def not_before(self, now: float) -> float:
-        """Return a loop time before which one more call, behind the queue, is not granted.
+    def not_before(self, now: float, rank: int = NORMAL) -> float:
+        """Return a loop time before which one more call of class `rank` is not granted.
 
         Tokens do not count, because part of an estimate in flight or in the queue may come back.
         """
-        return max(now, self.gate.until, self._rates.request_behind(self.queue.live, now))
+        ahead = self.line.queue.ahead_of(rank)
+        return max(now, self.gate.until, self._rates.request_behind(ahead, now))
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
         """Return when one more call, behind the queue, is granted if all estimates are right."""
         ratio = self._rates.calibration.ratio
-        behind = self._rates.ready_behind(
-            self.queue.live, self._queued_tokens * ratio, tokens * ratio, now
-        )
+        waiting, queued = self.line.queue.live, self.line.tokens * ratio
+        behind = self._rates.ready_behind(waiting, queued, tokens * ratio, now)
         return max(now, self.gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
         """Grant the reservations that fit now, oldest call first, and yield each one."""
-        rates, late = self._rates, False
-        while self._aside and now >= self._aside[0][0]:
-            self.queue.hasten(self._aside.popleft()[1])
-        while (head := self.queue.head()) is not None and now >= self.gate.until:
-            tokens = head.estimate * self._rates.calibration.ratio
-            if not rates.fits(tokens, now):
+        rates, line, late = self._rates, self.line, False
+        line.move_on(now)
+        while (head := line.queue.head()) is not None and now >= self.gate.until:
+            tokens = head.estimate * rates.calibration.ratio
+            early = line.waits_for_burst(head) and now < rates.even_at(tokens)
+            if early or not rates.fits(tokens, now):
                 break
             if not late:
                 late = True
-                rates.kept_since(self._waiting_since, tokens, now)
-            self.queue.pop()
-            self._queued_tokens -= head.estimate
+                rates.kept_since(line.since, tokens, now)
+            line.pop(head)
             self._grant(head, now)
             yield head
 
@@ -232,9 +241,8 @@ class Allowance(Shared):
         """End a reservation whose caller stopped waiting; if it was granted, refund all of it."""
         if reservation.granted:
             self.refund(reservation, now, request=True)
-        elif not reservation.gone:
-            self.queue.remove(reservation)
-            self._queued_tokens -= reservation.estimate
+        else:
+            self.line.remove(reservation)
 
     def settle(self, reservation: Reservation, now: float, tokens: float | None = None) -> None:
         """End a reservation of a request that was sent.
@@ -250,7 +258,7 @@ class Allowance(Shared):
         rates = self._rates
         if reservation.ticket is not None:
             rates.learner.accepted(now, reservation.ticket, tokens)
-        if tokens is None or not 0.0 < tokens < _FOREVER:
+        if tokens is None or not 0.0 < tokens < math.inf:
             tokens = max(reservation.estimate, reservation.tokens)
         elif reservation.tokens > rates.largest:
             rates.largest = reservation.tokens
@@ -344,9 +352,7 @@ class Allowance(Shared):
 
     def abandon(self) -> None:
         """End all reservations at their estimates and forget who waits: their loop was closed."""
-        self.queue.clear()
-        self._aside.clear()
-        self._queued_tokens = 0.0
+        self.line.clear()
         self._ended = self._abandoned = self._granted
         self._rates.abandon()
 
@@ -355,12 +361,11 @@ class Allowance(Shared):
         self._rates.rebase(seconds)
         self.gate.rebase(seconds)
         self.others = Others()
-        self._waiting_since += seconds
+        self.line.rebase(seconds)
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot."""
-        waiting, outstanding = self.queue.live, self._granted - self._ended
-        return snapshot(self._rates, self.gate, now, waiting=waiting, outstanding=outstanding)
+        return snapshot(self._rates, self.gate, self.line, now, self._granted - self._ended)
 
     def waits_for(self, now: float) -> str:
         """Return a short text on why a call has to wait now."""
@@ -375,10 +380,6 @@ class Allowance(Shared):
         self._ended += ends
         return ends
 
-    def _ready_at(self, tokens: float) -> float:
-        ready = self._rates.ready_at(tokens * self._rates.calibration.ratio)
-        return max(self.gate.until, ready)
-
     def _grant(self, reservation: Reservation, now: float) -> None:
         tokens = reservation.tokens = reservation.estimate * self._rates.calibration.ratio
         learner, gate = self._rates.learner, self.gate
@@ -392,7 +393,7 @@ class Allowance(Shared):
         reservation.granted = reservation.open = True
 
     def __repr__(self) -> str:
-        return f"<Allowance {self}, {self.queue.live} waiting>"
+        return f"<Allowance {self}, {self.line.queue.live} waiting>"
 
     def __str__(self) -> str:
         """Return the limits in words."""

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from ..aio import keep, keeper_of, pump
+from ..aio import keep, keeper_of, pump, pump_soon
 from ..aio.partitioned import Partitioned
 from ..core import bounds
 from ..core.by_model import Rate, by_model, differs
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
+from ..core.priority import TRICKLE, rank_of, standing_of
 from ..core.queue import ages
 from ..core.rejection import is_refusal, too_large
 from ..core.runtime import Runtime
@@ -69,6 +70,8 @@ class RateLimiter(Guard[Held]):
             that the others leave.
         burst: the seconds of the rate that can be sent at once, above 0, or ``"window"`` for the
             whole limit; the default of 1 keeps the sends even. See `Allowance`.
+        trickle: the share that each class below the highest that waits is guaranteed, from 0 to
+            1/3; 0.1 by default, so that a batch ends.
         max_hint: the longest time that a hint closes the gate, in seconds, above 0; a longer hint
             is cut to it. The default of 300 is that of `Retry`.
         estimate: a function that returns the tokens of a request, for calls without ``tokens``. It
@@ -98,13 +101,14 @@ class RateLimiter(Guard[Held]):
         tokens_per_minute: Rate = None,
         share: float = 1.0,
         burst: float | Literal["window"] = 1.0,
+        trickle: float = TRICKLE,
         max_hint: float = 300.0,
         estimate: Callable[[Any], float] = estimate_tokens,
         beliefs: Mapping[str, Mapping[str, Any]] | None = None,
         account: Account | Mapping[str, float] | None = None,
     ) -> None:
-        numbers = (requests_per_minute, tokens_per_minute, share, burst) != (None, None, 1.0, 1.0)
-        if allowance is not None and numbers:
+        numbers = (requests_per_minute, tokens_per_minute, share, burst, trickle)
+        if allowance is not None and numbers != (None, None, 1.0, 1.0, TRICKLE):
             raise ConfigurationError("RateLimiter takes an Allowance or the numbers, not both")
         if allowance is None:
             limits = {
@@ -113,7 +117,7 @@ class RateLimiter(Guard[Held]):
             }
 
             def make(**given: Any) -> Allowance:
-                return Allowance(share=share, burst=burst, **given)
+                return Allowance(share=share, burst=burst, trickle=trickle, **given)
 
             allowance = by_model(make, limits) if differs(limits) else make(**limits)
         self.allowances: Partitioned[Allowance] = Partitioned(
@@ -145,30 +149,40 @@ class RateLimiter(Guard[Held]):
         now = call.runtime.now()
         if call.deadline is not None and now >= call.deadline:
             return None
+        if call.tenant is not None and allowance.counts_tokens:
+            call.state.cost = allowance.cost_of(call.tokens or 0.0)
+        rank = None
+        if call.priority is not None or allowance.line.ranked:
+            rank = rank_of(call.priority)
         if account is None:
-            reservation = allowance.take(now, call.tokens or 0.0)
+            reservation = allowance.take(now, call.tokens or 0.0, None, rank)
         else:
-            reservation = account.take(allowance, now, call.tokens or 0.0)
+            reservation = account.take(allowance, now, call.tokens or 0.0, None, rank)
         return None if reservation is None else (allowance, reservation, call.sends)
 
     async def wait(self, call: Call[Any]) -> Held:
         """Wait for a reservation, and cancel it if the caller stops waiting."""
         allowance = self.allowances.of(call)
-        began = call.runtime.now()
+        began, stalled = call.runtime.now(), None
         reservation = self._join(call, allowance, began)
         try:
-            if self.account is None or allowance.queue.head() is reservation:
+            if self.account is None or allowance.line.queue.head() is reservation:
                 self._pump(allowance)  # behind the head of its queue a call changes nothing
             if not reservation.granted:
                 if call.emit is not None and call.emit.routine:
                     self._emit_waiting(call, allowance)
+                stalled = call.state.crowd
+                if stalled is not None:
+                    stalled.stall()
                 await call.runtime.park(reservation)
         except BaseException:
             for each, taken in self._taken(allowance, reservation):
                 each.cancel(taken, call.runtime.now())
-            self._pump(allowance)
+            pump_soon(allowance if self.account is None else self.account)
             raise
         finally:
+            if stalled is not None:
+                stalled.move()
             call.state.waited("rate_limit", call.runtime.now() - began)
         return allowance, reservation, call.sends
 
@@ -190,7 +204,7 @@ class RateLimiter(Guard[Held]):
             self._learn(call, allowance, reservation, now)
         elif verdict is not None and verdict.limits:
             _report(call, allowance.observe(verdict.limits, reservation, now))
-        if allowance.queue.live if self.account is None else self.account.waiting:
+        if allowance.line.queue.live if self.account is None else self.account.waiting:
             self._pump(allowance)
 
     def resize(
@@ -316,7 +330,7 @@ class RateLimiter(Guard[Held]):
         if reason is not None:
             own.final, own.for_good = reason, True
         if own.parked:
-            state.place = _behind_others(allowance)
+            state.place, state.behind = _behind_others(allowance), True
         elif own.times > 1:
             state.place = next(ages)
         return own
@@ -333,14 +347,21 @@ class RateLimiter(Guard[Held]):
                 call.emit(RateTooLarge(call.request_id, call.partition, tokens, reason))
             if call.state.let_pass != call.sends:
                 call.state.let_pass = call.sends
-                call.state.place = _behind_others(allowance)
+                call.state.place, call.state.behind = _behind_others(allowance), True
                 if call.state.requeues:  # it must not keep a slot from others while it waits
                     raise call.refuse(SlotTaken("larger than the whole limit: it waits for others"))
-        tokens, state = call.tokens or 0.0, call.state
+        state = call.state
         if self.account is not None:
             self.account.await_in(allowance)
         try:
-            return allowance.join(tokens, state.place, again=state.readmitted, first_at=first_at)
+            return allowance.join(
+                call.tokens or 0.0,
+                state.place,
+                again=state.readmitted,
+                first_at=first_at,
+                standing=standing_of(call.priority, call.tenant),
+                behind=state.behind,
+            )
         except QueueFull as full:
             # The queue has room when its head is granted.
             full.retry_after = max(SHORTEST_HINT, (allowance.due or now) - now)
@@ -351,9 +372,10 @@ class RateLimiter(Guard[Held]):
     ) -> None:
         # A retry joins ahead of younger calls, so only the gate is certain to delay it.
         again = call.state.readmitted
-        earliest = max(now, allowance.gate.until if again else allowance.not_before(now))
+        rank = rank_of(call.priority)
+        earliest = max(now, allowance.gate.until if again else allowance.not_before(now, rank))
         if self.account is not None and not again:
-            earliest = max(earliest, self.account.allowance.not_before(now))
+            earliest = max(earliest, self.account.allowance.not_before(now, rank))
         if now >= deadline or earliest >= deadline:
             refusal = DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
@@ -368,9 +390,17 @@ class RateLimiter(Guard[Held]):
         scope, reason = None, allowance.waits_for(now)
         if account is not None and account.is_awaited and due <= now:
             scope, reason, due = "account", "the limit of the account", account.due or now
-        delay = max(0.0, due - now)
-        waiting = allowance.waiting
-        call.emit(RateWaiting(call.request_id, call.partition, delay, reason, waiting, scope))
+        call.emit(
+            RateWaiting(
+                call.request_id,
+                call.partition,
+                max(0.0, due - now),
+                reason,
+                allowance.waiting,
+                scope,
+                call.priority,
+            )
+        )
 
 
 def _behind_others(allowance: Allowance) -> int:

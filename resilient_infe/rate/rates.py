@@ -149,6 +149,28 @@ class Rates:
             return False
         return not learner.active or now >= learner.ready_at(tokens)
 
+    def even_at(self, tokens: float) -> float:
+        """Return the loop time from which one request of `tokens` leaves the burst to others.
+
+        Only windows of up to a minute count: a day's is not refilled while anybody waits.
+        """
+        requests, metered, ready = self.requests, self.tokens, -math.inf
+        if requests is not None and requests.period <= MINUTE:
+            ready = requests.even_at(1.0)
+        if metered is not None and metered.period <= MINUTE:
+            ready = max(ready, metered.even_at(tokens))
+        return ready
+
+    def cost_of(self, tokens: float) -> float:
+        """Return what one request of `tokens` costs, in requests: of its parts, the scarcer one."""
+        requests, metered = self.requests, self.tokens
+        if metered is None:
+            return 1.0
+        if requests is None:
+            return max(1.0, tokens)
+        scarcity = requests.limit / requests.period * metered.period / metered.limit
+        return max(1.0, tokens * scarcity)
+
     def take(self, taken: Reservation, now: float) -> None:
         """Take one request and its tokens."""
         if self.requests is not None:

@@ -39,7 +39,7 @@ class Reservation(Waiter):
 
     def __init__(self, place: int, estimate: float) -> None:
         # Also sets what `Waiter.__init__` sets: one is made for each attempt, and the call to it
-        # would double the cost.
+        # would double the cost. What only a queue reads, `join` sets.
         self.place = place
         self.granted = self.gone = self.open = False
         self.wake = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..core.verdict import Dimension
 from .gate import Gate
+from .line import Line
 from .rates import Rates, per_minute
 
 
@@ -27,6 +29,7 @@ class AllowanceStatistics:
         pace: the rate that the learner currently aims at, in units per minute; None while the
             learner is inactive.
         evidence: a short text on what the learned limit is based on.
+        waiting_by_class: the reservations in the queue by priority; empty until a call has one.
     """
 
     requests_per_minute: float | None
@@ -41,18 +44,19 @@ class AllowanceStatistics:
     learned_dimension: Dimension
     pace: float | None
     evidence: str
+    waiting_by_class: Mapping[str, int] = field(default_factory=dict)
 
 
 def snapshot(
-    rates: Rates, gate: Gate, now: float, *, waiting: int, outstanding: int
+    rates: Rates, gate: Gate, line: Line, now: float, outstanding: int
 ) -> AllowanceStatistics:
-    """Return the statistics of the allowance that has these rates and this gate.
+    """Return the statistics of an allowance.
 
     Args:
-        rates: the buckets and the learner of the allowance.
-        gate: the gate of the allowance.
+        rates: its buckets and its learner.
+        gate: its gate.
+        line: the reservations that wait for it.
         now: the loop time, in seconds.
-        waiting: the number of reservations in the queue.
         outstanding: the number of reservations granted and not yet ended.
     """
     requests, tokens, learner = rates.requests, rates.tokens, rates.learner
@@ -61,7 +65,7 @@ def snapshot(
         per_minute(tokens),
         requests_left=None if requests is None else requests.level(now),
         tokens_left=None if tokens is None else tokens.level(now),
-        waiting=waiting,
+        waiting=line.queue.live,
         outstanding=outstanding,
         gate=gate.left(now),
         gate_reason=gate.reason,
@@ -69,4 +73,5 @@ def snapshot(
         learned_dimension=learner.dimension,
         pace=learner.pace,
         evidence=learner.evidence,
+        waiting_by_class=line.by_class,
     )

@@ -63,6 +63,10 @@ SPACING = 0.04
 """Seconds between two requests to a server that bears no burst, besides what the first one costs:
 the jitter of two ways. It is at most a tenth of that cost."""
 
+SLACK = 0.1
+"""Seconds of the rate that a call which may not spend the burst takes off it, at most: timers are
+late, and what the bucket cannot hold meanwhile would be lost."""
+
 ALIVE = 60.0
 """Seconds in which something was let in, for a 429 of a request that was sent alone to count."""
 
@@ -131,6 +135,11 @@ class Window:
         if self.ledger.total + cost <= room:
             return ready
         return max(ready, self.ledger.room_at(min(cost, room), room))
+
+    def even_at(self, cost: float) -> float:
+        """Return the loop time from which `cost` takes no more than `SLACK` off the burst."""
+        slack = SLACK - cost * self._interval
+        return self.full_at - slack if slack > 0.0 else self.full_at
 
     def reaches(self, cost: float) -> bool:
         """Whether a cost may be more than is left, at the most that is ever held back."""

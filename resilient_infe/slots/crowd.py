@@ -35,6 +35,7 @@ the latency. That of an LLM depends on the length of its answer, so only refusal
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import Enum
 
 WITNESSES = 5
@@ -77,15 +78,19 @@ class Crowd:
         limit: the number of slots to use, or None if there is no reason to use fewer.
         proven: an attempt that is let in with at most this number of others changes nothing.
         stage: what is known of the limit.
+        stalled: the calls that hold a slot and wait for the rate limit.
+        on_moving: called when the last of these goes on; None if that matters to nobody.
 
     State: in the `Slots`.
     """
 
     __slots__ = ("_above", "_below", "_erred_at", "_found", "_lowest", "_most", "_pause", "_row",
-                 "_try_at", "_witnesses", "in_flight", "limit", "proven", "stage")  # fmt: skip
+                 "_try_at", "_witnesses", "in_flight", "limit", "on_moving", "proven", "stage",
+                 "stalled")  # fmt: skip
 
     def __init__(self) -> None:
-        self.in_flight = 0
+        self.in_flight = self.stalled = 0
+        self.on_moving: Callable[[], None] | None = None
         self.limit: int | None = None
         self.stage = Stage.UNKNOWN
         self._found = 0  # the limit, without what is being tried
@@ -109,6 +114,17 @@ class Crowd:
     def ended(self) -> None:
         """Stop counting an attempt that was sent."""
         self.in_flight -= 1
+
+    def stall(self) -> None:
+        """Count a call that holds a slot and waits for the rate limit."""
+        self.stalled += 1
+
+    def move(self) -> None:
+        """Stop counting it: it goes on, or has left."""
+        if self.stalled:  # it is 0 if the loop that the call waited in was closed
+            self.stalled -= 1
+            if not self.stalled and self.on_moving is not None:
+                self.on_moving()
 
     def answered(self, others: int, now: float, *, refused: bool, excuse: bool = False) -> bool:
         """Learn from an answer; return whether it is a refusal because too many were in flight.
@@ -148,10 +164,12 @@ class Crowd:
 
     def abandon(self) -> None:
         """Forget what is in flight, because the event loop was closed."""
-        self.in_flight = 0
+        self.in_flight = self.stalled = 0
+        self.on_moving = None
 
     def rebase(self, seconds: float) -> None:
         """Add `seconds` to the stored instants, because the clock has changed."""
+        self.on_moving = None  # it may belong to another loop
         self._try_at += seconds
         self._erred_at += seconds
 

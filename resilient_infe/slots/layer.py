@@ -20,6 +20,7 @@ from ..core.by_model import OTHERS, Count, by_model
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
+from ..core.priority import rank_of, standing_of
 from ..core.queue import Waiter
 from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
@@ -40,6 +41,8 @@ MOST_NAMED = 10
 
 class ConcurrencyLimiter(Guard[Held]):
     """Limits how many attempts run at once; the others wait, the oldest call first.
+
+    With priorities, the classes are served in order; tenants of a class share the slots fairly.
 
     Args:
         slots: a number from 1, a shared `Slots`, or a ``Keyed(lambda: Slots(n))`` for one per
@@ -83,7 +86,11 @@ class ConcurrencyLimiter(Guard[Held]):
         """Take a slot if one is free."""
         slots = self.slots.of(call)
         call.state.crowd, call.state.others = slots.crowd, -1
-        return (slots, slots.lease) if slots.take() else None
+        if call.priority is None and not slots.ranked:
+            taken = slots.take()
+        else:
+            taken = slots.admit(rank_of(call.priority), call.runtime.now())
+        return (slots, slots.lease) if taken else None
 
     async def wait(self, call: Call[Any]) -> Held:
         """Wait for a slot.
@@ -112,9 +119,12 @@ class ConcurrencyLimiter(Guard[Held]):
         """Release the slot: now, or for a stream when it is closed."""
         slots, lease = held
         verdict, sent = call.verdict, call.state.others >= 0
-        rejected = verdict is not None and verdict.kind is REJECTED and _names_the_calls(verdict)
-        if rejected or slots.narrowed or slots.crowd.limit is not None:
-            self._adjust(call, slots, rejected=rejected)
+        before = slots.limit
+        lapsed = slots.ranked and slots.look(call.runtime.now())
+        if verdict is not None and verdict.kind is REJECTED and _names_the_calls(verdict):
+            slots.narrow(call.runtime.now())
+        if slots.narrowed or slots.crowd.limit is not None:
+            self._adjust(call, slots, before)
         if call.hold is None or error is not None:
             freed = slots.release(lease, sent=sent)
             if freed is not None:
@@ -125,6 +135,10 @@ class ConcurrencyLimiter(Guard[Held]):
             call.hold.on_close(partial(_release, slots, lease, sent, stream))
             if slots.waiting:
                 self._watch(call.runtime, slots, call.partition)
+        if lapsed:
+            self._refill(call.runtime, slots)
+        if call.tenant is not None and call.state.cost:
+            slots.learn(standing_of(call.priority, call.tenant), call.state.cost)
 
     def resize(self, limit: int, partition: str | None = None) -> None:
         """Change the limit of a partition's slots while they are in use.
@@ -181,23 +195,33 @@ class ConcurrencyLimiter(Guard[Held]):
             with contextlib.suppress(OpenStreamsWarning):
                 warnings.warn(message, OpenStreamsWarning, stacklevel=2)
 
-    def _adjust(self, call: Call[Any], slots: Slots, *, rejected: bool = False) -> None:
+    def _adjust(self, call: Call[Any], slots: Slots, before: int) -> None:
         """Use what is known of the server's limit by now, and report a lower one."""
-        now, before = call.runtime.now(), slots.limit
-        if rejected:
-            slots.narrow(now)
-        for granted in slots.adjust(now):
+        for granted in slots.adjust(call.runtime.now()):
             wake(granted)
         if slots.limit < before and call.emit is not None:
             call.emit(SlotsNarrowed(call.request_id, call.partition, before, slots.limit))
 
+    def _refill(self, runtime: Runtime, slots: Slots) -> None:
+        """Grant what was kept while calls with a slot waited for the rate limit."""
+        for granted in slots.adjust(runtime.now()):
+            wake(granted)
+        if not slots.waiting:
+            slots.crowd.on_moving = None
+
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
+        state = call.state
+        standing = standing_of(call.priority, call.tenant)
         try:
-            waiter = slots.join(call.state.place, call.state.readmitted)
+            waiter = slots.join(
+                state.place, state.readmitted, standing, cost=state.cost, behind=state.behind
+            )
         except QueueFull as full:
             raise call.refuse(full) from None
-        if slots.narrowed or slots.crowd.limit is not None:
-            self._adjust(call, slots)
+        if slots.ranked and slots.crowd.on_moving is None:
+            slots.crowd.on_moving = partial(self._refill, call.runtime, slots)
+        if slots.narrowed or slots.crowd.limit is not None or (slots.ranked and slots.spare):
+            self._adjust(call, slots, slots.limit)
         return waiter
 
 

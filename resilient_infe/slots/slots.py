@@ -4,14 +4,33 @@ A counter and a queue. A freed slot is *handed* to the next waiter and is never 
 no call can overtake the queue and no wake-up is lost. Why not an existing class?
 `anyio.CapacityLimiter` is bound to tasks (it leaks from an abandoned async generator), and
 `asyncio.Semaphore` costs more and cannot be resized.
+
+As soon as a call has a priority, the last tenth of the slots is kept for the classes above the one
+that asks, in two cases:
+
+1. A class above is *present*: a call of it came within the last minute. Otherwise a batch whose
+   answers take minutes would hold all slots when the next call of a person comes.
+2. A call that holds a slot waits for the rate limit. Then one more slot for the batch would wait
+   too: nothing is left idle. So a batch that runs first leaves room for what comes later.
+
+The trickle that a lower class is guaranteed may use all slots.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..core import bounds
-from ..core.queue import Waiter, WaitQueue
+from ..core.priority import (
+    TRICKLE,
+    ClassQueue,
+    Presence,
+    by_name,
+    queue_for,
+    trickle_of,
+)
+from ..core.queue import INTERACTIVE, ORDINARY, Standing, Waiter, WaitQueue
 from ..core.shared import Shared
 from ..errors import SHORTEST_HINT, QueueFull
 from .crowd import Crowd
@@ -19,11 +38,19 @@ from .crowd import Crowd
 
 @dataclass(frozen=True, slots=True)
 class SlotsStatistics:
-    """A snapshot: the limit, the slots that are held, and the calls that wait for one."""
+    """A snapshot: the limit, the slots that are held, and the calls that wait for one.
+
+    `waiting_by_class` counts those that wait by priority; it is empty until a call has one.
+    """
 
     limit: int
     held: int
     waiting: int
+    waiting_by_class: Mapping[str, int] = field(default_factory=dict)
+
+
+KEPT = 10
+"""One slot in so many is kept for the classes above, and at least one if there are two or more."""
 
 
 WIDEN_EVERY = 60.0
@@ -37,7 +64,9 @@ class Slots(Shared):
         limit: the number of slots that may be held at once, at least 1; there is no default,
             because no number is safe for every server.
         max_waiting: the number of calls that may wait, from 0, or None for any number. A retry may
-            always wait.
+            always wait. Calls of lower classes do not count.
+        trickle: the share of the slots that each class below the highest that waits is guaranteed,
+            from 0 to 1/3. With the default of 0.1 a batch ends, and the others hardly notice.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -53,6 +82,7 @@ class Slots(Shared):
             adds and removes them. It is not the calls themselves, which would keep alive what a
             caller has dropped.
         narrowed: whether the limit is below the configured one, because the server accepts less.
+        ranked: whether a call with a priority has come, so that `admit` decides in place of `take`.
         crowd: the attempts in flight, and what refusals show of an unnamed limit on them.
 
     State: shared by every `ConcurrencyLimiter` that is given the object.
@@ -60,22 +90,27 @@ class Slots(Shared):
 
     __slots__ = (
         "__weakref__",
+        "_classes",
         "_configured",
         "_held",
         "_limit",
         "_named",
         "_queue",
         "_resized",
+        "_trickle",
         "_widened_at",
         "crowd",
         "last_wait",
         "lease",
         "max_waiting",
         "narrowed",
+        "ranked",
         "streams",
     )
 
-    def __init__(self, limit: int, *, max_waiting: int | None = None) -> None:
+    def __init__(
+        self, limit: int, *, max_waiting: int | None = None, trickle: float = TRICKLE
+    ) -> None:
         self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
         # The limit is the least of three: the configured one, the one from errors that name the
         # calls in progress, and the crowd's.
@@ -91,7 +126,9 @@ class Slots(Shared):
         self._resized = False
         self.lease = object()
         self.streams: dict[object, str | None] = {}
-        self._queue: WaitQueue[Waiter] = WaitQueue()
+        self._trickle = trickle_of(trickle)
+        self._classes, self.ranked = Presence(), False
+        self._queue: WaitQueue[Waiter] | ClassQueue[Waiter] = WaitQueue()
 
     @property
     def limit(self) -> int:
@@ -126,6 +163,15 @@ class Slots(Shared):
         """Whether dropping them loses nothing; slots that were resized are not as the factory's."""
         return not (self.busy or self._resized)
 
+    def look(self, now: float) -> bool:
+        """Find out which classes are present now; return whether the highest one changed."""
+        return self._classes.look(now)
+
+    @property
+    def spare(self) -> bool:
+        """Whether a call waits that may have a slot, because no class above needs it any more."""
+        return self._held < self._limit and self._next_one() is not None
+
     def take(self) -> bool:
         """Take a slot if one is free, else return False. While a call waits, no slot is free."""
         if self._held < self._limit:
@@ -133,8 +179,20 @@ class Slots(Shared):
             return True
         return False
 
+    def admit(self, rank: int, now: float) -> bool:
+        """Take a slot for a call of class `rank`, if the classes above can spare it.
+
+        While any call waits, it returns False: `join` and then `adjust` decide who is next.
+        """
+        self.ranked = True
+        self._classes.note(rank, now)
+        if self._queue.live or self._held >= self._room(rank):
+            return False
+        self._held += 1
+        return True
+
     def acquire(self, place: int | None = None, *, again: bool = False) -> Waiter | None:
-        """Take a slot: return None if one was free, else the waiter to wait on.
+        """Take a slot for an ordinary call: return None if one was free, else its waiter.
 
         Args:
             place: the age of the call (smaller is older), or None for the end of the queue.
@@ -145,20 +203,38 @@ class Slots(Shared):
         """
         return None if self.take() else self.join(place, again)
 
-    def join(self, place: int | None = None, again: bool = False) -> Waiter:
-        """Queue a call that could not `take` a slot. Arguments as for `acquire`.
+    def join(
+        self,
+        place: int | None = None,
+        again: bool = False,
+        standing: Standing = ORDINARY,
+        *,
+        cost: float = 0.0,
+        behind: bool = False,
+    ) -> Waiter:
+        """Queue a call that got no slot. If `ranked`, call `adjust`: it may be its turn.
+
+        Args:
+            place: as for `acquire`.
+            again: as for `acquire`.
+            standing: the class and the tenant of the call.
+            cost: what the call costs its tenant; 0 if that is not known yet.
+            behind: whether it waits for all others of its class.
 
         Raises:
-            QueueFull: as for `acquire`.
+            QueueFull: as for `acquire`; calls of lower classes do not count.
         """
-        queue = self._queue
-        if self.max_waiting is not None and queue.live >= self.max_waiting and not again:
+        queue, most = self._queue, self.max_waiting
+        if most is not None and not again and queue.ahead_of(standing.rank) >= most:
             raise QueueFull(
                 f"{queue.live} calls are already waiting for {self._limit} slots (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting",
                 retry_after=max(SHORTEST_HINT, self.last_wait),
             )
-        waiter = Waiter(queue.youngest if place is None else place)
+        age = queue.youngest if place is None else place
+        waiter = Waiter(age, standing, cost, behind)
+        if queue.standing is not standing:
+            self._queue = queue = queue_for(queue, waiter, self._trickle)
         queue.push(waiter)
         return waiter
 
@@ -177,10 +253,10 @@ class Slots(Shared):
         if sent:
             self.crowd.ended()
         # Above a lowered limit a slot is not handed on: this is how the number falls.
-        if not self._queue.live or self._held > self._limit:
+        if self.ranked or not self._queue.live or self._held > self._limit:
             self._held -= 1
-            return None
-        waiter = self._queue.pop()
+            return self._hand_on() if self.ranked else None
+        waiter = self._queue.pop()  # the usual case of `_hand_on`
         if waiter is not None:
             waiter.granted = True
         return waiter
@@ -236,6 +312,7 @@ class Slots(Shared):
         A limit from errors that name the calls in progress is raised by a quarter, once a minute.
         The crowd's is tried as it says.
         """
+        self._classes.look(now)
         named = self._named
         if named is not None and now - self._widened_at >= WIDEN_EVERY:
             self._widened_at = now
@@ -249,13 +326,41 @@ class Slots(Shared):
         self._limit = min(configured, self._named or configured, self.crowd.limit or configured)
         self.narrowed = self._limit < configured
         granted = []
-        while self._held < self._limit and self._queue.live:
-            self._held += 1
-            waiter = self._queue.pop()
-            assert waiter is not None
-            waiter.granted = True
+        while (waiter := self._hand_on()) is not None:
             granted.append(waiter)
         return granted
+
+    def _hand_on(self) -> Waiter | None:
+        """Grant a slot to the next waiter, and return it; None if there is no slot for it."""
+        waiter = self._next_one()
+        if waiter is not None:
+            self._queue.pop()
+            self._held += 1
+            waiter.granted = True
+        return waiter
+
+    def _next_one(self) -> Waiter | None:
+        """Return the waiter that may have a slot now, or None."""
+        held, queue = self._held, self._queue
+        if held >= self._limit or not queue.live:
+            return None
+        head = queue.head()
+        if not self.ranked or head is None or queue.owed(head):
+            return head
+        return head if held < self._room(head.standing.rank) else None
+
+    def _room(self, rank: int) -> int:
+        """Return the number of slots that may be held after a call of class `rank` gets one."""
+        limit = self._limit
+        if rank == INTERACTIVE or limit == 1:
+            return limit
+        if self.crowd.stalled or self._classes.above(rank):
+            return limit - -(-limit // KEPT)
+        return limit
+
+    def learn(self, standing: Standing, cost: float) -> None:
+        """Note what a call has cost, for those of its tenant whose cost is not known."""
+        self._queue.learn(standing, cost)
 
     def abandon(self) -> None:
         """Free all slots and forget who waits, because their event loop was closed."""
@@ -269,10 +374,12 @@ class Slots(Shared):
         """Add `seconds` to the stored instants, because the clock has changed."""
         self._widened_at += seconds
         self.crowd.rebase(seconds)
+        self._classes.rebase(seconds)
 
     def statistics(self) -> SlotsStatistics:
         """Return a frozen snapshot."""
-        return SlotsStatistics(self._limit, self._held, self._queue.live)
+        by_class = by_name(self._queue.waiting()) if self.ranked else {}
+        return SlotsStatistics(self._limit, self._held, self._queue.live, by_class)
 
     def __repr__(self) -> str:
         return f"<Slots {self._held}/{self._limit} held, {self._queue.live} waiting>"

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core import bounds
 from ..core.call import Call
+from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 
 
@@ -28,9 +29,12 @@ class CallOptions:
     deadline: float | None = None
     tags: Mapping[str, Any] | None = None
     max_attempts: int | None = None
+    priority: Priority | None = None
+    tenant: str | None = None
 
     def __post_init__(self) -> None:
         check_options(self.tokens, self.partition, self.deadline, self.max_attempts)
+        standing_of(self.priority, self.tenant)
 
     def fill(self, call: Call[Any]) -> None:
         """Set the options that the call has not set. The stack itself sets the deadline."""
@@ -40,6 +44,10 @@ class CallOptions:
             call.partition = self.partition
         if call.request_id is None:
             call.request_id = self.request_id
+        if call.priority is None:
+            call.priority = self.priority
+        if call.tenant is None:
+            call.tenant = self.tenant
         if call.state.max_attempts is None:
             call.state.max_attempts = self.max_attempts
         if self.tags:
@@ -68,7 +76,8 @@ def check_options(
 
 def misplaced(fields: Iterable[str], *, given: bool) -> ConfigurationError:
     """Return the error for a call without a payload, or with a request's fields beside it."""
-    options = "the options of send are tokens, partition, request_id, deadline and tags"
+    options = "the options of send are tokens, partition, request_id, deadline, tags, "
+    options += "priority and tenant"
     names = ", ".join(map(repr, fields))
     if given:
         return ConfigurationError(f"{names} is not an option: put it into the payload; {options}")
@@ -93,6 +102,8 @@ def call_options(
     deadline: float | None = None,
     tags: Mapping[str, Any] | None = None,
     max_attempts: int | None = None,
+    priority: Priority | None = None,
+    tenant: str | None = None,
 ) -> Iterator[None]:
     """Set options for the calls made inside the ``with`` block.
 
@@ -108,11 +119,16 @@ def call_options(
         max_attempts: the most attempts of each call that are sent, from 1. 1 sends a request once,
             for one that must not be done twice; it is not sent again after a 429 either. It never
             adds to the attempts of `Retry`.
+        priority: the class of the calls, "interactive", "normal" or "batch": while calls wait for a
+            slot or for the rate limit, they are served in this order.
+        tenant: the name of the one that the calls are for; the tenants of a class get equal shares.
 
     Raises:
         ConfigurationError: a value is out of range or of a wrong type.
     """
-    given = CallOptions(tokens, partition, request_id, deadline, tags, max_attempts)
+    given = CallOptions(
+        tokens, partition, request_id, deadline, tags, max_attempts, priority, tenant
+    )
     outer = current_options() or CallOptions()
     merged = CallOptions(
         outer.tokens if given.tokens is None else given.tokens,
@@ -121,6 +137,8 @@ def call_options(
         outer.deadline if given.deadline is None else given.deadline,
         {**(outer.tags or {}), **(given.tags or {})},
         outer.max_attempts if given.max_attempts is None else given.max_attempts,
+        outer.priority if given.priority is None else given.priority,
+        outer.tenant if given.tenant is None else given.tenant,
     )
     token = _OPTIONS.set(merged)
     try:

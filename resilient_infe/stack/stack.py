@@ -18,6 +18,7 @@ from .. import aio
 from ..aio import task_on, this_thread
 from ..core.call import Call, Handler, Layer
 from ..core.ids import model_in
+from ..core.priority import Priority, standing_of
 from ..core.queue import Waiter, ages
 from ..core.shared import Shared
 from ..core.verdict import Kind, Usage
@@ -286,6 +287,8 @@ class Send(Generic[P, R]):
         request_id: str | None = None,
         deadline: float | None = None,
         tags: Mapping[str, Any] | None = None,
+        priority: Priority | None = None,
+        tenant: str | None = None,
         **fields: Never,
     ) -> Coroutine[Any, Any, R]:
         """Send one payload through the stack and return the response of the transport.
@@ -302,6 +305,11 @@ class Send(Generic[P, R]):
             deadline: seconds for the whole call, above 0; it needs a `Deadline` layer. None for
                 that layer's own default.
             tags: labels; every event of the call has them.
+            priority: the class of the call, "interactive", "normal" or "batch": while calls wait
+                for a slot or for the rate limit, they are served in this order. Without one it is
+                "normal".
+            tenant: the name of the one that the call is for; the tenants of a class get equal
+                shares of the limit while they wait.
             fields: not allowed; the fields of a request belong in `payload`.
 
         Raises:
@@ -317,6 +325,9 @@ class Send(Generic[P, R]):
         _fill(call, payload, request_id, partition, tokens)
         if tags:
             call.tags = dict(tags)
+        if priority is not None or tenant is not None:
+            standing_of(priority, tenant)  # an unknown class raises
+            call.priority, call.tenant = priority, tenant
         enter = self._enter  # calling an attribute's value is faster through a local
         return enter(self._handler, call, deadline)
 

@@ -118,6 +118,8 @@ def _finish(
             usage or verdict.usage,
             call.server_request_ids,
             call.tags,
+            call.priority,
+            call.tenant,
         )
     )
 

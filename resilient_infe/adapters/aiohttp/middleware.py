@@ -45,6 +45,7 @@ from ..http.response import (
     closed_client_verdict,
     is_redirect,
     open_limit,
+    sends_through,
     stream_watch_for,
 )
 from ..http.stream_watch import StreamWatch
@@ -153,7 +154,7 @@ def resilient_session(
             "wrapping a ClientSession needs aiohttp 3.12 or newer; if yours is newer than this "
             "library supports, use ClientSession(middlewares=(stack_middleware(stack),))"
         )
-    if any(getattr(each, "stack", None) is stack for each in session._middlewares):  # noqa: SLF001
+    if any(sends_through(each, stack) for each in session._middlewares):  # noqa: SLF001
         raise ConfigurationError(WRAPPED_TWICE)
     wrapped: Any = copy.copy(session)
     wrapped.__class__ = class_of_copies(cast("Any", type(session)))

@@ -15,6 +15,7 @@ from ...classify.error_body import first_of, is_error, stated_in
 from ...classify.table import ACCEPTED, CODES
 from ...core.call import Call, Headers
 from ...core.verdict import Kind, Verdict
+from ...stack import Stack
 from .request import RequestBody
 from .stream_watch import StreamWatch
 
@@ -35,6 +36,12 @@ WRAPPED_TWICE = (
     "second one, for ever once all are held. Wrap it once"
 )
 """The message of the error for a client that is wrapped twice in one stack."""
+
+
+def sends_through(part: object, stack: Stack) -> bool:
+    """Whether a part of a client, such as its transport, sends through these layers."""
+    return getattr(getattr(part, "stack", None), "layers", None) is stack.layers
+
 
 LONGEST_OPEN = 64 * 1024 * 1024
 """Bytes of a model's answer that is handed over open. A caller collects all of such an answer."""

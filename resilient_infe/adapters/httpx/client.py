@@ -15,7 +15,7 @@ from ...core.call import Call
 from ...errors import ConfigurationError
 from ...stack import Stack
 from ..http.request import last_mask
-from ..http.response import WRAPPED_TWICE, closed_client_verdict, is_redirect
+from ..http.response import WRAPPED_TWICE, closed_client_verdict, is_redirect, sends_through
 from .masked import mask_head
 from .renewed_auth import RenewedAuth
 from .synthetic import library_of
@@ -128,7 +128,7 @@ def resilient_client(
             f"build the client with AsyncClient(transport=ResilientTransport(inner, stack))"
         )
     inner = (client._transport, *client._mounts.values())  # noqa: SLF001
-    if any(getattr(each, "stack", None) is stack for each in inner):
+    if any(sends_through(each, stack) for each in inner):
         raise ConfigurationError(WRAPPED_TWICE)
     wrapped = copy.copy(client)
     wrapped.__class__ = _class_without_del(client.__class__)

@@ -1,0 +1,190 @@
+"""The waiters of one class: tenants share it fairly, by cost.
+
+This is start-time fair queueing (Goyal, Vin and Cheng, 1996). Each tenant that waits has a start
+tag, and the smallest is next. Its next tag is its start tag plus the cost that was granted. A
+tenant that comes back starts at the virtual time, which is the tag of the call that was granted
+last: it has no claim to time in which it did not wait. For example, tenants with 2,000 and 200
+calls waiting get half of the limit each, and a tenant with a single call goes next.
+
+With `n` tenants that wait, a grant takes O(log n), and so does joining; leaving takes O(1).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from .queue import SWEEP_FLOOR, Standing, Waiter, WaitQueue
+
+W = TypeVar("W", bound=Waiter)
+
+PATIENCE = 4
+"""Rounds among all tenants after which those that come for the first time stand behind a tenant
+that waits. Without this bound, new tenants without end would go before it for ever."""
+
+REMEMBERED = 1_024
+"""Tenants that do not wait, and whose tags are kept; or as many as wait, if that is more."""
+
+SMOOTHING = 0.1
+"""The weight of the latest call in the mean of what the calls of a tenant cost."""
+
+
+class _Tenant(Generic[W]):
+    """A tenant that waits: its calls, and what they cost on average (0 if that is unknown)."""
+
+    __slots__ = ("line", "mean", "name")
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.line: WaitQueue[W] = WaitQueue()
+        self.mean = 0.0
+
+
+class FairLine(Generic[W]):
+    """The waiters of one class, fair among tenants by cost.
+
+    Attributes:
+        live: the number of waiters that still wait.
+
+    State: inside the `ClassQueue` that owns it.
+    """
+
+    __slots__ = ("_behind", "_empty", "_heap", "_mean", "_serial", "_tags", "_tenants", "_virtual",
+                 "live")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.live = 0
+        self._behind: WaitQueue[W] = WaitQueue()  # those that wait for all others of the class
+        self._tenants: dict[str | None, _Tenant[W]] = {}  # those in the heap
+        self._heap: list[tuple[float, int, _Tenant[W]]] = []  # (start tag, order of joining, ...)
+        self._serial = 0
+        self._empty = 0  # tenants in the heap all of whose calls have left
+        self._tags: OrderedDict[str | None, float] = OrderedDict()  # of those not in the heap
+        self._virtual = 0.0
+        self._mean = 1.0  # what a call of the class costs on average
+
+    def push(self, waiter: W) -> None:
+        """Add a waiter."""
+        self.live += 1
+        if waiter.behind:
+            self._behind.push(waiter)
+            return
+        name = waiter.standing.tenant
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = _Tenant(name)
+            self._serial += 1
+            start = max(self._virtual, self._tags.pop(name, 0.0))
+            heapq.heappush(self._heap, (start, self._serial, tenant))
+        elif not tenant.line.live:
+            self._empty -= 1
+        tenant.line.push(waiter)
+
+    def head(self) -> W | None:
+        """Return the next waiter without removing it; None if nobody waits."""
+        heap, first = self._heap, None
+        while heap:
+            start, _, tenant = heap[0]
+            first = tenant.line.head()
+            if first is not None:
+                if first.cost <= 0.0:
+                    first.cost = tenant.mean or self._mean
+                break
+            heapq.heappop(heap)
+            self._empty -= 1
+            self._rest(tenant, start)
+        late = self._behind.head()
+        if late is None or (first is not None and first.place < late.place):
+            return first
+        if late.cost <= 0.0:
+            late.cost = self._mean
+        return late
+
+    def pop(self) -> W | None:
+        """Remove and return the next waiter; None if nobody waits."""
+        waiter = self.head()
+        if waiter is None:
+            return None
+        self.live -= 1
+        if waiter.behind:
+            return self._behind.pop()
+        heap = self._heap
+        start, _, tenant = heap[0]
+        tenant.line.pop()
+        finish = start + waiter.cost
+        self._virtual = max(start, self._virtual + waiter.cost / (PATIENCE * len(heap)))
+        if tenant.line.live:
+            self._serial += 1
+            heapq.heapreplace(heap, (finish, self._serial, tenant))
+        else:
+            heapq.heappop(heap)
+            self._rest(tenant, finish)
+        return waiter
+
+    def remove(self, waiter: W) -> None:
+        """Take out a waiter that was not served, in O(1) on average."""
+        self.live -= 1
+        if waiter.behind:
+            self._behind.remove(waiter)
+            return
+        line = self._tenants[waiter.standing.tenant].line
+        line.remove(waiter)
+        if not line.live:
+            self._empty += 1
+            if self._empty > max(SWEEP_FLOOR, len(self._heap) // 2):
+                self._sweep()
+
+    def hasten(self, waiter: W) -> None:
+        """Let a waiter stand before all others of the class. O(n), for rare use."""
+        if waiter.behind:
+            self._behind.hasten(waiter)
+            return
+        line = self._tenants[waiter.standing.tenant].line
+        line.hasten(waiter)
+        line.pop()
+        self.live -= 1
+        self._empty += not line.live
+        waiter.behind = True  # of the two parts, the one without shares
+        self.push(waiter)
+
+    def learn(self, standing: Standing, cost: float) -> None:
+        """Note what a call of a tenant has cost."""
+        self._mean += SMOOTHING * (cost - self._mean)
+        tenant = self._tenants.get(standing.tenant)
+        if tenant is not None:
+            tenant.mean += (SMOOTHING if tenant.mean else 1.0) * (cost - tenant.mean)
+
+    def clear(self) -> None:
+        """Remove all waiters, as if each had left."""
+        self._behind.clear()
+        for tenant in self._tenants.values():
+            tenant.line.clear()
+        self.start_over()
+        self.live = 0
+
+    def start_over(self) -> None:
+        """Forget all tags, because nobody waits."""
+        self._tenants.clear()
+        self._heap.clear()
+        self._tags.clear()
+        self._virtual, self._empty = 0.0, 0
+
+    def _rest(self, tenant: _Tenant[W], tag: float) -> None:
+        """Take a tenant that no longer waits out; keep its tag if it is ahead of the others."""
+        del self._tenants[tenant.name]
+        if tag > self._virtual:
+            self._tags[tenant.name] = tag
+            if len(self._tags) > max(REMEMBERED, len(self._heap)):
+                self._tags.popitem(last=False)
+
+    def _sweep(self) -> None:
+        """Take out the tenants all of whose calls have left."""
+        entries, self._heap = self._heap, []
+        for entry in entries:
+            if entry[2].line.live:
+                self._heap.append(entry)
+            else:
+                self._rest(entry[2], entry[0])
+        heapq.heapify(self._heap)
+        self._empty = 0

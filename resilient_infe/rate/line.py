@@ -1,0 +1,121 @@
+"""The reservations that wait for an allowance, and who of them leaves the burst to others.
+
+While several classes are present, only the highest one may spend the burst. The others are granted
+what the bucket could not hold anyway, and so leave it full for the next call of a person. What a
+class is guaranteed (the trickle) is granted in any case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from ..core import bounds
+from ..core.priority import ClassQueue, Presence, by_name, queue_for, trickle_of
+from ..core.queue import WaitQueue
+from ..errors import QueueFull
+from .reservation import Reservation
+
+
+class Line:
+    """The waiting reservations of an allowance.
+
+    Args:
+        max_waiting: the number of reservations that may wait, 0 or more; None for no bound.
+        trickle: the share that each class below the highest that waits is guaranteed.
+
+    Attributes:
+        queue: those that wait: by class, fair among tenants, the oldest calls first.
+        ranked: whether a call with a priority has come.
+        since: the loop time at which a call first had to wait, of those that wait now.
+        tokens: the sum of their estimates.
+
+    State: inside the `Allowance` that owns it.
+    """
+
+    __slots__ = ("_aside", "_classes", "_max_waiting", "_trickle", "queue", "ranked", "since",
+                 "tokens")  # fmt: skip
+
+    def __init__(self, max_waiting: int | None, trickle: float) -> None:
+        if max_waiting is not None:
+            bounds.whole(max_waiting, 0, "max_waiting")
+        self._max_waiting = max_waiting
+        self._trickle = trickle_of(trickle)
+        self._classes, self.ranked = Presence(), False
+        self.queue: WaitQueue[Reservation] | ClassQueue[Reservation] = WaitQueue()
+        # Those that stand before all others from a time on, the earliest first.
+        self._aside: deque[tuple[float, Reservation]] = deque()
+        self.since, self.tokens = math.inf, 0.0
+
+    @property
+    def by_class(self) -> dict[str, int]:
+        """The number of waiting reservations by priority; empty until a call has one."""
+        return by_name(self.queue.waiting()) if self.ranked else {}
+
+    def note(self, rank: int, now: float) -> None:
+        """Note that a call of class `rank` asks; the first one with a priority begins it."""
+        self.ranked = True
+        self._classes.note(rank, now)
+
+    def leaves_burst(self, rank: int) -> bool:
+        """Whether a class above `rank` is present, for which the burst is kept."""
+        return self.ranked and self._classes.above(rank)
+
+    def waits_for_burst(self, head: Reservation) -> bool:
+        """Whether the next reservation leaves the burst to others."""
+        return self.leaves_burst(head.standing.rank) and not self.queue.owed(head)
+
+    def push(
+        self, waiting: Reservation, *, again: bool = False, first_at: float = math.inf
+    ) -> None:
+        """Add a reservation.
+
+        Args:
+            waiting: the reservation, with its standing and its cost.
+            again: whether the call was admitted before and comes back for a retry.
+            first_at: the loop time from which it stands before all others of its class.
+
+        Raises:
+            QueueFull: too many of its class and of higher ones wait, and this is not a retry.
+        """
+        most, queue = self._max_waiting, self.queue
+        if most is not None and not again and queue.ahead_of(waiting.standing.rank) >= most:
+            raise QueueFull(
+                f"{queue.live} calls already wait for the rate limit (max_waiting={most}): send "
+                f"fewer calls at once, or raise max_waiting"
+            )
+        if queue.standing is not waiting.standing:
+            self.queue = queue = queue_for(queue, waiting, self._trickle)
+        queue.push(waiting)
+        if first_at < math.inf:
+            self._aside.append((first_at, waiting))
+        self.tokens += waiting.estimate
+
+    def move_on(self, now: float) -> None:
+        """Let those whose time has come stand before the others."""
+        if self.ranked:
+            self._classes.look(now)
+        while self._aside and now >= self._aside[0][0]:
+            self.queue.hasten(self._aside.popleft()[1])
+
+    def pop(self, head: Reservation) -> None:
+        """Take out the next reservation, which is granted."""
+        self.queue.pop()
+        self.tokens -= head.estimate
+
+    def remove(self, waiting: Reservation) -> None:
+        """Take out a reservation whose caller stopped waiting; one that has left stays out."""
+        if not waiting.gone:
+            self.queue.remove(waiting)
+            self.tokens -= waiting.estimate
+
+    def clear(self) -> None:
+        """Forget who waits."""
+        self.queue.clear()
+        self._aside.clear()
+        self.tokens = 0.0
+
+    def rebase(self, seconds: float) -> None:
+        """Add `seconds` to the stored instants, because the clock has changed."""
+        self.since += seconds
+        self._classes.rebase(seconds)
