@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,12 +59,12 @@ def latency(answer: float, *, priority: Any = "interactive") -> dict[str, Any]:
         priority: the class of the calls of people; None shows what happens without classes.
     """
     stack = presets.batch(requests_per_minute=RPM, concurrency=SLOTS, log=False)
-    model = InfeModel(requests_per_minute=RPM, latency=answer)
-    send = stack.around(InProcessInfe(model))
+    send = stack.around(InProcessInfe(InfeModel(requests_per_minute=RPM, latency=answer)))
     waits: list[float] = []
-    done = Counter[str]()
+    batch = run_batch([PAYLOAD] * ROWS, send, in_memory=ROWS)
     # Without classes both are in the class of the rows.
     own = "batch" if priority is None else priority
+    over = False
 
     async def person() -> None:
         began = aio.current().now()
@@ -73,30 +72,29 @@ def latency(answer: float, *, priority: Any = "interactive") -> dict[str, Any]:
         waits.append(aio.current().now() - began - answer)
 
     async def rows() -> None:
-        async for _ in run_batch([PAYLOAD] * ROWS, send, in_memory=ROWS):
-            done["rows"] += 1
-        group.cancel_scope.cancel()
+        nonlocal over
+        async for _ in batch:
+            pass
+        over = True
 
-    async def main() -> None:
-        nonlocal group
+    async def main() -> float:
         uniform = random.Random(1)  # the same each time
         async with anyio.create_task_group() as group:
             group.start_soon(rows)
-            while True:
+            while not over:
                 await anyio.sleep(uniform.expovariate(1 / EVERY))
                 group.start_soon(person)
+            return aio.current().now()
 
-    group: Any = None
-    run_virtually(main)
+    took = run_virtually(main)
     waits.sort()
-    rejected = model.books.rejected if hasattr(model.books, "rejected") else 0
     return {
         "calls": len(waits),
-        "p50": waits[len(waits) // 2] if waits else None,
-        "p99": waits[int(0.99 * (len(waits) - 1))] if waits else None,
-        "longest": waits[-1] if waits else None,
-        "rows": done["rows"],
-        "rejected": rejected,
+        "p50": round(waits[len(waits) // 2], 2),
+        "p99": round(waits[int(0.99 * (len(waits) - 1))], 2),
+        "longest": round(waits[-1], 2),
+        "rows": batch.tally.ok,
+        "took": round(took, 1),
     }
 
 

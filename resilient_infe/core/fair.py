@@ -46,15 +46,17 @@ class FairLine(Generic[W]):
 
     Attributes:
         live: the number of waiters that still wait.
+        standing: None, since the tenants of its waiters differ.
 
     State: inside the `ClassQueue` that owns it.
     """
 
     __slots__ = ("_behind", "_empty", "_heap", "_mean", "_serial", "_tags", "_tenants", "_virtual",
-                 "live")  # fmt: skip
+                 "live", "standing")  # fmt: skip
 
     def __init__(self) -> None:
         self.live = 0
+        self.standing: Standing | None = None
         self._behind: WaitQueue[W] = WaitQueue()  # those that wait for all others of the class
         self._tenants: dict[str | None, _Tenant[W]] = {}  # those in the heap
         self._heap: list[tuple[float, int, _Tenant[W]]] = []  # (start tag, order of joining, ...)

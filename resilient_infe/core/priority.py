@@ -131,10 +131,11 @@ class Presence:
         self.top = BATCH
 
     def note(self, rank: int, now: float) -> None:
-        """Note that a call of class `rank` asks."""
+        """Note that a call of class `rank` asks. Who has gone since, `look` finds out."""
         if rank < BATCH:
             self._until[rank] = now + PRESENT_FOR
-        self.look(now)
+            if rank < self.top:
+                self.top = rank
 
     def look(self, now: float) -> bool:
         """Find out who is present at the time `now`; return whether the highest class changed."""
@@ -188,9 +189,10 @@ class ClassQueue(Generic[W]):
         if waiter.place > self.youngest:
             self.youngest = waiter.place
         self._next = None
-        line = self._classes[waiter.standing.rank]
-        if isinstance(line, WaitQueue) and line.standing != waiter.standing:
-            line = self._shared(line, waiter.standing)
+        standing = waiter.standing
+        line = self._classes[standing.rank]
+        if line.standing is not standing and isinstance(line, WaitQueue):
+            line = self._shared(line, standing)
         line.push(waiter)
 
     def head(self) -> W | None:
@@ -272,7 +274,7 @@ class ClassQueue(Generic[W]):
 
     def _shared(self, line: WaitQueue[W], standing: Standing) -> WaitQueue[W] | FairLine[W]:
         """Return the line of a class that a waiter of this standing is to join."""
-        if not line.live:
+        if not line.live or line.standing == standing:
             line.standing = standing
             return line
         shared: FairLine[W] = FairLine()

@@ -220,6 +220,8 @@ class ConcurrencyLimiter(Guard[Held]):
             raise call.refuse(full) from None
         if slots.ranked and slots.crowd.on_moving is None:
             slots.crowd.on_moving = partial(self._refill, call.runtime, slots)
+        if slots.ranked:
+            slots.look(call.runtime.now())
         if slots.narrowed or slots.crowd.limit is not None or (slots.ranked and slots.spare):
             self._adjust(call, slots, slots.limit)
         return waiter

@@ -9,6 +9,7 @@ slot, reservation and probe must be home, and the next calls must go through.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import types
 
 import anyio
@@ -91,16 +92,30 @@ STACKS = {
 }
 
 
-async def scenario(make, at, delay):
+LABELS = [
+    {"priority": "interactive", "tenant": "a"},
+    {"priority": "batch", "tenant": "a"},
+    {"priority": "batch", "tenant": "b"},
+]
+"""What the calls are labelled with where classes are in use: one after the other takes the next."""
+
+LABELLED = {
+    f"{name} with classes": make
+    for name, make in STACKS.items()
+    if name in ("concurrency", "rate", "rate of tokens", "service", "batch")
+}
+
+
+async def scenario(make, at, delay, labels=({},)):
     """Run one victim among others; returns whether it was cancelled, and the stack."""
     stack = make()
     server = FakeServer([502, "ok", (429, {"retry-after": "2"})], latency=0.75)
     send = stack.around(server)
-    cancelled = []
+    cancelled, labels = [], itertools.cycle(labels)
 
     async def other():
         with contextlib.suppress(Exception):  # what becomes of the others is not the question
-            await send({"n": "other"}, tokens=60)
+            await send({"n": "other"}, tokens=60, **next(labels))
 
     async def victim():
         def cancel():
@@ -115,7 +130,7 @@ async def scenario(make, at, delay):
             scope.cancel()
 
         with anyio.CancelScope() as scope, contextlib.suppress(Exception):
-            await awaited(send({"n": "victim"}, tokens=60), at, cancel)
+            await awaited(send({"n": "victim"}, tokens=60, **next(labels)), at, cancel)
 
     async with anyio.create_task_group() as group:
         for start in (other, victim, other):
@@ -131,7 +146,7 @@ async def scenario(make, at, delay):
     assert all(circuit.probes_out == 0 for circuit in now.circuits.values())
     server.script, server.default = [], "ok"
     for _ in range(4):
-        assert await send({"n": "after"}, tokens=60) == "ok"
+        assert await send({"n": "after"}, tokens=60, **next(labels)) == "ok"
     assert server.in_flight == 0
     return bool(cancelled)
 
@@ -143,6 +158,18 @@ def test_nothing_is_left_behind(name, delay, run):
     for at in range(1, 40):
         if not run(lambda at=at: scenario(STACKS[name], at, delay)):
             assert at > 1, "the victim was never suspended: the test shows nothing"
+            return
+    raise AssertionError("the victim never ran to its end")
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("name", list(LABELLED))
+@pytest.mark.parametrize("delay", [None, 0.0, 0.75])
+def test_nothing_is_left_behind_with_classes(name, delay, first, run):
+    """The same where calls are of different classes and tenants, the victim of each in turn."""
+    labels = LABELS[first:] + LABELS[:first]
+    for at in range(1, 40):
+        if not run(lambda at=at: scenario(LABELLED[name], at, delay, labels)):
             return
     raise AssertionError("the victim never ran to its end")
 

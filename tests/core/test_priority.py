@@ -311,6 +311,7 @@ def test_a_class_is_present_for_a_minute():
     assert classes.look(20.0 + PRESENT_FOR)
     assert not classes.above(BATCH)
     classes.note(INTERACTIVE, 100.0)
+    assert classes.above(NORMAL)
     classes.rebase(1_000.0)
     assert not classes.look(1_100.0)
     assert classes.above(BATCH)

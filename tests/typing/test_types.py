@@ -28,6 +28,7 @@ from resilient_infe import (
     Slots,
     Stack,
     Verdict,
+    call_options,
     presets,
     run_batch,
     stack_middleware,
@@ -122,6 +123,21 @@ async def check_classify() -> None:
 
     assert_type(await wrap(ask, presets.service(), classify=classify)("hi"), int)
     wrap(ask, presets.service(), classify="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def check_priorities(send: Send[str, Response]) -> None:
+    """A class is one of three names, at every door."""
+
+    async def ask(prompt: str) -> int:
+        return len(prompt)
+
+    await send("hello", priority="interactive", tenant="a")
+    Call("hello", priority="batch", tenant="a")
+    await send("hello", priority="urgent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await send("hello", tenant=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with call_options(priority="batch", tenant="a"):
+        assert_type(await wrap(ask, presets.batch(trickle=0.2), priority="normal")("hi"), int)
+    run_batch(["hello"], send, priority="normal", tenant="a")
 
 
 def check_layers() -> None:
