@@ -150,6 +150,17 @@ class FairLine(Generic[W]):
         waiter.behind = True  # of the two parts, the one without shares
         self.push(waiter)
 
+    def before(self, standing: Standing) -> int:
+        """Return how many wait that one more of this standing certainly does not pass."""
+        tenant = self._tenants.get(standing.tenant)
+        return 0 if tenant is None else tenant.line.live
+
+    def full(self, standing: Standing, most: int) -> bool:
+        """Whether one more of this standing is too many; see `WaitQueue.full`."""
+        own = self.before(standing)
+        tenants = len(self._heap) - self._empty + (not own)
+        return self.live >= most and (own + 1) * tenants > most
+
     def learn(self, standing: Standing, cost: float) -> None:
         """Note what a call of a tenant has cost."""
         self._mean += SMOOTHING * (cost - self._mean)

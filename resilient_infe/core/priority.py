@@ -245,9 +245,13 @@ class ClassQueue(Generic[W]):
             self._next = None
             self._classes[waiter.standing.rank].hasten(waiter)
 
-    def ahead_of(self, rank: int) -> int:
-        """Return how many wait that one more of class `rank` would not pass."""
-        return sum(each.live for each in self._classes[: rank + 1])
+    def before(self, standing: Standing) -> int:
+        """Return how many wait that one more of this standing certainly does not pass."""
+        return self._classes[standing.rank].before(standing)
+
+    def full(self, standing: Standing, most: int) -> bool:
+        """Whether one more of this standing is too many; see `WaitQueue.full`."""
+        return self._classes[standing.rank].full(standing, most)
 
     def waiting(self) -> tuple[int, int, int]:
         """Return how many wait, by class."""

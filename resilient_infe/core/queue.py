@@ -172,9 +172,19 @@ class WaitQueue(Generic[W]):
         """Whether the guaranteed share of its class pays for a waiter; no other class waits."""
         return False
 
-    def ahead_of(self, rank: int) -> int:
-        """Return how many wait that one more of class `rank` would not pass."""
-        return self.live if self.standing.rank <= rank else 0
+    def before(self, standing: Standing) -> int:
+        """Return how many wait that one more of this standing certainly does not pass."""
+        return self.live if self.standing == standing else 0
+
+    def full(self, standing: Standing, most: int) -> bool:
+        """Whether one more of this standing is too many, if `most` of each class may wait.
+
+        A tenant that has less than its equal part of them is let in all the same: the others must
+        not keep it out.
+        """
+        if self.live < most or (self.standing.rank != standing.rank and most):
+            return False
+        return self.standing == standing or most <= 1
 
     def waiting(self) -> tuple[int, int, int]:
         """Return how many wait, by class."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from ..core import bounds
 from ..core.priority import TRICKLE
-from ..core.queue import NORMAL, ORDINARY, Standing
+from ..core.queue import ORDINARY, Standing
 from ..core.shared import Shared
 from ..core.verdict import Dimension, Limit
 from .change import Change
@@ -51,7 +51,7 @@ class Allowance(Shared):
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas. The default of 1 is for a single process.
         max_waiting: the number of reservations that may wait, 0 or more; None, the default, for no
-            bound. A retry may always wait, and calls of lower classes do not count.
+            bound. A retry may always wait. Each class has its own bound.
         trickle: the share guaranteed to each class that waits below another, from 0 to 1/3; 0.1.
         belief: the value of `belief` in an earlier run, so that the limit is known from the start.
 
@@ -206,12 +206,12 @@ class Allowance(Shared):
         self.line.push(reservation, again=again, first_at=first_at)
         return reservation
 
-    def not_before(self, now: float, rank: int = NORMAL) -> float:
-        """Return a loop time before which one more call of class `rank` is not granted.
+    def not_before(self, now: float, standing: Standing = ORDINARY) -> float:
+        """Return a loop time before which one more call of this standing is not granted.
 
         Tokens do not count, because part of an estimate in flight or in the queue may come back.
         """
-        ahead = self.line.queue.ahead_of(rank)
+        ahead = self.line.queue.before(standing)
         return max(now, self.gate.until, self._rates.request_behind(ahead, now))
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:

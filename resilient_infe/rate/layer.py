@@ -372,10 +372,10 @@ class RateLimiter(Guard[Held]):
     ) -> None:
         # A retry joins ahead of younger calls, so only the gate is certain to delay it.
         again = call.state.readmitted
-        rank = rank_of(call.priority)
-        earliest = max(now, allowance.gate.until if again else allowance.not_before(now, rank))
+        standing = standing_of(call.priority, call.tenant)
+        earliest = max(now, allowance.gate.until if again else allowance.not_before(now, standing))
         if self.account is not None and not again:
-            earliest = max(earliest, self.account.allowance.not_before(now, rank))
+            earliest = max(earliest, self.account.allowance.not_before(now, standing))
         if now >= deadline or earliest >= deadline:
             refusal = DeadlineExceeded(
                 f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "

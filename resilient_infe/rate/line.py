@@ -76,10 +76,10 @@ class Line:
             first_at: the loop time from which it stands before all others of its class.
 
         Raises:
-            QueueFull: too many of its class and of higher ones wait, and this is not a retry.
+            QueueFull: too many of its class and its tenant wait, and this is not a retry.
         """
         most, queue = self._max_waiting, self.queue
-        if most is not None and not again and queue.ahead_of(waiting.standing.rank) >= most:
+        if most is not None and not again and queue.full(waiting.standing, most):
             raise QueueFull(
                 f"{queue.live} calls already wait for the rate limit (max_waiting={most}): send "
                 f"fewer calls at once, or raise max_waiting"

@@ -64,7 +64,7 @@ class Slots(Shared):
         limit: the number of slots that may be held at once, at least 1; there is no default,
             because no number is safe for every server.
         max_waiting: the number of calls that may wait, from 0, or None for any number. A retry may
-            always wait. Calls of lower classes do not count.
+            always wait. Each class has its own bound, and each tenant its part of it.
         trickle: the share of the slots that each class below the highest that waits is guaranteed,
             from 0 to 1/3. With the default of 0.1 a batch ends, and the others hardly notice.
 
@@ -222,10 +222,10 @@ class Slots(Shared):
             behind: whether it waits for all others of its class.
 
         Raises:
-            QueueFull: as for `acquire`; calls of lower classes do not count.
+            QueueFull: as for `acquire`; see `WaitQueue.full`.
         """
         queue, most = self._queue, self.max_waiting
-        if most is not None and not again and queue.ahead_of(standing.rank) >= most:
+        if most is not None and not again and queue.full(standing, most):
             raise QueueFull(
                 f"{queue.live} calls are already waiting for {self._limit} slots (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting",

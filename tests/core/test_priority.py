@@ -192,13 +192,34 @@ def test_the_queue_is_a_plain_one_until_another_class_or_tenant_comes():
         assert queue_for(queue, waiter, 0.1) is queue
         queue.push(waiter)
     assert queue.waiting() == (0, 0, 5)
-    assert (queue.ahead_of(NORMAL), queue.ahead_of(BATCH)) == (0, 5)
+    assert queue.before(Standing(BATCH, "a")) == 5
+    assert queue.before(Standing(BATCH, "b")) == queue.before(Standing(NORMAL, "a")) == 0
     other = Waiter(9, Standing(BATCH, "b"))
     shared = queue_for(queue, other, 0.1)
     assert isinstance(shared, ClassQueue)
     shared.push(other)
     assert (shared.live, shared.youngest) == (6, 9)
     assert {waiter.place for waiter in drained(shared)} == {0, 1, 2, 3, 4, 9}
+
+
+def test_a_bound_is_for_each_class_and_leaves_each_tenant_its_part():
+    """A queue that one tenant fills is not full for another."""
+    plain, shared = WaitQueue(), filled(*many(6, Standing(BATCH)))
+    plain.standing = Standing(NORMAL, "a")
+    for queue in (plain, shared):
+        for waiter in many(10, Standing(NORMAL, "a")):
+            queue.push(waiter)
+        assert queue.full(Standing(NORMAL, "a"), 10)
+        assert not queue.full(Standing(NORMAL, "a"), 11)
+        assert not queue.full(Standing(NORMAL, "b"), 10)
+        assert not queue.full(Standing(INTERACTIVE), 10)
+        assert queue.full(Standing(NORMAL, "b"), 1)
+        assert queue.full(Standing(INTERACTIVE), 0)
+    for number in range(5):
+        shared.push(Waiter(100 + number, Standing(NORMAL, "b")))
+    assert shared.full(Standing(NORMAL, "b"), 10)
+    assert not shared.full(Standing(NORMAL, "c"), 10)
+    assert (shared.before(Standing(NORMAL, "b")), shared.before(Standing(NORMAL, "c"))) == (5, 0)
 
 
 def test_memory_is_bounded_by_who_waits():

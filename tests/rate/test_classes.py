@@ -152,6 +152,7 @@ def test_a_deadline_looks_at_who_is_ahead_only(run):
                 group.start_soon(lambda number=number: send(number, priority="batch"))
             await anyio.sleep(0.5)
             await send("person", priority="interactive", deadline=5.0)
+            await send("other", priority="batch", tenant="other", deadline=5.0)
             with pytest.raises(errors.DeadlineExceeded):
                 await send("row", priority="batch", deadline=5.0)
             group.cancel_scope.cancel()
