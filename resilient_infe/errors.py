@@ -80,6 +80,10 @@ class TooManyPartitions(Refused):
     """Every partition that `Keyed` may hold is in use; raise `max_keys`, or use fewer keys."""
 
 
+class DayUsedUp(Refused):
+    """A declared or stated limit of a day has no room for the call; `retry_after` says when."""
+
+
 class DeadlineExceeded(Refused, TimeoutError):
     """The call's deadline has passed, or can no longer be met."""
 
@@ -108,11 +112,13 @@ class BatchPaused(BatchError):
     Args:
         message: the server's message, and what to do.
         kind: the kind of the outcome that paused the batch.
+        until: when to run it again, in seconds since 1970; None if that is not known.
     """
 
-    def __init__(self, message: str, kind: Kind) -> None:
+    def __init__(self, message: str, kind: Kind, *, until: float | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.until = until
 
 
 class RowError(BatchError, ValueError):

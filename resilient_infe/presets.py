@@ -80,6 +80,12 @@ def service(
     *,
     requests_per_minute: Rate = None,
     tokens_per_minute: Rate = None,
+    input_tokens_per_minute: Rate = None,
+    output_tokens_per_minute: Rate = None,
+    requests_per_day: Rate = None,
+    tokens_per_day: Rate = None,
+    cached_weight: float | None = None,
+    follow_headers: bool = True,
     account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
     concurrency: Count = CONCURRENCY,
@@ -107,8 +113,16 @@ def service(
     Args:
         requests_per_minute: the limit of each partition, above 0; None, the default, to learn it.
             Or one for each model, as in ``{"infe-pulse": 1_200, "*": 60}``: ``"*"`` is for each
-            other model, whose limit is learned without it.
-        tokens_per_minute: the same for tokens.
+            other model, whose limit is learned without it. So for each of the limits below.
+        tokens_per_minute: the same for the tokens of input and output together.
+        input_tokens_per_minute: the same for those of the input alone; None, the default, for none.
+        output_tokens_per_minute: the same for those of the output, reasoning included.
+        requests_per_day: the limit of any 24 hours, above 0; None, the default, for none. A call
+            that meets it is refused with `DayUsedUp`.
+        tokens_per_day: the same for tokens.
+        cached_weight: what a token of the input that was read from the provider's cache counts, in
+            [0, 1]; None, the default, to count it as the provider's usage does.
+        follow_headers: whether to follow the limits that the server states; True by default.
         account: a limit over all partitions, besides those above: an `Account`, or a mapping of its
             arguments, such as ``{"requests_per_minute": 2_000}``, with the share and the burst of
             this preset; None, the default, if there is none.
@@ -149,14 +163,22 @@ def service(
         retry = Retry(max_attempts, budget=RetryBudget() if budget is None else budget)
     elif budget is not None or max_attempts != SERVICE_ATTEMPTS:
         raise ConfigurationError("service takes retry=, or max_attempts= and budget=, not both")
-    limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "input_tokens_per_minute": input_tokens_per_minute,
+        "output_tokens_per_minute": output_tokens_per_minute,
+        "requests_per_day": requests_per_day,
+        "tokens_per_day": tokens_per_day,
+        "cached_weight": cached_weight,
+    }
     return Stack(
         _logger(log),
         Deadline(deadline),
         retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting, max_keys, trickle)),
         RateLimiter(
-            _keyed_allowances(limits, share, SERVICE_BURST, max_keys, trickle),
+            _keyed_allowances(limits, share, SERVICE_BURST, max_keys, trickle, follow_headers),
             estimate=estimate,
             beliefs=beliefs,
             account=_account(account, share, SERVICE_BURST),
@@ -172,6 +194,12 @@ def batch(
     *,
     requests_per_minute: Rate = None,
     tokens_per_minute: Rate = None,
+    input_tokens_per_minute: Rate = None,
+    output_tokens_per_minute: Rate = None,
+    requests_per_day: Rate = None,
+    tokens_per_day: Rate = None,
+    cached_weight: float | None = None,
+    follow_headers: bool = True,
     account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
     concurrency: Count = CONCURRENCY,
@@ -202,8 +230,16 @@ def batch(
     Args:
         requests_per_minute: the limit of each partition, above 0; None, the default, to learn it.
             Or one for each model, as in ``{"infe-pulse": 1_200, "*": 60}``: ``"*"`` is for each
-            other model, whose limit is learned without it.
-        tokens_per_minute: the same for tokens.
+            other model, whose limit is learned without it. So for each of the limits below.
+        tokens_per_minute: the same for the tokens of input and output together.
+        input_tokens_per_minute: the same for those of the input alone; None, the default, for none.
+        output_tokens_per_minute: the same for those of the output, reasoning included.
+        requests_per_day: the limit of any 24 hours, above 0; None, the default, for none. A batch
+            that meets it pauses, and says until when.
+        tokens_per_day: the same for tokens.
+        cached_weight: what a token of the input that was read from the provider's cache counts, in
+            [0, 1]; None, the default, to count it as the provider's usage does.
+        follow_headers: whether to follow the limits that the server states; True by default.
         account: a limit over all partitions, besides those above: an `Account`, or a mapping of its
             arguments, such as ``{"requests_per_minute": 2_000}``, with the share and the burst of
             this preset; None, the default, if there is none.
@@ -248,14 +284,22 @@ def batch(
         )
     elif max_attempts != BATCH_ATTEMPTS:
         raise ConfigurationError("batch takes retry= or max_attempts=, not both")
-    limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "input_tokens_per_minute": input_tokens_per_minute,
+        "output_tokens_per_minute": output_tokens_per_minute,
+        "requests_per_day": requests_per_day,
+        "tokens_per_day": tokens_per_day,
+        "cached_weight": cached_weight,
+    }
     return Stack(
         _logger(log),
         Deadline(),
         retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, None, max_keys, trickle)),
         RateLimiter(
-            _keyed_allowances(limits, share, BATCH_BURST, max_keys, trickle),
+            _keyed_allowances(limits, share, BATCH_BURST, max_keys, trickle, follow_headers),
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
@@ -318,9 +362,16 @@ def _keyed_slots(
 
 
 def _keyed_allowances(
-    limits: Mapping[str, Rate], share: float, burst: float, max_keys: int, trickle: float
+    limits: Mapping[str, Rate],
+    share: float,
+    burst: float,
+    max_keys: int,
+    trickle: float,
+    follow_headers: bool,
 ) -> Keyed[Allowance]:
-    make = partial(Allowance, share=share, burst=burst, trickle=trickle)
+    make = partial(
+        Allowance, share=share, burst=burst, trickle=trickle, follow_headers=follow_headers
+    )
     return by_model(make, limits, max_keys=max_keys)
 
 

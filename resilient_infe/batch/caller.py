@@ -12,6 +12,7 @@ from ..core.ids import clean_id, model_in
 from ..core.priority import Priority
 from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining
+from ..rate.days import utc
 from ..stack.stack import Send
 from .lane import Taken, Withdrawn
 from .plain import digest_of, one_line, to_json
@@ -98,7 +99,8 @@ class Caller(Generic[Row, Value]):
         """Send a row, and make a value of the reply.
 
         Raises:
-            BatchPaused: the server asks for a wait of over the stack's ``max_hint``.
+            BatchPaused: a wait of over the stack's ``max_hint`` is needed: the server asks for it,
+                or a limit of a day is used up.
             Draining: the stack's owner drains it.
             Withdrawn: the call was cut before it was sent.
             ConfigurationError: the value has no form in JSON, and a journal is written.
@@ -160,11 +162,14 @@ class Caller(Generic[Row, Value]):
 
 
 def _check_hint(failure: Failure, call: Call[Any]) -> None:
-    """Raise if the server asks for a wait that is longer than the stack waits."""
+    """Raise if there is a wait that is longer than the stack waits."""
     wait = call.state.asked_too_long
-    if failure.kind is Kind.RATE_LIMITED and wait is not None:
-        advice = f"the server asks to wait {wait:,.0f} s: run the same again then"
-        raise BatchPaused(said(replace(failure, advice=advice)), failure.kind)
+    if wait is None or failure.kind not in (Kind.RATE_LIMITED, Kind.REFUSED):
+        return
+    until = aio.wall_time() + wait
+    who = "the server asks to wait" if failure.kind is Kind.RATE_LIMITED else "it lasts"
+    advice = f"{who} {wait:,.0f} s: run the same again {utc(until)}"
+    raise BatchPaused(said(replace(failure, advice=advice)), failure.kind, until=until)
 
 
 def _is_id(found: object) -> bool:

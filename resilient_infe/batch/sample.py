@@ -28,6 +28,7 @@ class Tally:
         replayed: rows that an earlier run had recorded.
         attempts: that were sent for the rows that ended.
         prompt_tokens, completion_tokens: what the server says they cost.
+        cached_tokens: the part of the input that was read from the provider's cache.
     """
 
     taken: int = 0
@@ -37,6 +38,7 @@ class Tally:
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
     def count(self, result: Result[Any, Any]) -> None:
         """Count a result of this run."""
@@ -48,6 +50,7 @@ class Tally:
         if result.usage is not None:
             self.prompt_tokens += result.usage.prompt_tokens
             self.completion_tokens += result.usage.completion_tokens
+            self.cached_tokens += result.usage.cached_tokens
 
     @property
     def ended(self) -> int:
@@ -106,7 +109,7 @@ def sample_of(
         "ok": tally.ok,
         "failed": tally.failed,
         "attempts": tally.attempts,
-        "tokens": [tally.prompt_tokens, tally.completion_tokens],
+        "tokens": [tally.prompt_tokens, tally.completion_tokens, tally.cached_tokens],
     }
     if monitor is not None:
         sample |= {"retries": monitor.retries, "rejected": monitor.rejected}

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.ids import clean_id
-from ..core.verdict import MINUTE, Limit
+from ..core.verdict import DAY, Limit
 from .names import LONGEST_LIST, REQUEST_IDS, Group, Names, read_names
 from .structured import structured_limits
 from .values import (
@@ -35,18 +35,10 @@ __all__ = [
     "lowered", "names_of", "parse_retry_after", "request_id", "retry_after", "seconds", "text",
 ]  # fmt: skip
 
-LONGEST_WINDOW = 3_600.0
-"""Seconds; a limit over a longer period is a quota, not a rate."""
-
-DAY = 86_400.0
-"""Seconds in a day."""
-
-HALF_A_DAY = DAY / 2
-
 _NOTHING = (None, None)
 
-SHORTEST_RESET = 10.0
-"""Seconds; a limit without a unit and a period whose reset comes sooner may be one per second."""
+OVER_A_MINUTE = 66.0
+"""Seconds: a reset of what was used that is further away is not one of a minute's limit."""
 
 LOOKED_UP_LOWER = frozenset(("Lowered", "CIMultiDict", "CIMultiDictProxy"))
 """Names of header classes (ours, aiohttp's) whose `get` finds a lower-case name directly.
@@ -226,16 +218,15 @@ def longest_reset(stated: tuple[Limit, ...]) -> float | None:
 def _of_group(headers: Any, group: Group, wall: float | None, structured: bool) -> Limit | None:
     """Return the limit that a group of headers states, or None.
 
-    There are four cases in which the limit is not a rate to follow. Then it is stated without its
-    number, and only if nothing remains, so that it says when to ask again:
+    There are three cases in which its number is left out, so that it only says what remains and
+    when to ask again:
 
-    1. Output tokens, or input tokens beside all of them: an estimate counts both together.
-    2. A period of over an hour, in the name or in the value.
-    3. Requests a day that are not called so: the reset and what was used say it.
-    4. Neither the unit nor the period is stated, and the reset fits no minute, or a policy states
-       the limits.
+    1. A period of over a day: a quota, and not a rate.
+    2. What was used comes back as slowly as of a day's limit, and yet within a minute: it may be a
+       window of a minute that is about to end.
+    3. Neither the unit nor the period is stated, nor a reset from which the period may be read.
     """
-    dimension, usual, counts, partial, window, limit_name, remaining_name, reset_name = group
+    dimension, usual, counts, window, limit_name, remaining_name, reset_name = group
     limit, stated = _quota(header(headers, limit_name)) if limit_name else _NOTHING
     remaining = _left(header(headers, remaining_name)) if remaining_name else None
     value = header(headers, reset_name) if reset_name else None
@@ -245,24 +236,29 @@ def _of_group(headers: Any, group: Group, wall: float | None, structured: bool) 
         reset = reset_of(value, wall if date is None else date)
     if limit is None and remaining is None and not reset:
         return None
-    if usual and stated is None and (not reset or not limit or reset * limit < HALF_A_DAY):
-        return Limit(dimension, limit or None, remaining, reset)
     window = window or stated
-    if partial or (window or 0.0) > LONGEST_WINDOW or _is_daily(group, limit, remaining, reset):
+    if window is None and _is_daily(limit, remaining, reset):
+        if (reset or 0.0) > OVER_A_MINUTE:
+            window = DAY
+        elif usual and remaining:
+            return None
+    if (window or 0.0) > DAY:
         return Limit(dimension, None, remaining, reset) if remaining == 0 else None
-    if not counts and window is None:
-        fits = reset and SHORTEST_RESET <= reset <= MINUTE and not structured
-        limit = limit if fits else None
+    if not counts and window is None and (structured or not _may_tell(remaining, reset)):
+        limit = None
     if limit is None and remaining is None and not reset:
         return None
     return Limit(dimension, limit or None, remaining, reset, window)
 
 
-def _is_daily(
-    group: Group, limit: float | None, remaining: float | None, reset: float | None
-) -> bool:
-    """Whether it limits requests per day: the whole limit takes that long to come back."""
-    if not (group.usual and group.dimension == "requests" and limit and reset) or remaining is None:
+def _may_tell(remaining: float | None, reset: float | None) -> bool:
+    """Whether a reset may say which period a limit has: of a longer one, if nothing remains."""
+    return bool(reset) and (remaining == 0 or (reset or 0.0) <= OVER_A_MINUTE)
+
+
+def _is_daily(limit: float | None, remaining: float | None, reset: float | None) -> bool:
+    """Whether the whole limit takes a day to come back, as far as what was used says."""
+    if not (limit and reset) or remaining is None:
         return False
     used = limit - remaining
     return used > 0 and 0.8 * DAY * used <= reset * limit <= 1.2 * DAY * used

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..core.verdict import MINUTE, Dimension, Limit
+from ..core.verdict import DAY, MINUTE, Dimension, Limit
 from .error_body import MOST_DETAILS, first_of
 from .headers import limits
 from .values import number, reset_of
@@ -19,14 +19,23 @@ from .values import number, reset_of
 DIMENSIONS: dict[str, Dimension] = {
     "requests": "requests", "requests_per_minute": "requests", "rpm": "requests",
     "tokens": "tokens", "tokens_per_minute": "tokens", "tpm": "tokens",
+    "input_tokens": "input_tokens", "input_tokens_per_minute": "input_tokens",
+    "itpm": "input_tokens",
+    "output_tokens": "output_tokens", "output_tokens_per_minute": "output_tokens",
+    "otpm": "output_tokens",
 }  # fmt: skip
 """The names that bodies use for the dimension of a limit."""
 
 _COUNTED: dict[str, Dimension] = {"Request": "requests", "Token": "tokens"}
 """The words of a quota's id for what it counts."""
 
-_PERIODS = {"PerSecond": 1.0, "PerMinute": MINUTE, "PerHour": 60 * MINUTE}
-"""The words of a quota's id for its period, in seconds. One over a day is not a rate."""
+_PERIODS = {"PerSecond": 1.0, "PerMinute": MINUTE, "PerHour": 60 * MINUTE, "PerDay": DAY}
+"""The words of a quota's id for its period, in seconds."""
+
+OF_A_DAY: dict[str, Dimension] = {
+    "requests_per_day": "requests", "rpd": "requests", "tokens_per_day": "tokens", "tpd": "tokens",
+}  # fmt: skip
+"""The same for limits of a day."""
 
 DIMENSION_FIELDS = ("limit_type", "dimension", "metric", "unit", "type")
 """The fields of an error that may hold such a name, in this order."""
@@ -51,18 +60,19 @@ def limits_in_body(content: Any, wall: float | None = None) -> tuple[Limit, ...]
 
 
 def _of_error(error: Mapping[Any, Any], wall: float | None) -> Iterator[Limit]:
-    dimensions: tuple[Dimension, ...] = ("requests", "tokens")
-    for dimension in dimensions:
-        if limit := number(error.get(f"{dimension}_per_minute")):
-            yield Limit(dimension, limit)
-    stated: Dimension | None = None
-    for field in DIMENSION_FIELDS:
-        stated = stated or DIMENSIONS.get(_name(error.get(field)))
+    for window, names in ((None, DIMENSIONS), (DAY, OF_A_DAY)):
+        for name, dimension in names.items():
+            if "_per_" in name and (limit := number(error.get(name))):
+                yield Limit(dimension, limit, window=window)
+    told = [_name(error.get(field)) for field in DIMENSION_FIELDS]
+    stated = next((name for name in told if name in DIMENSIONS or name in OF_A_DAY), "")
     limit = number(error.get("limit"))
-    if stated is not None and limit:
+    if stated and limit:
+        dimension = DIMENSIONS.get(stated) or OF_A_DAY[stated]
         remaining, reset = number(error.get("remaining")), _reset(error.get("reset"), wall)
         window = number(error.get("window")) or number(error.get("window_seconds")) or None
-        yield Limit(stated, limit, remaining, reset, window, number(error.get("requested")))
+        window = DAY if stated in OF_A_DAY else window
+        yield Limit(dimension, limit, remaining, reset, window, number(error.get("requested")))
 
 
 def _of_metadata(metadata: Any, wall: float | None) -> Iterator[Limit]:

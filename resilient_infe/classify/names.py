@@ -42,12 +42,12 @@ _COUNTED: dict[str, tuple[Dimension, str]] = {
     "tokens": ("tokens", ""),
     "token": ("tokens", ""),
     "bysize": ("tokens", ""),
-    "input": ("tokens", "input"),
-    "prompt": ("tokens", "input"),
-    "output": ("tokens", "output"),
-    "generated": ("tokens", "output"),
+    "input": ("input_tokens", "input"),
+    "prompt": ("input_tokens", "input"),
+    "output": ("output_tokens", "output"),
+    "generated": ("output_tokens", "output"),
 }
-"""Words for what is counted: the dimension, and the part of it that is counted apart."""
+"""Words for what is counted: the dimension, and whether it is a part of the tokens."""
 
 _PERIODS = {
     "second": 1.0,
@@ -67,7 +67,6 @@ class Group(NamedTuple):
         dimension: what it counts.
         usual: whether its name says that, and nothing more.
         counts: whether its name says so; else requests are assumed.
-        partial: whether it counts only a part, and another group counts the whole or more of it.
         window: the period in its name, in seconds, or None.
         limit: the name of the header with the limit, or None; so for `remaining` and `reset`.
     """
@@ -75,7 +74,6 @@ class Group(NamedTuple):
     dimension: Dimension
     usual: bool
     counts: bool
-    partial: bool
     window: float | None
     limit: str | None
     remaining: str | None
@@ -106,7 +104,7 @@ def read_names(names: str) -> Names:
     present = names.split("\n")
     ids = tuple(name for name in REQUEST_IDS if name in present)
     structured = "ratelimit" in present or "ratelimit-policy" in present
-    found: dict[tuple[str, Dimension, bool, str, float | None], dict[str, str]] = {}
+    found: dict[tuple[str, Dimension, bool, float | None], dict[str, str]] = {}
     for name in present:
         if "ratelimit" in name or "rate-limit" in name:
             _sort(name, found)
@@ -114,7 +112,7 @@ def read_names(names: str) -> Names:
 
 
 def _sort(
-    name: str, found: dict[tuple[str, Dimension, bool, str, float | None], dict[str, str]]
+    name: str, found: dict[tuple[str, Dimension, bool, float | None], dict[str, str]]
 ) -> None:
     """Put a name to those of the same limit, if every word of it is known."""
     match = _NAME.fullmatch(name)
@@ -125,34 +123,31 @@ def _sort(
     if len(fields) != 1:
         return
     dimension: Dimension = "requests"
-    counts, part, window = False, "", None
+    counts, part, window = False, False, None
     for word in [match[2], *words] if match[2] else words:
         if word in _COUNTED:
-            dimension, narrower = _COUNTED[word]
-            counts, part = True, part or narrower
+            counted, narrower = _COUNTED[word]
+            dimension = dimension if part and not narrower else counted
+            counts, part = True, part or bool(narrower)
         elif word in _PERIODS and window is None:
             window = _PERIODS[word]
         elif word not in _FIELDS:
             return
-    found.setdefault((match[1], dimension, counts, part, window), {})[fields[0]] = name
+    found.setdefault((match[1], dimension, counts, window), {})[fields[0]] = name
 
 
 def _groups(
-    found: dict[tuple[str, Dimension, bool, str, float | None], dict[str, str]],
+    found: dict[tuple[str, Dimension, bool, float | None], dict[str, str]],
 ) -> list[Group]:
-    whole = {
-        prefix for prefix, dimension, _, part, _ in found if dimension == "tokens" and not part
-    }
     return [
         Group(
             dimension,
-            counts and window is None and not (part == "output" or (part and prefix in whole)),
+            counts and window is None,
             counts,
-            part == "output" or (part == "input" and prefix in whole),
             window,
             names.get("limit"),
             names.get("remaining"),
             names.get("reset"),
         )
-        for (prefix, dimension, counts, part, window), names in found.items()
+        for (_, dimension, counts, window), names in found.items()
     ]

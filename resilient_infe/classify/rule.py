@@ -6,6 +6,7 @@ import copy
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any, get_args
 
 from ..core import bounds
@@ -99,7 +100,7 @@ def _is_hint(value: object) -> bool:
 def _is_usage(value: object) -> bool:
     if not isinstance(value, Usage):
         return value is None
-    return all(map(_is_number, (value.prompt_tokens, value.completion_tokens, value.total_tokens)))
+    return all(map(_is_number, astuple(value)))
 
 
 def _is_limit(value: object) -> bool:

@@ -27,9 +27,17 @@ def structured_limits(state: str | None, policy: str | None) -> Iterator[Limit]:
         return
     for name in {**policies, **states}:
         quota, left = policies.get(name, {}), states.get(name, {})
-        dimension: Dimension = "tokens" if "token" in name.lower() else "requests"
+        dimension = _counted(name.lower())
         given = {"remaining": left.get("r"), "reset": left.get("t")}
         yield _limit(dimension, quota.get("q", name), quota.get("w"), given)
+
+
+def _counted(name: str) -> Dimension:
+    if "token" not in name:
+        return "requests"
+    if "input" in name:
+        return "input_tokens"
+    return "output_tokens" if "output" in name else "tokens"
 
 
 def _limit(dimension: Dimension, limit: Any, window: Any, left: dict[str, Any]) -> Limit:

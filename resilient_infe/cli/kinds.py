@@ -24,6 +24,14 @@ def duration(text: str) -> float:
     return value
 
 
+def weight(text: str) -> float:
+    """Read a number from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value
+
+
 def count(text: str) -> int:
     """Read a whole number from 1."""
     value = _whole(text)

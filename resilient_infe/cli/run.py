@@ -21,7 +21,7 @@ from .config import apply_config
 from .counter import counter_for
 from .display import Display, JsonLines, display_for
 from .dry_run import dry_run
-from .kinds import count, positive, rate
+from .kinds import count, positive, rate, weight
 from .limits import for_models
 from .telling import say_found, tell_end
 
@@ -48,6 +48,7 @@ def add_run(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_files(parser)
     _add_sending(parser)
+    _add_limits(parser)
     apply_config(parser, config)
 
 
@@ -97,13 +98,6 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="attempts in flight per model (default %(default)s)",
     )
-    add(
-        "--requests-per-minute",
-        type=rate,
-        metavar="N",
-        help="per model; a number, none, or auto to learn it (default); see --config",
-    )
-    add("--tokens-per-minute", type=rate, metavar="N", help="likewise")
     add("--tokens-per-row", type=count, metavar="N", help="what each row costs, if you know")
     add("--estimate", metavar="MODULE:FUNCTION",
         help="a function of your own: the tokens of a request's body")  # fmt: skip
@@ -123,6 +117,25 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
     )
     add("--deadline", type=positive, metavar="SECONDS",
         help="for each row, waits included (default none)")  # fmt: skip
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--requests-per-minute",
+        type=rate,
+        metavar="N",
+        help="per model; a number, none, or auto to learn it (default)",
+    )
+    add("--tokens-per-minute", type=rate, metavar="N", help="the same, input and output together")
+    add("--input-tokens-per-minute", type=positive, metavar="N", help="of the input alone")
+    add("--output-tokens-per-minute", type=positive, metavar="N", help="of the output alone")
+    add("--requests-per-day", type=positive, metavar="N",
+        help="per model, in any 24 hours; the run pauses at it")  # fmt: skip
+    add("--tokens-per-day", type=positive, metavar="N", help="the same for tokens")
+    add("--cached-weight", type=weight, metavar="N",
+        help="what a cached token counts, from 0 to 1 (default as in the usage)")  # fmt: skip
+    add("--ignore-headers", action="store_true", help="do not follow limits that the server states")
 
 
 def job_options(options: argparse.Namespace) -> JobOptions:
@@ -161,6 +174,12 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         requests_per_minute=for_models(options, "requests_per_minute"),
         tokens_per_minute=for_models(options, "tokens_per_minute"),
         account=options.account,
+        input_tokens_per_minute=for_models(options, "input_tokens_per_minute"),
+        output_tokens_per_minute=for_models(options, "output_tokens_per_minute"),
+        requests_per_day=for_models(options, "requests_per_day"),
+        tokens_per_day=for_models(options, "tokens_per_day"),
+        cached_weight=options.cached_weight,
+        follow_headers=not options.ignore_headers,
         count=counter_for(options.tokens_per_row, options.estimate),
         max_attempts=options.max_attempts,
         attempt_timeout=options.attempt_timeout,

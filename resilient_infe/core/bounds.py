@@ -48,6 +48,19 @@ def share(value: object, what: str) -> float:
     return value
 
 
+def between(value: object, least: float, most: float, what: str) -> float:
+    """Return `value` if it is a number from `least` to `most`.
+
+    Raises:
+        ConfigurationError: it is not; the message begins with `what`.
+    """
+    if not _is_number(value) or not least <= value <= most:
+        raise ConfigurationError(
+            f"{what} must be a number from {least:g} to {most:g}; got {value!r}"
+        )
+    return value
+
+
 def whole(value: object, least: int, what: str) -> int:
     """Return `value` if it is a whole number, and not below `least`.
 

@@ -201,6 +201,7 @@ class CallState:
         others: the attempts that were in flight when the current one was sent; -1 before that.
         sent_for: seconds spent in attempts; counted only if there are listeners.
         max_attempts: the most attempts that may be sent, or None; only `Retry` looks at it.
+        output_tokens: the part of the call's `tokens` that is output, as estimated, or None.
         refusals: what the call's 429s say of it; None before the first.
         asked_too_long: the wait in seconds that the server asked for, if it is over the
             ``max_hint`` of `Retry`; else None.
@@ -230,6 +231,7 @@ class CallState:
     sent_for: float = 0.0
     max_attempts: int | None = None
     timer: Timer | None = None
+    output_tokens: float | None = None
     refusals: Refusals | None = None
     asked_too_long: float | None = None
     gave_up: str | None = None

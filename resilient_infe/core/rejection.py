@@ -51,7 +51,7 @@ def too_large(verdict: Verdict) -> str | None:
     untouched = [
         each
         for each in verdict.limits
-        if each.dimension == "tokens" and each.limit is not None and each.remaining == each.limit
+        if each.dimension != "requests" and each.limit is not None and each.remaining == each.limit
     ]
     used_up = any(each.remaining is not None and each.remaining < 1 for each in verdict.limits)
     if not untouched or used_up:

@@ -27,11 +27,17 @@ def frozen(cls: type[_C]) -> type[_C]:
     return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
-Dimension = Literal["requests", "tokens"]
-"""What a rate limit counts."""
+Dimension = Literal["requests", "tokens", "input_tokens", "output_tokens"]
+"""What a rate limit counts. `"tokens"` are those of the input and the output together."""
 
 MINUTE = 60.0
 """Seconds: the period of a rate limit that does not state its own."""
+
+HOUR = 3_600.0
+"""Seconds in an hour."""
+
+DAY = 86_400.0
+"""Seconds in a day."""
 
 
 class Kind(StrEnum):
@@ -58,12 +64,14 @@ class Limit:
     """One rate limit as the server stated it in a response's headers or body.
 
     Attributes:
-        dimension: the unit that it counts, ``"requests"`` or ``"tokens"``.
+        dimension: the unit that it counts: ``"requests"``, ``"tokens"``, ``"input_tokens"`` or
+            ``"output_tokens"``.
         limit: units per window; None if not stated.
         remaining: units left in the window; None if not stated.
         reset: seconds from the response until the full limit is available again; None if not
             stated.
-        window: the length of the window in seconds; None if not stated, which means a minute.
+        window: the length of the window in seconds; None if not stated. Then it is a minute, unless
+            what the server accepted or the reset shows another one.
         requested: units that the request needs, as the server counted them; None if not stated.
     """
 
@@ -80,14 +88,20 @@ class Usage:
     """The real cost of a call, from the ``usage`` object in the response.
 
     Attributes:
-        prompt_tokens: tokens in the input.
-        completion_tokens: tokens in the output.
-        total_tokens: tokens charged; the rate limiter replaces its estimate by this number.
+        prompt_tokens: tokens in the input, those from a cache and into it included.
+        completion_tokens: tokens in the output, those of reasoning included.
+        total_tokens: tokens charged, as the provider counts them.
+        cached_tokens: the part of the input that was read from the provider's cache.
+        cache_write_tokens: the part of the input that was written into that cache.
+        reasoning_tokens: the part of the output that is reasoning, and is not shown.
     """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @frozen

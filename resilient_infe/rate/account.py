@@ -30,6 +30,7 @@ from ..core import bounds
 from ..core.shared import Shared
 from ..errors import ConfigurationError
 from .allowance import Allowance
+from .costs import Costs
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics
 
@@ -112,11 +113,11 @@ class Account(Shared):
         first = [member.due for member, head in waiting if head is not None and _turn(head) < turn]
         return min([time for time in (due, *first) if time is not None], default=None)
 
-    def take(
+    def admit(
         self,
         member: Allowance,
+        costs: Costs,
         now: float,
-        tokens: float,
         place: int | None = None,
         rank: int | None = None,
     ) -> Reservation | None:
@@ -124,17 +125,17 @@ class Account(Shared):
 
         Args:
             member: the allowance of the call's model.
+            costs: the estimated costs.
             now: the loop time, in seconds.
-            tokens: the estimated cost.
             place: the age of the call as a number; None for the end of the queue.
             rank: the class of the call; None while no call has had a priority.
         """
         if member.waiting or self.is_awaited:
             return None
-        outer = self.allowance.take(now, tokens, place, rank)
+        outer = self.allowance.admit(costs, now, place, rank)
         if outer is None:
             return None
-        reservation = member.take(now, tokens, place, rank)
+        reservation = member.admit(costs, now, place, rank)
         if reservation is None:
             self.allowance.cancel(outer, now)
             return None
@@ -149,6 +150,7 @@ class Account(Shared):
         """Grant the reservations that fit both limits now, oldest call first, and yield each."""
         for member in [each for each in self._members if not each.waiting]:
             del self._members[member]
+        yield from self._turned_away(now)
         ready = [entry for member in self._members for entry in _entry(member, now)]
         heapq.heapify(ready)
         while ready:
@@ -196,11 +198,20 @@ class Account(Shared):
         self._stop_waiting(now)
         allowance, standing = self.allowance, head.standing
         rank = standing.rank if member.line.ranked else None
-        outer = allowance.take(now, head.estimate, head.place, rank)
+        outer = allowance.admit(head.costs, now, head.place, rank)
         if outer is None:
-            queued = allowance.join(head.estimate, head.place, again=True, standing=standing)
+            queued = allowance.enqueue(head.costs, head.place, again=True, standing=standing)
             self._waiter = member, head, queued
         return outer
+
+    def _turned_away(self, now: float) -> Iterator[Reservation]:
+        """End and yield the heads for which a day has no room, here or in their model's limit."""
+        for member in self._members:
+            while (head := member.line.queue.head()) is not None:
+                until = max(each.full_until(head.costs) for each in (member, self.allowance))
+                if not member.turn_away(head, until, now):
+                    break
+                yield head
 
     def _stop_waiting(self, now: float) -> None:
         if self._waiter is not None:

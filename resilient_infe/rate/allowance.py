@@ -1,4 +1,4 @@
-"""The allowance: the requests and tokens that may be sent per minute, a queue, and a gate.
+"""The allowance: the requests and tokens that may be sent, a queue, and a gate.
 
 Every *attempt* makes a reservation before it is sent, and is settled to its real cost when it ends.
 A request and its tokens are granted together or not at all. The oldest call is granted first, so
@@ -20,31 +20,40 @@ from typing import Any, Literal
 from ..core import bounds
 from ..core.priority import TRICKLE
 from ..core.queue import ORDINARY, Standing
-from ..core.shared import Shared
-from ..core.verdict import Dimension, Limit
+from ..core.verdict import Limit, Usage
 from .change import Change
+from .costs import Costs, costs_of, costs_of_usage
 from .gate import Gate, GateClosed
+from .limited import Limited
 from .line import Line
+from .periods import Periods
 from .rates import Rates
-from .refusals import MEMORY, Others
+from .refusals import Others
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics, snapshot
 from .stated import follow
-from .window import LARGEST_COST, sane_cost
 
 BURST = 'burst, in seconds of the rate or "window",'
 
 
-class Allowance(Shared):
+class Allowance(Limited):
     """A rate limit on requests and on tokens, with a queue and a gate that all senders share.
 
-    No window of a minute admits more than the limit, if estimates of tokens are right or too high
-    (see `Window`). Without numbers the limit is learned; with numbers, 429s can only lower it.
+    No window of a minute, or of a day, admits more than the limit, if estimates of tokens are right
+    or too high (see `Window`). Without numbers the limit of a minute is learned; with numbers, 429s
+    can only lower it.
 
     Args:
         requests_per_minute: the limit, above 0; None to use the limit that the server states, and
             to learn it if it states none.
-        tokens_per_minute: the same for tokens.
+        tokens_per_minute: the same for the tokens of input and output together.
+        input_tokens_per_minute, output_tokens_per_minute: the same for those of the input or of the
+            output alone; None, the default, for no such limit. Reasoning is output.
+        requests_per_day, tokens_per_day: the limits of any 24 hours, above 0; None, the default,
+            for none. A call that meets one does not wait; see `DayUsedUp`.
+        cached_weight: what a token of the input that was read from the provider's cache counts, in
+            [0, 1]; None, the default, to count it as the provider's usage does.
+        follow_headers: whether to follow the limits that the server states; True by default.
         burst: the seconds of the rate that can be sent at once, above 0, or ``"window"`` for the
             whole limit. It begins at 2 s, grows with what the server lets in, and shrinks if it
             bears less; it never lowers the steady rate. The default of 1 keeps the sends even.
@@ -67,14 +76,20 @@ class Allowance(Shared):
     State: shared by every `RateLimiter` that is given the object.
     """
 
-    __slots__ = ("__weakref__", "_abandoned", "_ended", "_granted", "_granted_tokens", "_rates",
-                 "_resized", "gate", "line", "max_waiting", "others")  # fmt: skip
+    __slots__ = ("__weakref__", "_abandoned", "_cached_weight", "_ended", "_granted",
+                 "_granted_tokens", "_periods", "line", "max_waiting")  # fmt: skip
 
     def __init__(
         self,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         *,
+        input_tokens_per_minute: float | None = None,
+        output_tokens_per_minute: float | None = None,
+        requests_per_day: float | None = None,
+        tokens_per_day: float | None = None,
+        cached_weight: float | None = None,
+        follow_headers: bool = True,
         burst: float | Literal["window"] = 1.0,
         share: float = 1.0,
         max_waiting: int | None = None,
@@ -83,36 +98,33 @@ class Allowance(Shared):
     ) -> None:
         bounds.share(share, "share (1/20 for 20 replicas)")
         seconds = math.inf if burst == "window" else bounds.positive(burst, BURST)
+        if cached_weight is not None:
+            bounds.between(cached_weight, 0, 1, "cached_weight")
         self.max_waiting = max_waiting
-        self._rates = Rates(requests_per_minute, tokens_per_minute, seconds, share, belief)
+        declared = {
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "input_tokens_per_minute": input_tokens_per_minute,
+            "output_tokens_per_minute": output_tokens_per_minute,
+            "requests_per_day": requests_per_day,
+            "tokens_per_day": tokens_per_day,
+        }
+        self._rates = Rates(declared, seconds, share)
+        self._cached_weight = cached_weight
+        self._periods = Periods() if follow_headers else None
         self.gate = Gate()
         self.others = Others()
         self.line = Line(max_waiting, trickle)
         self._granted_tokens = 0.0
         self._granted = self._ended = self._abandoned = 0
         self._resized = False
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether there is a token limit, or one may be learned: only then tokens matter."""
-        return self._rates.tokens is not None or self._rates.learner.active
-
-    def cost_of(self, tokens: float) -> float:
-        """Return what a request of `tokens` costs its tenant, in requests."""
-        return self._rates.cost_of(tokens * self._rates.calibration.ratio)
+        if belief is not None:
+            self.believe(belief)
 
     @property
     def waiting(self) -> int:
         """The number of waiting reservations."""
         return self.line.queue.live
-
-    def admits_within(self, seconds: float) -> float | None:
-        """Return how many requests a full bucket admits in `seconds`; None without a limit."""
-        bucket = self._rates.requests
-        if bucket is None:
-            return None
-        later = bucket.limit + bucket.rate * max(0.0, seconds - bucket.period)
-        return min(bucket.burst + bucket.rate * seconds, later)
 
     @property
     def busy(self) -> bool:
@@ -125,9 +137,10 @@ class Allowance(Shared):
         head = self.line.queue.head()
         if head is None:
             return None
-        tokens = head.estimate * self._rates.calibration.ratio
-        ready = max(self.gate.until, self._rates.ready_at(tokens))
-        return max(ready, self._rates.even_at(tokens)) if self.line.waits_for_burst(head) else ready
+        ready = max(self.gate.until, self._rates.ready_at(head.costs))
+        if self.line.waits_for_burst(head):
+            return max(ready, self._rates.even_at(head.costs))
+        return ready
 
     def in_use(self, _: float) -> bool:
         """Whether a reservation is open or queued, so that `Keyed` must not drop it."""
@@ -139,11 +152,21 @@ class Allowance(Shared):
         return unchanged and self._rates.full(now)
 
     def take(
-        self, now: float, tokens: float = 0.0, place: int | None = None, rank: int | None = None
+        self,
+        now: float,
+        tokens: float = 0.0,
+        place: int | None = None,
+        output: float | None = None,
     ) -> Reservation | None:
-        """Return a granted reservation, or None if it would have to wait. See `reserve`.
+        """Return a granted reservation, or None if it would have to wait. See `reserve`."""
+        return self.admit(costs_of(tokens, output), now, place)
 
-        `rank` is the class of the call; None while no call has had a priority.
+    def admit(
+        self, costs: Costs, now: float, place: int | None = None, rank: int | None = None
+    ) -> Reservation | None:
+        """Do what `take` does, for a request of these costs and of the class `rank`.
+
+        `rank` is None while no call has had a priority.
         """
         rates, line = self._rates, self.line
         if rank is not None:
@@ -153,19 +176,22 @@ class Allowance(Shared):
         if now < self.gate.until:
             line.since = now
             return None
-        if not 0.0 <= tokens <= LARGEST_COST:
-            tokens = sane_cost(tokens)
-        likely = tokens * rates.calibration.ratio
-        early = rank is not None and line.leaves_burst(rank) and now < rates.even_at(likely)
-        if early or not rates.fits(likely, now):
+        early = rank is not None and line.leaves_burst(rank) and now < rates.even_at(costs)
+        if early or not rates.fits(costs, now):
             line.since = now
             return None
-        reservation = Reservation(line.queue.youngest if place is None else place, tokens)
+        reservation = Reservation(line.queue.youngest if place is None else place, costs)
         self._grant(reservation, now)
         return reservation
 
     def reserve(
-        self, now: float, tokens: float = 0.0, place: int | None = None, *, again: bool = False
+        self,
+        now: float,
+        tokens: float = 0.0,
+        place: int | None = None,
+        *,
+        output: float | None = None,
+        again: bool = False,
     ) -> Reservation:
         """Return a reservation for one request: granted now by `take`, or queued by `join`.
 
@@ -173,6 +199,7 @@ class Allowance(Shared):
             now: the loop time, in seconds.
             tokens: the estimated cost, 0 or more; a cost above the burst goes into debt.
             place: the age of the call as a number, smaller is older; None for the end of the queue.
+            output: the part of `tokens` that is output; None if it is not known.
             again: whether the call was admitted before and comes back for a retry.
 
         Returns:
@@ -182,11 +209,23 @@ class Allowance(Shared):
         Raises:
             QueueFull: `max_waiting` reservations already wait, and this is not a retry.
         """
-        return self.take(now, tokens, place) or self.join(tokens, place, again=again)
+        taken = self.take(now, tokens, place, output)
+        return taken or self.join(tokens, place, output, again=again)
 
     def join(
         self,
         tokens: float = 0.0,
+        place: int | None = None,
+        output: float | None = None,
+        *,
+        again: bool = False,
+    ) -> Reservation:
+        """Queue what `take` could not grant. See `reserve`."""
+        return self.enqueue(costs_of(tokens, output), place, again=again)
+
+    def enqueue(
+        self,
+        costs: Costs,
         place: int | None = None,
         *,
         again: bool = False,
@@ -194,15 +233,13 @@ class Allowance(Shared):
         standing: Standing = ORDINARY,
         behind: bool = False,
     ) -> Reservation:
-        """Queue what `take` could not grant. See `reserve`, and `Line.push` for `first_at`.
+        """Queue a request of these costs. See `reserve`, and `Line.push` for `first_at`.
 
         `standing` is its class and tenant; if `behind`, it waits for all others of its class.
         """
-        if not 0.0 <= tokens <= LARGEST_COST:
-            tokens = sane_cost(tokens)
-        reservation = Reservation(self.line.queue.youngest if place is None else place, tokens)
+        reservation = Reservation(self.line.queue.youngest if place is None else place, costs)
         reservation.standing, reservation.behind = standing, behind
-        reservation.cost = self.cost_of(tokens)
+        reservation.cost = self._rates.cost_of(costs)
         self.line.push(reservation, again=again, first_at=first_at)
         return reservation
 
@@ -216,26 +253,37 @@ class Allowance(Shared):
 
     def earliest(self, now: float, tokens: float = 0.0) -> float:
         """Return when one more call, behind the queue, is granted if all estimates are right."""
-        ratio = self._rates.calibration.ratio
-        waiting, queued = self.line.queue.live, self.line.tokens * ratio
-        behind = self._rates.ready_behind(waiting, queued, tokens * ratio, now)
+        behind = self._rates.ready_behind(self.line.queued, costs_of(tokens, None), now)
         return max(now, self.gate.until, behind)
 
     def poll(self, now: float) -> Iterator[Reservation]:
-        """Grant the reservations that fit now, oldest call first, and yield each one."""
+        """Grant the reservations that fit now, oldest call first, and yield each one.
+
+        One for which a day has no room is yielded too, and is `gone` then.
+        """
         rates, line, late = self._rates, self.line, False
         line.move_on(now)
         while (head := line.queue.head()) is not None and now >= self.gate.until:
-            tokens = head.estimate * rates.calibration.ratio
-            early = line.waits_for_burst(head) and now < rates.even_at(tokens)
-            if early or not rates.fits(tokens, now):
-                break
-            if not late:
-                late = True
-                rates.kept_since(line.since, tokens, now)
-            line.pop(head)
-            self._grant(head, now)
+            early = line.waits_for_burst(head) and now < rates.even_at(head.costs)
+            if early or not rates.fits(head.costs, now):
+                if not self.turn_away(head, rates.full_until(head.costs), now):
+                    break
+            else:
+                if not late:
+                    late = True
+                    rates.kept_since(line.since, head.costs, now)
+                line.pop(head)
+                self._grant(head, now)
             yield head
+
+    def turn_away(self, head: Reservation, until: float, now: float) -> bool:
+        """End the first waiting reservation, if a day has no room for it before `until`."""
+        if until <= now:
+            return False
+        head.full_until = until
+        self.line.pop(head)
+        head.gone = True
+        return True
 
     def cancel(self, reservation: Reservation, now: float) -> None:
         """End a reservation whose caller stopped waiting; if it was granted, refund all of it."""
@@ -244,26 +292,35 @@ class Allowance(Shared):
         else:
             self.line.remove(reservation)
 
-    def settle(self, reservation: Reservation, now: float, tokens: float | None = None) -> None:
+    def settle(
+        self, reservation: Reservation, now: float, tokens: float | Usage | None = None
+    ) -> None:
         """End a reservation of a request that was sent.
 
         Args:
             reservation: the granted reservation; ending it a second time does nothing.
             now: the loop time, in seconds.
-            tokens: the real cost; None or 0 to charge the estimate, or what was reserved if that
-                is more. Requests without a usage, as after a timeout, are often the largest.
+            tokens: the real cost, as a usage or a number of tokens; None or 0 to charge the
+                estimate, or what was reserved if that is more. Requests without a usage, as after a
+                timeout, are often the largest.
         """
         if not self._end(reservation):
             return
-        rates = self._rates
+        rates: Rates = self._rates
+        real: Costs | None = None
+        if isinstance(tokens, Usage):
+            real = costs_of_usage(tokens, self._cached_weight)
+        elif tokens is not None:
+            real = 1.0, tokens, tokens, tokens
+        if real is not None and not 0.0 < real[1] < math.inf:
+            real = None
         if reservation.ticket is not None:
-            rates.learner.accepted(now, reservation.ticket, tokens)
-        if tokens is None or not 0.0 < tokens < math.inf:
-            tokens = max(reservation.estimate, reservation.tokens)
-        elif reservation.tokens > rates.largest:
-            rates.largest = reservation.tokens
-        self._granted_tokens += tokens - reservation.tokens
-        rates.settle(reservation, tokens, now)
+            rates.learner.accepted(now, reservation.ticket, None if real is None else real[1])
+        if real is None:
+            self._granted_tokens += max(0.0, reservation.estimate - reservation.tokens)
+        else:
+            self._granted_tokens += real[1] - reservation.tokens
+        rates.settle(reservation, real, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
         """End a reservation and put its tokens back.
@@ -276,79 +333,30 @@ class Allowance(Shared):
         if not self._end(reservation):
             return
         self._granted_tokens -= reservation.tokens
-        self._rates.refund_tokens(reservation, now)
+        self._rates.give_back(reservation, now, sent=not request)
         if request:
             self.gate.not_let_in(reservation.granted_at)
-            self._rates.give_request_back(reservation, now)
-
-    def let_in(self, reservation: Reservation, now: float) -> None:
-        """Note that the server let a request in, while that matters: see `Others`."""
-        self.gate.let_in(reservation.granted_at, now)
-        self.others.note(reservation.granted_at, reservation.tokens, refused=False)
-
-    def told_to_wait(
-        self, reservation: Reservation, delay: float, now: float, reason: str
-    ) -> GateClosed | None:
-        """Note that the server asked for a wait; return that the gate closed, if it did."""
-        self.others.watched_until = now + MEMORY
-        closed = self.gate.refused(reservation.granted_at, now + delay, now, reason)
-        return GateClosed(self.gate.left(now), reason) if closed else None
-
-    def rejected(
-        self, reservation: Reservation, now: float, hint: float = 0.0, *, steep: bool = False
-    ) -> Change | None:
-        """Report a 429 to the learner; return the change of its limit. See `Rates.rejected`."""
-        return self._rates.rejected(reservation, now, hint, steep=steep)
-
-    def refused(self, reservation: Reservation, now: float) -> bool:
-        """Note a 429; return whether it only shows that the server bears a smaller burst."""
-        return self._rates.refused(reservation, now)
-
-    def oversized(self, tokens: float) -> bool:
-        """Whether an estimate is more than the limit allows in a whole minute."""
-        return self._rates.oversized(tokens * self._rates.calibration.ratio)
 
     def observe(
-        self, limits: Iterable[Limit], reservation: Reservation, now: float
-    ) -> list[Change | GateClosed]:
-        """Apply the limits that a response stated, and return the changes. See `stated.follow`."""
-        after: dict[Dimension, float] = {
-            "requests": float(self._granted - reservation.ordinal),
-            "tokens": max(0.0, self._granted_tokens - reservation.total_tokens),
-        }
-        return follow(
-            limits, self._rates, self.gate, sent_at=reservation.granted_at, after=after, now=now
-        )
-
-    def resize(
         self,
+        limits: Iterable[Limit],
+        reservation: Reservation,
         now: float,
         *,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-    ) -> None:
-        """Declare new limits while in use; None keeps a limit. Units taken stay taken.
-
-        Raises:
-            ConfigurationError: a value is not above 0.
-        """
-        self._resized = True
-        if requests_per_minute is not None:
-            self._rates.declare("requests", requests_per_minute, now)
-        if tokens_per_minute is not None:
-            self._rates.declare("tokens", tokens_per_minute, now)
-
-    def believe(self, belief: Mapping[str, Any]) -> None:
-        """Start from the value of `belief` in an earlier run.
-
-        Raises:
-            ConfigurationError: it is not such a value.
-        """
-        self._rates.learner.restore(belief)
-
-    def belief(self) -> dict[str, Any] | None:
-        """Return the learned limit in a form that JSON can hold; None while there is none."""
-        return self._rates.learner.belief()
+        refused: bool = False,
+    ) -> list[Change | GateClosed]:
+        """Apply the limits that a response stated, and return the changes. See `stated.follow`."""
+        if self._periods is None:
+            return []
+        tokens = max(0.0, self._granted_tokens - reservation.total_tokens)
+        return follow(
+            self._periods.read(limits, self._rates, now, refused=refused),
+            self._rates,
+            self.gate,
+            sent_at=reservation.granted_at,
+            after=(float(self._granted - reservation.ordinal), tokens, tokens, tokens),
+            now=now,
+        )
 
     def abandon(self) -> None:
         """End all reservations at their estimates and forget who waits: their loop was closed."""
@@ -361,17 +369,13 @@ class Allowance(Shared):
         self._rates.rebase(seconds)
         self.gate.rebase(seconds)
         self.others = Others()
+        if self._periods is not None:
+            self._periods.rebase()
         self.line.rebase(seconds)
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot."""
         return snapshot(self._rates, self.gate, self.line, now, self._granted - self._ended)
-
-    def waits_for(self, now: float) -> str:
-        """Return a short text on why a call has to wait now."""
-        if now < self.gate.until:
-            return self.gate.reason or "the gate is closed"
-        return self._rates.learner.waits_for
 
     def _end(self, reservation: Reservation) -> bool:
         """End a reservation; False if it has ended before, or was abandoned."""
@@ -381,9 +385,9 @@ class Allowance(Shared):
         return ends
 
     def _grant(self, reservation: Reservation, now: float) -> None:
-        tokens = reservation.tokens = reservation.estimate * self._rates.calibration.ratio
         learner, gate = self._rates.learner, self.gate
         self._rates.take(reservation, now)
+        tokens = reservation.tokens
         reservation.ticket = learner.sent(now, tokens, gate.until) if learner.active else None
         if gate.watches:
             gate.sent(now)
@@ -394,7 +398,3 @@ class Allowance(Shared):
 
     def __repr__(self) -> str:
         return f"<Allowance {self}, {self.line.queue.live} waiting>"
-
-    def __str__(self) -> str:
-        """Return the limits in words."""
-        return str(self._rates)

@@ -61,15 +61,15 @@ class Calibration:
         # Sums over the last requests; `_weights` is that of the squares of their estimates.
         self._estimated = self._real = self._squares = self._weights = 0.0
 
-    def settled(self, estimate: float, real: float) -> None:
-        """Note that a request has ended, and what it really cost.
+    def settled(self, estimate: float, real: float) -> float:
+        """Note that a request has ended, and what it really cost; return the ratio.
 
         Args:
             estimate: its estimate in tokens.
             real: its tokens as the server counted them.
         """
         if estimate < 1.0:  # such a request is free, and says nothing of others
-            return
+            return self.ratio
         if not self._estimated:
             self._estimated = self._real = PRIOR * estimate
             self._weights = PRIOR * estimate * estimate
@@ -79,7 +79,8 @@ class Calibration:
         self._squares = MEMORY * self._squares + off * off / estimate
         self._estimated = estimated = MEMORY * self._estimated + estimate
         self._real = MEMORY * self._real + real
-        self.ratio = self._real / estimated
+        self.ratio = ratio = self._real / estimated
+        return ratio
 
     def held_back(self, ledger: Ledger, limit: float) -> float:
         """Return the tokens that those in flight may cost above what is reserved for them.

@@ -55,6 +55,7 @@ class Depth:
     Args:
         wanted: the seconds of the rate that may be sent at once, above 0, if the server bears it.
         unit: the seconds of the rate that one unit takes, above 0: no burst is smaller.
+        ramped: whether it begins small; else all that is wanted may be sent from the start.
 
     Attributes:
         burst: the seconds of the rate that may be sent at once now.
@@ -68,10 +69,10 @@ class Depth:
     __slots__ = ("_before", "_gap", "_passed", "_passed_before", "_tries", "_turns_at", "_unit",
                  "burst", "shallow", "try_at", "wanted")  # fmt: skip
 
-    def __init__(self, wanted: float, unit: float) -> None:
+    def __init__(self, wanted: float, unit: float, *, ramped: bool = True) -> None:
         self._unit = unit
         self.wanted = max(unit, wanted)
-        self.burst = min(self.wanted, max(AT_FIRST, 2 * unit))
+        self.burst = min(self.wanted, max(AT_FIRST, 2 * unit)) if ramped else self.wanted
         self.shallow = False
         self._passed = self._passed_before = 0.0  # the furthest ahead, since the turn and before it
         self._turns_at = -math.inf

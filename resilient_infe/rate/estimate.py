@@ -97,6 +97,23 @@ def estimate_tokens(payload: Any) -> float:
     return characters / CHARACTERS_PER_TOKEN + bound
 
 
+def expected_output(payload: Any) -> float | None:
+    """Return the tokens of output that an OpenAI-style body asks for; None for another payload."""
+    if not isinstance(payload, dict):
+        return None
+    if not any(name in payload for name in INPUTS):
+        return max(map(_bound_of, bodies_in(payload)), default=None)
+    return _bound_of(payload)
+
+
+def _bound_of(body: dict[str, Any]) -> float:
+    asked = [each for name in BOUNDS if type(each := body.get(name)) is int]
+    bound = next((each for each in asked if 0 < each < LARGEST_BOUND), None)
+    if bound is None:
+        return 0.0 if "input" in body and _is_embedding(body) else EXPECTED_OUTPUT
+    return float(bound)
+
+
 def valid_count(value: object) -> float | None:
     """Return the result of a user's counter as a float; None if it is not a number of tokens."""
     usable = isinstance(value, int | float) and not isinstance(value, bool)

@@ -9,11 +9,11 @@ Why is each attempt charged? If only the first attempt were charged, retries wou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from ..aio import keep, keeper_of, pump, pump_soon
+from ..aio import keep, keeper_of, pump, pump_soon, wall_time
 from ..aio.partitioned import Partitioned
 from ..core import bounds
 from ..core.by_model import Rate, by_model, differs
@@ -21,35 +21,35 @@ from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.priority import TRICKLE, rank_of, standing_of
-from ..core.queue import ages
-from ..core.rejection import is_refusal, too_large
 from ..core.runtime import Runtime
-from ..core.verdict import SUCCESS, Usage, Verdict
-from ..errors import SHORTEST_HINT, ConfigurationError, DeadlineExceeded, QueueFull, SlotTaken
-from ..events import Event, RateGateClosed, RateLimitChanged, RateTooLarge, RateWaiting
+from ..core.verdict import SUCCESS, Usage
+from ..errors import (
+    SHORTEST_HINT,
+    ConfigurationError,
+    DayUsedUp,
+    DeadlineExceeded,
+    QueueFull,
+    SlotTaken,
+)
+from ..events import RateTooLarge
 from .account import Account, account_of
 from .allowance import Allowance
-from .change import Change
-from .estimate import TokenCount, estimate_tokens
-from .gate import GateClosed
-from .refusals import Refusals
+from .behind import BEHIND_SECONDS, behind_others, count_refusal, too_small_for
+from .beliefs import Beliefs
+from .costs import costs_of
+from .days import utc
+from .estimate import TokenCount, estimate_tokens, expected_output
 from .reservation import Reservation
 from .settlement import learn, settle
 from .snapshots import AllowanceStatistics
+from .told import report, report_wait
 
 Held: TypeAlias = tuple[Allowance, Reservation, int]
 """The allowance, the reservation in it, and the number of attempts the call had sent before."""
 
 
-BEHIND_SECONDS = 300.0
-"""A request that waits for all others waits for what the limit admits in so long, at most; and in
-the queue of the limit no longer than that.
-
-Then it is the oldest. If it is larger than the whole limit, the others wait until a window of a
-minute is empty. So they lose a sixth of their time to such requests at most."""
-
-BEHIND_CALLS = 1_000
-"""The same in calls, if no limit of requests is known."""
+USUAL = {"follow_headers": True, "share": 1.0, "burst": 1.0, "trickle": TRICKLE}
+"""The options of the allowances that a `RateLimiter` makes."""
 
 
 class RateLimiter(Guard[Held]):
@@ -63,8 +63,15 @@ class RateLimiter(Guard[Held]):
         requests_per_minute: the limit, above 0; None to use the limit that the server states, and
             to learn it if it states none. A mapping from model to limit, as in
             ``{"infe-pulse": 1_200, "*": 60}``, makes an allowance for each partition; ``"*"`` is
-            for each other model, whose limit is learned without it.
-        tokens_per_minute: the same for tokens.
+            for each other model, whose limit is learned without it. So for each limit below.
+        tokens_per_minute: the same for the tokens of input and output together.
+        input_tokens_per_minute, output_tokens_per_minute: the same for those of the input or of the
+            output alone; None, the default, for no such limit.
+        requests_per_day, tokens_per_day: the limits of any 24 hours, above 0; None, the default,
+            for none. A call that meets one is refused with `DayUsedUp`.
+        cached_weight: what a token of the input that was read from the provider's cache counts, in
+            [0, 1]; None, the default, to count it as the provider's usage does.
+        follow_headers: whether to follow the limits that the server states; True by default.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas; 1 by default. It does not apply to a learned limit, which already is the part
             that the others leave.
@@ -85,6 +92,7 @@ class RateLimiter(Guard[Held]):
     Raises:
         ConfigurationError: both an allowance and numbers are given, or a value is out of range.
         QueueFull: raised by a call, if the queue of the `Allowance` is full.
+        DayUsedUp: raised by a call, if a limit of a day has no room for it.
         DeadlineExceeded: raised by a call, at once, if it cannot be sent before its deadline.
 
     Attributes:
@@ -99,6 +107,12 @@ class RateLimiter(Guard[Held]):
         *,
         requests_per_minute: Rate = None,
         tokens_per_minute: Rate = None,
+        input_tokens_per_minute: Rate = None,
+        output_tokens_per_minute: Rate = None,
+        requests_per_day: Rate = None,
+        tokens_per_day: Rate = None,
+        cached_weight: float | None = None,
+        follow_headers: bool = True,
         share: float = 1.0,
         burst: float | Literal["window"] = 1.0,
         trickle: float = TRICKLE,
@@ -107,19 +121,27 @@ class RateLimiter(Guard[Held]):
         beliefs: Mapping[str, Mapping[str, Any]] | None = None,
         account: Account | Mapping[str, float] | None = None,
     ) -> None:
-        numbers = (requests_per_minute, tokens_per_minute, share, burst, trickle)
-        if allowance is not None and numbers != (None, None, 1.0, 1.0, TRICKLE):
+        numbers: dict[str, Any] = {
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "input_tokens_per_minute": input_tokens_per_minute,
+            "output_tokens_per_minute": output_tokens_per_minute,
+            "requests_per_day": requests_per_day,
+            "tokens_per_day": tokens_per_day,
+            "cached_weight": cached_weight,
+        }
+        options: dict[str, Any] = {
+            "follow_headers": follow_headers,
+            "share": share,
+            "burst": burst,
+            "trickle": trickle,
+        }
+        given = {name for name, each in numbers.items() if each is not None}
+        if allowance is not None and (given or options != USUAL):
             raise ConfigurationError("RateLimiter takes an Allowance or the numbers, not both")
         if allowance is None:
-            limits = {
-                "requests_per_minute": requests_per_minute,
-                "tokens_per_minute": tokens_per_minute,
-            }
-
-            def make(**given: Any) -> Allowance:
-                return Allowance(share=share, burst=burst, trickle=trickle, **given)
-
-            allowance = by_model(make, limits) if differs(limits) else make(**limits)
+            make = partial(Allowance, **options)
+            allowance = by_model(make, numbers) if differs(numbers) else make(**numbers)
         self.allowances: Partitioned[Allowance] = Partitioned(
             allowance,
             Allowance,
@@ -128,36 +150,36 @@ class RateLimiter(Guard[Held]):
             "requests_per_minute= or tokens_per_minute=",
         )
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
-        self._beliefs = _checked_beliefs(beliefs)
-        if self.allowances.one is not None:
-            self._restore_belief("", self.allowances.one)
+        self._beliefs = Beliefs(beliefs)
         self.account = account_of(account)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     def enter(self, call: Call[Any]) -> Held | None:
         """Reserve at once; return None if the call has to wait."""
         allowance = self.allowances.of(call)
-        if self._beliefs and self.allowances.one is None:
-            self._restore_belief(call.partition or "", allowance)
+        if self._beliefs:
+            name = None if self.allowances.one is not None else call.partition
+            self._beliefs.restore(name, allowance, call.runtime.now(), wall_time())
         account = self.account
         if account is not None:
             keep(account, call.runtime)
-        if call.tokens is None and (
-            allowance.counts_tokens or (account is not None and account.allowance.counts_tokens)
-        ):
-            call.tokens = self._estimate(call.payload if call.body is None else call.body())
-        now = call.runtime.now()
+            if account.allowance.counts_tokens:
+                self._count_tokens(call, account.allowance)
+        if allowance.counts_tokens and (call.tokens is None or allowance.splits_tokens):
+            self._count_tokens(call, allowance)
+        now = call.runtime.now()  # counting may have taken a while
         if call.deadline is not None and now >= call.deadline:
             return None
         if call.tenant is not None and allowance.counts_tokens:
-            call.state.cost = allowance.cost_of(call.tokens or 0.0)
+            call.state.cost = allowance.cost_of(call.tokens or 0.0, call.state.output_tokens)
         rank = None
         if call.priority is not None or allowance.line.ranked:
             rank = rank_of(call.priority)
+        costs = costs_of(call.tokens or 0.0, call.state.output_tokens)
         if account is None:
-            reservation = allowance.take(now, call.tokens or 0.0, None, rank)
+            reservation = allowance.admit(costs, now, None, rank)
         else:
-            reservation = account.take(allowance, now, call.tokens or 0.0, None, rank)
+            reservation = account.admit(allowance, costs, now, None, rank)
         return None if reservation is None else (allowance, reservation, call.sends)
 
     async def wait(self, call: Call[Any]) -> Held:
@@ -168,13 +190,14 @@ class RateLimiter(Guard[Held]):
         try:
             if self.account is None or allowance.line.queue.head() is reservation:
                 self._pump(allowance)  # behind the head of its queue a call changes nothing
-            if not reservation.granted:
-                if call.emit is not None and call.emit.routine:
-                    self._emit_waiting(call, allowance)
+            if not (reservation.granted or reservation.gone):
+                report_wait(call, allowance, self.account)
                 stalled = call.state.crowd
                 if stalled is not None:
                     stalled.stall()
                 await call.runtime.park(reservation)
+            if not reservation.granted:
+                raise _day_used_up(call, allowance, reservation.full_until)
         except BaseException:
             for each, taken in self._taken(allowance, reservation):
                 each.cancel(taken, call.runtime.now())
@@ -203,47 +226,39 @@ class RateLimiter(Guard[Held]):
         if failed or now < allowance.others.watched_until:
             self._learn(call, allowance, reservation, now)
         elif verdict is not None and verdict.limits:
-            _report(call, allowance.observe(verdict.limits, reservation, now))
+            report(call, allowance.observe(verdict.limits, reservation, now))
         if allowance.line.queue.live if self.account is None else self.account.waiting:
             self._pump(allowance)
 
-    def resize(
-        self,
-        *,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        partition: str | None = None,
-    ) -> None:
+    def resize(self, *, partition: str | None = None, **limits: float | None) -> None:
         """Declare new limits while in use.
 
         Args:
-            requests_per_minute: the new limit, above 0; None to keep the present one.
-            tokens_per_minute: the same for tokens.
             partition: the name of the partition, which is made if it has had no call yet; None for
                 the shared allowance, or for the calls without a partition.
+            limits: the new limits, above 0, by their names above, such as ``requests_per_minute``;
+                None to keep the present one.
 
         Raises:
-            ConfigurationError: a value is not above 0, or all partitions share the allowance.
+            ConfigurationError: a value is not above 0, a name is not one of a limit, or all
+                partitions share the allowance.
             TooManyPartitions: the partition is new, and `Keyed` has no room for it.
         """
         allowance = self.allowances.to_resize(partition)
         keeper = keeper_of(allowance)
-        now = 0.0 if keeper is None else keeper.runtime.now()
-        allowance.resize(
-            now, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
-        )
+        allowance.resize(0.0 if keeper is None else keeper.runtime.now(), **limits)
         if keeper is not None:
             self._pump(allowance)
 
     def beliefs(self) -> dict[str, dict[str, Any]]:
-        """Return the learned limits by partition, in a form that JSON can hold.
+        """Return the learned limits and what was spent of a day, by partition, for JSON.
 
         Calls without a partition have the empty text as key. Pass the value as ``beliefs=`` in the
         next run.
         """
-        current = {name or "": each.belief() for name, each in self.allowances.remembered()}
-        learned = {name: belief for name, belief in current.items() if belief is not None}
-        return {**self._beliefs, **learned}
+        return self._beliefs.with_current(
+            (name, _belief_of(each)) for name, each in self.allowances.remembered()
+        )
 
     def statistics(self, now: float) -> dict[str | None, AllowanceStatistics]:
         """Return a snapshot for each partition."""
@@ -264,12 +279,8 @@ class RateLimiter(Guard[Held]):
             return (own,)
         return own, (self.account.allowance, outer)
 
-    def _too_small(self, allowance: Allowance, tokens: float) -> Allowance | None:
-        """Return a limit that allows less in a whole minute than one request costs, or None."""
-        if allowance.oversized(tokens):
-            return allowance
-        outer = None if self.account is None else self.account.allowance
-        return outer if outer is not None and outer.oversized(tokens) else None
+    def _limits(self, allowance: Allowance) -> tuple[Allowance, ...]:
+        return (allowance,) if self.account is None else (allowance, self.account.allowance)
 
     def _pump(self, allowance: Allowance) -> None:
         """Grant what fits now; with an account, of all partitions."""
@@ -285,15 +296,16 @@ class RateLimiter(Guard[Held]):
         reservation: Reservation,
         usage: Usage | None,
     ) -> None:
-        tokens = None if usage is None else usage.total_tokens
         for each, taken in self._taken(allowance, reservation):
-            each.settle(taken, runtime.now(), tokens)
+            each.settle(taken, runtime.now(), usage)
         self._pump(allowance)
 
-    def _restore_belief(self, name: str, allowance: Allowance) -> None:
-        belief = self._beliefs.pop(name, None)
-        if belief is not None and allowance.belief() is None:
-            allowance.believe(belief)
+    def _count_tokens(self, call: Call[Any], allowance: Allowance) -> None:
+        body = call.payload if call.body is None else call.body()
+        if call.tokens is None:
+            call.tokens = self._estimate(body)
+        if allowance.splits_tokens and call.state.output_tokens is None:
+            call.state.output_tokens = expected_output(body)
 
     def _learn(
         self, call: Call[Any], allowance: Allowance, reservation: Reservation, now: float
@@ -301,45 +313,17 @@ class RateLimiter(Guard[Held]):
         """Apply a failure, or a success of a time in which others were refused."""
         verdict = call.verdict
         if verdict is not None:
-            own = self._count_refusal(call, allowance, reservation, verdict, now)
-            _report(call, learn(allowance, reservation, verdict, now, self._max_hint, own))
-
-    def _count_refusal(
-        self,
-        call: Call[Any],
-        allowance: Allowance,
-        reservation: Reservation,
-        verdict: Verdict,
-        now: float,
-    ) -> Refusals | None:
-        """Note a 429 of the call, and let it wait behind the others from its second one on."""
-        if not is_refusal(verdict):
-            return None
-        state, tokens = call.state, reservation.tokens
-        own = state.refusals
-        if not isinstance(own, Refusals):
-            own = state.refusals = Refusals()
-        own.add(reservation.granted_at, tokens, now, allowance.others)
-        reason = too_large(verdict)
-        too_small = self._too_small(allowance, tokens)
-        if reason is None and too_small is not None:
-            reason = (
-                f"estimated at {tokens:,.0f} tokens, which is more than the limit of a whole "
-                f"minute ({too_small}), and refused when nothing else was sent"
-            )
-        if reason is not None:
-            own.final, own.for_good = reason, True
-        if own.parked:
-            state.place, state.behind = _behind_others(allowance), True
-        elif own.times > 1:
-            state.place = next(ages)
-        return own
+            own = count_refusal(call, self._limits(allowance), reservation, verdict, now)
+            report(call, learn(allowance, reservation, verdict, now, self._max_hint, own))
 
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
-        first_at = math.inf
-        too_small = self._too_small(allowance, call.tokens or 0.0)
+        first_at, costs = math.inf, costs_of(call.tokens or 0.0, call.state.output_tokens)
+        for each in self._limits(allowance):
+            if (until := each.full_until(costs)) > now:
+                raise _day_used_up(call, each, until)
+        too_small = too_small_for(costs, self._limits(allowance))
         if too_small is not None:
             first_at = now + BEHIND_SECONDS
             if call.emit is not None and call.state.let_pass < 0:
@@ -347,15 +331,15 @@ class RateLimiter(Guard[Held]):
                 call.emit(RateTooLarge(call.request_id, call.partition, tokens, reason))
             if call.state.let_pass != call.sends:
                 call.state.let_pass = call.sends
-                call.state.place, call.state.behind = _behind_others(allowance), True
+                call.state.place, call.state.behind = behind_others(allowance), True
                 if call.state.requeues:  # it must not keep a slot from others while it waits
                     raise call.refuse(SlotTaken("larger than the whole limit: it waits for others"))
         state = call.state
         if self.account is not None:
             self.account.await_in(allowance)
         try:
-            return allowance.join(
-                call.tokens or 0.0,
+            return allowance.enqueue(
+                costs,
                 state.place,
                 again=state.readmitted,
                 first_at=first_at,
@@ -384,46 +368,18 @@ class RateLimiter(Guard[Held]):
             )
             raise call.refuse(refusal)
 
-    def _emit_waiting(self, call: Call[Any], allowance: Allowance) -> None:
-        assert call.emit is not None
-        now, account, due = call.runtime.now(), self.account, allowance.due or 0.0
-        scope, reason = None, allowance.waits_for(now)
-        if account is not None and account.is_awaited and due <= now:
-            scope, reason, due = "account", "the limit of the account", account.due or now
-        call.emit(
-            RateWaiting(
-                call.request_id,
-                call.partition,
-                max(0.0, due - now),
-                reason,
-                allowance.waiting,
-                scope,
-                call.priority,
-            )
-        )
+
+def _belief_of(allowance: Allowance) -> dict[str, Any] | None:
+    keeper = keeper_of(allowance)
+    now = None if keeper is None else keeper.runtime.now()
+    return allowance.belief(now, wall_time())
 
 
-def _behind_others(allowance: Allowance) -> int:
-    """Return a place behind all calls so far and those of the next five minutes."""
-    return next(ages) + int(allowance.admits_within(BEHIND_SECONDS) or BEHIND_CALLS)
-
-
-def _checked_beliefs(beliefs: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """Return a copy; an invalid belief raises now, not at the first call of its partition."""
-    if beliefs is not None and not isinstance(beliefs, Mapping):
-        raise ConfigurationError("beliefs must be the value of RateLimiter.beliefs(), by partition")
-    for belief in (beliefs or {}).values():
-        Allowance(belief=belief)
-    return {str(name): dict(belief) for name, belief in (beliefs or {}).items()}
-
-
-def _report(call: Call[Any], changes: Iterable[GateClosed | Change]) -> None:
-    for change in changes:
-        if call.emit is not None:
-            call.emit(_event(call, change))
-
-
-def _event(call: Call[Any], change: GateClosed | Change) -> Event:
-    if isinstance(change, GateClosed):
-        return RateGateClosed(call.request_id, call.partition, change.delay, change.reason)
-    return RateLimitChanged(call.partition, change.dimension, change.old, change.new, change.reason)
+def _day_used_up(call: Call[Any], allowance: Allowance, until: float) -> DayUsedUp:
+    wait = max(SHORTEST_HINT, until - call.runtime.now())
+    instant = utc(wall_time() + wait)
+    refusal = DayUsedUp(
+        f"the limit of a day is used up ({allowance}): there is room again {instant}",
+        retry_after=wait,
+    )
+    return call.refuse(refusal)

@@ -131,6 +131,23 @@ class Ledger:
             self.open -= estimate
             self.squares -= square
 
+    def clear(self) -> None:
+        """Forget all costs; what is corrected later changes nothing."""
+        for part in (*self._past, *self._slices):
+            part.start = -math.inf
+        self._past.clear()
+        self._slices.clear()
+        self._forget(-math.inf)
+
+    def parts(self, now: float) -> list[tuple[float, float]]:
+        """Return when each slice of the window that ends at `now` ended, and what it cost."""
+        self._forget(now)
+        return [
+            (min(now, part.start + self._slice), part.spent)
+            for part in self._slices
+            if part.spent > 0.0
+        ]
+
     def abandon(self) -> None:
         """Forget what is in flight, because its loop was closed."""
         for part in self._slices:

@@ -14,6 +14,7 @@ from ..core import bounds
 from ..core.priority import ClassQueue, Presence, by_name, queue_for, trickle_of
 from ..core.queue import WaitQueue
 from ..errors import QueueFull
+from .costs import NOTHING, Costs
 from .reservation import Reservation
 
 
@@ -28,13 +29,13 @@ class Line:
         queue: those that wait: by class, fair among tenants, the oldest calls first.
         ranked: whether a call with a priority has come.
         since: the loop time at which a call first had to wait, of those that wait now.
-        tokens: the sum of their estimates.
+        queued: the sum of their estimated costs, in the order of `DIMENSIONS`.
 
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_aside", "_classes", "_max_waiting", "_trickle", "queue", "ranked", "since",
-                 "tokens")  # fmt: skip
+    __slots__ = ("_aside", "_classes", "_max_waiting", "_trickle", "queue", "queued", "ranked",
+                 "since")  # fmt: skip
 
     def __init__(self, max_waiting: int | None, trickle: float) -> None:
         if max_waiting is not None:
@@ -45,7 +46,8 @@ class Line:
         self.queue: WaitQueue[Reservation] | ClassQueue[Reservation] = WaitQueue()
         # Those that stand before all others from a time on, the earliest first.
         self._aside: deque[tuple[float, Reservation]] = deque()
-        self.since, self.tokens = math.inf, 0.0
+        self.since = math.inf
+        self.queued: Costs = NOTHING
 
     @property
     def by_class(self) -> dict[str, int]:
@@ -89,7 +91,7 @@ class Line:
         queue.push(waiting)
         if first_at < math.inf:
             self._aside.append((first_at, waiting))
-        self.tokens += waiting.estimate
+        self._count(waiting.costs, 1.0)
 
     def move_on(self, now: float) -> None:
         """Let those whose time has come stand before the others."""
@@ -101,21 +103,31 @@ class Line:
     def pop(self, head: Reservation) -> None:
         """Take out the next reservation, which is granted."""
         self.queue.pop()
-        self.tokens -= head.estimate
+        self._count(head.costs, -1.0)
 
     def remove(self, waiting: Reservation) -> None:
         """Take out a reservation whose caller stopped waiting; one that has left stays out."""
         if not waiting.gone:
             self.queue.remove(waiting)
-            self.tokens -= waiting.estimate
+            self._count(waiting.costs, -1.0)
 
     def clear(self) -> None:
         """Forget who waits."""
         self.queue.clear()
         self._aside.clear()
-        self.tokens = 0.0
+        self.queued = NOTHING
 
     def rebase(self, seconds: float) -> None:
         """Add `seconds` to the stored instants, because the clock has changed."""
         self.since += seconds
         self._classes.rebase(seconds)
+
+    def _count(self, costs: Costs, sign: float) -> None:
+        first, second, third, fourth = self.queued
+        requests, tokens, inputs, outputs = costs
+        self.queued = (
+            first + sign * requests,
+            second + sign * tokens,
+            third + sign * inputs,
+            fourth + sign * outputs,
+        )

@@ -1,243 +1,246 @@
-"""Rate limits in two dimensions: one request and its tokens are taken together or not at all.
+"""The limits of an allowance: a list of windows, of which a request needs all at once.
 
-The limits that a server states are applied here too: they lower a declared limit, or are used if
-none is declared. `Allowance` adds the queue, the gate and the reservations.
+A window counts requests, all tokens, or those of the input or the output alone, over a minute, a
+day or the period that the server states. There are three places for each dimension:
+
+1. *main*: what is declared per minute, or what the server states over any period up to a day.
+2. *short*: what the server states over less than the declared minute, such as 10 in 2 s. The minute
+   is still kept beside it.
+3. *day*: what is declared or stated per day.
+
+A stated limit lowers a declared one, or is used if none is declared. `Allowance` adds the queue,
+the gate and the reservations.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from operator import add
+from typing import Any, Literal, TypeAlias
 
 from ..core import bounds
-from ..core.verdict import MINUTE, Dimension, Limit
-from .calibration import Calibration
-from .change import Change
+from ..core.verdict import DAY, MINUTE, Dimension, Limit
+from ..errors import ConfigurationError
+from .change import STATED_FOR_A_DAY, Change
+from .costs import ALL_TOKENS, DIMENSIONS, Costs
 from .depth import PROOF
 from .learning.learner import Learner
 from .reservation import Reservation
 from .window import Window
 
-LEAST: dict[Dimension, float] = {"requests": 1.0, "tokens": 100.0}
+LEAST: dict[Dimension, float] = {each: 1.0 if each == "requests" else 100.0 for each in DIMENSIONS}
 """A stated limit of fewer units per window is ignored."""
 
 LEAST_SHARE = 0.01
 """A stated limit below this share of the declared one is ignored."""
 
-LONGEST_WINDOW = 3_600.0
-"""Seconds; a limit over a longer window, such as a daily quota, is ignored as a rate."""
+Place: TypeAlias = Literal["main", "short", "day"]
+
+NAMES: dict[str, tuple[Dimension, Place]] = {
+    **{f"{each}_per_minute": (each, "main") for each in DIMENSIONS},
+    **{f"{each}_per_day": (each, "day") for each in DIMENSIONS[: ALL_TOKENS + 1]},
+}
+"""The names of limits that can be declared."""
 
 
 class Rates:
-    """The buckets and the learner of an allowance.
+    """The windows and the learner of an allowance.
 
     Args:
-        requests_per_minute: the declared limit, above 0; None if none is declared.
-        tokens_per_minute: the declared limit, above 0; None if none is declared.
+        declared: the declared limits by their names, such as ``requests_per_minute``; each is above
+            0, or None if it is not declared.
         burst: the seconds of the rate that can be sent at once, above 0.
         share: the part of each limit that this process may use, in (0, 1].
-        belief: the limit learned in an earlier run, as `Learner.belief` returned it, or None.
 
     Attributes:
-        calibration: corrects estimates of tokens, while there is a limit of tokens.
-        largest: the tokens of the largest request that the server let in.
-        learner: finds a limit that is neither declared nor stated.
-        requests, tokens: the buckets; None for a dimension without a limit.
+        windows: the limits that are kept, in the order of `DIMENSIONS`.
+        learner: finds a limit of a minute that is neither declared nor stated.
+        passed: what the server let in, in the order of `DIMENSIONS`; None until limits are stated.
 
     State: inside the `Allowance` that owns it.
     """
 
     __slots__ = (
-        "_declared",
-        "_followed",
-        "burst",
-        "calibration",
-        "largest",
-        "learner",
-        "requests",
-        "share",
-        "tokens",
-    )
+        "_declared", "_followed", "_places", "burst", "learner", "passed", "share",
+        "windows",
+    )  # fmt: skip
 
     def __init__(
         self,
-        requests_per_minute: float | None,
-        tokens_per_minute: float | None,
+        declared: Mapping[str, float | None],
         burst: float,
         share: float,
-        belief: Mapping[str, Any] | None = None,
     ) -> None:
         self.burst = burst
         self.share = share
-        self.requests: Window | None = None
-        self.tokens: Window | None = None
-        self._declared: dict[Dimension, float | None] = {"requests": None, "tokens": None}
+        self._places: dict[tuple[Dimension, Place], Window] = {}
+        self.windows: tuple[Window, ...] = ()
+        self._declared: dict[tuple[Dimension, Place], float] = {}
         self._followed: tuple[tuple[Any, ...], ...] = ()
-        self.largest = 0.0
-        self.calibration = Calibration()
+        self.passed: list[float] | None = None
         self.learner: Learner = Learner()
-        self.declare("requests", requests_per_minute, 0.0)
-        self.declare("tokens", tokens_per_minute, 0.0)
-        if belief is not None:
-            self.learner.restore(belief)
+        for name, limit in declared.items():
+            self.declare(name, limit, 0.0)
 
     def bucket(self, dimension: Dimension) -> Window | None:
-        """Return the bucket of a dimension; None if it has no limit."""
-        return self.requests if dimension == "requests" else self.tokens
+        """Return the main window of a dimension; None if it has no limit."""
+        return self._places.get((dimension, "main"))
 
-    def ready_at(self, tokens: float) -> float:
-        """Return the loop time from which one request of `tokens` fits."""
-        ready = self.learner.ready_at(tokens)
-        if self.requests is not None:
-            ready = max(ready, self.requests.ready_at(1.0))
-        return ready if self.tokens is None else max(ready, self._tokens_ready_at(tokens))
+    @property
+    def requests(self) -> Window | None:
+        """The main window of requests."""
+        return self.bucket("requests")
 
-    def _tokens_ready_at(self, tokens: float) -> float:
-        assert self.tokens is not None
-        metered, ledger = self.tokens, self.tokens.ledger
-        metered.held_back = self.calibration.held_back(ledger, metered.limit)
-        return metered.empty_at() if self.oversized(tokens) else metered.ready_at(tokens)
+    @property
+    def tokens(self) -> Window | None:
+        """The main window of all tokens."""
+        return self.bucket("tokens")
 
-    def oversized(self, tokens: float) -> bool:
-        """Whether `tokens` are more than the whole limit, which all processes share.
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether there is a limit on tokens, or one may be learned: only then tokens matter."""
+        return self.learner.active or any(each.index for each in self.windows)
 
-        It is sent when nothing was spent for a whole window. Once the server has let one in, the
-        estimate or the limit is wrong, and others of at most its size are treated as usual.
-        """
-        metered = self.tokens
-        return metered is not None and tokens > max(metered.limit / self.share, self.largest)
+    @property
+    def splits_tokens(self) -> bool:
+        """Whether there is a limit on the input or the output alone."""
+        return any(each.index > 1 for each in self.windows)
 
-    def ready_behind(self, requests: int, queued: float, tokens: float, now: float) -> float:
-        """Return the loop time from which one more request fits, behind those in the queue.
+    def reserved(self, tokens: float) -> float:
+        """Return the tokens that are reserved for an estimate of all tokens."""
+        window = self.tokens
+        return tokens if window is None else tokens * window.ratio
 
-        Args:
-            requests: the number of requests in the queue.
-            queued: the tokens of the requests in the queue.
-            tokens: the tokens of the request itself.
-            now: the loop time, in seconds.
-        """
-        ready = -math.inf
-        if self.requests is not None:
-            ready = self.requests.ready_behind(float(requests), 1.0, now)
-        if self.tokens is not None:
-            ready = max(ready, self.tokens.ready_behind(queued, tokens, now))
-        return max(ready, self.learner.ready_behind(requests, queued, now))
+    def ready_at(self, costs: Costs) -> float:
+        """Return the loop time from which a request fits."""
+        ready = self.learner.ready_at(self.reserved(costs[1]))
+        return max([ready, *(each.ready_for(costs[each.index]) for each in self.windows)])
+
+    def oversized(self, costs: Costs) -> bool:
+        """Whether a request is larger than a whole limit, which all processes share."""
+        return any(each.oversized(costs[each.index]) for each in self.windows)
+
+    def full_until(self, costs: Costs) -> float:
+        """Return the loop time from which all days have room for a request."""
+        days = (each for each in self.windows if not each.paced)
+        return max((each.ready_for(costs[each.index]) for each in days), default=-math.inf)
+
+    def ready_behind(self, queued: Costs, costs: Costs, now: float) -> float:
+        """Return when one more request fits, behind `queued`: those in the queue, in all."""
+        ready = self.learner.ready_behind(int(queued[0]), self.reserved(queued[1]), now)
+        for each in self.windows:
+            before, own = (part[each.index] * each.ratio for part in (queued, costs))
+            ready = max(ready, each.ready_behind(before, own, now))
+        return ready
 
     def request_behind(self, requests: int, now: float) -> float:
         """Return the loop time from which one request fits behind `requests` others."""
-        return (
-            -math.inf if self.requests is None else self.requests.ready_behind(requests, 1.0, now)
+        return max(
+            (
+                each.ready_behind(float(requests), 1.0, now)
+                for each in self.windows
+                if not each.index and each.paced
+            ),
+            default=-math.inf,
         )
 
-    def fits(self, tokens: float, now: float) -> bool:
-        """Whether one request of `tokens` may be sent now."""
-        requests, metered, learner = self.requests, self.tokens, self.learner
-        # The first test of each `if` is cheap and fails if the bucket is full and the window has
-        # room, which is usual at a low load. Only otherwise is `ready_at` computed.
-        if (
-            requests is not None
-            and (now < requests.full_at or requests.ledger.total + 1.0 > requests.limit)
-            and now < requests.ready_at(1.0)
-        ):
-            return False
-        if (
-            metered is not None
-            and (now < metered.full_at or metered.reaches(tokens))
-            and now < self._tokens_ready_at(tokens)
-        ):
-            return False
-        return not learner.active or now >= learner.ready_at(tokens)
+    def fits(self, costs: Costs, now: float) -> bool:
+        """Whether a request may be sent now."""
+        for each in self.windows:
+            # The first test fails if the bucket is full and the window at most half used, which is
+            # usual at a low load. Only otherwise is the exact time computed.
+            ledger, estimate = each.ledger, costs[each.index]
+            used = ledger.total + ledger.open + estimate * each.ratio
+            if (now < each.full_at or used + used > each.limit) and now < each.ready_for(estimate):
+                return False
+        learner = self.learner
+        return not learner.active or now >= learner.ready_at(self.reserved(costs[1]))
 
-    def even_at(self, tokens: float) -> float:
-        """Return the loop time from which one request of `tokens` leaves the burst to others.
+    def even_at(self, costs: Costs) -> float:
+        """Return the loop time from which a request leaves the burst to others.
 
         Only windows of up to a minute count: a day's is not refilled while anybody waits.
         """
-        requests, metered, ready = self.requests, self.tokens, -math.inf
-        if requests is not None and requests.period <= MINUTE:
-            ready = requests.even_at(1.0)
-        if metered is not None and metered.period <= MINUTE:
-            ready = max(ready, metered.even_at(tokens))
-        return ready
+        return max(
+            (
+                each.even_at(costs[each.index] * each.ratio)
+                for each in self.windows
+                if each.period <= MINUTE
+            ),
+            default=-math.inf,
+        )
 
-    def cost_of(self, tokens: float) -> float:
-        """Return what one request of `tokens` costs, in requests: of its parts, the scarcer one."""
-        requests, metered = self.requests, self.tokens
-        if metered is None:
+    def cost_of(self, costs: Costs) -> float:
+        """Return what a request costs, in requests: of its parts, the scarcest one."""
+        metered = [each for each in self.windows if each.index and each.paced]
+        requests = self.requests
+        if not metered:
             return 1.0
         if requests is None:
-            return max(1.0, tokens)
-        scarcity = requests.limit / requests.period * metered.period / metered.limit
-        return max(1.0, tokens * scarcity)
+            return max(1.0, costs[ALL_TOKENS])
+        parts = (costs[each.index] * each.ratio * each.period / each.limit for each in metered)
+        return max(1.0, requests.limit / requests.period * max(parts))
 
     def take(self, taken: Reservation, now: float) -> None:
-        """Take one request and its tokens."""
-        if self.requests is not None:
-            taken.in_requests = self.requests.take(1.0, now)
-        if self.tokens is not None:
-            taken.in_tokens = self.tokens.take(taken.tokens, now)
-            self.tokens.ledger.began(taken.in_tokens[1], taken.estimate, taken.tokens)
+        """Take a request from all windows."""
+        costs = taken.costs
+        taken.taken = took = []
+        for each in self.windows:
+            took.append(each.take(costs[each.index], now))
+            if each.index == ALL_TOKENS:
+                taken.tokens = costs[ALL_TOKENS] * each.ratio
 
-    def settle(self, taken: Reservation, tokens: float, now: float) -> None:
+    def settle(self, taken: Reservation, real: Costs | None, now: float) -> None:
         """End a request that was sent and not refused.
 
         Args:
             taken: the reservation.
-            tokens: its real cost, or what counts as it.
+            real: what it really cost; None to charge the estimates.
             now: the loop time, in seconds.
         """
-        if taken.in_requests is not None:
-            window, _, ahead = taken.in_requests
+        for each in taken.taken:
+            window, _, ahead, cost, _ = each
             window.let_in_at = now
             if ahead > PROOF:  # else it proves nothing
-                window.passed(1.0, ahead, now)
-        if taken.in_tokens is not None:
-            window, part, ahead = taken.in_tokens
-            window.let_in_at = now
-            if ahead > PROOF:
-                window.passed(taken.tokens, ahead, now)
-            window.correct(tokens - taken.tokens, part, now)
-            window.ledger.ended(part, taken.estimate, taken.tokens)
-            self.calibration.settled(taken.estimate, tokens)
+                window.passed(cost, ahead, now)
+            if window.index:
+                window.settle(each, None if real is None else real[window.index], now)
+        if self.passed is not None:
+            self.passed = list(map(add, self.passed, real or taken.costs))
 
-    def refund_tokens(self, taken: Reservation, now: float) -> None:
-        """Put back the tokens of a request that was refused, or never sent."""
-        if taken.in_tokens is not None:
-            window, part, _ = taken.in_tokens
-            window.correct(-taken.tokens, part, now)
-            window.ledger.ended(part, taken.estimate, taken.tokens)
+    def give_back(self, taken: Reservation, now: float, *, sent: bool) -> None:
+        """End a request that was refused or never sent: its tokens come back.
 
-    def give_request_back(self, taken: Reservation, now: float) -> None:
-        """Put back a request that was never sent."""
-        if taken.ticket is not None:
+        Args:
+            taken: the reservation.
+            now: the loop time, in seconds.
+            sent: whether it was sent. If not, the request comes back too.
+        """
+        for each in taken.taken:
+            each[0].give_back(each, now, sent=sent)
+        if not sent and taken.ticket is not None:
             self.learner.unsent(taken.ticket)
-        if taken.in_requests is not None:
-            window, part, _ = taken.in_requests
-            window.correct(-1.0, part, now)
 
     def refused(self, taken: Reservation, now: float) -> bool:
         """Note a 429; return whether a burst explains it, which then becomes smaller.
 
-        Of requests and tokens, it is taken to concern what was further ahead of an even pace.
+        Of several windows, it is taken to concern the one that was furthest ahead of an even pace.
         """
-        requests, tokens = taken.in_requests, taken.in_tokens
-        if requests is not None:
-            requests[0].uncount(1.0)
-        if requests is not None and (tokens is None or requests[1].ahead > tokens[1].ahead):
-            window, part, _ = requests
-            return window.refused(1.0, part, now)
-        if tokens is not None:
-            window, part, _ = tokens
-            return window.refused(taken.tokens, part, now)
-        return False
+        furthest = None
+        for each in taken.taken:
+            window, part, _, cost, _ = each
+            if not window.index:
+                window.uncount(cost)
+            if window.paced and (furthest is None or part.ahead >= furthest[1].ahead):
+                furthest = each
+        return furthest is not None and furthest[0].refused(furthest[3], furthest[1], now)
 
-    def kept_since(self, since: float, tokens: float, now: float) -> None:
-        """Make up for the time in which a request of `tokens` could have been sent and was not."""
-        since = max(since, self.ready_at(tokens))
-        for window in (self.requests, self.tokens):
-            if window is not None:
-                window.kept_since(since, now)
+    def kept_since(self, since: float, costs: Costs, now: float) -> None:
+        """Make up for the time in which a request could have been sent and was not."""
+        since = max(since, self.ready_at(costs))
+        for each in self.windows:
+            each.kept_since(since, now)
 
     def rejected(
         self, taken: Reservation, now: float, hint: float, *, steep: bool
@@ -263,54 +266,68 @@ class Rates:
 
     def full(self, now: float) -> bool:
         """Whether all buckets are full and the learner is idle, as in a new object."""
-        buckets = (self.requests, self.tokens)
-        return self.learner.idle(now) and all(b is None or b.untouched(now) for b in buckets)
+        return self.learner.idle(now) and all(each.untouched(now) for each in self.windows)
 
-    def declare(self, dimension: Dimension, per_minute: float | None, now: float) -> None:
-        """Set the declared limit of a dimension, or None for none; units taken stay taken."""
-        if per_minute is not None:
-            bounds.positive(per_minute, f"{dimension}_per_minute")
-        self._declared[dimension] = per_minute
+    def declare(self, name: str, limit: float | None, now: float) -> None:
+        """Set a declared limit by its name, None for none; units taken stay taken."""
+        if name not in NAMES:
+            raise ConfigurationError(f"{name!r} is not a limit: give one of {', '.join(NAMES)}")
+        if limit is None:
+            return
+        bounds.positive(limit, name)
+        dimension, place = NAMES[name]
+        self._declared[dimension, place] = limit
         self._followed = ()
-        if per_minute is not None:
-            self._set_limit(dimension, per_minute * self.share, MINUTE, now)
-            self.learner.bound(dimension, per_minute * self.share)
+        self._set_limit(dimension, place, limit, DAY if place == "day" else MINUTE, now)
+        if place == "main" and dimension in ("requests", "tokens"):
+            self.learner.bound(dimension, limit * self.share)
+        elif place == "main":
+            self.learner.stated("tokens")
 
     def are_as_expected(
-        self, limits: Sequence[Limit], after: Mapping[Dimension, float], age: float, now: float
+        self, limits: Sequence[Limit], after: Costs, age: float, now: float
     ) -> bool:
         """Whether `stated.follow` would change nothing. This is so for most responses.
 
-        There are three conditions, one for each step that is then skipped:
-
-        1. The limits are those of the last response that was followed, so `adopt` has nothing to
-           change.
-        2. At least one unit remains of each, so `window_reset` closes no gate.
-        3. What remains on the server is at least the level of the bucket, so `hold_to_remaining`
-           has nothing to lower. For example, 90 remained when the server handled the request, 4
-           were granted since, and 2 s at 9.8 a second have refilled 19.6: at least 105.6 remain,
-           and the bucket holds 10.
+        There are three conditions: the limits are those that were followed last; at least one unit
+        remains of each; and what remains on the server is at least the level of the bucket. For
+        example, 90 remained when the server handled the request, 4 were granted since, and 2 s at
+        10 a second have refilled 20: 106 remain, and the bucket holds 10.
 
         Args:
             limits: the limits that the response stated.
-            after: the units of each dimension that were granted after the request.
+            after: what was granted after the request.
             age: the seconds since the request was granted.
             now: the loop time, in seconds.
         """
-        if tuple([(each.dimension, each.limit, each.window) for each in limits]) != self._followed:
+        if _numbers_of(limits) != self._followed:
             return False
         for each in limits:
-            remaining, bucket = each.remaining, self.bucket(each.dimension)
+            remaining, bucket = each.remaining, self.window_for(each)
             if remaining is None or bucket is None:
                 continue
-            left = remaining - after[each.dimension] + age * bucket.rate
+            if not bucket.paced:
+                return False
+            left = remaining - after[bucket.index] + age * bucket.rate
             if not (remaining >= 1.0 and left >= bucket.level(now)):
                 return False
         return True
 
     def note_followed(self, limits: Sequence[Limit]) -> None:
         """Store the limits that were just followed, for `are_as_expected`."""
-        self._followed = tuple([(each.dimension, each.limit, each.window) for each in limits])
+        self._followed = _numbers_of(limits)
+
+    def place_of(self, stated: Limit) -> Place:
+        """Return which of the windows of its dimension a stated limit is about."""
+        period = window_of(stated)
+        if period >= DAY:
+            return "day"
+        declared = (stated.dimension, "main") in self._declared
+        return "short" if declared and period < MINUTE else "main"
+
+    def window_for(self, stated: Limit) -> Window | None:
+        """Return the window that a stated limit is about, or None if there is none."""
+        return self._places.get((stated.dimension, self.place_of(stated)))
 
     def adopt(self, stated: Limit, now: float) -> Change | None:
         """Use a limit that the server stated; a declared limit stays an upper bound.
@@ -318,66 +335,83 @@ class Rates:
         Returns:
             The change of the limit; None if it is ignored or changes nothing.
         """
-        declared = self._declared[stated.dimension]
         if stated.limit is None or not self.is_plausible(stated):
             return None
+        dimension, place = stated.dimension, self.place_of(stated)
+        declared = self._declared.get((dimension, place))
         limit, period = stated.limit, window_of(stated)
-        if declared is not None and limit / period >= declared / MINUTE:
-            limit, period = declared, MINUTE
-        elif declared is not None and period > MINUTE:  # no minute may have more than is declared
-            limit, period = limit * MINUTE / period, MINUTE
-        old = per_minute(self.bucket(stated.dimension))
-        new = limit * self.share / period * MINUTE
+        if declared is not None and place == "main":  # no minute may have more than is declared
+            limit, period = min(declared, limit * MINUTE / period), MINUTE
+        elif declared is not None:
+            limit = min(declared, limit)
+        window = self._places.get((dimension, place))
+        old, new = per_minute(window), limit * self.share * (MINUTE / period)
         if old is not None and math.isclose(old, new, rel_tol=1e-9):
             return None
-        self._set_limit(stated.dimension, limit * self.share, period, now)
-        self.learner.stated(stated.dimension)
-        return Change(stated.dimension, old, new)
+        self._set_limit(dimension, place, limit, period, now)
+        if place == "day":
+            return Change(dimension, old, new, STATED_FOR_A_DAY)
+        self.learner.stated("tokens" if dimension != "requests" else dimension)
+        if place == "short" and new >= (per_minute(self.bucket(dimension)) or 0.0):
+            return None  # the declared minute allows no more
+        return Change(dimension, old, new)
+
+    def forget(self, dimension: Dimension, place: Place, now: float) -> None:
+        """Forget what was stated for a window, because the server states another one instead."""
+        declared = self._declared.get((dimension, place))
+        if declared is not None:
+            self._set_limit(dimension, place, declared, MINUTE, now)
+        elif self._places.pop((dimension, place), None) is not None:
+            self._order()
 
     def is_plausible(self, stated: Limit) -> bool:
-        """Whether a stated limit may be used as a rate.
+        """Whether a stated limit may be used.
 
-        Two kinds may not: a limit over more than `LONGEST_WINDOW`, such as a daily quota, and one
-        so small that it would almost stop the partition. If the server does enforce it, its 429s
-        will show that.
+        Two kinds may not: a limit over more than a day, and one so small that it would almost stop
+        the partition. If the server does enforce it, its 429s will show that.
         """
         limit, window = stated.limit or 0.0, window_of(stated)
-        declared = self._declared[stated.dimension]
-        if not (window <= LONGEST_WINDOW and LEAST[stated.dimension] <= limit < math.inf):
+        if not (window <= DAY and LEAST[stated.dimension] <= limit < math.inf):
             return False
-        return declared is None or limit / window >= LEAST_SHARE * declared / MINUTE
+        declared = self._declared.get((stated.dimension, "day" if window >= DAY else "main"))
+        per = DAY if window >= DAY else MINUTE
+        return declared is None or limit / window >= LEAST_SHARE * declared / per
 
     def abandon(self) -> None:
         """Forget what is in flight, because its loop was closed."""
-        if self.tokens is not None:
-            self.tokens.ledger.abandon()
+        for each in self.windows:
+            each.abandon()
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
         self.learner.rebase()
-        for bucket in (self.requests, self.tokens):
-            if bucket is not None:
-                bucket.rebase(seconds)
+        for each in self.windows:
+            each.rebase(seconds)
 
-    def _set_limit(self, dimension: Dimension, limit: float, period: float, now: float) -> None:
-        bucket = self.bucket(dimension)
-        if bucket is not None:
-            bucket.resize(limit, now, period)
-        elif dimension == "requests":
-            self.requests = Window(limit, period, self.burst)
-        else:
-            self.tokens = Window(limit, period, self.burst)
+    def _set_limit(
+        self, dimension: Dimension, place: Place, limit: float, period: float, now: float
+    ) -> None:
+        window = self._places.get((dimension, place))
+        if window is not None:
+            window.resize(limit, now, period)
+            return
+        made = Window(limit, period, self.burst, dimension, self.share)
+        self._places[dimension, place] = made
+        self._order()
+
+    def _order(self) -> None:
+        self.windows = tuple(sorted(self._places.values(), key=lambda each: each.index))
 
     def __str__(self) -> str:
         """Return the limits in words."""
-        parts = [
-            f"{per_minute(bucket):,.6g} {dimension} per minute"
-            for dimension, bucket in (("requests", self.requests), ("tokens", self.tokens))
-            if bucket is not None
-        ]
+        parts = " and ".join(map(str, self.windows))
         if not parts:
             return "no declared limit: learned, or as the server states it"
-        return " and ".join(parts) + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
+        return parts + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
+
+
+def _numbers_of(limits: Sequence[Limit]) -> tuple[tuple[Any, ...], ...]:
+    return tuple([(each.dimension, each.limit, each.window) for each in limits])
 
 
 def window_of(stated: Limit) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..core.queue import Waiter
 
 if TYPE_CHECKING:
+    from .costs import Costs
     from .learning.learner import Ticket
     from .window import Taken
 
@@ -18,31 +19,33 @@ class Reservation(Waiter):
     may also be cancelled.
 
     Attributes:
+        costs: the estimated costs, in the order of `DIMENSIONS`.
         estimate: the estimated cost in tokens.
-        tokens: the cost that is reserved: the estimate, calibrated when it is granted.
+        tokens: the tokens that are reserved: the estimate, calibrated when it is granted.
         open: True from the grant until the reservation is settled or refunded.
         granted_at: the loop time of the grant; for the limits, the request is sent at that time.
         ordinal: the number of requests granted up to and including this one.
         total_tokens: the number of tokens granted up to and including this one.
         ticket: the learner's record of the request; None while the learner is inactive.
-        in_requests, in_tokens: what was taken from the windows of requests and of tokens; None
-            where there was none.
+        taken: what was taken from each window.
+        full_until: when a day's limit has room for it, if it was refused because of that.
     """
 
-    __slots__ = ("estimate", "granted_at", "in_requests", "in_tokens", "open", "ordinal", "ticket",
-                 "tokens", "total_tokens")  # fmt: skip
+    __slots__ = ("costs", "estimate", "full_until", "granted_at", "open", "ordinal", "taken",
+                 "ticket", "tokens", "total_tokens")  # fmt: skip
 
     granted_at: float
     ordinal: int
     total_tokens: float
     ticket: Ticket | None
+    taken: list[Taken]
+    full_until: float
 
-    def __init__(self, place: int, estimate: float) -> None:
+    def __init__(self, place: int, costs: Costs) -> None:
         # Also sets what `Waiter.__init__` sets: one is made for each attempt, and the call to it
         # would double the cost. What only a queue reads, `join` sets.
         self.place = place
         self.granted = self.gone = self.open = False
         self.wake = None
-        self.estimate = self.tokens = estimate
-        self.in_requests: Taken | None = None
-        self.in_tokens: Taken | None = None
+        self.costs = costs
+        self.estimate = self.tokens = costs[1]

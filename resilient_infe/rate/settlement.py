@@ -71,9 +71,10 @@ def settle(
         settlement = ALL_BACK if unsent else ESTIMATE
     else:
         settlement = SETTLEMENTS[verdict.kind] if verdict.sent else ALL_BACK
-    if settlement is USAGE and verdict is not None and verdict.usage is not None:
-        allowance.settle(reservation, now, verdict.usage.total_tokens)
-    elif settlement in (USAGE, ESTIMATE):
+        usage = verdict.usage
+    if settlement is USAGE:
+        allowance.settle(reservation, now, usage)
+    elif settlement is ESTIMATE:
         allowance.settle(reservation, now)
     else:
         allowance.refund(reservation, now, request=settlement is ALL_BACK)
@@ -110,7 +111,8 @@ def learn(
         else:  # it is about this call, so it stops nobody
             allowance.gate.ask_another(sent_at, now)
     if verdict.limits:
-        yield from allowance.observe(verdict.limits, reservation, now)
+        refused = verdict.kind is Kind.RATE_LIMITED
+        yield from allowance.observe(verdict.limits, reservation, now, refused=refused)
 
 
 def _teach(

@@ -12,6 +12,23 @@ from .rates import Rates, per_minute
 
 
 @dataclass(frozen=True, slots=True)
+class WindowStatistics:
+    """A snapshot of one limit.
+
+    Attributes:
+        dimension: what it counts.
+        period: the seconds over which it is kept.
+        limit: units per period.
+        spent: what the last period has cost, with what is reserved.
+    """
+
+    dimension: Dimension
+    period: float
+    limit: float
+    spent: float
+
+
+@dataclass(frozen=True, slots=True)
 class AllowanceStatistics:
     """A snapshot of an allowance.
 
@@ -30,6 +47,7 @@ class AllowanceStatistics:
             learner is inactive.
         evidence: a short text on what the learned limit is based on.
         waiting_by_class: the reservations in the queue by priority; empty until a call has one.
+        limits: every limit that is kept, those of a day included.
     """
 
     requests_per_minute: float | None
@@ -45,6 +63,7 @@ class AllowanceStatistics:
     pace: float | None
     evidence: str
     waiting_by_class: Mapping[str, int] = field(default_factory=dict)
+    limits: tuple[WindowStatistics, ...] = ()
 
 
 def snapshot(
@@ -74,4 +93,8 @@ def snapshot(
         pace=learner.pace,
         evidence=learner.evidence,
         waiting_by_class=line.by_class,
+        limits=tuple(
+            WindowStatistics(each.dimension, each.period, each.limit, each.ledger.spent(now))
+            for each in rates.windows
+        ),
     )

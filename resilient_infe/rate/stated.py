@@ -11,64 +11,68 @@ A stated limit can change three things:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from ..core.verdict import Dimension, Limit
+from ..core.verdict import DAY, Dimension, Limit
 from .change import Change
+from .costs import Costs
 from .gate import Gate, GateClosed
-from .rates import Rates, window_of
+from .rates import Place, Rates, window_of
 
 RESET_TRUSTED = 300.0
 """Seconds; a reset that is further away, as for a daily quota, does not close the gate."""
 
 
 def follow(
-    limits: Iterable[Limit],
+    limits: tuple[Limit, ...],
     rates: Rates,
     gate: Gate,
     *,
     sent_at: float,
-    after: Mapping[Dimension, float],
+    after: Costs,
     now: float,
 ) -> list[Change | GateClosed]:
     """Apply the limits that a response stated, and return each change made.
 
     Args:
         limits: the limits that the response stated.
-        rates: the buckets, which get the limits and the levels.
+        rates: the windows, which get the limits and the levels.
         gate: the gate, which closes if nothing remains of a window.
         sent_at: the loop time at which the request of the response was granted.
-        after: the units of each dimension that were granted after that request.
+        after: what was granted after that request.
         now: the loop time, in seconds.
     """
-    limits = tuple(limits)
     if rates.are_as_expected(limits, after, now - sent_at, now):
         return []
     rates.note_followed(limits)
     tightest = _tightest(limits, rates)
     changes: list[Change | GateClosed] = []
+    for (dimension, place), limit in tightest.items():
+        change = rates.adopt(limit, now)
+        changes += [change] if change is not None else []
+        other: Place = "short" if place == "main" else "main"
+        if place != "day" and (dimension, other) not in tightest:
+            rates.forget(dimension, other, now)
     for limit in limits:
-        if tightest.get(limit.dimension) is limit:
-            change = rates.adopt(limit, now)
-            changes += [change] if change is not None else []
-        _hold_to_remaining(limit, rates, after[limit.dimension], now - sent_at, now)
+        _hold_to_remaining(limit, rates, after, now - sent_at, now)
         reset = window_reset(limit, rates)
-        reason = f"no {limit.dimension} remain"
+        reason = f"no {limit.dimension.replace('_', ' ')} remain"
         if reset is not None and gate.close(now + reset, sent_at, now, reason):
             changes.append(GateClosed(reset, reason))
     return changes
 
 
-def _tightest(limits: Iterable[Limit], rates: Rates) -> dict[Dimension, Limit]:
-    """Return, for each dimension, the stated limit that allows the fewest units per second.
+def _tightest(limits: Iterable[Limit], rates: Rates) -> dict[tuple[Dimension, Place], Limit]:
+    """Return, for each window, the stated limit that allows the fewest units per second.
 
     Those that are not plausible are left out; see `Rates.is_plausible`.
     """
-    found: dict[Dimension, Limit] = {}
+    found: dict[tuple[Dimension, Place], Limit] = {}
     for limit in limits:
-        known = found.get(limit.dimension)
+        key = limit.dimension, rates.place_of(limit)
+        known = found.get(key)
         if rates.is_plausible(limit) and (known is None or _rate(limit) < _rate(known)):
-            found[limit.dimension] = limit
+            found[key] = limit
     return found
 
 
@@ -86,9 +90,9 @@ def window_reset(stated: Limit, rates: Rates) -> float | None:
 
     A window that is used up just after its start looks like case 2: 429s then slow the sends.
     """
-    bucket = rates.bucket(stated.dimension)
+    bucket = rates.window_for(stated) or rates.bucket(stated.dimension)
     remaining, reset, limit = stated.remaining, stated.reset, stated.limit
-    if bucket is None or remaining is None or not 0 <= remaining < 1:
+    if bucket is None or remaining is None or not 0 <= remaining < 1 or not bucket.paced:
         return None
     if reset is None or not 0 < reset <= RESET_TRUSTED:
         return None
@@ -99,19 +103,25 @@ def window_reset(stated: Limit, rates: Rates) -> float | None:
     return reset
 
 
-def _hold_to_remaining(stated: Limit, rates: Rates, since: float, age: float, now: float) -> None:
-    """Lower the bucket to what remains on the server.
+def _hold_to_remaining(stated: Limit, rates: Rates, after: Costs, age: float, now: float) -> None:
+    """Lower the bucket to what remains on the server; of a day, believe what remains.
 
     Args:
         stated: the limit, with what remained when the server handled the request.
-        rates: the buckets.
-        since: the units granted after that request.
+        rates: the windows.
+        after: what was granted after that request.
         age: the seconds since that request was granted; the server has refilled since then too.
         now: the loop time, in seconds.
     """
-    bucket, remaining = rates.bucket(stated.dimension), stated.remaining
-    if bucket is not None and remaining is not None and 0 <= remaining < math.inf:
-        bucket.lower_to(remaining - since + age * bucket.rate, now)
+    window, remaining = rates.window_for(stated), stated.remaining
+    if window is None or remaining is None or not 0 <= remaining < math.inf:
+        return
+    left = remaining - after[window.index]
+    if window.paced:
+        window.lower_to(left + age * window.rate, now)
+    elif stated.limit is not None or remaining < 1:
+        reset = DAY if stated.reset is None else min(stated.reset, DAY)
+        window.restate(left * rates.share, now + reset, now)
 
 
 def _rate(stated: Limit) -> float:

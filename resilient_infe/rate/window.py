@@ -10,22 +10,11 @@ Two things decide when a cost may be taken:
    which follows what the server was seen to bear (see `Depth`). A large burst takes nothing off the
    steady rate, because the bucket need not keep the limit: the ledger does.
 
-The bucket is stored as an instant: `full_at`, the loop time at which it will be full if nothing
-more is taken. This is the generic cell rate algorithm (ITU-T I.371). For example, 600 a minute with
-a burst of half a second refills 10 a second and holds 5. If all 5 are taken at 0 s, it is full
-again at 0.5 s, and the next unit fits at 0.1 s. Why an instant? `ready_at` computes the time at
-which a cost fits, and the same number is compared with the clock later. So a task that wakes at
-that time is always granted. A limiter that computes the remaining wait from a level, at each
-wake-up, can loop for ever on the last bit of a float.
+*Estimates.* A window of tokens is handed estimates. It takes them times the ratio that its
+`Calibration` has found, and corrects each when the real cost is known.
 
-*What is owed.* The sender may have been kept from its pace: an estimate was too high and part of it
-comes back, a gate was shut, or the event loop stood still. These units are owed. While some are
-owed, a unit costs half of itself, so they are made up for at no more than twice the rate. What is
-not made up for within a period is forgotten.
-
-*Debt.* A cost above the burst fits when the bucket is full, and makes the level negative. The next
-cost does not have to wait until all of that has refilled: after `LONGEST_DEBT` at most, the ledger
-alone decides.
+*A day* is counted and not paced: all of it may be sent at once, as far as the minute allows. It is
+any 24 hours, so it is kept whatever midnight a server's day begins at, or if it has none.
 """
 
 from __future__ import annotations
@@ -34,11 +23,11 @@ import math
 from typing import TypeAlias
 
 from ..core import bounds
-from .depth import Depth
+from ..core.verdict import DAY, MINUTE, Dimension
+from .bucket import Bucket
+from .calibration import Calibration
+from .costs import DIMENSIONS, LARGEST_COST
 from .ledger import Ledger, Slice
-
-LARGEST_COST = 1e12
-"""The largest cost that is charged: sums of larger ones can become NaN, which never limits."""
 
 JITTER = 0.15
 """Seconds by which sends may be squeezed together on their way: a window is longer by this."""
@@ -49,43 +38,34 @@ MOST_JITTER = 0.02
 ROUNDING = 1.0 + 1e-9
 """The last unit of a burst fits too, although a sum of many floats is not exact."""
 
-CATCH_UP = 0.75
-"""Seconds of the rate, the burst included, that are sent after a stop whatever was seen to pass:
-nearly all servers hold this much."""
-
-SLICES = 480
-"""Slices of a period: for a minute, an eighth of a second each."""
-
-LONGEST_DEBT = 5.0
-"""Seconds of the rate by which a large cost delays the next one, at most."""
-
-SPACING = 0.04
-"""Seconds between two requests to a server that bears no burst, besides what the first one costs:
-the jitter of two ways. It is at most a tenth of that cost."""
+SLICES, SLICES_OF_A_DAY = 480, 96
+"""Slices of a period: for a minute, an eighth of a second each; for a day, a quarter of an hour."""
 
 SLACK = 0.1
 """Seconds of the rate that a call which may not spend the burst takes off it, at most: timers are
 late, and what the bucket cannot hold meanwhile would be lost."""
 
-ALIVE = 60.0
-"""Seconds in which something was let in, for a 429 of a request that was sent alone to count."""
 
-PACE = 0.985
-"""The share of the rate that is used towards a server that bears less than the wanted burst."""
-
-
-class Window:
+class Window(Bucket):
     """At most `limit` units in any window of `period` seconds, counted by their real cost.
 
     Args:
-        limit: units per period, above 0. One below 1 is stored as 1 in a longer period.
-        period: seconds, above 0.
+        limit: units per period that all processes share, above 0.
+        period: seconds, above 0. One of a day or more is not paced.
         burst: the seconds of the rate that may be sent at once, above 0, if the server bears it;
             at least one unit; from the period on, the whole limit.
+        dimension: what is counted.
+        share: the part of the limit that this process may use, in (0, 1].
 
     Attributes:
-        limit, period: the limit in use.
+        limit, period: the limit in use; one below 1 is kept as 1 in a longer period.
         window: the period that was passed in.
+        dimension: the argument of this name.
+        index: its place in `DIMENSIONS`; 0 for requests, which are not estimated.
+        calibration: corrects estimates of tokens.
+        paced: whether the bucket shapes how it is spent.
+        ratio: what estimates are multiplied by; 1 for requests.
+        largest: the largest cost that the server let in.
         full_at: the loop time at which the bucket is full; in the past if it is full now.
         ledger: the costs of the last period, each where it was taken.
         held_back: units of the limit that are kept free, because what is in flight may cost more
@@ -95,33 +75,49 @@ class Window:
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_burst", "_depth", "_even", "_even_at", "_interval", "_large", "_owed",
-                 "_owed_until", "_paced", "_wanted", "full_at", "held_back", "ledger", "let_in_at",
-                 "limit", "period", "window")  # fmt: skip
+    __slots__ = ("_even_at", "_share", "calibration", "dimension", "held_back", "index", "largest",
+                 "ledger", "ratio", "window")  # fmt: skip
 
-    def __init__(self, limit: float, period: float, burst: float) -> None:
+    dimension: Dimension
+
+    def __init__(
+        self,
+        limit: float,
+        period: float,
+        burst: float,
+        dimension: Dimension = "requests",
+        share: float = 1.0,
+    ) -> None:
         self.window = bounds.positive(period, "a rate's period")
+        self._share = share
         self._set_limit(limit)
-        self._wanted = burst
-        at_once = bounds.positive(min(burst, self.period), "burst, in seconds of the rate,")
-        self._depth = Depth(at_once, self._even)
-        self.ledger = Ledger(_kept(self.period), slices=SLICES)
-        self.full_at = self.let_in_at = -math.inf
+        self.paced = self.window < DAY
+        self.dimension, self.index = dimension, DIMENSIONS.index(dimension)
+        self.calibration = Calibration()
+        self.ratio, self.largest = 1.0, 0.0
+        self.ledger = Ledger(_kept(self.period), SLICES if self.paced else SLICES_OF_A_DAY)
         self._even_at = -math.inf  # when an even pace would have sent all that was sent
-        self._owed, self._owed_until = 0.0, -math.inf
         self.held_back = 0.0
-        self._paced = False  # whether requests are kept apart: the server bears little at once
-        self._shape()
+        super().__init__(burst)
 
-    @property
-    def burst(self) -> float:
-        """The units that may be sent at once."""
-        return self._burst
+    def ready_for(self, estimate: float) -> float:
+        """Return the loop time from which a request of `estimate` units fits."""
+        if self.index:
+            self.held_back = self.calibration.held_back(self.ledger, self.limit)
+        cost = estimate * self.ratio
+        return self.empty_at() if self.oversized(estimate) else self.ready_at(cost)
 
-    @property
-    def rate(self) -> float:
-        """The refill, in units per second."""
-        return 1.0 / self._interval
+    def oversized(self, estimate: float) -> bool:
+        """Whether a request is larger than the whole limit, which all processes share.
+
+        It is sent when nothing was spent for a whole window. Once the server has let one in, the
+        estimate or the limit is wrong, and others of at most its size are treated as usual.
+        """
+        return (
+            self.index > 0
+            and self.paced
+            and estimate * self.ratio > max(self.limit / self._share, self.largest)
+        )
 
     def ready_at(self, cost: float) -> float:
         """Return the loop time from which `cost` fits: in the bucket, and in the window."""
@@ -141,11 +137,6 @@ class Window:
         slack = SLACK - cost * self._interval
         return self.full_at - slack if slack > 0.0 else self.full_at
 
-    def reaches(self, cost: float) -> bool:
-        """Whether a cost may be more than is left, at the most that is ever held back."""
-        ledger = self.ledger
-        return ledger.total + ledger.open + cost > self.limit / 2
-
     def ready_behind(self, queued: float, cost: float, now: float) -> float:
         """Return the loop time from which `cost` fits if `queued` units are taken before it."""
         missing = queued + min(cost, self._burst) - self._burst
@@ -157,8 +148,9 @@ class Window:
         """Return the loop time from which a whole period has cost nothing."""
         return max(self.full_at, self.ledger.room_at(self.limit, self.limit))
 
-    def take(self, cost: float, now: float) -> Taken:
-        """Take `cost`; return where it was taken, for `correct`, `passed` and `refused`."""
+    def take(self, estimate: float, now: float) -> Taken:
+        """Take a request of `estimate` units; return what was taken, to end it with."""
+        cost = estimate * self.ratio
         if cost > LARGEST_COST:
             cost = LARGEST_COST
         if self._owed or cost >= self._burst:
@@ -180,40 +172,38 @@ class Window:
             part.ahead = ahead
         if seconds > self._large or now >= self._depth.try_at:
             self._adapt(seconds, now)
-        return self, part, ahead
+        if self.index:
+            ledger.began(part, estimate, cost)
+        return self, part, ahead, cost, estimate
 
-    def passed(self, cost: float, ahead: float, now: float) -> None:
-        """Note that the server let in a cost.
-
-        Args:
-            cost: what was taken.
-            ahead: how many seconds it was ahead of an even pace when it was taken.
-            now: the loop time, in seconds.
-        """
-        depth = self._depth
-        burst = depth.burst
-        depth.passed(ahead, cost * self._even, now)
-        if depth.burst != burst:
-            self._shape()
-
-    def refused(self, cost: float, part: Slice, now: float) -> bool:
-        """Note a 429 that concerns this limit; return whether the burst explains it.
-
-        If it does, the burst becomes smaller.
+    def settle(self, taken: Taken, real: float | None, now: float) -> None:
+        """Correct the estimate of a request that the server let in, and those to come.
 
         Args:
-            cost: what was taken.
-            part: the slice of the ledger in which it was taken.
+            taken: what `take` returned.
+            real: its real cost; None to charge the estimate, or what was taken if that is more.
             now: the loop time, in seconds.
         """
-        alive = now <= self.let_in_at + ALIVE
-        explained = self._depth.refused(cost * self._even, part, now, alive=alive)
-        self._shape()
-        if not explained:
-            return False
-        self._owed = 0.0
-        self.full_at = min(self.full_at, now + self._burst * self._interval)
-        return True
+        _, part, _, cost, estimate = taken
+        if real is None:
+            real = estimate if estimate > cost else cost
+        elif cost > self.largest:
+            self.largest = cost
+        self.correct(real - cost, part, now)
+        self.ledger.ended(part, estimate, cost)
+        self.ratio = self.calibration.settled(estimate, real)
+
+    def give_back(self, taken: Taken, now: float, *, sent: bool) -> None:
+        """End a request that was refused or never sent. A refused one stays spent as a request."""
+        _, part, _, cost, estimate = taken
+        if self.index:
+            self.ledger.ended(part, estimate, cost)
+        elif sent:
+            return
+        if not sent:
+            part.sent -= 1
+            part.ahead = min(part.ahead, max(0.0, part.ahead - cost * self._even))
+        self.correct(-cost, part, now)
 
     def uncount(self, cost: float) -> None:
         """Note that the server has not counted a cost, although it stays spent here."""
@@ -249,42 +239,14 @@ class Window:
         if extra <= -1.0:
             self.owe(-extra, now)
 
-    def owe(self, units: float, now: float, most: float = math.inf) -> None:
-        """Make up for units that could not be sent, but for no more than `most` in all."""
-        if self._depth.shallow:
-            return
-        left = self._owed if now < self._owed_until else 0.0
-        self._owed = max(left, min(left + units, most, self.limit))
-        self._owed_until = now + self.period
-
-    def kept_since(self, since: float, now: float) -> None:
-        """Make up for time in which the sender stood still although the bucket was full.
-
-        A server that counts in a token bucket forgets what it could not hold. So it is made up for
-        as far as the server was seen to let requests come early.
-        """
-        still = now - max(since, self.full_at)
-        if still > 0.0:
-            most = max(CATCH_UP, self._depth.proven) - self._depth.burst
-            self.owe(still / self._interval, now, max(0.0, most) / self._interval)
-
     def untouched(self, now: float) -> bool:
         """Whether the bucket is full and the last period cost nothing."""
         return self.full_at <= now and self.ledger.spent(now) <= 0.0
 
-    def level(self, now: float) -> float:
-        """Return the units that the bucket holds; negative in debt."""
-        return self._burst - max(0.0, self.full_at - now) / self._interval
-
-    def lower_to(self, level: float, now: float) -> None:
-        """Lower the level to at most `level`, if the server says that no more than that is left."""
-        if level < self.level(now):
-            self.full_at = now + (self._burst - level) * self._interval
-            self._owed = 0.0
-
     def resize(self, limit: float, now: float, period: float | None = None) -> None:
         """Change the limit, and its period if one is given; units that were taken stay taken."""
         spent, level = max(0.0, self.full_at - now) / self._interval, math.inf
+        early = (self._even_at - now) / self._even
         if period is not None and period != self.window:
             self.window = bounds.positive(period, "a rate's period")
             spent, level = 0.0, self.level(now)
@@ -293,7 +255,18 @@ class Window:
         self.ledger.resize(_kept(self.period), now)
         self._shape()
         self.full_at = now + spent * self._interval
+        self._even_at = now + early * self._even
         self.lower_to(level, now)
+
+    def restate(self, left: float, leaves_at: float, now: float) -> None:
+        """Follow a server that says what is left of the period; what is spent leaves it at once."""
+        self.ledger.clear()
+        self.ledger.add(max(0.0, self.limit - left), leaves_at - self.ledger.window)
+        self.full_at = now
+
+    def abandon(self) -> None:
+        """Forget what is in flight, because its loop was closed."""
+        self.ledger.abandon()
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
@@ -304,57 +277,25 @@ class Window:
         self._depth.rebase(seconds)
         self.ledger.rebase(seconds)
 
-    def _spend(self, units: float, now: float) -> None:
-        full_at = self.full_at if self.full_at > now else now
-        cost = units * self._interval
-        if units >= self._burst:
-            if self._paced:
-                cost = units * self._even
-                cost += min(SPACING, cost / 10)
-            else:
-                cost = min(cost, self._burst * self._interval + LONGEST_DEBT)
-        self.full_at = full_at + cost
-
-    def _adapt(self, seconds: float, now: float) -> None:
-        """Follow a request that is large, or try a larger burst."""
-        if now >= self._depth.try_at:
-            self._depth.try_more(now)
-        self._depth.allow(seconds)
-        self._shape()
-
-    def _paid(self, cost: float, now: float) -> float:
-        """Return the part of a cost that was owed, and that the bucket does not pay."""
-        if now >= self._owed_until:
-            self._owed = 0.0
-        paid = min(self._owed, cost / 2)
-        self._owed -= paid
-        return paid
+    def __str__(self) -> str:
+        """Return the limit in words."""
+        per, name = (MINUTE, "minute") if self.paced else (DAY, "day")
+        rate = self.limit / self.period * per
+        return f"{rate:,.6g} {self.dimension.replace('_', ' ')} per {name}"
 
     def _set_limit(self, limit: float) -> None:
-        bounds.positive(limit, "a rate")
+        limit = bounds.positive(limit, "a rate") * self._share
         self.limit, self.period = limit, self.window
         if limit < 1:  # 0.5 a minute is kept as 1 in two minutes
             self.limit, self.period = 1.0, self.window / limit
         self._even = self.period / self.limit
 
-    def _shape(self) -> None:
-        even, depth = self._even, self._depth
-        self._burst = min(self.limit, max(1.0, depth.burst / even))
-        self._large = math.inf if depth.shallow else depth.burst / 2
-        self._paced = depth.shallow and depth.burst < self.period / 3
-        self._interval = even / PACE if self._paced else even
 
-
-Taken: TypeAlias = tuple[Window, Slice, float]
-"""What one request took: the window that has it, the slice of its ledger, and how many seconds it
-was sent ahead of an even pace."""
+Taken: TypeAlias = tuple[Window, Slice, float, float, float]
+"""What one request took: the window that has it, the slice of its ledger, how many seconds it was
+sent ahead of an even pace, the cost that was taken, and the estimate that this was made of."""
 
 
 def _kept(period: float) -> float:
     """Return how long a cost counts: the period, and what sends may be squeezed together."""
     return period + min(JITTER, MOST_JITTER * period)
-
-
-def sane_cost(cost: float) -> float:
-    """Return the cost to charge: at most `LARGEST_COST`, and 0 if NaN, negative or infinite."""
-    return min(cost, LARGEST_COST) if 0.0 < cost < math.inf else 0.0

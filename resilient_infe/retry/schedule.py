@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ..core import bounds
 from ..core.verdict import Kind, Verdict
-from ..errors import SlotTaken
+from ..errors import DayUsedUp, SlotTaken
 from .backoff import ExponentialBackoff
 
 HINT_SPREAD = 0.1
@@ -181,9 +181,14 @@ class RetrySchedule:
     def _after_refusal(self, verdict: Verdict, u: float) -> Wait | Stop:
         if verdict.error == SlotTaken.__name__:
             return Wait(0.0)  # it goes back to the queue for a slot, and waits there
-        if not self.wait_out_refusals or verdict.retry_after is None:
+        wait = verdict.retry_after
+        if not self.wait_out_refusals or wait is None:
             return Stop()
-        return Wait(_above(verdict.retry_after, u))
+        if verdict.error == DayUsedUp.__name__ and wait > self.max_hint:
+            return Stop(
+                f"a day is used up for {wait:.6g} s, over max_hint={self.max_hint:g} s", wait
+            )
+        return Wait(_above(wait, u))
 
     def _after_attempt(
         self, verdict: Verdict, progress: Progress, u: float, *, free: bool

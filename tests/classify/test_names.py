@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resilient_infe.classify.headers import limits, names_of, request_id
 from resilient_infe.classify.names import REQUEST_IDS, read_names
 from resilient_infe.classify.table import classify_reply
-from resilient_infe.core.verdict import Limit
+from resilient_infe.core.verdict import DAY, Limit
 
 WORDS = ("limit", "remaining", "reset", "requests", "tokens", "input", "output", "minute", "day",
          "second", "cost", "used", "policy", "x", "")  # fmt: skip
@@ -37,7 +37,7 @@ def test_any_names_state_limits_that_make_sense(headers, wall):
         for number in (stated.limit, stated.remaining, stated.reset, stated.window):
             assert number is None or 0 <= number < math.inf
         assert stated.limit != 0
-        assert stated.limit is None or (stated.window or 60.0) <= 3_600.0 or "ratelimit" in headers
+        assert stated.limit is None or (stated.window or 60.0) <= DAY or "ratelimit" in headers
 
 
 @pytest.mark.parametrize(
@@ -45,23 +45,27 @@ def test_any_names_state_limits_that_make_sense(headers, wall):
     [
         ({"x-ratelimit-limit-requests-minute": "60"}, [Limit("requests", 60, window=60.0)]),
         ({"x-ratelimit-limit-tokens-second": "9"}, [Limit("tokens", 9, window=1.0)]),
-        ({"x-ratelimit-limit-requests-day": "60"}, []),
-        ({"x-ratelimit-limit-requests-day": "60", "x-ratelimit-remaining-requests-day": "0"},
+        ({"x-ratelimit-limit-requests-hour": "60"}, [Limit("requests", 60, window=3_600.0)]),
+        ({"x-ratelimit-limit-requests-day": "60"}, [Limit("requests", 60, window=DAY)]),
+        ({"x-ratelimit-limit-requests-month": "60"}, []),
+        ({"x-ratelimit-limit-requests-month": "60", "x-ratelimit-remaining-requests-month": "0"},
          [Limit("requests", None, 0)]),
         ({"x-ratelimit-limit-project-tokens": "60"}, []),
         ({"x-ratelimit-used": "60"}, []),
         ({"x-ratelimit-limit-limit": "60"}, []),
         ({"x-ratelimit-limit": "60"}, []),
         ({"x-ratelimit-limit": "60", "x-ratelimit-reset": "30"}, [Limit("requests", 60, reset=30)]),
-        ({"x-ratelimit-limit": "60", "x-ratelimit-reset": "1"}, [Limit("requests", reset=1)]),
+        ({"x-ratelimit-limit": "60", "x-ratelimit-reset": "1"}, [Limit("requests", 60, reset=1)]),
         ({"x-ratelimit-limit": "60", "x-ratelimit-reset": "3000"},
          [Limit("requests", reset=3000)]),
+        ({"x-ratelimit-limit": "60", "x-ratelimit-reset": "3000", "x-ratelimit-remaining": "0"},
+         [Limit("requests", 60, 0, 3000)]),
         ({"x-ratelimit-limit": "60;w=30"}, [Limit("requests", 60, window=30)]),
         ({"vendor-ratelimit-requests-limit": "60"}, [Limit("requests", 60)]),
-        ({"vendor-ratelimit-input-tokens-limit": "60"}, [Limit("tokens", 60)]),
-        ({"vendor-ratelimit-output-tokens-limit": "60"}, []),
+        ({"vendor-ratelimit-input-tokens-limit": "60"}, [Limit("input_tokens", 60)]),
+        ({"vendor-ratelimit-output-tokens-limit": "60"}, [Limit("output_tokens", 60)]),
         ({"vendor-ratelimit-tokens-limit": "90", "vendor-ratelimit-input-tokens-limit": "60"},
-         [Limit("tokens", 90)]),
+         [Limit("tokens", 90), Limit("input_tokens", 60)]),
     ],
 )  # fmt: skip
 def test_what_a_name_says(headers, stated):
@@ -70,14 +74,19 @@ def test_what_a_name_says(headers, stated):
 
 
 def test_a_limit_per_day_that_is_not_called_so():
-    """Of 14,400 requests 30 were used, and all are back in 180 s: it is a day's."""
+    """Of 14,400 requests 30 were used, and all are back in 180 s: it is a day's.
+
+    If they are back within a minute, it may be a window of a minute that ends: nothing is stated.
+    """
     headers = {
         "x-ratelimit-limit-requests": "14400",
         "x-ratelimit-remaining-requests": "14370",
         "x-ratelimit-reset-requests": "2m59.56s",
     }
-    assert limits(headers) == ()
-    assert limits(headers | {"x-ratelimit-reset-requests": "125ms"}) != ()
+    assert limits(headers) == (Limit("requests", 14_400, 14_370, 179.56, DAY),)
+    few = {"x-ratelimit-remaining-requests": "14399", "x-ratelimit-reset-requests": "6s"}
+    assert limits(headers | few) == ()
+    assert limits(headers | {"x-ratelimit-reset-requests": "125ms"})[0].window is None
 
 
 @pytest.mark.parametrize("name", REQUEST_IDS)

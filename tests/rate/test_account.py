@@ -28,6 +28,7 @@ from resilient_infe import (
 )
 from resilient_infe.aio import current
 from resilient_infe.errors import ConfigurationError
+from resilient_infe.rate.costs import costs_of
 from resilient_infe.testing import run_virtually
 from resilient_infe.testing.virtual import VirtualLoop
 
@@ -433,7 +434,7 @@ class World:
 
     def ask(self, member, size, place):
         """Reserve, or queue."""
-        found = self.account.take(member, self.now, size, place=place)
+        found = self.account.admit(member, costs_of(size, None), self.now, place)
         if found is None:
             self.waiting.append((member, member.join(size, place)))
             self.account.await_in(member)

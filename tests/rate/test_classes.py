@@ -22,13 +22,15 @@ from resilient_infe import (
 )
 from resilient_infe.core.priority import PRESENT_FOR
 from resilient_infe.core.queue import BATCH, INTERACTIVE, NORMAL, Standing
+from resilient_infe.rate.costs import costs_of
 
 
 def asked(allowance, now, rank, tokens=0.0, tenant=None):
     """Ask for a reservation of a class, as the layer does."""
-    taken = allowance.take(now, tokens, None, rank)
+    costs = costs_of(tokens, None)
+    taken = allowance.admit(costs, now, None, rank)
     if taken is None:
-        taken = allowance.join(tokens, standing=Standing(rank, tenant))
+        taken = allowance.enqueue(costs, standing=Standing(rank, tenant))
         list(allowance.poll(now))
     return taken
 

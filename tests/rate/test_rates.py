@@ -12,6 +12,7 @@ from resilient_infe.core.verdict import Limit
 from resilient_infe.errors import ConfigurationError
 from resilient_infe.rate.allowance import Allowance
 from resilient_infe.rate.change import Change
+from resilient_infe.rate.costs import costs_of
 from resilient_infe.rate.rates import Rates, per_minute
 from resilient_infe.rate.reservation import Reservation
 from resilient_infe.rate.stated import window_reset
@@ -97,21 +98,23 @@ def test_mixed_costs_stay_within_the_window(limit, burst, costs, start):
 
 def _take(rates, tokens, now):
     """Take one request of `tokens`, which must fit."""
-    assert rates.fits(tokens, now)
-    rates.take(Reservation(0, tokens), now)
+    costs = costs_of(tokens, None)
+    assert rates.fits(costs, now)
+    rates.take(Reservation(0, costs), now)
 
 
-def _rates(requests=None, tokens=None, share=1.0):
-    return Rates(requests, tokens, 1.0, share)
+def _rates(requests=None, tokens=None, share=1.0, burst=1.0, **more):
+    declared = {"requests_per_minute": requests, "tokens_per_minute": tokens, **more}
+    return Rates(declared, burst, share)
 
 
 def test_no_declared_limit_means_no_wait():
     """Without a bucket everything fits at once."""
     rates = _rates()
-    assert rates.ready_at(1e9) == -math.inf
+    assert rates.ready_at(costs_of(1e9, None)) == -math.inf
     assert rates.request_behind(1_000, 0.0) == -math.inf
     assert rates.full(0.0)
-    assert rates.fits(1e9, 0.0)
+    assert rates.fits(costs_of(1e9, None), 0.0)
     assert per_minute(rates.requests) is None
     assert "learned" in str(rates)
 
@@ -122,8 +125,10 @@ def test_both_dimensions_are_taken_together():
     _take(rates, 100.0, 0.0)
     alone = _rates(60)
     _take(alone, 0.0, 0.0)
-    assert rates.ready_at(0.0) == alone.ready_at(0.0)
-    assert rates.ready_at(100.0) == max(rates.requests.ready_at(1), rates.tokens.ready_at(100.0))
+    assert rates.ready_at(costs_of(0.0, None)) == alone.ready_at(costs_of(0.0, None))
+    assert rates.ready_at(costs_of(100.0, None)) == max(
+        rates.requests.ready_at(1), rates.tokens.ready_at(100.0)
+    )
 
 
 def test_a_stated_limit_is_adopted_where_none_was_declared():
@@ -144,7 +149,7 @@ def test_a_stated_limit_lowers_a_declared_one_but_never_raises_it():
 
 def test_a_stated_limit_of_an_hour_does_not_raise_a_declared_one_of_a_minute():
     """A whole hour's worth may not be sent at once: the limit is kept over a minute."""
-    rates = Rates(100, None, 3_600.0, 1.0)
+    rates = _rates(100, burst=3_600.0)
     assert rates.adopt(Limit("requests", 4_800, window=3_600), 0.0) == Change("requests", 100, 80)
     assert (rates.requests.limit, rates.requests.period) == (80, 60)
 
@@ -225,32 +230,32 @@ def test_a_share_does_not_hide_that_a_bucket_refills(reset, opens):
 )
 def test_oversized_is_above_the_limit_of_all_processes(tokens, share, oversized):
     """One above the share of this process may pass; one above the whole limit may not."""
-    rates = Rates(None, 6_000 if share == 1.0 else 12_000, 1.0, share)
-    assert rates.oversized(tokens) is oversized
+    rates = _rates(None, 6_000 if share == 1.0 else 12_000, share)
+    assert rates.oversized(costs_of(tokens, None)) is oversized
 
 
 def test_nothing_is_oversized_without_a_limit_of_tokens():
     """An unknown limit may be any."""
-    assert not _rates(600).oversized(1e9)
+    assert not _rates(600).oversized(costs_of(1e9, None))
 
 
 def test_an_oversized_request_is_sent_with_an_empty_window():
     """It waits until nothing was spent for a whole minute, and everything else waits for it."""
     rates = _rates(None, 6_000)
     _take(rates, 10.0, 0.0)
-    assert not rates.fits(7_000.0, 59.0)
-    ready = rates.ready_at(7_000.0)
+    assert not rates.fits(costs_of(7_000.0, None), 59.0)
+    ready = rates.ready_at(costs_of(7_000.0, None))
     assert 60.0 <= ready <= 61.0
     _take(rates, 7_000.0, ready)
-    assert not rates.fits(10.0, ready + 59.0)
+    assert not rates.fits(costs_of(10.0, None), ready + 59.0)
 
 
 def test_what_was_let_in_once_is_not_oversized_again():
     """The estimate or the limit is wrong: others of at most this size are treated as usual."""
     rates = _rates(None, 6_000)
-    rates.largest = 7_000.0
-    assert not rates.oversized(7_000.0)
-    assert rates.oversized(7_001.0)
+    rates.tokens.largest = 7_000.0
+    assert not rates.oversized(costs_of(7_000.0, None))
+    assert rates.oversized(costs_of(7_001.0, None))
 
 
 def test_rebase_moves_buckets():

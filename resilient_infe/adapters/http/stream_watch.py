@@ -19,7 +19,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 from ...aio import is_cancellation
@@ -211,11 +211,12 @@ def _merged(known: Usage | None, reported: Usage | None) -> Usage | None:
     """Merge the usage of several events: take the larger of each count, since counts only grow."""
     if known is None or reported is None:
         return known or reported
-    prompt = max(known.prompt_tokens, reported.prompt_tokens)
-    completion = max(known.completion_tokens, reported.completion_tokens)
-    return Usage(
-        prompt, completion, max(prompt + completion, known.total_tokens, reported.total_tokens)
-    )
+    largest = Usage(*map(max, astuple(known), astuple(reported)))
+    added = largest.prompt_tokens + largest.completion_tokens
+    # Cached tokens that are not charged stand in the input, and not in the total.
+    free = max(0, *(each.prompt_tokens + each.completion_tokens - each.total_tokens
+                    for each in (known, reported)))  # fmt: skip
+    return replace(largest, total_tokens=max(largest.total_tokens, added - free))
 
 
 def _is_named(error: dict[str, Any]) -> bool:

@@ -34,8 +34,13 @@ class JobOptions:
         url: the endpoint for lines that name none.
         concurrency: attempts in flight per model.
         requests_per_minute, tokens_per_minute: the limits per model; None to learn them. These and
-            `concurrency` may be mappings from model to value, with ``"*"`` for each other model.
+            those below, and `concurrency`, may be mappings from model to value, with ``"*"`` for
+            each other model.
         account: the limits over all models, by name, or None.
+        input_tokens_per_minute, output_tokens_per_minute: the same for a part of the tokens.
+        requests_per_day, tokens_per_day: the limits of any 24 hours, or None.
+        cached_weight: what a token from the provider's cache counts; None to count as the usage.
+        follow_headers: whether to follow the limits that the server states.
         count: returns the tokens of a request's body.
         max_attempts: attempts that may fail, 429s not counted.
         attempt_timeout: seconds for one attempt.
@@ -61,6 +66,12 @@ class JobOptions:
     requests_per_minute: Rate = None
     tokens_per_minute: Rate = None
     account: Mapping[str, float] | None = None
+    input_tokens_per_minute: Rate = None
+    output_tokens_per_minute: Rate = None
+    requests_per_day: Rate = None
+    tokens_per_day: Rate = None
+    cached_weight: float | None = None
+    follow_headers: bool = True
     count: Callable[[Any], float] = estimate_tokens
     max_attempts: int = 10
     attempt_timeout: float = 120.0

@@ -8,7 +8,7 @@ became of a row need not decode the reply.
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import astuple, fields
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from zlib import crc32
@@ -88,8 +88,10 @@ def content_of(result: Result[Any, Any], digest: str | None, at: float, durable:
         f'"requests":[{",".join(map(_quoted, result.request_ids))}]'
     )
     if result.usage is not None:
-        usage = result.usage
-        head += f',"usage":[{usage.prompt_tokens},{usage.completion_tokens},{usage.total_tokens}]'
+        counts = astuple(result.usage)
+        if not any(counts[3:]):  # no cached tokens, and no reasoning
+            counts = counts[:3]
+        head += f',"usage":[{",".join(map(str, counts))}]'
     if failure is None:
         return head.encode("ascii") + _VALUE + (result.encoded or b"null") + b"}"
     told = {name: getattr(failure, name) for name in _FAILURE}

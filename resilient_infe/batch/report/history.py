@@ -40,6 +40,7 @@ class Bucket:
         retries: the number of retries.
         rejected: the number of 429 responses.
         prompt_tokens, completion_tokens: the tokens charged for the rows that ended.
+        cached_tokens: the part of the input that was read from the provider's cache.
         limit: RPM, added up over the partitions, in the last sample that has a limit for each of
             them; None if no sample does.
         circuit: in the last sample in which a circuit was not closed: "open" if one was open,
@@ -56,6 +57,7 @@ class Bucket:
     rejected: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     limit: float | None = None
     circuit: str | None = None
     waits: str | None = None
@@ -132,6 +134,11 @@ class History:
             sum(each.prompt_tokens for each in self.buckets),
             sum(each.completion_tokens for each in self.buckets),
         )
+
+    @property
+    def cached_tokens(self) -> int:
+        """The part of the prompt tokens that was read from the provider's cache, over all runs."""
+        return sum(each.cached_tokens for each in self.buckets)
 
 
 def history_of(path: str | os.PathLike[str]) -> History:
@@ -228,6 +235,7 @@ class _Reader:
         if "usage" in record:
             bucket.prompt_tokens += record["usage"][0]
             bucket.completion_tokens += record["usage"][1]
+            bucket.cached_tokens += sum(record["usage"][3:4])
         self._remove_earlier_failure(record["id"])
         if record.get("failed"):
             bucket.failed += 1

@@ -60,6 +60,8 @@ def _tiles(history: History) -> Iterable[str]:
     share = f" ({history.rejected / history.attempts:.2%})" if history.attempts else ""
     yield _tile("429s", f"{history.rejected:,}{share}")
     yield _tile("tokens in / out", f"{short(prompt)} / {short(completion)}")
+    if history.cached_tokens:
+        yield _tile("tokens in, from the cache", short(history.cached_tokens))
     for share_of, name in ((0.5, "median"), (0.95, "95 of 100"), (0.99, "99 of 100")):
         found = history.latency.percentile(share_of)
         if found is not None:

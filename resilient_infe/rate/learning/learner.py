@@ -21,7 +21,7 @@ from typing import Any
 from ...core.verdict import MINUTE, Dimension
 from ...errors import ConfigurationError
 from ..change import Change
-from ..window import LARGEST_COST
+from ..costs import LARGEST_COST
 from .belief import believed
 from .closed import Closed
 from .contradiction import Contradiction

@@ -1,0 +1,57 @@
+"""What is known of the limits of each partition, from one run to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+from .allowance import Allowance
+
+
+class Beliefs:
+    """The beliefs of an earlier run, each until the first call of its partition.
+
+    Args:
+        given: by partition, with the empty text for calls without one; or None.
+
+    Raises:
+        ConfigurationError: one is not a belief; not raised later, at its partition's first call.
+
+    State: those that are left.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, given: Mapping[str, Mapping[str, Any]] | None) -> None:
+        if given is not None and not isinstance(given, Mapping):
+            raise ConfigurationError(
+                "beliefs must be the value of RateLimiter.beliefs(), by partition"
+            )
+        for belief in (given or {}).values():
+            Allowance(belief=belief)
+        self._left = {str(name): dict(belief) for name, belief in (given or {}).items()}
+
+    def __bool__(self) -> bool:
+        """Whether any is left."""
+        return bool(self._left)
+
+    def restore(self, name: str | None, allowance: Allowance, now: float, wall: float) -> None:
+        """Tell an allowance what is believed of its partition, unless it knows something already.
+
+        Args:
+            name: the partition; None for calls without one.
+            allowance: the allowance.
+            now: the loop time, in seconds.
+            wall: seconds since 1970 at that time.
+        """
+        belief = self._left.pop(name or "", None)
+        if belief is not None and allowance.belief() is None:
+            allowance.believe(belief, now, wall)
+
+    def with_current(
+        self, known: Iterable[tuple[str | None, dict[str, Any] | None]]
+    ) -> dict[str, dict[str, Any]]:
+        """Return those that are left, and those of today, which replace them."""
+        current = {name or "": belief for name, belief in known if belief is not None}
+        return {**self._left, **current}

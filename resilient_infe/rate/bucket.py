@@ -1,0 +1,183 @@
+"""The bucket: how the units of a window are spent, evenly or in bursts.
+
+The bucket is stored as an instant: `full_at`, the loop time at which it will be full if nothing
+more is taken. This is the generic cell rate algorithm (ITU-T I.371). For example, 600 a minute with
+a burst of half a second refills 10 a second and holds 5. If all 5 are taken at 0 s, it is full
+again at 0.5 s, and the next unit fits at 0.1 s. Why an instant? `ready_at` computes the time at
+which a cost fits, and the same number is compared with the clock later. So a task that wakes at
+that time is always granted. A limiter that computes the remaining wait from a level, at each
+wake-up, can loop for ever on the last bit of a float.
+
+*What is owed.* The sender may have been kept from its pace: an estimate was too high and part of it
+comes back, a gate was shut, or the event loop stood still. These units are owed. While some are
+owed, a unit costs half of itself, so they are made up for at no more than twice the rate. What is
+not made up for within a period is forgotten.
+
+*Debt.* A cost above the burst fits when the bucket is full, and makes the level negative. The next
+cost does not have to wait until all of that has refilled: after `LONGEST_DEBT` at most, the ledger
+alone decides.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core import bounds
+from .depth import Depth
+from .ledger import Slice
+
+CATCH_UP = 0.75
+"""Seconds of the rate, the burst included, that are sent after a stop whatever was seen to pass:
+nearly all servers hold this much."""
+
+LONGEST_DEBT = 5.0
+"""Seconds of the rate by which a large cost delays the next one, at most."""
+
+SPACING = 0.04
+"""Seconds between two requests to a server that bears no burst, besides what the first one costs:
+the jitter of two ways. It is at most a tenth of that cost."""
+
+ALIVE = 60.0
+"""Seconds in which something was let in, for a 429 of a request that was sent alone to count."""
+
+PACE = 0.985
+"""The share of the rate that is used towards a server that bears less than the wanted burst."""
+
+
+class Bucket:
+    """The bucket of a `Window`, which has its limit.
+
+    Args:
+        burst: the seconds of the rate that may be sent at once, above 0, if the server bears it.
+
+    Attributes:
+        limit, period: the limit in use.
+        paced: whether the bucket shapes how it is spent.
+        full_at: the loop time at which the bucket is full; in the past if it is full now.
+        let_in_at: the loop time at which the server last let something in.
+
+    State: inside the `Allowance` that owns the window.
+    """
+
+    __slots__ = ("_burst", "_depth", "_even", "_interval", "_large", "_owed", "_owed_until",
+                 "_spaced", "_wanted", "full_at", "let_in_at", "limit", "paced",
+                 "period")  # fmt: skip
+
+    limit: float
+    period: float
+    paced: bool
+    _even: float
+
+    def __init__(self, burst: float) -> None:
+        self._wanted = burst if self.paced else math.inf
+        at_once = bounds.positive(min(self._wanted, self.period), "burst, in seconds of the rate,")
+        self._depth = Depth(at_once, self._even, ramped=self.paced)
+        self.full_at = self.let_in_at = -math.inf
+        self._owed, self._owed_until = 0.0, -math.inf
+        self._spaced = False  # whether requests are kept apart: the server bears little at once
+        self._shape()
+
+    @property
+    def burst(self) -> float:
+        """The units that may be sent at once."""
+        return self._burst
+
+    @property
+    def rate(self) -> float:
+        """The refill, in units per second."""
+        return 1.0 / self._interval
+
+    def passed(self, cost: float, ahead: float, now: float) -> None:
+        """Note that the server let in a cost.
+
+        Args:
+            cost: what was taken.
+            ahead: how many seconds it was ahead of an even pace when it was taken.
+            now: the loop time, in seconds.
+        """
+        depth = self._depth
+        burst = depth.burst
+        depth.passed(ahead, cost * self._even, now)
+        if depth.burst != burst:
+            self._shape()
+
+    def refused(self, cost: float, part: Slice, now: float) -> bool:
+        """Note a 429 that concerns this limit; return whether the burst explains it.
+
+        If it does, the burst becomes smaller.
+
+        Args:
+            cost: what was taken.
+            part: the slice of the ledger in which it was taken.
+            now: the loop time, in seconds.
+        """
+        alive = now <= self.let_in_at + ALIVE
+        explained = self._depth.refused(cost * self._even, part, now, alive=alive)
+        self._shape()
+        if not explained:
+            return False
+        self._owed = 0.0
+        self.full_at = min(self.full_at, now + self._burst * self._interval)
+        return True
+
+    def owe(self, units: float, now: float, most: float = math.inf) -> None:
+        """Make up for units that could not be sent, but for no more than `most` in all."""
+        if self._depth.shallow or not self.paced:
+            return
+        left = self._owed if now < self._owed_until else 0.0
+        self._owed = max(left, min(left + units, most, self.limit))
+        self._owed_until = now + self.period
+
+    def kept_since(self, since: float, now: float) -> None:
+        """Make up for time in which the sender stood still although the bucket was full.
+
+        A server that counts in a token bucket forgets what it could not hold. So it is made up for
+        as far as the server was seen to let requests come early.
+        """
+        still = now - max(since, self.full_at)
+        if still > 0.0:
+            most = max(CATCH_UP, self._depth.proven) - self._depth.burst
+            self.owe(still / self._interval, now, max(0.0, most) / self._interval)
+
+    def level(self, now: float) -> float:
+        """Return the units that the bucket holds; negative in debt."""
+        return self._burst - max(0.0, self.full_at - now) / self._interval
+
+    def lower_to(self, level: float, now: float) -> None:
+        """Lower the level to at most `level`, if the server says that no more than that is left."""
+        if level < self.level(now):
+            self.full_at = now + (self._burst - level) * self._interval
+            self._owed = 0.0
+
+    def _spend(self, units: float, now: float) -> None:
+        full_at = self.full_at if self.full_at > now else now
+        cost = units * self._interval
+        if units >= self._burst:
+            if self._spaced:
+                cost = units * self._even
+                cost += min(SPACING, cost / 10)
+            else:
+                cost = min(cost, self._burst * self._interval + LONGEST_DEBT)
+        self.full_at = full_at + cost
+
+    def _adapt(self, seconds: float, now: float) -> None:
+        """Follow a request that is large, or try a larger burst."""
+        if now >= self._depth.try_at:
+            self._depth.try_more(now)
+        self._depth.allow(seconds)
+        self._shape()
+
+    def _paid(self, cost: float, now: float) -> float:
+        """Return the part of a cost that was owed, and that the bucket does not pay."""
+        if now >= self._owed_until:
+            self._owed = 0.0
+        paid = min(self._owed, cost / 2)
+        self._owed -= paid
+        return paid
+
+    def _shape(self) -> None:
+        even, depth = self._even, self._depth
+        self._burst = min(self.limit, max(1.0, depth.burst / even))
+        self._large = math.inf if depth.shallow or not self.paced else depth.burst / 2
+        self._spaced = depth.shallow and depth.burst < self.period / 3
+        self._interval = even / PACE if self._spaced else even

@@ -1,0 +1,140 @@
+"""What an allowance knows of its limits, without its queue and its reservations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.shared import Shared
+from .change import Change
+from .costs import Costs, costs_of
+from .days import DAYS, checked_days, restore, spent_of
+from .gate import Gate, GateClosed
+from .rates import Rates
+from .refusals import MEMORY, Others
+from .reservation import Reservation
+
+
+class Limited(Shared):
+    """The limits of an `Allowance`.
+
+    Attributes:
+        gate: holds all senders back while the server asks to wait.
+        others: what was let in and refused of late.
+
+    State: the limits, the learner and the gate.
+    """
+
+    __slots__ = ("_rates", "_resized", "gate", "others")
+
+    _rates: Rates
+    _resized: bool
+    gate: Gate
+    others: Others
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether there is a token limit, or one may be learned: only then tokens matter."""
+        return self._rates.counts_tokens
+
+    @property
+    def splits_tokens(self) -> bool:
+        """Whether there is a limit on the tokens of the input or the output alone."""
+        return self._rates.splits_tokens
+
+    def admits_within(self, seconds: float) -> float | None:
+        """Return how many requests a full bucket admits in `seconds`; None without a limit."""
+        bucket = self._rates.requests
+        if bucket is None:
+            return None
+        later = bucket.limit + bucket.rate * max(0.0, seconds - bucket.period)
+        return min(bucket.burst + bucket.rate * seconds, later)
+
+    def cost_of(self, tokens: float, output: float | None = None) -> float:
+        """Return what a request costs its tenant, in requests."""
+        return self._rates.cost_of(costs_of(tokens, output))
+
+    def oversized(self, costs: Costs) -> bool:
+        """Whether an estimate is more than the limit allows in a whole minute."""
+        return self._rates.oversized(costs)
+
+    def full_until(self, costs: Costs) -> float:
+        """Return when a day's limit has room for a request; in the past if it has it now."""
+        return self._rates.full_until(costs)
+
+    def let_in(self, reservation: Reservation, now: float) -> None:
+        """Note that the server let a request in, while that matters: see `Others`."""
+        self.gate.let_in(reservation.granted_at, now)
+        self.others.note(reservation.granted_at, reservation.tokens, refused=False)
+
+    def told_to_wait(
+        self, reservation: Reservation, delay: float, now: float, reason: str
+    ) -> GateClosed | None:
+        """Note that the server asked for a wait; return that the gate closed, if it did."""
+        self.others.watched_until = now + MEMORY
+        closed = self.gate.refused(reservation.granted_at, now + delay, now, reason)
+        return GateClosed(self.gate.left(now), reason) if closed else None
+
+    def rejected(
+        self, reservation: Reservation, now: float, hint: float = 0.0, *, steep: bool = False
+    ) -> Change | None:
+        """Report a 429 to the learner; return the change of its limit. See `Rates.rejected`."""
+        return self._rates.rejected(reservation, now, hint, steep=steep)
+
+    def refused(self, reservation: Reservation, now: float) -> bool:
+        """Note a 429; return whether it only shows that the server bears a smaller burst."""
+        return self._rates.refused(reservation, now)
+
+    def resize(self, now: float, **limits: float | None) -> None:
+        """Declare new limits while in use; units taken stay taken.
+
+        Args:
+            now: the loop time, in seconds.
+            limits: by the names of the constructor, such as ``tokens_per_day``; None keeps a limit.
+
+        Raises:
+            ConfigurationError: a value is not above 0, or a name is not one of a limit.
+        """
+        self._resized = True
+        for name, limit in limits.items():
+            self._rates.declare(name, limit, now)
+
+    def believe(
+        self, belief: Mapping[str, Any], now: float | None = None, wall: float = 0.0
+    ) -> None:
+        """Start from the value of `belief` in an earlier run.
+
+        Args:
+            belief: the value.
+            now: the loop time, in seconds; None leaves out what was spent of a day.
+            wall: seconds since 1970 at that time.
+
+        Raises:
+            ConfigurationError: it is not such a value.
+        """
+        days = checked_days(belief)
+        if days is None or "dimension" in belief:
+            self._rates.learner.restore(belief)
+        if now is not None and days is not None:
+            restore(self._rates.windows, days, now, wall)
+
+    def belief(self, now: float | None = None, wall: float = 0.0) -> dict[str, Any] | None:
+        """Return what is known of the limits in a form that JSON can hold; None for nothing.
+
+        Args:
+            now: the loop time, in seconds; None leaves out what was spent of a day.
+            wall: seconds since 1970 at that time.
+        """
+        known = self._rates.learner.belief() or {}
+        days = {} if now is None else spent_of(self._rates.windows, now, wall)
+        return {**known, **({DAYS: days} if days else {})} or None
+
+    def waits_for(self, now: float) -> str:
+        """Return a short text on why a call has to wait now."""
+        if now < self.gate.until:
+            return self.gate.reason or "the gate is closed"
+        return self._rates.learner.waits_for
+
+    def __str__(self) -> str:
+        """Return the limits in words."""
+        return str(self._rates)

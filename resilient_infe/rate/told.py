@@ -1,0 +1,39 @@
+"""The events of the rate limiter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.call import Call
+from ..events import RateGateClosed, RateLimitChanged, RateWaiting
+from .account import Account
+from .allowance import Allowance
+from .change import Change
+from .gate import GateClosed
+
+
+def report(call: Call[Any], changes: Iterable[GateClosed | Change]) -> None:
+    """Make the changes that a call brought about, and emit an event for each."""
+    for change in changes:
+        if call.emit is None:
+            continue
+        if isinstance(change, GateClosed):
+            call.emit(RateGateClosed(call.request_id, call.partition, change.delay, change.reason))
+        else:
+            changed = change.dimension, change.old, change.new, change.reason
+            call.emit(RateLimitChanged(call.partition, *changed))
+
+
+def report_wait(call: Call[Any], allowance: Allowance, account: Account | None) -> None:
+    """Emit that a call waits, and for what, if anybody listens to routine events."""
+    if call.emit is None or not call.emit.routine:
+        return
+    now, due = call.runtime.now(), allowance.due or 0.0
+    scope, reason = None, allowance.waits_for(now)
+    if account is not None and account.is_awaited and due <= now:
+        scope, reason, due = "account", "the limit of the account", account.due or now
+    delay, waiting = max(0.0, due - now), allowance.waiting
+    call.emit(
+        RateWaiting(call.request_id, call.partition, delay, reason, waiting, scope, call.priority)
+    )
