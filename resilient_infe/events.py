@@ -32,7 +32,7 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON, without those that are None or empty.
 
-        A kind is its text, and a usage its three numbers. Tags are as the caller gave them.
+        A kind is its text, and a usage its numbers. Tags are as the caller gave them.
         """
         pairs = ((f.name, _plain(getattr(self, f.name))) for f in fields(self))
         return {name: value for name, value in pairs if value is not None and value not in ([], {})}

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 
 from ..core import bounds
+from .calibration import Calibration
 from .depth import Depth
 from .ledger import Slice
 
@@ -36,6 +37,13 @@ LONGEST_DEBT = 5.0
 SPACING = 0.04
 """Seconds between two requests to a server that bears no burst, besides what the first one costs:
 the jitter of two ways. It is at most a tenth of that cost."""
+
+CAUTION, MOST_CAUTION = 0.25, 2.0
+"""Standard deviations of its estimate by which a request is kept further apart from the next one,
+until it is known what it cost: more with each 429, and at most so many."""
+
+ACCEPTED = 0.006
+"""The share of 429s at which that caution stays as it is."""
 
 ALIVE = 60.0
 """Seconds in which something was let in, for a 429 of a request that was sent alone to count."""
@@ -54,18 +62,22 @@ class Bucket:
         limit, period: the limit in use.
         paced: whether the bucket shapes how it is spent.
         full_at: the loop time at which the bucket is full; in the past if it is full now.
+        half: units of the window that may be used before it is worth to compute when a cost fits;
+            below 0 while requests are kept apart.
         let_in_at: the loop time at which the server last let something in.
 
     State: inside the `Allowance` that owns the window.
     """
 
-    __slots__ = ("_burst", "_depth", "_even", "_interval", "_large", "_owed", "_owed_until",
-                 "_spaced", "_wanted", "full_at", "let_in_at", "limit", "paced",
-                 "period")  # fmt: skip
+    __slots__ = ("_burst", "_caution", "_depth", "_even", "_interval", "_large", "_owed",
+                 "_owed_until", "_spaced", "_wanted", "full_at", "half", "let_in_at", "limit",
+                 "paced", "period")  # fmt: skip
 
     limit: float
     period: float
     paced: bool
+    index: int
+    calibration: Calibration
     _even: float
 
     def __init__(self, burst: float) -> None:
@@ -74,6 +86,7 @@ class Bucket:
         self._depth = Depth(at_once, self._even, ramped=self.paced)
         self.full_at = self.let_in_at = -math.inf
         self._owed, self._owed_until = 0.0, -math.inf
+        self._caution = 0.0
         self._spaced = False  # whether requests are kept apart: the server bears little at once
         self._shape()
 
@@ -95,9 +108,10 @@ class Bucket:
             ahead: how many seconds it was ahead of an even pace when it was taken.
             now: the loop time, in seconds.
         """
-        depth = self._depth
+        depth, seconds = self._depth, cost * self._even
         burst = depth.burst
-        depth.passed(ahead, cost * self._even, now)
+        doubt = self.calibration.doubt if self.index else 0.0
+        depth.passed(ahead, seconds, now, doubt=doubt * (ahead + seconds))
         if depth.burst != burst:
             self._shape()
 
@@ -114,11 +128,18 @@ class Bucket:
         alive = now <= self.let_in_at + ALIVE
         explained = self._depth.refused(cost * self._even, part, now, alive=alive)
         self._shape()
+        if self._spaced:
+            self._caution = min(MOST_CAUTION, self._caution + CAUTION)
         if not explained:
             return False
         self._owed = 0.0
-        self.full_at = min(self.full_at, now + self._burst * self._interval)
+        if not self.index:  # it stays spent here, but the server has not counted it
+            self.full_at = min(self.full_at, now + self._burst * self._interval)
         return True
+
+    def relax(self) -> None:
+        """Note that something passed, for the caution with which large requests are kept apart."""
+        self._caution = max(0.0, self._caution - CAUTION * ACCEPTED)
 
     def owe(self, units: float, now: float, most: float = math.inf) -> None:
         """Make up for units that could not be sent, but for no more than `most` in all."""
@@ -180,4 +201,5 @@ class Bucket:
         self._burst = min(self.limit, max(1.0, depth.burst / even))
         self._large = math.inf if depth.shallow or not self.paced else depth.burst / 2
         self._spaced = depth.shallow and depth.burst < self.period / 3
+        self.half = -1.0 if self._spaced else self.limit / 2
         self._interval = even / PACE if self._spaced else even

@@ -32,6 +32,9 @@ MOST = 30.0
 """Times the expected cost: a request counts as no more than this. If a server once stated a usage
 of a billion by mistake, a single request a minute would be sent for hours."""
 
+KNOWN_BY = 12.0
+"""Requests, those of `PRIOR` included, after which it is known how much estimates vary."""
+
 MARGIN = 3.0
 """Standard deviations of the sum that are held back."""
 
@@ -81,6 +84,19 @@ class Calibration:
         self._real = MEMORY * self._real + real
         self.ratio = ratio = self._real / estimated
         return ratio
+
+    def deviation(self, estimate: float) -> float:
+        """Return the standard deviation of the real cost of one request."""
+        if not self._estimated:
+            return 0.0
+        return estimate * math.sqrt(self._squares / self._estimated)
+
+    @property
+    def doubt(self) -> float:
+        """Two standard deviations of a single request, as a share of what it should cost."""
+        if self._estimated * self._estimated < KNOWN_BY * self._weights or not self.ratio:
+            return 1.0
+        return 2.0 * self.deviation(1.0) / self.ratio
 
     def held_back(self, ledger: Ledger, limit: float) -> float:
         """Return the tokens that those in flight may cost above what is reserved for them.

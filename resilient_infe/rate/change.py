@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ..core.verdict import Dimension
 
 STATED = "stated by the server"
-STATED_FOR_A_DAY = "stated by the server for a day"
 
 
 @dataclass(frozen=True, slots=True)

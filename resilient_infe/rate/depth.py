@@ -89,19 +89,21 @@ class Depth:
         if not self.shallow:
             self._raise_to(2 * cost)
 
-    def passed(self, ahead: float, cost: float, now: float) -> None:
+    def passed(self, ahead: float, cost: float, now: float, *, doubt: float = 0.0) -> None:
         """Note that a request was let in.
 
         Args:
             ahead: how many seconds it was ahead of an even pace when it was sent.
             cost: its cost in seconds of the rate.
             now: the loop time, in seconds.
+            doubt: by how many seconds less it may have been ahead, because estimates of what was
+                sent before it vary. It is tried what that bears, but it is no proof.
         """
         if ahead - cost <= PROOF:
             return
         self._turn(now)
-        if ahead > self._passed:
-            self._passed = ahead
+        if ahead - doubt > self._passed:
+            self._passed = ahead - doubt
         if not self.shallow:
             self._raise_to(GROWTH * ahead + cost)
 

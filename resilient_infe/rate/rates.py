@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 from ..core import bounds
 from ..core.verdict import DAY, MINUTE, Dimension, Limit
 from ..errors import ConfigurationError
-from .change import STATED_FOR_A_DAY, Change
+from .change import Change
 from .costs import ALL_TOKENS, DIMENSIONS, Costs
 from .depth import PROOF
 from .learning.learner import Learner
@@ -152,7 +152,7 @@ class Rates:
             # usual at a low load. Only otherwise is the exact time computed.
             ledger, estimate = each.ledger, costs[each.index]
             used = ledger.total + ledger.open + estimate * each.ratio
-            if (now < each.full_at or used + used > each.limit) and now < each.ready_for(estimate):
+            if (now < each.full_at or used > each.half) and now < each.ready_for(estimate):
                 return False
         learner = self.learner
         return not learner.active or now >= learner.ready_at(self.reserved(costs[1]))
@@ -200,12 +200,12 @@ class Rates:
             now: the loop time, in seconds.
         """
         for each in taken.taken:
-            window, _, ahead, cost, _ = each
+            window, _, ahead, cost, *_ = each
             window.let_in_at = now
-            if ahead > PROOF:  # else it proves nothing
-                window.passed(cost, ahead, now)
             if window.index:
                 window.settle(each, None if real is None else real[window.index], now)
+            elif ahead > PROOF:  # else it proves nothing
+                window.passed(cost, ahead, now)
         if self.passed is not None:
             self.passed = list(map(add, self.passed, real or taken.costs))
 
@@ -229,7 +229,7 @@ class Rates:
         """
         furthest = None
         for each in taken.taken:
-            window, part, _, cost, _ = each
+            window, part, _, cost, *_ = each
             if not window.index:
                 window.uncount(cost)
             if window.paced and (furthest is None or part.ahead >= furthest[1].ahead):
@@ -349,8 +349,8 @@ class Rates:
         if old is not None and math.isclose(old, new, rel_tol=1e-9):
             return None
         self._set_limit(dimension, place, limit, period, now)
-        if place == "day":
-            return Change(dimension, old, new, STATED_FOR_A_DAY)
+        if place == "day":  # it does not change the rate
+            return None
         self.learner.stated("tokens" if dimension != "requests" else dimension)
         if place == "short" and new >= (per_minute(self.bucket(dimension)) or 0.0):
             return None  # the declared minute allows no more

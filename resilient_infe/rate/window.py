@@ -24,9 +24,10 @@ from typing import TypeAlias
 
 from ..core import bounds
 from ..core.verdict import DAY, MINUTE, Dimension
-from .bucket import Bucket
+from .bucket import SPACING, Bucket
 from .calibration import Calibration
 from .costs import DIMENSIONS, LARGEST_COST
+from .depth import PROOF
 from .ledger import Ledger, Slice
 
 JITTER = 0.15
@@ -127,6 +128,8 @@ class Window(Bucket):
         if self._owed:
             needed -= min(self._owed, needed / 2)
         ready = self.full_at - (ROUNDING * self._burst - needed) * self._interval
+        if self._spaced and self.index and cost * self._even > self._depth.proven:
+            ready += SPACING  # a server's bucket lets in what is larger only if it is full
         room = self.limit - self.held_back
         if self.ledger.total + cost <= room:
             return ready
@@ -172,9 +175,13 @@ class Window(Bucket):
             part.ahead = ahead
         if seconds > self._large or now >= self._depth.try_at:
             self._adapt(seconds, now)
+        waits = 0.0
         if self.index:
             ledger.began(part, estimate, cost)
-        return self, part, ahead, cost, estimate
+            if self._spaced and estimate > cost:
+                waits = min(estimate - cost, self._caution * self.calibration.deviation(estimate))
+                self.full_at += waits * self._even
+        return self, part, ahead, cost, estimate, waits, self.full_at
 
     def settle(self, taken: Taken, real: float | None, now: float) -> None:
         """Correct the estimate of a request that the server let in, and those to come.
@@ -184,18 +191,23 @@ class Window(Bucket):
             real: its real cost; None to charge the estimate, or what was taken if that is more.
             now: the loop time, in seconds.
         """
-        _, part, _, cost, estimate = taken
+        _, part, ahead, cost, estimate, waits, full_at = taken
+        if self._spaced:
+            self.relax()
         if real is None:
             real = estimate if estimate > cost else cost
         elif cost > self.largest:
             self.largest = cost
-        self.correct(real - cost, part, now)
+        self.correct(real - cost, part, now, waits, last=self.full_at == full_at)
         self.ledger.ended(part, estimate, cost)
         self.ratio = self.calibration.settled(estimate, real)
+        ahead += (real - cost) * self._even
+        if ahead > PROOF:  # else it proves nothing
+            self.passed(real, ahead, now)
 
     def give_back(self, taken: Taken, now: float, *, sent: bool) -> None:
         """End a request that was refused or never sent. A refused one stays spent as a request."""
-        _, part, _, cost, estimate = taken
+        _, part, _, cost, estimate, waits, full_at = taken
         if self.index:
             self.ledger.ended(part, estimate, cost)
         elif sent:
@@ -203,13 +215,15 @@ class Window(Bucket):
         if not sent:
             part.sent -= 1
             part.ahead = min(part.ahead, max(0.0, part.ahead - cost * self._even))
-        self.correct(-cost, part, now)
+        self.correct(-cost, part, now, waits, last=self.full_at == full_at)
 
     def uncount(self, cost: float) -> None:
         """Note that the server has not counted a cost, although it stays spent here."""
         self._even_at -= cost * self._even
 
-    def correct(self, extra: float, part: Slice, now: float) -> None:
+    def correct(
+        self, extra: float, part: Slice, now: float, waits: float = 0.0, *, last: bool = True
+    ) -> None:
         """Correct a cost: take `extra`, or put back a negative one.
 
         What is put back fills the bucket; what does not fit there is owed.
@@ -218,6 +232,8 @@ class Window(Bucket):
             extra: the real cost minus the cost that was taken.
             part: the slice of the ledger in which the cost was taken.
             now: the current loop time.
+            waits: units that were added in the bucket alone, to keep requests apart.
+            last: whether nothing was taken or corrected since.
         """
         ledger = self.ledger
         if part is ledger.newest and part.spent >= -extra:
@@ -226,12 +242,16 @@ class Window(Bucket):
         else:
             ledger.correct_in(part, extra)
         self._even_at += extra * self._even
+        extra -= waits
+        if extra < 0.0 and self._spaced and not last:
+            return  # others have waited for it, and the server's bucket forgets what it cannot hold
         if extra >= 0.0:
             self._spend(extra, now)
             return
-        missing = (self.full_at - now) / self._interval
+        interval = self._even if self._spaced else self._interval
+        missing = (self.full_at - now) / interval
         if missing + extra >= 0.0:
-            self.full_at += extra * self._interval
+            self.full_at += extra * interval
             return
         if missing > 0.0:
             self.full_at = now
@@ -291,9 +311,10 @@ class Window(Bucket):
         self._even = self.period / self.limit
 
 
-Taken: TypeAlias = tuple[Window, Slice, float, float, float]
+Taken: TypeAlias = tuple[Window, Slice, float, float, float, float, float]
 """What one request took: the window that has it, the slice of its ledger, how many seconds it was
-sent ahead of an even pace, the cost that was taken, and the estimate that this was made of."""
+sent ahead of an even pace, the cost that was taken, the estimate that this was made of, the units
+that the bucket alone was charged, and `full_at` afterwards."""
 
 
 def _kept(period: float) -> float:

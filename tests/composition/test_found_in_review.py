@@ -141,7 +141,7 @@ def test_honest_headers_stall_nobody():
     ],
 )
 def test_what_a_server_states_cannot_stop_a_partition(stated):
-    """A limit that is a day's quota, or next to nothing, is not paced by."""
+    """A limit of a day, or one that is next to nothing, is not paced by."""
     allowance = Allowance(requests_per_minute=600)
     first = allowance.reserve(0.0, 1.0)
     assert allowance.observe([stated], first, 0.0) == []

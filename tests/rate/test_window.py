@@ -318,3 +318,72 @@ def test_an_absurd_cost_does_not_lift_the_limit():
     window.take(1, 0.0)
     window.take(1, 0.0)
     assert window.ready_at(1) > 0.0
+
+
+def test_what_is_ahead_of_an_even_pace_follows_a_new_limit():
+    """Ten units that were sent at once are a second's of 600 a minute, and ten of 60."""
+    window = Window(600, 60, 60.0)
+    for _ in range(10):
+        window.take(1, 0.0)
+    window.resize(60, 0.0)
+    _, _, ahead, *_ = window.take(1, 0.0)
+    assert ahead == pytest.approx(11.0)
+    window.resize(600, 0.0)
+    _, _, ahead, *_ = window.take(1, 0.0)
+    assert ahead == pytest.approx(1.2)
+
+
+def test_what_was_never_sent_proves_nothing():
+    """A burst is judged by what was sent: connections that failed were not in it."""
+    window = Window(600, 60, 60.0)
+    sent = [window.take(1, 0.0) for _ in range(5)]
+    unsent = [window.take(1, 0.0) for _ in range(10)]
+    part = sent[0][1]
+    assert (part.sent, part.ahead) == (15, pytest.approx(1.5))
+    for each in unsent:
+        window.give_back(each, 0.1, sent=False)
+    assert (part.sent, part.ahead) == (5, pytest.approx(0.5))
+    window.give_back(unsent[0], 0.1, sent=False)  # a ledger that is wrong is never below 0
+    assert part.ahead >= 0.0
+
+
+def _refuse(window, now):
+    """Have one refused that was sent behind another; the burst is as small as can be then."""
+    window.let_in_at = now
+    window.take(window.limit / 20, now)
+    taken = window.take(window.limit / 20, now)
+    assert window.refused(taken[3], taken[1], now)
+    window.give_back(taken, now, sent=True)
+
+
+def test_a_request_is_kept_apart_by_what_it_may_cost():
+    """Each 429 lets the next one wait for more than what is expected of a varying estimate."""
+    window = Window(60_000, 60, 30.0, "tokens")
+    for number in range(200):
+        window.calibration.settled(1_000.0, 200.0 + 600.0 * (number % 2))
+    window.ratio = window.calibration.ratio
+    _refuse(window, 0.0)
+    gaps, now = [], window.ready_at(4_000.0)
+    for _ in range(12):
+        taken = window.take(4_000.0, now)
+        gaps.append(window.full_at - now)
+        window.let_in_at = now
+        window.refused(taken[3], taken[1], now)
+        now = window.full_at
+    assert 2.0 <= min(gaps) <= 2.7
+    assert 3.4 <= gaps[-1] <= 4.5  # the estimate is the most that it costs
+
+
+def test_what_estimates_vary_by_is_no_proof():
+    """A burst that passed may have been smaller: it is tried again, and not believed."""
+    window = Window(60_000, 60, 30.0, "tokens")
+    for number in range(200):
+        window.calibration.settled(1_000.0, 200.0 + 600.0 * (number % 2))
+    window.passed(1_000.0, 2.0, 1.0)
+    assert window.burst > 3_000
+    assert window._depth.proven == 0.0
+    right = Window(60_000, 60, 30.0, "tokens")
+    for _ in range(200):
+        right.calibration.settled(1_000.0, 1_000.0)
+    right.passed(1_000.0, 2.0, 1.0)
+    assert right._depth.proven == pytest.approx(2.0, abs=0.2)
