@@ -11,7 +11,7 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities gym \
+.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies gym \
 	gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -42,6 +42,9 @@ bench-limits: $(DEV)/ready  ## a declared limit: waits at half of the load, use 
 
 bench-priorities: $(DEV)/ready  ## classes and tenants: who waits, who gets how much, what it costs
 	$(DEV)/bin/python -m benchmarks.priorities
+
+bench-proxies: $(DEV)/ready  ## limits that proxies state, over HTTP; with HAProxy, if there is one
+	$(DEV)/bin/python -m benchmarks.proxies
 
 gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
 	$(BENCH)/bin/python -m benchmarks.gym

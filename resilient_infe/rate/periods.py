@@ -11,9 +11,10 @@ There are six cases, in this order:
 3. Each reset is the time in which a bucket of a minute refills what was used: a minute.
 4. Nothing remains, and the reset is over two minutes away: no minute takes so long. It is a period
    of that length, up to a day.
-5. The reset is less than 10 s away. A minute that ends so soon is unlikely, so the period is the
+5. The reset is less than 20 s away. A minute that ends so soon is unlikely, so the period is the
    longest reset that was stated with this limit, once nothing remains. Until then the limit is not
-   followed: the next response tells. The same holds if all resets of a minute were short.
+   followed: the next response tells. (If nothing remains from the start, the gate shuts.) The same
+   holds if all resets of a minute were short.
 6. Otherwise it is a minute.
 
 The reset cannot be longer than the period, whether the server counts in a window or in a bucket.
@@ -36,7 +37,7 @@ from .rates import Rates
 TWICE = 2.1
 """Times the limit that pass within its period, above which the server does not keep it."""
 
-SOON = 10.0
+SOON = 20.0
 """Seconds: a reset that comes sooner is hardly one of a minute's window."""
 
 SHORT = 45.0
@@ -155,7 +156,8 @@ class Periods:
             reading.minute_until = now + SETTLED
         if now < reading.minute_until and not proven:
             return MINUTE
-        known = stated.remaining is None or stated.remaining < 1 or refused
+        remaining = stated.remaining
+        known = remaining is None or refused or (remaining < 1 and reading.seen > 1)
         if proven or (known and longest < SOON) or (over and reading.seen >= MANY):
             return max(LEAST, longest)
         return None if longest < SOON else MINUTE
