@@ -33,9 +33,6 @@ Dimension = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 MINUTE = 60.0
 """Seconds: the period of a rate limit that does not state its own."""
 
-HOUR = 3_600.0
-"""Seconds in an hour."""
-
 DAY = 86_400.0
 """Seconds in a day."""
 

@@ -21,6 +21,9 @@ the queue of the limit no longer than that.
 Then it is the oldest. If it is larger than the whole limit, the others wait until a window of a
 minute is empty. So they lose a sixth of their time to such requests at most."""
 
+LAST = 2**62
+"""An age behind that of every other call."""
+
 BEHIND_CALLS = 1_000
 """The same in calls, if no limit of requests is known."""
 

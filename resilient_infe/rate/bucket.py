@@ -172,7 +172,7 @@ class Bucket:
     def lower_to(self, level: float, now: float) -> None:
         """Lower the level to at most `level`, if the server says that no more than that is left."""
         if level < self.level(now):
-            self.full_at = now + (self._burst - level) * self._interval
+            self.full_at = now + min(self._burst - level, self.limit) * self._interval
             self._owed = 0.0
 
     def _spend(self, units: float, now: float) -> None:

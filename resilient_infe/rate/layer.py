@@ -34,7 +34,7 @@ from ..errors import (
 from ..events import RateTooLarge
 from .account import Account, account_of
 from .allowance import Allowance
-from .behind import BEHIND_SECONDS, behind_others, count_refusal, too_small_for
+from .behind import BEHIND_SECONDS, LAST, behind_others, count_refusal, too_small_for
 from .beliefs import Beliefs
 from .costs import costs_of
 from .days import utc
@@ -319,28 +319,29 @@ class RateLimiter(Guard[Held]):
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
             self._check_deadline(call, call.deadline, allowance, now)
-        first_at, costs = math.inf, costs_of(call.tokens or 0.0, call.state.output_tokens)
+        costs, state = costs_of(call.tokens or 0.0, call.state.output_tokens), call.state
         for each in self._limits(allowance):
             if (until := each.full_until(costs)) > now:
                 raise _day_used_up(call, each, until)
         too_small = too_small_for(costs, self._limits(allowance))
+        parked = isinstance(own := state.refusals, Refusals) and own.parked
+        state.behind = parked or too_small is not None
         if too_small is not None:
-            first_at = now + BEHIND_SECONDS
-            if call.emit is not None and call.state.let_pass < 0:
+            if call.emit is not None and state.let_pass < 0:
                 tokens, reason = call.tokens or 0.0, f"more than the limit, {too_small}"
                 call.emit(RateTooLarge(call.request_id, call.partition, tokens, reason))
-            if call.state.let_pass != call.sends:
-                call.state.let_pass = call.sends
-                call.state.place, call.state.behind = behind_others(allowance), True
-                if call.state.requeues:  # it must not keep a slot from others while it waits
+            if state.let_pass != call.sends:
+                state.let_pass, state.place = call.sends, behind_others(allowance)
+                if state.requeues:  # it must not keep a slot from others while it waits
                     raise call.refuse(SlotTaken("larger than the whole limit: it waits for others"))
-        state = call.state
         if self.account is not None:
             self.account.await_in(allowance)
+        # The ages of calls are those of all partitions, so only the time bounds how long it waits.
+        place, first_at = (LAST, now + BEHIND_SECONDS) if state.behind else (state.place, math.inf)
         try:
             return allowance.enqueue(
                 costs,
-                state.place,
+                place,
                 again=state.readmitted,
                 first_at=first_at,
                 standing=standing_of(call.priority, call.tenant),

@@ -56,6 +56,9 @@ LEAST = 1.0
 MANY = 10
 """Resets of a whole minute that show a shorter period, if they all are short."""
 
+MOST_READINGS = 16
+"""Limits without a period of which resets are remembered."""
+
 PAUSE = 0.25
 """Seconds between two notes of what has passed."""
 
@@ -65,7 +68,6 @@ class Reading:
     """What is known of a limit that does not state its period.
 
     Attributes:
-        limit: the limit; another one is read anew.
         since: the loop time at which it was first stated.
         longest: the longest reset that was stated with it, in seconds.
         seen: how many were.
@@ -73,7 +75,6 @@ class Reading:
         minute_until: the loop time until which its period is a minute in any case.
     """
 
-    limit: float | None
     since: float
     longest: float = 0.0
     seen: int = 0
@@ -87,7 +88,7 @@ class Periods:
     __slots__ = ("_passed", "_readings")
 
     def __init__(self) -> None:
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[tuple[str, float], Reading] = {}
         # What was accepted in all: when, requests, tokens, tokens of the input and of the output.
         self._passed: deque[tuple[float, ...]] = deque()
 
@@ -126,9 +127,12 @@ class Periods:
         """Return the period of a limit that does not state it; None not to follow it."""
         limit, remaining, reset = stated.limit, stated.remaining, stated.reset
         assert limit is not None
-        reading = self._readings.get(stated.dimension)
-        if reading is None or reading.limit != limit:
-            reading = self._readings[stated.dimension] = Reading(limit, now)
+        key = stated.dimension, limit
+        reading = self._readings.get(key)
+        if reading is None:
+            if len(self._readings) >= MOST_READINGS:  # a server that states a new limit each time
+                self._readings.clear()
+            reading = self._readings[key] = Reading(now)
         if not reset:
             return MINUTE
         until_full = -math.inf if remaining is None else (1.0 - remaining / limit) * MINUTE

@@ -61,10 +61,8 @@ class Rates:
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = (
-        "_declared", "_followed", "_places", "burst", "learner", "passed", "share",
-        "windows",
-    )  # fmt: skip
+    __slots__ = ("_declared", "_followed", "_places", "burst", "learner", "passed", "share",
+                 "windows")  # fmt: skip
 
     def __init__(
         self,
@@ -269,7 +267,7 @@ class Rates:
         return self.learner.idle(now) and all(each.untouched(now) for each in self.windows)
 
     def declare(self, name: str, limit: float | None, now: float) -> None:
-        """Set a declared limit by its name, None for none; units taken stay taken."""
+        """Set a declared limit by its name; units taken stay taken."""
         if name not in NAMES:
             raise ConfigurationError(f"{name!r} is not a limit: give one of {', '.join(NAMES)}")
         if limit is None:
@@ -332,8 +330,7 @@ class Rates:
     def adopt(self, stated: Limit, now: float) -> Change | None:
         """Use a limit that the server stated; a declared limit stays an upper bound.
 
-        Returns:
-            The change of the limit; None if it is ignored or changes nothing.
+        Returns the change of the rate; None if it is ignored or changes nothing.
         """
         if stated.limit is None or not self.is_plausible(stated):
             return None
@@ -358,10 +355,12 @@ class Rates:
 
     def forget(self, dimension: Dimension, place: Place, now: float) -> None:
         """Forget what was stated for a window, because the server states another one instead."""
-        declared = self._declared.get((dimension, place))
-        if declared is not None:
-            self._set_limit(dimension, place, declared, MINUTE, now)
-        elif self._places.pop((dimension, place), None) is not None:
+        key = dimension, place
+        declared, window = self._declared.get(key), self._places.get(key)
+        if declared is not None and window is not None:
+            if window.limit * window.window != declared * self.share * window.period:
+                window.resize(declared, now, MINUTE)
+        elif self._places.pop(key, None) is not None:
             self._order()
 
     def is_plausible(self, stated: Limit) -> bool:

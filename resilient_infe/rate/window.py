@@ -128,6 +128,8 @@ class Window(Bucket):
         if self._owed:
             needed -= min(self._owed, needed / 2)
         ready = self.full_at - (ROUNDING * self._burst - needed) * self._interval
+        if not self.paced:
+            ready = -math.inf
         if self._spaced and self.index and cost * self._even > self._depth.proven:
             ready += SPACING  # a server's bucket lets in what is larger only if it is full
         room = self.limit - self.held_back
@@ -144,7 +146,7 @@ class Window(Bucket):
         """Return the loop time from which `cost` fits if `queued` units are taken before it."""
         missing = queued + min(cost, self._burst) - self._burst
         missing -= max(0.0, min(self._owed, missing / 2))
-        ready = max(self.full_at, now) + missing * self._interval
+        ready = max(self.full_at, now) + missing * self._interval if self.paced else now
         return max(ready, self.ledger.room_at(min(queued + cost, self.limit), self.limit))
 
     def empty_at(self) -> float:
@@ -261,7 +263,7 @@ class Window(Bucket):
 
     def untouched(self, now: float) -> bool:
         """Whether the bucket is full and the last period cost nothing."""
-        return self.full_at <= now and self.ledger.spent(now) <= 0.0
+        return (self.full_at <= now or not self.paced) and self.ledger.spent(now) <= 0.0
 
     def resize(self, limit: float, now: float, period: float | None = None) -> None:
         """Change the limit, and its period if one is given; units that were taken stay taken."""
@@ -274,7 +276,8 @@ class Window(Bucket):
         self._depth.resize(min(self._wanted, self.period), self._even)
         self.ledger.resize(_kept(self.period), now)
         self._shape()
-        self.full_at = now + spent * self._interval
+        # Another limit's shortage may be longer than this period, after which any bucket is full.
+        self.full_at = now + min(spent * self._interval, self.period)
         self._even_at = now + early * self._even
         self.lower_to(level, now)
 

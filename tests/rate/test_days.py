@@ -290,3 +290,21 @@ async def _quietly(send):
         await send({})
     except DayUsedUp:
         return
+
+
+def test_a_day_that_is_cut_short_is_over_after_a_day():
+    """However much was spent before, a smaller limit has room within 24 hours and a quarter."""
+    allowance = Allowance(NEVER_MET, burst="window", requests_per_day=1_000)
+    spend(allowance, 0.0, 1_000)
+    allowance.resize(1.0, requests_per_day=10)
+    assert DAY < allowance.full_until() <= DAY + 901.0
+    assert spend(allowance, DAY + 901.0, 100) == 10
+
+
+def test_a_request_above_a_whole_day_is_sent_with_an_empty_one():
+    """Its estimate may be wrong; the server decides."""
+    allowance = Allowance(tokens_per_day=1_000)
+    assert allowance.full_until(5_000.0) <= 0.0
+    reservation = allowance.take(0.0, 5_000.0)
+    allowance.settle(reservation, 1.0, 4_000)
+    assert DAY < allowance.full_until(1.0) <= DAY + 901.0
