@@ -61,8 +61,8 @@ class Rates:
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_declared", "_followed", "_places", "burst", "learner", "passed", "share",
-                 "windows")  # fmt: skip
+    __slots__ = ("_declared", "_followed", "_furthest", "_places", "burst", "learner", "passed",
+                 "share", "windows")  # fmt: skip
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Rates:
         self.share = share
         self._places: dict[tuple[Dimension, Place], Window] = {}
         self.windows: tuple[Window, ...] = ()
+        self._furthest = -1  # the place in `DIMENSIONS` of the last that is limited
         self._declared: dict[tuple[Dimension, Place], float] = {}
         self._followed: tuple[tuple[Any, ...], ...] = ()
         self.passed: list[float] | None = None
@@ -97,13 +98,13 @@ class Rates:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether there is a limit on tokens, or one may be learned: only then tokens matter."""
-        return self.learner.active or any(each.index for each in self.windows)
+        """Whether there is a limit on tokens, or one may be learned."""
+        return self._furthest > 0 or self.learner.active
 
     @property
     def splits_tokens(self) -> bool:
         """Whether there is a limit on the input or the output alone."""
-        return any(each.index > 1 for each in self.windows)
+        return self._furthest > ALL_TOKENS
 
     def reserved(self, tokens: float) -> float:
         """Return the tokens that are reserved for an estimate of all tokens."""
@@ -116,13 +117,13 @@ class Rates:
         return max([ready, *(each.ready_for(costs[each.index]) for each in self.windows)])
 
     def oversized(self, costs: Costs) -> bool:
-        """Whether a request is larger than a whole limit, which all processes share."""
+        """Whether a request is larger than a whole limit; see `Window.oversized`."""
         return any(each.oversized(costs[each.index]) for each in self.windows)
 
     def full_until(self, costs: Costs) -> float:
         """Return the loop time from which all days have room for a request."""
-        days = (each for each in self.windows if not each.paced)
-        return max((each.ready_for(costs[each.index]) for each in days), default=-math.inf)
+        ready = [each.ready_for(costs[each.index]) for each in self.windows if not each.paced]
+        return max(ready, default=-math.inf)
 
     def ready_behind(self, queued: Costs, costs: Costs, now: float) -> float:
         """Return when one more request fits, behind `queued`: those in the queue, in all."""
@@ -134,14 +135,8 @@ class Rates:
 
     def request_behind(self, requests: int, now: float) -> float:
         """Return the loop time from which one request fits behind `requests` others."""
-        return max(
-            (
-                each.ready_behind(float(requests), 1.0, now)
-                for each in self.windows
-                if not each.index and each.paced
-            ),
-            default=-math.inf,
-        )
+        paced = [each for each in self.windows if not each.index and each.paced]
+        return max([each.ready_behind(requests, 1.0, now) for each in paced], default=-math.inf)
 
     def fits(self, costs: Costs, now: float) -> bool:
         """Whether a request may be sent now."""
@@ -400,6 +395,7 @@ class Rates:
 
     def _order(self) -> None:
         self.windows = tuple(sorted(self._places.values(), key=lambda each: each.index))
+        self._furthest = max((each.index for each in self.windows), default=-1)
 
     def __str__(self) -> str:
         """Return the limits in words."""

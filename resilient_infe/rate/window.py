@@ -200,7 +200,7 @@ class Window(Bucket):
             real = estimate if estimate > cost else cost
         elif cost > self.largest:
             self.largest = cost
-        self.correct(real - cost, part, now, waits, last=self.full_at == full_at)
+        self.correct(real - cost, part, now, waits, full_at)
         self.ledger.ended(part, estimate, cost)
         self.ratio = self.calibration.settled(estimate, real)
         ahead += (real - cost) * self._even
@@ -217,14 +217,19 @@ class Window(Bucket):
         if not sent:
             part.sent -= 1
             part.ahead = min(part.ahead, max(0.0, part.ahead - cost * self._even))
-        self.correct(-cost, part, now, waits, last=self.full_at == full_at)
+        self.correct(-cost, part, now, waits, full_at)
 
     def uncount(self, cost: float) -> None:
         """Note that the server has not counted a cost, although it stays spent here."""
         self._even_at -= cost * self._even
 
     def correct(
-        self, extra: float, part: Slice, now: float, waits: float = 0.0, *, last: bool = True
+        self,
+        extra: float,
+        part: Slice,
+        now: float,
+        waits: float = 0.0,
+        full_at: float | None = None,
     ) -> None:
         """Correct a cost: take `extra`, or put back a negative one.
 
@@ -235,7 +240,7 @@ class Window(Bucket):
             part: the slice of the ledger in which the cost was taken.
             now: the current loop time.
             waits: units that were added in the bucket alone, to keep requests apart.
-            last: whether nothing was taken or corrected since.
+            full_at: that of the bucket when it was taken; None if it was taken last.
         """
         ledger = self.ledger
         if part is ledger.newest and part.spent >= -extra:
@@ -244,9 +249,10 @@ class Window(Bucket):
         else:
             ledger.correct_in(part, extra)
         self._even_at += extra * self._even
-        extra -= waits
-        if extra < 0.0 and self._spaced and not last:
-            return  # others have waited for it, and the server's bucket forgets what it cannot hold
+        if self._spaced:
+            extra -= waits
+            if extra < 0.0 and full_at is not None and full_at != self.full_at:
+                return  # others have waited for it, and a full bucket of the server's forgets it
         if extra >= 0.0:
             self._spend(extra, now)
             return
