@@ -254,3 +254,39 @@ def test_nothing_that_is_stated_stops_it_for_ever(steps, declared):
         else:
             assert allowance.due <= now + 1.01 * DAY + 20.0 * DAY * (remaining == 1e12)
             allowance.cancel(waiting, now)
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused", "kept"),
+    [
+        (  # Envoy's rate limit service
+            {"x-ratelimit-limit": "10, 10;w=1, 300;w=60", "x-ratelimit-remaining": "9",
+             "x-ratelimit-reset": "1"},
+            False, [(300, 60), (10, 1)],
+        ),
+        (  # HAProxy's 429, as it is usually set up
+            {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "0",
+             "x-ratelimit-reset-requests": "2s", "retry-after": "2"},
+            True, [(300, 60), (10, 2)],
+        ),
+        (  # Groq: requests per day, tokens per minute
+            {"x-ratelimit-limit-requests": "14400", "x-ratelimit-remaining-requests": "14370",
+             "x-ratelimit-reset-requests": "2m59.56s", "x-ratelimit-limit-tokens": "18000",
+             "x-ratelimit-remaining-tokens": "17997", "x-ratelimit-reset-tokens": "10ms"},
+            False, [(300, 60), (14_400, DAY), (18_000, 60)],
+        ),
+        (  # Cerebras
+            {"x-ratelimit-limit-requests-day": "14400", "x-ratelimit-remaining-requests-day": "9",
+             "x-ratelimit-reset-requests-day": "33011.38",
+             "x-ratelimit-limit-tokens-minute": "60000"},
+            False, [(300, 60), (14_400, DAY), (60_000, 60)],
+        ),
+    ],
+)  # fmt: skip
+def test_recorded_headers_are_followed(headers, refused, kept):
+    """What is kept beside 300 declared requests a minute."""
+    allowance = Allowance(300)
+    first = allowance.reserve(0.0, 1.0)
+    allowance.observe(limits(headers), first, 0.1, refused=refused)
+    found = [(each.limit, each.period) for each in allowance.statistics(0.1).limits]
+    assert found == kept
