@@ -39,6 +39,7 @@ from .beliefs import Beliefs
 from .costs import costs_of
 from .days import utc
 from .estimate import TokenCount, estimate_tokens, expected_output
+from .refusals import Refusals
 from .reservation import Reservation
 from .settlement import learn, settle
 from .snapshots import AllowanceStatistics
