@@ -231,22 +231,28 @@ class RateLimiter(Guard[Held]):
         if allowance.line.queue.live if self.account is None else self.account.waiting:
             self._pump(allowance)
 
-    def resize(self, *, partition: str | None = None, **limits: float | None) -> None:
+    def resize(
+        self, *, partition: str | None = None, account: bool = False, **limits: float | None
+    ) -> None:
         """Declare new limits while in use.
 
         Args:
             partition: the name of the partition, which is made if it has had no call yet; None for
                 the shared allowance, or for the calls without a partition.
+            account: whether the limit over all partitions is meant; False by default.
             limits: the new limits, above 0, by their names above, such as ``requests_per_minute``;
                 None to keep the present one.
 
         Raises:
-            ConfigurationError: a value is not above 0, a name is not one of a limit, or all
-                partitions share the allowance.
+            ConfigurationError: a value is not above 0, a name is not one of a limit, all partitions
+                share the allowance, or there is no limit over all partitions.
             TooManyPartitions: the partition is new, and `Keyed` has no room for it.
         """
-        allowance = self.allowances.to_resize(partition)
-        keeper = keeper_of(allowance)
+        if account and (self.account is None or partition is not None):
+            raise ConfigurationError("resize(account=True) needs an account=, and no partition=")
+        whole = self.account if account else None
+        allowance = self.allowances.to_resize(partition) if whole is None else whole.allowance
+        keeper = keeper_of(allowance if whole is None else whole)
         allowance.resize(0.0 if keeper is None else keeper.runtime.now(), **limits)
         if keeper is not None:
             self._pump(allowance)

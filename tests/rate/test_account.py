@@ -251,6 +251,31 @@ def test_a_higher_limit_of_a_model_serves_its_queue_at_once(run):
     assert run(main) < 2
 
 
+def test_a_higher_limit_of_the_account_serves_all_queues_at_once(run):
+    """`resize(account=True)` while calls wait, and before the first call."""
+    server = Noting()
+    stack, account = limited(account={"requests_per_minute": 2}, requests_per_minute={"*": 6_000})
+    limiter = stack.layers[0]
+    limiter.resize(requests_per_minute=6, account=True)
+    send = stack.around(server)
+
+    async def main():
+        start = current().now()
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask_all, send, ["a", "b"] * 10)
+            await anyio.sleep(1)
+            limiter.resize(requests_per_minute=6_000, account=True)
+        return current().now() - start
+
+    assert run(main) < 2
+    assert account().requests_per_minute == 6_000
+    for odd in ({"partition": "a", "account": True}, {"account": True, "requests_per_minute": 0}):
+        with pytest.raises(ConfigurationError):
+            limiter.resize(**odd)
+    with pytest.raises(ConfigurationError, match="needs an account"):
+        RateLimiter(requests_per_minute=5).resize(requests_per_minute=6, account=True)
+
+
 def test_a_shut_gate_of_a_model_holds_up_no_other(run):
     """A 429 is about a model, until it is known better."""
     server = FakeServer([(429, {"retry-after": "60"})] * 3)
