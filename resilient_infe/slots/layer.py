@@ -21,7 +21,7 @@ from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.priority import rank_of, standing_of
-from ..core.queue import Waiter
+from ..core.queue import ORDINARY, Waiter
 from ..core.rejection import REJECTED, is_crowded
 from ..core.verdict import Usage, Verdict
 from ..errors import ConfigurationError, OpenStreamsWarning, QueueFull
@@ -210,18 +210,17 @@ class ConcurrencyLimiter(Guard[Held]):
             slots.crowd.on_moving = None
 
     def _join(self, call: Call[Any], slots: Slots) -> Waiter:
-        state = call.state
-        standing = standing_of(call.priority, call.tenant)
+        state, standing = call.state, ORDINARY
+        if call.priority is not None or call.tenant is not None:
+            standing = standing_of(call.priority, call.tenant)
         try:
-            waiter = slots.join(
-                state.place, state.readmitted, standing, cost=state.cost, behind=state.behind
-            )
+            waiter = slots.join(state.place, state.readmitted, standing, state.cost, state.behind)
         except QueueFull as full:
             raise call.refuse(full) from None
-        if slots.ranked and slots.crowd.on_moving is None:
-            slots.crowd.on_moving = partial(self._refill, call.runtime, slots)
         if slots.ranked:
             slots.look(call.runtime.now())
+            if slots.crowd.on_moving is None:
+                slots.crowd.on_moving = partial(self._refill, call.runtime, slots)
         if slots.narrowed or slots.crowd.limit is not None or (slots.ranked and slots.spare):
             self._adjust(call, slots, slots.limit)
         return waiter

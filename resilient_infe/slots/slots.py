@@ -208,7 +208,6 @@ class Slots(Shared):
         place: int | None = None,
         again: bool = False,
         standing: Standing = ORDINARY,
-        *,
         cost: float = 0.0,
         behind: bool = False,
     ) -> Waiter:
