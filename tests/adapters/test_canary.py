@@ -123,6 +123,42 @@ def test_a_mask_shows_no_key():
     assert KeyMask("short").text("a short word") == "a short word"
 
 
+def test_a_long_text_is_searched_in_parts_or_cut():
+    """One without the key stays the same object; one that is too long to search is cut."""
+    mask = KeyMask(KEY)
+    for size in (10, 100_000, 1_000_000):
+        text = "x" * size
+        assert mask.long(text) is text
+        assert not quoted_in(mask.long(text + KEY))
+        assert not quoted_in(mask.long(KEY + text))
+    assert mask.long("x" * 2_000_000) == "x" * 65_536
+
+
+class Odd(Exception):
+    """An exception of somebody's, with fields of any kind."""
+
+    def __init__(self, **fields):
+        super().__init__(KEY, {KEY: [KEY, 5, None]}, KEY.encode(), object())
+        vars(self).update(fields)
+
+
+def test_an_exception_is_masked_in_place_with_all_that_led_to_it():
+    """Its arguments, its fields and its notes; those of its causes, contexts and groups too."""
+    circle = {}
+    circle["self"] = circle
+    inner = Odd(body={"error": {"message": KEY}}, doc=KEY, deep=circle)
+    inner.add_note(f"a note on {KEY}")
+    inner.__cause__ = json.JSONDecodeError(f"no {KEY}", KEY, 0)
+    inner.__context__ = ValueError(f"no {KEY}", inner)
+    outer = ExceptionGroup("several", [inner])
+    inner.__cause__.__cause__ = outer  # a circle of causes
+    KeyMask(KEY).error(outer)
+    told = [repr(vars(inner)), *_told(inner), repr(inner.__context__), repr(vars(inner.__cause__))]
+    assert not quoted_in("\n".join(told))
+    assert inner.body == {"error": {"message": "***"}}
+    assert inner.args[1] == {"***": ["***", 5, None]}
+
+
 MADE_UP = ["synthetic-key", "mysecretpassphrase", "examplekey"]
 
 

@@ -42,6 +42,15 @@ Eight small letters in a row are rare in a key that was drawn at random. In one 
 up they are a word (``synthetic``), which a message may contain.
 """
 
+LONGEST_PART = 64 * 1024
+"""Characters of a long text that are searched at a time, or kept of one that is cut."""
+
+LONGEST_SEARCHED = 1024 * 1024
+"""Characters of a text that are searched for the key. A longer one is cut."""
+
+OVERLAP = 1024
+"""Characters that are searched twice, so that a key with escapes is not cut apart."""
+
 MOST_LINKS = 100
 """Exceptions that led to another one, of which the text is masked."""
 
@@ -98,12 +107,25 @@ class KeyMask:
         has_escapes = unescaped != _plain(text) or len(unescaped) != len(text)
         return MASK if has_escapes else self._without_runs(text, unescaped)
 
+    def long(self, text: str) -> str:
+        """Return a text of any length with the key masked; cut if it is too long to be searched.
+
+        A text that does not quote the key, and is not cut, is returned as the same object.
+        """
+        if len(text) > LONGEST_PART:
+            starts = range(0, min(len(text), LONGEST_SEARCHED), LONGEST_PART)
+            parts = (text[at : at + LONGEST_PART + OVERLAP] for at in starts)
+            if len(text) <= LONGEST_SEARCHED and all(self.text(part) is part for part in parts):
+                return text
+            text = text[:LONGEST_PART]
+        return self.text(text)
+
     def json(self, content: Any) -> Any:
         """Return a decoded JSON value with the key masked; None if it is nested too deeply."""
         try:
             # The common case first: it is nowhere, with JSON's own escapes undone too.
             written = json.dumps(content, ensure_ascii=False)
-            return content if self.text(written) == written else self._masked(content)
+            return content if self.long(written) is written else self._masked(content)
         except (RecursionError, ValueError):
             return None
 
@@ -113,12 +135,16 @@ class KeyMask:
         They are changed in place: the caller gets the exception that was raised.
         """
         for each in links(error):
-            fields = getattr(each, "__dict__", {})
-            shown = {name: self._shown(value) for name, value in fields.items()}
-            fields.update((name, new) for name, new in shown.items() if new is not fields[name])
-            told = tuple(map(self._shown, each.args))
-            if any(new is not old for new, old in zip(told, each.args, strict=True)):
-                each.args = told
+            with contextlib.suppress(Exception):  # a foreign exception's attributes may raise
+                self._hide_in(each)
+
+    def _hide_in(self, error: BaseException) -> None:
+        fields = vars(error)
+        shown = {name: self._shown(value) for name, value in fields.items()}
+        fields.update((name, new) for name, new in shown.items() if new is not fields[name])
+        told = tuple(map(self._shown, error.args))
+        if any(new is not old for new, old in zip(told, error.args, strict=True)):
+            error.args = told
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return pairs of a header's name and its value with the key masked."""
@@ -171,10 +197,10 @@ class KeyMask:
     def _shown(self, value: Any) -> Any:
         """Return a value of an exception masked; the same object if it does not quote the key."""
         if isinstance(value, str):
-            return self.text(value)
+            return self.long(value)
         if isinstance(value, bytes):
             text = value.decode("latin-1")
-            shown = self.text(text)
+            shown = self.long(text)
             return value if shown is text else shown.encode("latin-1", "replace")
         if type(value) not in (dict, list, tuple):
             return value
@@ -186,7 +212,7 @@ class KeyMask:
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self.text(value)
+            return self.long(value)
         if isinstance(value, dict):
             return {self._masked(name): self._masked(each) for name, each in value.items()}
         if type(value) in (list, tuple):
@@ -212,7 +238,8 @@ def links(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(each))
         yield each
         waiting += [link for link in (each.__cause__, each.__context__) if link is not None]
-        waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,12 +17,6 @@ from ..http.response import LONGEST_ERROR
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 """The headers that describe the body as it came over the wire."""
 
-LONGEST_SEARCHED = 1024 * 1024
-"""Bytes of an error that are searched for the key. A longer one is cut."""
-
-OVERLAP = 1024
-"""Bytes that are searched twice, so that a key with escapes is not cut apart."""
-
 
 def masked_response(call: Call[Any], response: Any) -> Any:
     """Return a failed response; one like it with the key masked if the server quotes the key.
@@ -75,10 +69,8 @@ def cut_response(call: Call[Any], response: Any) -> Any:
         return response
     body, stated = response.content, response.headers.multi_items()
     named = mask.pairs(stated)
-    starts = range(0, min(len(body), LONGEST_SEARCHED), LONGEST_ERROR)
-    parts = (body[at : at + LONGEST_ERROR + OVERLAP].decode("utf-8", "replace") for at in starts)
-    searched = named == stated and len(body) <= LONGEST_SEARCHED
-    if searched and all(mask.text(each) == each for each in parts):
+    text = body.decode("utf-8", "replace")
+    if named == stated and mask.long(text) is text:
         return response
     return _with_body(call, response, named, mask.body(body[:LONGEST_ERROR]))
 

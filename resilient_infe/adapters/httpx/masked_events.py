@@ -7,6 +7,7 @@ events are handed on as they came, at once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -44,13 +45,14 @@ class MaskedEvents:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield whole events."""
         rest = bytearray()
-        async for part in self._inner:
-            before = max(0, len(rest) - 3)  # the end of an event may be cut too
-            rest += part
-            ends = [found.end() for found in _END.finditer(rest, before)]
-            if ends:
-                yield self._masked(bytes(rest[: ends[-1]]))
-                del rest[: ends[-1]]
+        async with contextlib.aclosing(aiter(self._inner)) as parts:
+            async for part in parts:
+                before = max(0, len(rest) - 3)  # the end of an event may be cut too
+                rest += part
+                end = _last_end(rest, before)
+                if end:
+                    yield self._masked(bytes(rest[:end]))
+                    del rest[:end]
         if rest:
             yield self._masked(bytes(rest))
 
@@ -75,6 +77,11 @@ class MaskedEvents:
         if content is not None and error_in_event(content) is None and not named:
             return line
         return field + colon + self._mask.body(value)
+
+
+def _last_end(events: bytearray, start: int) -> int:
+    """Return where the last event ends that ends after `start`; 0 if none does."""
+    return max((found.end() for found in _END.finditer(events, start)), default=0)
 
 
 def mask_events(call: Call[Any], response: Any) -> None:
