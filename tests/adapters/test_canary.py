@@ -461,6 +461,30 @@ def test_a_server_that_was_redirected_to_shows_no_key_to_an_sdk():
     assert not quoted_in("\n".join(told))
 
 
+@pytest.mark.network
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_a_masked_response_can_be_read_in_every_way(library):
+    """It has its status, its headers and its cookies, and is read whole, in parts, or raw."""
+    body = {"error": {"message": f"no {KEY}"}}
+    raw = response(401, body, x_a="1").replace(
+        b"x-a: 1", b"set-cookie: a=1\r\nset-cookie: b=2\r\nx-a: 1"
+    )
+
+    async def test(url):
+        async with library.AsyncClient(headers=BEARER, verify=UNUSED) as client:
+            used = wrap(client, Stack(ErrorClassifier()))
+            answer = await used.post(f"{url}/chat/completions", json=ASK)
+            assert answer.json() == {"error": {"message": "no ***"}}
+            assert (answer.status_code, answer.headers["x-a"]) == (401, "1")
+            assert dict(client.cookies) == {"a": "1", "b": "2"}
+            for read in ("aiter_raw", "aiter_bytes"):
+                async with used.stream("POST", f"{url}/chat/completions", json=ASK) as answer:
+                    parts = [part async for part in getattr(answer, read)()]
+                    assert json.loads(b"".join(parts))["error"]["message"] == "no ***"
+
+    against(raw, test)
+
+
 @contextlib.contextmanager
 def _served(*answers):
     """Serve answers in turn from a thread; yields the URL."""

@@ -13,6 +13,7 @@ from ...core.call import Call
 from ..http.masking import KeyMask
 from ..http.request import mask_of
 from ..http.response import LONGEST_ERROR
+from .synthetic import library_of
 
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 """The headers that describe the body as it came over the wire."""
@@ -37,7 +38,8 @@ def masked_response(call: Call[Any], response: Any) -> Any:
     named, reason = mask.pairs(stated), response.reason_phrase
     if (shown, named, mask.text(reason)) == (body, stated, reason):
         return response
-    return _with_body(call, response, named, shown)
+    stream = library_of(response.__class__).ByteStream(shown)  # a caller may read it raw
+    return _with_body(call, response, named, stream=stream)
 
 
 def mask_head(response: Any, mask: KeyMask) -> None:
@@ -72,16 +74,23 @@ def cut_response(call: Call[Any], response: Any) -> Any:
     text = body.decode("utf-8", "replace")
     if named == stated and mask.long(text) is text:
         return response
-    return _with_body(call, response, named, mask.body(body[:LONGEST_ERROR]))
+    return _with_body(call, response, named, content=mask.body(body[:LONGEST_ERROR]))
 
 
-def _with_body(call: Call[Any], response: Any, headers: list[tuple[str, str]], body: bytes) -> Any:
-    """Return a response like another one with other headers and another body."""
+def _with_body(call: Call[Any], response: Any, headers: list[tuple[str, str]], **body: Any) -> Any:
+    """Return a response like another one with other headers and another body.
+
+    Args:
+        call: the call whose response it is.
+        response: the other one.
+        headers: the headers.
+        body: the body, as `content`, which is read already, or as `stream`.
+    """
     extensions = {k: v for k, v in response.extensions.items() if k != "reason_phrase"}
     return type(response)(
         response.status_code,
         headers=[(name, each) for name, each in headers if name not in _OF_THE_BODY],
-        content=body,
         request=call.payload,
         extensions=extensions,
+        **body,
     )
