@@ -90,7 +90,7 @@ def _of_violations(details: Any) -> Iterator[Limit]:
 
 
 def _of_quota(name: str, limit: float | None) -> Iterator[Limit]:
-    counted = [dimension for word, dimension in _COUNTED.items() if word in name]
+    counted: list[Dimension] = [dimension for word, dimension in _COUNTED.items() if word in name]
     windows = [seconds for word, seconds in _PERIODS.items() if word in name]
     if limit and len(counted) == len(windows) == 1:
         yield Limit(counted[0], limit, window=windows[0])
