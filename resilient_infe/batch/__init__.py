@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .journal import Journal
 from .monitor import Monitor
 from .result import Failure, Result, RowFailed
 from .run import BatchRun, run_batch
 from .sample import Tally
+from .store import Journal
 
 __all__ = [
     "BatchRun",

@@ -15,7 +15,7 @@ from ..errors import BatchPaused, ConfigurationError, Draining
 from ..rate.days import utc
 from ..stack.stack import Send
 from .lane import Taken, Withdrawn
-from .plain import digest_of, one_line, to_json
+from .plain import as_read_back, digest_of, one_line
 from .result import Failure, Result, Row, Value, failure_of, hook_failure
 from .trial import said
 
@@ -117,7 +117,7 @@ class Caller(Generic[Row, Value]):
             if not isinstance(error, Exception) and not self._is_the_rows(error):
                 raise
             result.exception = error
-            result.failure = failure_of(call, error)
+            result.failure = self._kept(failure_of(call, error))
             _check_hint(result.failure, call)
         else:
             self._take(result, reply, call.reply)
@@ -146,7 +146,17 @@ class Caller(Generic[Row, Value]):
         if seen is not None and seen.raw is not None and seen.body is result.value:
             result.encoded = one_line(seen.raw)
         if result.encoded is None:
-            result.encoded = to_json(result.value)
+            result.value, result.encoded = as_read_back(result.value)
+
+    def _kept(self, failure: Failure) -> Failure:
+        """Return a failure as a journal replays it: an exception may carry any body."""
+        if not self._encode or failure.body is None:
+            return failure
+        try:
+            body = as_read_back(failure.body)[0]
+        except ConfigurationError:
+            body = None
+        return replace(failure, body=body)
 
     def _is_the_rows(self, error: BaseException) -> bool:
         """Whether it is a cancellation of something that was awaited, and not of the run."""

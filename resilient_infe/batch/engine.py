@@ -20,15 +20,15 @@ from ..core.call import Call
 from ..errors import BatchError, Draining, JournalError, JournalWriteFailed
 from .bell import Bell
 from .caller import Caller
-from .journal import Journal
 from .lane import Lane, Lanes, Taken, Withdrawn
 from .outbox import Outbox
-from .recorder import Recorder
+from .recorder import MOST_LENT, Recorder
 from .rest import Rests
 from .result import Failure, Result, Row, Value
 from .sample import Failures, Tally
 from .sampler import Sampler
 from .source import Source
+from .store import Journal
 from .trial import MOST_PUT_OFF, MOST_SKIPPED, PATIENCE, Trial, Trials
 
 POLL = 0.1
@@ -71,7 +71,6 @@ class Engine(Generic[Row, Value]):
         replay: bool,
         keep_going: bool,
     ) -> None:
-        """Nothing is taken yet."""
         self.tally = Tally()
         self.failures = Failures()
         self.over = False
@@ -81,7 +80,12 @@ class Engine(Generic[Row, Value]):
         self._outbox: Outbox[Row, Value] = Outbox(ordered=ordered)
         self._in_memory = in_memory
         self._recorder = Recorder(
-            journal, owned=owned, retry_failed=retry_failed, safe=self._count_and_hand_out
+            journal,
+            owned=owned,
+            retry_failed=retry_failed,
+            safe=self._count_and_hand_out,
+            lend=self._let_go,
+            most_lent=in_memory * MOST_LENT,
         )
         self._sampler = Sampler(self._recorder, self.tally, self.stack)
         self._replay = replay
@@ -92,7 +96,7 @@ class Engine(Generic[Row, Value]):
         self._room = Bell()  # for lanes that wait until results are taken
         self._admission = Bell()  # for lanes whose row may not be sent yet
         self._news = Bell()  # for tasks that wait for a result or for the end
-        self._began = self._stopping = self._broken = False
+        self._began = self._stopping = False
         self._reason: BaseException | None = None
         self._halting = anyio.Event()
         self._lanes = Lanes(in_memory)
@@ -160,8 +164,7 @@ class Engine(Generic[Row, Value]):
                 async with anyio.create_task_group() as workers:
                     self._lanes.start(workers, self._work)
                 self._close_trials()
-                while self._recorder.unsafe and not self._broken:
-                    await self._runtime.sleep_until(self._runtime.now() + POLL / 100)
+                await self._recorder.settle(self._runtime)
                 around.cancel_scope.cancel()
         except Exception as error:  # of our own making; told to who iterates, like all else
             self._reason = self._reason or error
@@ -330,7 +333,6 @@ class Engine(Generic[Row, Value]):
         self._admission.ring()
 
     def _count_and_hand_out(self, result: Result[Row, Value]) -> None:
-        """Count and hand out what is safe by now."""
         self.tally.count(result)
         self.failures.count(result)
         self._sampler.ended(result.id)
@@ -379,7 +381,6 @@ class Engine(Generic[Row, Value]):
     def _break(self, error: JournalWriteFailed) -> None:
         """End the run, since what it does cannot be recorded any more."""
         self.stop(error)
-        self._broken = True
         self._lanes.cancel()
 
     def _finish(self) -> None:

@@ -37,6 +37,23 @@ def to_json(value: Any) -> bytes:
         return _written(_plain(value, 0))
 
 
+def as_read_back(value: Any) -> tuple[Any, bytes]:
+    """Return a value as it is read back from JSON, and the JSON.
+
+    So a value is the same, in type too, when it is new and when a later run replays it: a tuple is
+    a list, a number as a key is a text, NaN is None, and an SDK's object is a dict.
+
+    Raises:
+        ConfigurationError: JSON has no form for it.
+    """
+    encoded = to_json(value)
+    try:
+        return json.loads(encoded), encoded
+    except RecursionError:  # it can be written a little deeper than it can be read
+        encoded = _written(_plain(value, 0))
+        return json.loads(encoded), encoded
+
+
 def one_line(raw: bytes) -> bytes | None:
     """Return JSON that was decoded without an error as `to_json` would, if it stands so already.
 

@@ -7,11 +7,17 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Generic
 
+from ..core.runtime import Runtime
 from ..errors import JournalWriteFailed, RowError
-from .journal import Journal
-from .journal.table import FAILED, OFFSET, PERMANENT, TAKEN, key_of
+from .bell import Bell
 from .result import Result, Row, Value
 from .sample import Tally
+from .store import Journal
+from .store.rows import OK
+
+MOST_LENT = 4
+"""Results on their way to the disk at most, as a multiple of the rows in memory, that give up their
+places: enough for one group while it is written, and for the next."""
 
 
 class Recorder(Generic[Row, Value]):
@@ -22,6 +28,9 @@ class Recorder(Generic[Row, Value]):
         owned: whether to close it at the end.
         retry_failed: whether what failed for good is to be sent again.
         safe: takes each result once it is safe.
+        lend: takes 1 where another row may have the place of a result on its way to the disk, so
+            that the disk holds up no lane, and -1 where the result is safe.
+        most_lent: places that are lent at most.
 
     State: how many results are on their way to the disk.
     """
@@ -33,9 +42,15 @@ class Recorder(Generic[Row, Value]):
         owned: bool,
         retry_failed: bool,
         safe: Callable[[Result[Row, Value]], None],
+        lend: Callable[[int], None],
+        most_lent: int,
     ) -> None:
-        """Nothing is written yet."""
-        self.unsafe = 0
+        self._unsafe = 0
+        self._lent = 0
+        self._lend = lend
+        self._most_lent = most_lent
+        self._broken = False
+        self._settled = Bell()
         self._journal = journal
         self._owned = owned
         self._retry_failed = retry_failed
@@ -54,8 +69,19 @@ class Recorder(Generic[Row, Value]):
 
     def start(self, broken: Callable[[JournalWriteFailed], None]) -> None:
         """Begin to write, from inside the event loop; `broken` is told if that ends."""
+
+        def fail(error: JournalWriteFailed) -> None:
+            self._broken = True
+            self._settled.ring()
+            broken(error)
+
         if self._journal is not None:
-            self._journal.start(broken)
+            self._journal.start(fail)
+
+    async def settle(self, runtime: Runtime) -> None:
+        """Wait until all results are safe, or nothing is written any more."""
+        while self._unsafe and not self._broken:
+            await self._settled.wait(runtime)
 
     def earlier(
         self, row_id: str, index: int, row: Row, digest: str | None
@@ -69,19 +95,17 @@ class Recorder(Generic[Row, Value]):
         journal = self._journal
         if journal is None:
             return None
-        word = journal.table.mark(key_of(row_id), TAKEN)
-        if word & TAKEN:
+        if not journal.taken.add(row_id):
             raise RowError(f"row {index + 1} has the id of another row: {row_id!r}")
-        if not word & OFFSET:
+        entry = journal.find(row_id)
+        if entry is None or entry.is_pending(digest, retry_failed=self._retry_failed):
             return None
-        if word & FAILED and (self._retry_failed or not word & PERMANENT):
-            return None
-        result, same = journal.result(word, index, row, digest)
-        return result if same else None  # one that failed for good, and was mended since
+        return journal.result(row_id, index, row, digest)[0]
 
     def has_failed(self, row_id: str) -> bool:
         """Whether the last that is recorded of a row is a failure."""
-        return self._journal is not None and self._journal.table.get(key_of(row_id)) & FAILED > 0
+        entry = None if self._journal is None else self._journal.find(row_id)
+        return entry is not None and entry.kind != OK
 
     def put(self, result: Result[Row, Value], digest: str | None, *, stands: bool = True) -> None:
         """Record a result, and hand it on once it is safe.
@@ -97,8 +121,12 @@ class Recorder(Generic[Row, Value]):
         recorded = result
         if not stands and result.failure is not None:
             recorded = replace(result, failure=replace(result.failure, permanent=False))
+        before = self._unsafe
+        self._unsafe += 1
         self._journal.put(recorded, digest, partial(self._done, result))
-        self.unsafe += 1
+        if self._unsafe > before and self._lent < self._most_lent:
+            self._lent += 1
+            self._lend(1)
 
     def put_anew(self, result: Result[Any, Any], digest: str | None) -> None:
         """Record a result, which was handed on, as it is: its failure stands after all."""
@@ -135,8 +163,13 @@ class Recorder(Generic[Row, Value]):
                 self._journal.close()
 
     def _done(self, result: Result[Row, Value]) -> None:
-        self.unsafe -= 1
+        self._unsafe -= 1
+        if self._lent:
+            self._lent -= 1
+            self._lend(-1)
         self._safe(result)
+        if not self._unsafe:
+            self._settled.ring()
 
 
 def _nothing() -> None:

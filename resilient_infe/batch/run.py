@@ -14,10 +14,10 @@ from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 from .caller import Caller, Hooks
 from .engine import Engine
-from .journal import Journal
 from .result import Result, Row, Value
 from .sample import Failures, Tally
 from .source import Source
+from .store import Journal
 
 IN_MEMORY = 256
 """Rows between the input and whoever iterates: enough for the presets' 64 slots, with as many again
@@ -59,14 +59,17 @@ def run_batch(
         send: what ``stack.around(transport)`` returned, or any async function of one payload, which
             is called as it is.
         request: makes the payload of a row; by default the row is the payload.
-        record: makes the value of a reply; by default the reply is the value.
+        record: makes the value of a reply; by default the reply is the value. With a journal the
+            value is handed out as it reads back from JSON, so that a first run and one that goes on
+            hand out the same: a tuple is a list, an SDK's object a dict.
         row_id: a row's id, a text that no other row has; by default its ``custom_id``, or
             ``row-1``, ``row-2`` ... by its place.
         partition: the limit, circuit and slots that a payload belongs to; by default its ``model``.
         ordered: hand out results in the order of the rows.
         in_memory: rows at most between the input and the consumer, from 1; keep it above the
             stack's concurrency, which it bounds as well; 256. Of the rows that the server refuses
-            with 429, up to four times as many wait in memory besides.
+            with 429, up to four times as many wait in memory besides. With a journal,
+            up to four times as many results are on their way to the disk.
         deadline: seconds for each call, waits included, above 0; None for none.
         priority: the class of the rows where other calls share the stack: "batch" lets those of
             the classes "interactive" and "normal" go first. A batch alone is as fast in any class.

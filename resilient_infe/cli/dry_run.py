@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..adapters.http.masking import printable
@@ -10,10 +10,9 @@ from ..batch.files.check import CheckResult, check_file
 from ..batch.files.lines import opened
 from ..batch.files.options import JobOptions, place_of
 from ..batch.files.request import Defaults
-from ..batch.journal import Journal
-from ..batch.journal.table import RowTable
 from ..batch.monitor import counted
 from ..batch.progress import short, span
+from ..batch.store import Entry, Journal
 from ..core.by_model import value_for
 from ..rate.estimate import estimate_tokens
 from .limits import notes_on_limits
@@ -22,10 +21,11 @@ from .telling import bad_lines
 
 def dry_run(options: JobOptions) -> int:
     """Look at every line and print what it comes to; returns the exit code."""
-    table, kept = RowTable(), None
+    find: Callable[[str], Entry | None] = _nothing
+    kept = None
     if Path(options.journal).exists():
         kept = Journal(options.journal, {"base_url": place_of(options.base_url)})
-        table = kept.table
+        find = kept.find
     try:
         with opened(options.input) as file:
             defaults = Defaults(options.model, options.url)
@@ -33,7 +33,7 @@ def dry_run(options: JobOptions) -> int:
                 file,
                 options.input,
                 defaults,
-                table,
+                find,
                 retry_failed=options.retry_failed,
                 count=options.count,
                 estimate=True,
@@ -43,6 +43,10 @@ def dry_run(options: JobOptions) -> int:
             kept.close()
     print("\n".join(forecast(found, options)))
     return 1 if found.bad and not options.skip_bad else 0
+
+
+def _nothing(_: str) -> None:
+    return None
 
 
 def forecast(found: CheckResult, options: JobOptions) -> list[str]:

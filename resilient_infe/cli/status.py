@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..batch.journal import is_in_use, records
-from ..batch.journal.recorded import Recorded
 from ..batch.progress import have_result
+from ..batch.store import is_in_use, recorded_at
 from ..errors import JournalError
 
 
@@ -47,10 +46,8 @@ def standing_of(path: str) -> dict[str, Any]:
     Raises:
         JournalError: it is no journal, or damaged.
     """
-    recorded = Recorded()
     try:
-        for number, record in enumerate(records(path)):
-            recorded.take_in(number, record)
+        recorded = recorded_at(path)
         running = is_in_use(path)
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror}") from None

@@ -11,10 +11,13 @@ from ...adapters.http.masking import printable
 from ...core.bounds import shown
 from ...errors import ConfigurationError, RowError
 from ...rate.estimate import estimate_tokens, valid_count
-from ..journal.table import CHECKED, FAILED, OFFSET, PERMANENT, RowTable, key_of
+from ..plain import digest_of
+from ..store import Entry
+from ..store.keys import SeenIds
+from ..store.rows import OK
 from .counting import name_of
 from .lines import numbered
-from .request import Defaults, Request, parsed
+from .request import Defaults, Request, parsed, payload_of
 
 MAX_REPORTED = 10
 """Invalid lines reported individually; further ones are only counted."""
@@ -26,7 +29,9 @@ class CheckResult:
 
     Attributes:
         rows: the number of valid requests.
-        pending: the number of rows to send: those without a result, and failures to retry.
+        pending: the number of rows to send: those without a result, failures to retry, and
+            failures whose request has changed.
+        known: the number of rows that have a value.
         bad: the number of lines that are not valid requests, duplicate ids included.
         problems: messages for the first `MAX_REPORTED` invalid lines.
         models: the number of pending requests per model.
@@ -35,6 +40,7 @@ class CheckResult:
 
     rows: int = 0
     pending: int = 0
+    known: int = 0
     bad: int = 0
     problems: list[str] = field(default_factory=list)
     models: Counter[str] = field(default_factory=Counter)
@@ -76,7 +82,7 @@ def check_file(
     file: BinaryIO,
     name: str,
     defaults: Defaults,
-    table: RowTable,
+    find: Callable[[str], Entry | None],
     *,
     retry_failed: bool = False,
     count: Callable[[Any], float] = estimate_tokens,
@@ -88,7 +94,7 @@ def check_file(
         file: the input file, opened in binary mode.
         name: the file's name.
         defaults: the values for fields that a line omits.
-        table: the journal's row table, or an empty one; each row is marked `CHECKED` in it.
+        find: returns what the journal has recorded of a row, by its id.
         retry_failed: whether rows that failed permanently count as pending.
         count: returns the tokens of a request's body. One of the user's is tried with the first
             pending row.
@@ -98,18 +104,18 @@ def check_file(
         BatchError: the file cannot be read to its end.
         ConfigurationError: `count` raised, or did not return a number of tokens.
     """
-    result = CheckResult()
+    result, seen = CheckResult(), SeenIds()
     for request in requests_in(file, name, defaults):
         if isinstance(request, RowError):
             result.note_bad(str(request))
             continue
-        # The entry as it was before: an earlier line with the same id has set the flag.
-        entry = table.mark(key_of(request.custom_id), CHECKED)
-        if entry & CHECKED:
+        if not seen.add(request.custom_id):
             result.note_bad(str(duplicate_id_error(request)))
             continue
         result.rows += 1
-        if is_pending(entry, retry_failed=retry_failed):
+        entry = find(request.custom_id)
+        result.known += entry is not None and entry.kind == OK
+        if is_pending(entry, request, retry_failed=retry_failed):
             result.pending += 1
             result.models[request.body["model"]] += 1
             if estimate or (result.pending == 1 and count is not estimate_tokens):
@@ -140,8 +146,16 @@ def _counted(count: Callable[[Any], float], request: Request) -> float:
     return tokens
 
 
-def is_pending(entry: int, *, retry_failed: bool) -> bool:
-    """Return whether a row is to be sent, according to the row's entry in the table."""
-    if not entry & OFFSET:  # no earlier run recorded a result
+def is_pending(entry: Entry | None, request: Request, *, retry_failed: bool) -> bool:
+    """Return whether a row is to be sent.
+
+    Args:
+        entry: what the journal has recorded of it, or None.
+        request: the row as it is now.
+        retry_failed: whether rows that failed permanently are sent again.
+    """
+    if entry is None:
         return True
-    return bool(entry & FAILED) and (retry_failed or not entry & PERMANENT)
+    # Only of a permanent failure it matters whether the request has changed.
+    digest = digest_of(payload_of(request)) if entry.permanent else None
+    return entry.is_pending(digest, retry_failed=retry_failed)

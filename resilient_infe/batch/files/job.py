@@ -11,13 +11,12 @@ from ...core.ids import model_in
 from ...errors import BatchError, JournalMismatch, RowError
 from ...events import Listener
 from ...version import __version__
-from ..journal import Journal
-from ..journal.table import CHECKED, FAILED, OFFSET, TAKEN, key_of
 from ..monitor import Monitor, counted
 from ..progress import Gauge, Progress
 from ..result import Result
 from ..run import IN_MEMORY, BatchRun, run_batch
 from ..sample import Failures, Tally
+from ..store import Journal
 from .answer import answer_line, bad_line
 from .check import CheckResult, check_file, duplicate_id_error, is_pending, requests_in
 from .counting import RowCount
@@ -26,7 +25,7 @@ from .feed import Feed
 from .lines import is_stream, opened
 from .options import NO_KEY, JobOptions, check_paths, key_for, place_of
 from .output import Output
-from .request import Defaults, Request
+from .request import Defaults, Request, payload_of
 
 FLUSH = 0.5
 """Seconds between two times that readers of the output are let see it."""
@@ -120,11 +119,11 @@ class Job:
                 file,
                 options.input,
                 self._defaults,
-                self.journal.table,
+                self.journal.find,
                 retry_failed=options.retry_failed,
                 count=options.count,
             )
-        self._check_known(CHECKED)
+        self._check_known(self.found.known)
         if options.limit is not None:
             self.left = max(0, self.found.pending - options.limit)
         self._gauge = Gauge(self.found.rows - self.left)
@@ -232,11 +231,11 @@ class Job:
             if isinstance(request, RowError):
                 self._skip(request)
                 continue
-            word = self.journal.table.get(key_of(request.custom_id))
-            if word & TAKEN:
+            if request.custom_id in self.journal.taken:
                 self._skip(duplicate_id_error(request))
                 continue
-            if not is_pending(word, retry_failed=self.options.retry_failed):
+            entry = self.journal.find(request.custom_id)
+            if not is_pending(entry, request, retry_failed=self.options.retry_failed):
                 replayed += 1
             elif begun != limit:
                 begun += 1
@@ -248,7 +247,7 @@ class Job:
 
     def _payload(self, request: Request) -> dict[str, Any]:
         self._count.began(request)
-        return {"url": request.url, "body": request.body}
+        return payload_of(request)
 
     def _skip(self, problem: RowError) -> None:
         if not self.options.skip_bad:
@@ -278,7 +277,7 @@ class Job:
     def _end_well(self) -> None:
         """Put the output in place, the input having come to its end."""
         if self.found is None:
-            self._check_known(TAKEN)
+            self._check_known(self._replayed - self._old_failed)
         elif self._run is not None and self._run.tally.taken < self.found.rows - self.left:
             raise BatchError(
                 f"{self.options.input} became shorter while it was read; the output is as it was: "
@@ -290,8 +289,11 @@ class Job:
         """Refuse an input without rows that the journal has results of.
 
         To write the output anew would leave those results out.
+
+        Args:
+            seen: how many rows with results are in the input.
         """
-        missing = self.journal.table.count(OFFSET, seen | FAILED)
+        missing = self.journal.recorded.done - seen
         if missing:
             raise JournalMismatch(
                 f"{self.options.journal} has the results of {counted(missing, 'row')} that "

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import BatchError
+from ..store.salvage import sync_folder
 
 STDOUT = "-"
+
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Output:
@@ -23,7 +26,8 @@ class Output:
 
     Args:
         path: of the file; ``-`` is stdout. A link is followed, and what is no file (a pipe,
-            ``/dev/null``) is written to as it is.
+            ``/dev/null``) is written to as it is. A new file can be read by its owner alone; one
+            that was there keeps its mode.
         beside: whether to write beside it until `settle`.
 
     Raises:
@@ -45,7 +49,7 @@ class Output:
         """Make the file, so that one that cannot be written is known before anything is sent."""
         try:
             if self._file is None:
-                self._file = self._place.open("wb")
+                self._file = self._opened()
         except OSError as error:
             raise self._failure(error) from None
 
@@ -81,6 +85,7 @@ class Output:
                 self._place.replace(self._target)
             else:
                 self._target.unlink(missing_ok=True)
+            sync_folder(self._target.parent)
         except OSError as error:
             raise self._failure(error) from None
         self._place = self._target
@@ -101,6 +106,17 @@ class Output:
                 file.close()
             if self._place != self._target:
                 self._place.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if not self._plain:
+            return self._place.open("wb")
+        if self._place != self._target:
+            self._place.unlink(missing_ok=True)  # what a crash left, or a link that was put there
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK
+        fd = os.open(self._place, flags, 0o600)
+        if self._place != self._target and self._target.exists():
+            self._place.chmod(self._target.stat().st_mode & 0o777)
+        return os.fdopen(fd, "wb")
 
     def _failure(self, error: OSError) -> BatchError:
         return BatchError(

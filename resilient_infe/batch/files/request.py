@@ -46,6 +46,11 @@ class Request:
     body: Mapping[str, Any]
 
 
+def payload_of(request: Request) -> dict[str, Any]:
+    """Return what is sent for a request."""
+    return {"url": request.url, "body": request.body}
+
+
 def parsed(line: NumberedLine, defaults: Defaults) -> Request:
     """Return the request that a line asks for.
 

@@ -1,22 +1,26 @@
 """Computes the report's data from a journal: totals, and a time series.
 
 Times are in run time: the seconds during which a run was active. A pause between two runs is left
-out. The journal is read twice: first for the runs and their total duration, then into at most
+out. First the runs are read, for their total duration; then rows, samples and events, into at most
 `MAX_BUCKETS` buckets of equal width.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 
-from ..journal import is_in_use, records
-from ..journal.recorded import Recorded
 from ..progress import NO_LIMIT
+from ..store import Recorded, is_in_use
+from ..store.recorded import reading
+from ..store.rows import OK
+from ..store.schema import is_empty
 from .histogram import Histogram
 
 MAX_BUCKETS = 120
@@ -142,35 +146,42 @@ class History:
 
 
 def history_of(path: str | os.PathLike[str]) -> History:
-    """Return the history recorded in a journal.
+    """Return the history recorded in a journal, also while a run writes to it.
 
     Raises:
         JournalDamaged: the file is not a journal, or is damaged.
         OSError: the file cannot be read.
     """
     history = History(Path(path).name)
-    for number, record in enumerate(records(path)):
-        history.recorded.take_in(number, record)
-        _note_run(history, record)
-    _Reader(history).read(path)
-    history.running = is_in_use(path)
-    if history.running and history.runs:
+    running = is_in_use(path)
+    with reading(path) as db:
+        if not is_empty(db):
+            history.recorded = Recorded.read(db, Path(path))
+            history.settings = history.recorded.settings or {}
+            _read_runs(history, db)
+            _Reader(history).read(db)
+    history.running = running
+    if running and history.runs:
         history.runs[-1].end_reason = "running"
     return history
 
 
-def _note_run(history: History, record: dict[str, Any]) -> None:
-    """First pass: note the settings, and when and why each run ended."""
-    match record.get("type"):
-        case "journal":
-            history.settings = record.get("settings", {})
-        case "run":
-            history.runs.append(Run(record["at"], record["at"]))
-        # Every other record extends the run's end. Events need not: a sample follows them.
-        case kind if history.runs and kind != "event":
-            history.runs[-1].ended = max(history.runs[-1].ended, record.get("at", 0.0))
-            if kind == "end":
-                history.runs[-1].end_reason = record["why"]
+def _read_runs(history: History, db: Connection) -> None:
+    """First pass: when and why each run ended. One that was killed ended with its last record."""
+    found = db.execute("SELECT began, ended, why FROM runs ORDER BY run").fetchall()
+    for number, (began, ended, why) in enumerate(found):
+        run = Run(began, began if ended is None else ended)
+        if ended is None:
+            later = found[number + 1][0] if number + 1 < len(found) else float("inf")
+            for table in ("rows", "samples"):
+                (last,) = db.execute(
+                    f"SELECT max(at) FROM {table} WHERE at < ?",  # noqa: S608  # one of two
+                    (later,),
+                ).fetchone()
+                run.ended = max(run.ended, last or began)
+        else:
+            run.end_reason = why
+        history.runs.append(run)
 
 
 class _Reader:
@@ -194,22 +205,30 @@ class _Reader:
         history.buckets = [Bucket() for _ in range(number)]
         self._last_counts: Counter[str] = Counter()  # of the run's latest sample
         self._groups: dict[tuple[str, str], FailureGroup] = {}
-        self._group_of_row: dict[str, tuple[str, str]] = {}  # keys of `_groups`, by row id
 
-    def read(self, path: str | os.PathLike[str]) -> None:
-        for record in records(path):
-            match record.get("type"):
-                case "run":
-                    self._last_counts.clear()
-                case "result":
-                    self._add_result(record)
-                case "sample":
-                    self._add_sample(record)
-                case "event" if len(self._history.events) < MAX_EVENTS:
-                    # `when` is the time of the event; `at`, as everywhere, that of the record.
-                    self._history.events.append((self._run_time(record["when"]), record))
-        groups = (group for group in self._groups.values() if group.rows)
-        self._history.failures = sorted(groups, key=lambda group: -group.rows)
+    def read(self, db: Connection) -> None:
+        for row in db.execute(
+            "SELECT kind, at, attempts, coalesce(nullif(sent_for, 0), seconds), "
+            "json_extract(usage, '$.prompt_tokens'), json_extract(usage, '$.completion_tokens'), "
+            "json_extract(usage, '$.cached_tokens') "
+            "FROM rows ORDER BY seq"
+        ):
+            self._add_result(*row)
+        for row in db.execute(
+            "SELECT id, kind, status, requests, failure FROM rows WHERE kind <> 'ok' ORDER BY seq"
+        ):
+            self._add_failure(*row)
+        starts = iter([*self._run_starts[1:], float("inf")])
+        until = next(starts, float("inf"))
+        for at, sample in db.execute("SELECT at, sample FROM samples ORDER BY seq"):
+            while at >= until:  # of the next run
+                self._last_counts.clear()
+                until = next(starts, float("inf"))
+            self._add_sample(at, json.loads(sample))
+        for (event,) in db.execute("SELECT event FROM events ORDER BY seq LIMIT ?", (MAX_EVENTS,)):
+            told = json.loads(event)
+            self._history.events.append((self._run_time(told["when"]), told))
+        self._history.failures = sorted(self._groups.values(), key=lambda group: -group.rows)
 
     def _run_time(self, at: float) -> float:
         """Convert a timestamp to seconds of run time."""
@@ -223,58 +242,54 @@ class _Reader:
         buckets = self._history.buckets
         return buckets[min(int(self._run_time(at) / self._history.width), len(buckets) - 1)]
 
-    def _add_result(self, record: dict[str, Any]) -> None:
-        bucket, history = self._bucket_at(record["at"]), self._history
-        attempts = record["attempts"]
-        history.attempts += attempts
+    def _add_result(
+        self,
+        kind: str,
+        at: float,
+        attempts: int,
+        seconds: float,
+        prompt_tokens: int | None,
+        completion_tokens: int | None,
+        cached_tokens: int | None,
+    ) -> None:
+        bucket, history = self._bucket_at(at), self._history
         if attempts:
             # Without a listener `sent_for` is 0. `seconds` replaces it, but includes waits.
-            per_attempt = (record.get("sent_for") or record["seconds"]) / attempts
-            bucket.latency.add(per_attempt)
-            history.latency.add(per_attempt)
-        if "usage" in record:
-            bucket.prompt_tokens += record["usage"][0]
-            bucket.completion_tokens += record["usage"][1]
-            bucket.cached_tokens += sum(record["usage"][3:4])
-        self._remove_earlier_failure(record["id"])
-        if record.get("failed"):
-            bucket.failed += 1
-            self._add_failure(record)
-        else:
+            bucket.latency.add(seconds / attempts)
+            history.latency.add(seconds / attempts)
+        bucket.prompt_tokens += prompt_tokens or 0
+        bucket.completion_tokens += completion_tokens or 0
+        bucket.cached_tokens += cached_tokens or 0
+        if kind == OK:
             bucket.ok += 1
+        else:
+            bucket.failed += 1
 
-    def _remove_earlier_failure(self, row_id: str) -> None:
-        """Remove the earlier failure of a row that was sent again."""
-        key = self._group_of_row.pop(row_id, None)
-        if key is None:
-            return
-        group = self._groups[key]
-        group.rows -= 1
-        group.examples = [example for example in group.examples if example["id"] != row_id]
-
-    def _add_failure(self, record: dict[str, Any]) -> None:
-        failure = record["failure"]
-        key = (record["kind"], str(failure["code"] or failure["error"] or ""))
+    def _add_failure(
+        self, row_id: str | bytes, kind: str, status: int | None, requests: str, failure: str
+    ) -> None:
+        told = json.loads(failure)
+        key = (kind, str(told["code"] or told["error"] or ""))
         group = self._groups.setdefault(key, FailureGroup(*key))
         group.rows += 1
-        group.advice = group.advice or failure["advice"]
+        group.advice = group.advice or told["advice"]
         if len(group.examples) < MAX_EXAMPLES:
             example = {
-                "id": record["id"],
-                "status": failure["status"],
-                "message": failure["message"],
-                "requests": record["requests"],
+                "id": row_id if isinstance(row_id, str) else row_id.decode("utf-8", "replace"),
+                "status": status,
+                "message": told["message"],
+                "requests": json.loads(requests),
             }
             group.examples.append(example)
-        self._group_of_row[record["id"]] = key
 
-    def _add_sample(self, record: dict[str, Any]) -> None:
-        bucket = self._bucket_at(record["at"])
+    def _add_sample(self, at: float, record: dict[str, Any]) -> None:
+        bucket = self._bucket_at(at)
         # A sample counts from the start of its run; a bucket gets the increase.
-        for name in ("retries", "rejected"):
+        for name in ("retries", "rejected", "attempts"):
             added = record.get(name, 0) - self._last_counts[name]
             self._last_counts[name] = record.get(name, 0)
-            setattr(bucket, name, getattr(bucket, name) + added)
+            if name != "attempts":
+                setattr(bucket, name, getattr(bucket, name) + added)
             setattr(self._history, name, getattr(self._history, name) + added)
         self._history.limits = record.get("limits", {})
         account = self._history.account = record.get("account")

@@ -215,9 +215,7 @@ def _events(history: History) -> str:
 
 def _words(told: dict[str, Any]) -> str:
     left = {
-        name: value
-        for name, value in told.items()
-        if name not in ("crc", "type", "at", "when", "name", "durable", "request_id")
+        name: value for name, value in told.items() if name not in ("when", "name", "request_id")
     }
     return escape(", ".join(f"{name} {_short(value)}" for name, value in left.items()))
 

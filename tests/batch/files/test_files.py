@@ -109,3 +109,24 @@ def test_an_output_that_cannot_be_written(tmp_path):
         full.flush()
     with pytest.raises(BatchError, match="No space left"):
         full.close()
+
+
+def test_nobody_else_reads_it_and_no_link_is_followed(tmp_path):
+    """A new file is its owner's alone, an old one keeps its mode, a link beside is replaced."""
+    fresh = Output(str(tmp_path / "fresh"), beside=False)
+    fresh.write(b"x\n")
+    fresh.close()
+    assert (tmp_path / "fresh").stat().st_mode & 0o777 == 0o600
+    path, victim = tmp_path / "out", tmp_path / "victim"
+    path.write_bytes(b"old\n")
+    path.chmod(0o644)
+    victim.write_bytes(b"precious")
+    (tmp_path / "out.new").symlink_to(victim)
+    output = Output(str(path), beside=True)
+    output.write(b"x\n")
+    output.settle()
+    output.close()
+    assert victim.read_bytes() == b"precious"
+    assert not path.is_symlink()
+    assert path.read_bytes() == b"x\n"
+    assert path.stat().st_mode & 0o777 == 0o644

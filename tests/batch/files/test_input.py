@@ -16,11 +16,16 @@ from resilient_infe.batch.files import lines
 from resilient_infe.batch.files.check import check_file
 from resilient_infe.batch.files.lines import LONGEST, NumberedLine, numbered, opened
 from resilient_infe.batch.files.request import CHAT, Defaults, parsed
-from resilient_infe.batch.journal.table import FAILED, PERMANENT, RowTable, key_of
+from resilient_infe.batch.store import Entry
 from resilient_infe.errors import BatchError, RowError
 
 WITH_MODEL = Defaults(model="infe-pulse")
 MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def entry(kind, *, permanent=0, digest=None):
+    """What a journal has recorded of a row."""
+    return Entry("", 0, kind, permanent, digest, 0.0, 1, 0.0, 0.0, 200, "[]", None, None)
 
 
 def request(value, defaults=WITH_MODEL, number=7):
@@ -263,18 +268,16 @@ def test_a_check_finds_all_that_is_wrong():
     rows = [json.dumps({"custom_id": f"r{n}", "prompt": "x" * 400}) for n in range(10)]
     raw = "\n".join([*rows, rows[3], *["oops"] * 30]).encode()
 
-    def recorded():
-        table = RowTable()
-        table.record(key_of("r1"), 0)
-        table.record(key_of("r2"), 0, FAILED)
-        table.record(key_of("r4"), 0, FAILED | PERMANENT)
-        return table
-
-    found = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded(), estimate=True)
+    recorded = {"r1": entry("ok"), "r2": entry("timeout"), "r4": entry("invalid", permanent=1)}
+    found = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded.get, estimate=True)
     assert (found.rows, found.pending, found.bad) == (10, 8, 31)
     assert found.problems[0] == "line 11: the custom_id 'r3' was used before"
     assert len(found.problems) == 10
     assert found.models == {"infe-pulse": 8}
     assert found.tokens == 8 * (101 + 256)  # the role is a word too
-    again = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded(), retry_failed=True)
+    assert found.known == 1
+    again = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded.get, retry_failed=True)
     assert (again.pending, again.tokens) == (9, 0.0)
+    recorded["r4"] = entry("invalid", permanent=1, digest="of another model")
+    mended = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded.get)
+    assert mended.pending == 9
