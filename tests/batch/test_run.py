@@ -655,3 +655,65 @@ def test_a_model_of_an_odd_name(run, tmp_path):
         return await once(rows, model, path)
 
     assert all(result.replayed for result in run(main))
+
+
+class Reply:
+    """An SDK's object."""
+
+    def __init__(self, payload):
+        self.payload = payload
+
+    def model_dump(self, mode):
+        """Its form in JSON."""
+        return {"payload": self.payload, "mode": mode}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        lambda _: {"t": (1, 2), 3: "a number as a key", "nan": float("nan"), "deep": [{"x": (1,)}]},
+        Reply,
+        lambda _: [Reply(1), True, 1.0, 10**30, "\ud800"],
+        lambda _: (),
+        lambda _: None,
+    ],
+)
+def test_live_and_replayed_are_the_same_value(run, tmp_path, record):
+    """What a first run hands out, and one that goes on, is equal, in every type too."""
+    path = tmp_path / "j"
+
+    async def main():
+        path.unlink(missing_ok=True)
+        model = InfeModel(faults=Faults(script=[400]))
+        return [await once(asks(4), model, path, record=record) for _ in range(2)]
+
+    first, second = run(main)
+    assert [result.replayed for result in (*first, *second)] == [False] * 4 + [True] * 4
+    again = {result.id: result for result in second}
+    for result in first:
+        other = again[result.id]
+        assert repr(result.value) == repr(other.value)  # tells 1, 1.0 and True apart
+        assert result.failure == other.failure
+        for name in ("attempts", "seconds", "sent_for", "usage", "status", "request_ids"):
+            assert getattr(result, name) == getattr(other, name)
+
+
+def test_a_body_that_an_exception_carries(run, tmp_path):
+    """It is handed out as it will be replayed."""
+    path = tmp_path / "j"
+
+    class Odd(Exception):
+        body = {"t": (1, 2), "nan": float("nan")}  # noqa: RUF012
+
+    async def send(_):
+        raise Odd
+
+    async def main():
+        path.unlink(missing_ok=True)
+        journal = Journal(path, threaded=False)
+        found = await results_of(run_batch([1], send, journal=journal))
+        journal.close()
+        return found[0].failure.body
+
+    assert run(main) == {"t": [1, 2], "nan": None}

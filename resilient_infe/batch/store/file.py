@@ -37,6 +37,8 @@ from .schema import (
 )
 from .writer import Done, InlineWriter, Note, ThreadWriter, write
 
+LOGGED = "PRAGMA journal_mode = WAL"
+
 _FIND = f"SELECT seq, crc, {', '.join(COLUMNS)} FROM rows WHERE id = ?"  # noqa: S608  # no values
 _VALUE = "SELECT CAST(value AS BLOB), crc FROM replies WHERE seq = ?"
 
@@ -310,15 +312,23 @@ def _opened(path: Path) -> sqlite3.Connection:
                 check_form(db, path)
                 _set_mode(db, path)
                 wal.check(db, path, commits)
-                found = db.execute("PRAGMA integrity_check(rows)").fetchone()[0]
-                if found != "ok":
-                    raise JournalDamaged(damage(path, f"it has changed ({found})"))
+                _check_index(db, path)
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
         except BaseException:
             db.close()
             raise
     return db
+
+
+def _check_index(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse a journal whose index of ids has changed: rows would be missed, and sent again."""
+    db.execute("PRAGMA cache_size = -50000")  # KiB: ids in no order are looked up all over it
+    found = db.execute("PRAGMA integrity_check(rows)").fetchone()[0]
+    db.execute("PRAGMA cache_size = -2000")
+    db.execute("PRAGMA shrink_memory")
+    if found != "ok":
+        raise JournalDamaged(damage(path, f"it has changed ({found})"))
 
 
 def _set_mode(db: sqlite3.Connection, path: Path) -> None:
@@ -328,7 +338,7 @@ def _set_mode(db: sqlite3.Connection, path: Path) -> None:
     """
     if not is_shared(path):
         with contextlib.suppress(sqlite3.OperationalError):
-            if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+            if db.execute(LOGGED).fetchone()[0] == "wal":
                 return
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     db.execute("PRAGMA journal_mode = DELETE")
