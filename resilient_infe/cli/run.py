@@ -71,7 +71,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--skip-bad", action="store_true", help="go on without the lines that are no requests")
     add("--retry-failed", action="store_true", help="send rows again that failed for good")
     add("--keep-going", action="store_true", help="never pause, however many rows fail alike")
-    add("--salvage", action="store_true", help="go on without the journal's damaged lines")
+    add("--salvage", action="store_true", help="go on without the journal's damaged rows")
     add("--overwrite", action="store_true", help="replace an output that has no journal")
     add("--quiet", action="store_true", help="show no progress")
     add("--json-log", action="store_true", help="progress and events as JSON lines, on stderr")

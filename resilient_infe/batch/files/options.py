@@ -50,7 +50,7 @@ class JobOptions:
         skip_bad: go on without the lines that are no requests.
         retry_failed: send rows again that failed for good.
         keep_going: never pause, however many rows fail alike.
-        salvage: leave out damaged lines of the journal.
+        salvage: leave out damaged rows of the journal.
         overwrite: replace an output that no journal belongs to.
     """
 

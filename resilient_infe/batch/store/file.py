@@ -17,6 +17,7 @@ from zlib import crc32
 
 from ... import aio
 from ...errors import JournalDamaged, JournalError, JournalMismatch, JournalWriteFailed
+from ..plain import to_json
 from ..result import Result
 from . import wal
 from .keys import SeenIds
@@ -168,7 +169,7 @@ class Journal:
             self._writer = ThreadWriter(self._db, aio.current(), failed)
         else:
             self._writer = InlineWriter(self._db)
-        about = json.dumps({"pid": os.getpid()} | self.about)
+        about = _json({"pid": os.getpid()} | self.about)
         sql = "INSERT INTO runs (began, about) VALUES (?, ?)"
         self._note(sql, round(self._wall(), 3), about)
 
@@ -180,7 +181,7 @@ class Journal:
         """Record a ``"sample"`` or an ``"event"`` of the run; what it believes of limits apart."""
         self._believe(fields.pop("beliefs", None))
         sql = f"INSERT INTO {kind}s (at, {kind}) VALUES (?, ?)"  # noqa: S608  # one of two
-        self._note(sql, round(self._wall(), 3), json.dumps(fields))
+        self._note(sql, round(self._wall(), 3), _json(fields))
 
     def stop(self, **fields: Any) -> None:
         """Write what is queued, and how the run ended.
@@ -199,7 +200,7 @@ class Journal:
         sql = """UPDATE runs SET ended = ?, why = ?, said = ?, outcome = ?
             WHERE run = (SELECT max(run) FROM runs)"""
         try:
-            self._note(sql, round(self._wall(), 3), why, said, json.dumps(fields))
+            self._note(sql, round(self._wall(), 3), why, said, _json(fields))
         finally:
             self._writer = None
 
@@ -279,6 +280,10 @@ def _value(db: sqlite3.Connection, seq: int, crc: int) -> bytes | None:
     """Return a value as it was written, or None if it is not that any more."""
     stored = db.execute(_VALUE, (seq,)).fetchone()
     return None if stored is None or crc32(stored[0], crc) != stored[1] else stored[0]
+
+
+def _json(value: Any) -> str:
+    return to_json(value).decode("ascii")
 
 
 def _make(path: Path) -> None:

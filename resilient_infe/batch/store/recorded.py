@@ -13,6 +13,7 @@ from typing import Any
 from zlib import crc32
 
 from ...errors import JournalDamaged
+from ..plain import to_json
 from .rows import OK
 from .schema import check_form, connected, damage, explained, is_empty
 
@@ -22,7 +23,7 @@ crc = excluded.crc"
 
 def saved(name: str, value: Any) -> tuple[str, str, int]:
     """Return a row of `state`."""
-    text = json.dumps(value)
+    text = to_json(value).decode("ascii")
     return name, text, crc32(f"{name}={text}".encode())
 
 

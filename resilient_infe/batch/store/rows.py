@@ -78,6 +78,7 @@ Line = tuple[Any, ...]
 
 def text_or_bytes(text: str) -> str | bytes:
     """Return a text as SQLite takes it: bytes, if a lone surrogate is in it."""
+    text = str.__str__(text)  # a member of an enumeration is a text too, but prints as another one
     if text.isascii():
         return text
     try:
@@ -106,7 +107,7 @@ def packed(result: Result[Any, Any], digest: str | None, at: float) -> Line:
         result.attempts,
         float(result.seconds),
         float(result.sent_for),
-        result.status,
+        None if result.status is None else int(result.status),
         f"[{','.join(map(_quoted, result.request_ids))}]",
         None if usage is None else _usage_text(usage),
         None if failure is None else _failure_text(failure),

@@ -61,7 +61,7 @@ def write(db: sqlite3.Connection, items: list[Item]) -> None:
             db.execute(sql, values)
         if db.in_transaction:
             db.execute("COMMIT")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError, OverflowError) as error:
         with contextlib.suppress(sqlite3.Error):
             if db.in_transaction:
                 db.execute("ROLLBACK")

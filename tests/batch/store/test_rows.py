@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import sqlite3
+from http import HTTPStatus
 from zlib import crc32
 
 import pytest
@@ -94,6 +96,20 @@ def test_a_changed_column_is_seen(result, place):
     assert crc_of(Entry(*columns)) == crc
     columns[place] = f"{columns[place]}x"
     assert crc_of(Entry(*columns)) != crc
+
+
+class Name(enum.StrEnum):
+    """Ids that are members of an enumeration."""
+
+    FIRST = "first"
+
+
+def test_texts_and_numbers_of_other_classes():
+    """What prints as something else is written as what it is, and has the same checksum then."""
+    result = Result(0, Name.FIRST, None, 1, status=HTTPStatus.OK, encoded=b"1")
+    *columns, crc, _, _ = stored(packed(result, None, 0.0))
+    assert crc_of(Entry(*columns)) == crc
+    assert columns[0] == "first"
 
 
 def test_an_unknown_field_is_passed_over():

@@ -12,6 +12,7 @@ from resilient_infe.batch import run_batch
 from resilient_infe.batch.plain import to_json
 from resilient_infe.batch.result import Result
 from resilient_infe.batch.store import Journal, file, recorded_at
+from resilient_infe.batch.store import writer as writer_module
 from resilient_infe.batch.store.rows import packed
 from resilient_infe.batch.store.schema import TABLES
 from resilient_infe.batch.store.writer import MOST, Note, ThreadWriter, write
@@ -52,6 +53,14 @@ def test_all_of_a_group_or_nothing(db):
     assert db.execute("SELECT count(*) FROM rows").fetchone() == (0,)
 
 
+def test_what_sqlite_cannot_take_ends_the_run(db):
+    """A number of over 64 bits is reported like a full disk: nothing waits for ever."""
+    line = list(lines(0, 1)[0])
+    line[9] = 1 << 70
+    with pytest.raises(errors.JournalWriteFailed):
+        write(db, [tuple(line)])
+
+
 class Loop:
     """An event loop that runs what it is given when it is told to."""
 
@@ -70,11 +79,16 @@ class Loop:
         return len(waiting)
 
 
-def test_what_comes_in_meanwhile_is_one_group(tmp_path):
+def test_what_comes_in_meanwhile_is_one_group(tmp_path, monkeypatch):
     """All of one turn of the loop is a group, and all that comes while it is written the next."""
     journal = Journal(tmp_path / "j")
-    loop, done, commits = Loop(), [], []
-    journal._db.set_trace_callback(commits.append)
+    loop, done, groups = Loop(), [], []
+
+    def noted(db, items):
+        groups.append(len(items))
+        write(db, items)
+
+    monkeypatch.setattr(writer_module, "write", noted)
     writer = ThreadWriter(journal._db, loop, pytest.fail)
     for n, line in enumerate(lines(0, 3)):
         writer.put(line, lambda n=n: done.append(n))
@@ -85,7 +99,7 @@ def test_what_comes_in_meanwhile_is_one_group(tmp_path):
         loop.turn()
     writer.close()
     assert done == list(range(7))
-    assert sum(each.startswith("INSERT INTO inbox") for each in commits) == 2
+    assert groups == [3, 4]
     journal.close()
 
 
