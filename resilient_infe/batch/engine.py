@@ -22,7 +22,7 @@ from .bell import Bell
 from .caller import Caller
 from .lane import Lane, Lanes, Taken, Withdrawn
 from .outbox import Outbox
-from .recorder import MOST_LENT, Recorder
+from .recorder import LENT, MOST_LENT, Recorder
 from .rest import Rests
 from .result import Failure, Result, Row, Value
 from .sample import Failures, Tally
@@ -85,7 +85,7 @@ class Engine(Generic[Row, Value]):
             retry_failed=retry_failed,
             safe=self._count_and_hand_out,
             lend=self._let_go,
-            most_lent=in_memory * MOST_LENT,
+            most_lent=min(in_memory * LENT, MOST_LENT),
         )
         self._sampler = Sampler(self._recorder, self.tally, self.stack)
         self._replay = replay

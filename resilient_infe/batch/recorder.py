@@ -15,9 +15,12 @@ from .sample import Tally
 from .store import Journal
 from .store.rows import OK
 
-MOST_LENT = 4
-"""Results on their way to the disk at most, as a multiple of the rows in memory, that give up their
-places: enough for one group while it is written, and for the next."""
+LENT = 4
+"""Results on their way to the disk, as a multiple of the rows in memory, that give up their places:
+enough for one group while it is written, and for the next."""
+
+MOST_LENT = 256
+"""The same, at most: a crash or a full disk loses them, and they are sent again."""
 
 
 class Recorder(Generic[Row, Value]):

@@ -69,7 +69,7 @@ def run_batch(
         in_memory: rows at most between the input and the consumer, from 1; keep it above the
             stack's concurrency, which it bounds as well; 256. Of the rows that the server refuses
             with 429, up to four times as many wait in memory besides. With a journal,
-            up to four times as many results are on their way to the disk.
+            up to four times as many results, 256 at most, are on their way to the disk.
         deadline: seconds for each call, waits included, above 0; None for none.
         priority: the class of the rows where other calls share the stack: "batch" lets those of
             the classes "interactive" and "normal" go first. A batch alone is as fast in any class.
