@@ -9,6 +9,7 @@ import functools
 from dataclasses import replace
 
 from ..core.verdict import Kind, Verdict
+from ..errors import InfeError
 
 LONGEST_CHAIN = 16
 """Links of an exception's chain of causes that are followed, because a chain can be a cycle."""
@@ -21,15 +22,20 @@ def classify_exception(error: BaseException) -> Verdict:
     """Return what an exception of a transport means, from its classes and its causes.
 
     A group means what its gravest leaf means, in the order INVALID, UNKNOWN, TIMEOUT, TRANSIENT.
-    It was never sent only if none of its leaves was sent.
+    It was never sent only if none of its leaves was sent. An error of our own transport has its own
+    advice, which may name a proxy.
     """
     if isinstance(error, BaseExceptionGroup):
         verdicts = [_of_names(_names(leaf), type(error).__name__) for leaf in _leaves(error)]
         gravest = min(verdicts, key=_gravity)
-        return replace(gravest, sent=any(verdict.sent for verdict in verdicts))
-    if _cause_of(error) is None:
-        return _of_classes(type(error).__mro__)
-    return _of_names(_names(error), type(error).__name__)
+        found = replace(gravest, sent=any(verdict.sent for verdict in verdicts))
+    elif _cause_of(error) is None:
+        found = _of_classes(type(error).__mro__)
+    else:
+        found = _of_names(_names(error), type(error).__name__)
+    if isinstance(error, InfeError) and error.advice not in (None, found.advice):
+        return replace(found, advice=error.advice)
+    return found
 
 
 @functools.lru_cache(maxsize=256)

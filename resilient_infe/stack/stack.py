@@ -127,8 +127,11 @@ class Stack(Shared):
             transport.stack.told_of_nesting = True
         handle = getattr(transport, "handle", None)
         if handle is not None:
-            return Send(self, compiled(self.layers, handle), self._enter)
-        return Send(self, compiled(self.layers, handler_of(transport)), self._enter)
+            send = Send(self, compiled(self.layers, handle), self._enter)
+        else:
+            send = Send(self, compiled(self.layers, handler_of(transport)), self._enter)
+        send.endpoint = getattr(transport, "endpoint", None)
+        return send
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
         """Return a handler that runs `inner`, which takes a `Call`, inside the layers."""
@@ -269,12 +272,17 @@ class Send(Generic[P, R]):
     """A function that sends payloads through a stack. `Stack.around` makes it.
 
     Call it like the transport, with one payload. State: none of its own.
+
+    Attributes:
+        stack: what it sends through.
+        endpoint: the path to which the transport posts a payload as the body of a request, or None.
     """
 
-    __slots__ = ("_enter", "_handler", "stack")
+    __slots__ = ("_enter", "_handler", "endpoint", "stack")
 
     def __init__(self, stack: Stack, handler: Handler[P, R], enter: Enter[P, R]) -> None:
         self.stack = stack
+        self.endpoint: str | None = None
         self._handler = handler
         self._enter = enter
 

@@ -37,6 +37,7 @@ from ..http.masking import printable
 from .address import BASE_URL, check_base_url
 from .credentials import ApiKey
 from .models import ModelList
+from .proxy import route_to
 from .replies import error_of, malformed, not_yet
 from .stream import InfeStream, StreamTransport
 
@@ -69,9 +70,18 @@ class InfeTransport:
             least as large as the concurrency, or calls wait twice: in the stack, and for a
             connection.
         headers: additional headers for each request.
+        proxy: the URL of an HTTP proxy, such as ``http://user:password@proxy.example:3128``; None
+            for none but the environment's.
+        trust_env: whether to use the proxy that ``HTTPS_PROXY``, ``HTTP_PROXY`` or ``ALL_PROXY``
+            names, but for the hosts in ``NO_PROXY``; they are read once, here. False, because a
+            request with a key should not take a way that nobody asked for.
 
     Raises:
-        ConfigurationError: the key or the URL is malformed; the message says why.
+        ConfigurationError: the key, the URL or the proxy is malformed; the message says why.
+
+    Attributes:
+        base_url: as given, without a slash at its end.
+        endpoint: `path`, as given.
 
     State: one connection pool, opened at the first call and closed by `aclose`, or by ``async
     with``. A transport serves one asyncio event loop at a time.
@@ -85,13 +95,16 @@ class InfeTransport:
         path: str = "/chat/completions",
         max_connections: int | None = None,
         headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
     ) -> None:
         check_base_url(base_url)
+        self._route = route_to(base_url, proxy, trust_env=trust_env)
         if max_connections is not None:
             bounds.whole(max_connections, 1, "max_connections")
         self._key = ApiKey(api_key)
         self.base_url = base_url.rstrip("/")
-        self._path = path
+        self.endpoint = path
         self._fixed_headers = CIMultiDict(
             dict(headers or {})
             | {"Authorization": self._key.header(), "Content-Type": "application/json"}
@@ -112,7 +125,7 @@ class InfeTransport:
 
     async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
         """Send a call's payload, and set the call's reply."""
-        return await self.post(call, call.payload, self._path)
+        return await self.post(call, call.payload, self.endpoint)
 
     async def post(self, call: Call[Any], payload: Mapping[str, Any], path: str) -> dict[str, Any]:
         """Send a body to an endpoint as one attempt of a call, and set the call's reply.
@@ -154,7 +167,7 @@ class InfeTransport:
         body = _encoded({**call.payload, "stream": True})
         failure: Exception
         try:
-            response = await self._post(call, body, self._path)
+            response = await self._post(call, body, self.endpoint)
             if response.status == 200 and response.content_type == "text/event-stream":
                 call.reply = Reply(response.status, response.headers)
                 stream = InfeStream(response, call, partial(self._stream_error, call, response))
@@ -166,7 +179,7 @@ class InfeTransport:
             failure = self._transport_error(error)
         else:
             if not isinstance(parts, str):
-                await self._result(call, response, parts, call.payload, self._path)
+                await self._result(call, response, parts, call.payload, self.endpoint)
             failure = malformed(
                 Reply(response.status, self._key.mask.headers(response.headers)),
                 "the request asked for a stream, and the response is not a stream",
@@ -230,6 +243,7 @@ class InfeTransport:
             session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=timeout,
+                proxy=self._route.proxy,
                 cookie_jar=aiohttp.DummyCookieJar(),  # the API sets none, and looking costs time
             )
             self._session = session
@@ -275,8 +289,10 @@ class InfeTransport:
         message = f"{name}: {printable(self._key.mask.text(str(error)))}"
         if verdict.kind is Kind.INVALID:
             return InvalidRequestError(message, type=name, advice=verdict.advice)
-        cls = TransportError if verdict.sent else NeverSentError
-        return cls(message, type=name, advice=verdict.advice)
+        if verdict.sent:
+            return TransportError(message, type=name, advice=verdict.advice)
+        advice = "; ".join(filter(None, (verdict.advice, self._route.note)))
+        return NeverSentError(message, type=name, advice=advice)
 
     async def _list_models(self) -> Any:
         """Return the decoded response of ``GET /models``, outside of the stack."""
