@@ -63,6 +63,7 @@ def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> 
     """
     # argparse has no public way to list the options.
     actions = {action.dest: action for action in parser._actions}  # noqa: SLF001
+    short = {name[2:]: each for each in actions.values() for name in each.option_strings[1:]}
     # The file can set neither of these two.
     del actions["help"]
     actions.pop("config", None)
@@ -75,7 +76,7 @@ def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> 
         parser.set_defaults(**{name: value})
     parser.set_defaults(limits=limits, account=account)
     for name, value in options.items():
-        action = actions.get(name.replace("-", "_"))
+        action = actions.get(name.replace("-", "_")) or short.get(name)
         if action is None:
             shown = (dest for dest, each in actions.items() if each.help != argparse.SUPPRESS)
             known = sorted(each.replace("_", "-") for each in shown)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import logging
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from ..aio import wall_time
 from ..batch.progress import Progress, in_words
 from ..events import Event
+from ..telemetry.log import level_of
 
 
 def write(text: str) -> None:
@@ -29,7 +33,7 @@ class Display(Protocol):
         """Show how far it is."""
         ...
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: int = logging.INFO) -> None:
         """Tell something once."""
         ...
 
@@ -46,7 +50,7 @@ class Silent:
     def show(self, progress: Progress) -> None:
         """Show nothing."""
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: int = logging.INFO) -> None:  # noqa: ARG002
         """Write a line."""
         write(f"{text}\n")
 
@@ -72,21 +76,27 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
-        self._write(event.name, event.as_dict())
+        self._write(event.name, event.as_dict(), level_of(event))
 
     def show(self, progress: Progress) -> None:
         """Write how far it is."""
         self._write("progress", asdict(progress))
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: int = logging.INFO) -> None:
         """Write a message."""
-        self._write("message", {"message": text})
+        self._write("message", {"message": text}, level)
 
     def close(self) -> None:
         """There is nothing to give back."""
 
-    def _write(self, name: str, fields: dict[str, Any]) -> None:
-        write(json.dumps({"event": name} | fields, default=str) + "\n")
+    def _write(self, name: str, fields: dict[str, Any], level: int = logging.INFO) -> None:
+        now = datetime.fromtimestamp(wall_time(), UTC).isoformat(timespec="milliseconds")
+        head = {
+            "ts": now.replace("+00:00", "Z"),
+            "level": logging.getLevelName(level).lower(),
+            "event": name,
+        }
+        write(json.dumps(head | fields, default=str) + "\n")
 
 
 class Drawn:
@@ -118,7 +128,7 @@ class Drawn:
         with contextlib.suppress(OSError):
             self._live.update(shown)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: int = logging.INFO) -> None:  # noqa: ARG002
         """Write a line above."""
         with contextlib.suppress(OSError):
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)

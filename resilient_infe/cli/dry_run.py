@@ -7,9 +7,8 @@ from pathlib import Path
 
 from ..adapters.http.masking import printable
 from ..batch.files.check import CheckResult, check_file
-from ..batch.files.lines import opened
-from ..batch.files.options import JobOptions, place_of
-from ..batch.files.request import Defaults
+from ..batch.files.input import Input
+from ..batch.files.options import JobOptions, defaults_of, place_of
 from ..batch.monitor import counted
 from ..batch.progress import short, span
 from ..batch.store import Entry, Journal
@@ -26,19 +25,20 @@ def dry_run(options: JobOptions) -> int:
     if Path(options.journal).exists():
         kept = Journal(options.journal, {"base_url": place_of(options.base_url)})
         find = kept.find
+    given = Input(options.input)
     try:
-        with opened(options.input) as file:
-            defaults = Defaults(options.model, options.url)
+        with given.read() as file:
             found = check_file(
                 file,
                 options.input,
-                defaults,
+                defaults_of(options),
                 find,
                 retry_failed=options.retry_failed,
                 count=options.count,
                 estimate=True,
             )
     finally:
+        given.close()
         if kept is not None:
             kept.close()
     print("\n".join(forecast(found, options)))
@@ -65,6 +65,8 @@ def forecast(found: CheckResult, options: JobOptions) -> list[str]:
     built_in = options.count is estimate_tokens
     how = "characters / 4, and the output that is asked for" if built_in else "by your own count"
     lines.append(f"to send: {counted(calls, 'call')}, about {short(tokens)} tokens ({how})")
+    if found.unknown:
+        lines.append(f"  {found.unknown:,} of them could not be estimated, and count 0 tokens here")
     lines += notes_on_limits(options, found.models)
     known = list(_times(found, options, calls, tokens))
     if known:

@@ -14,14 +14,14 @@ import anyio
 
 from ..adapters.infe.address import BASE_URL, check_base_url
 from ..batch.files.job import Job
-from ..batch.files.options import JobOptions
-from ..batch.files.request import CHAT
+from ..batch.files.options import JobOptions, is_local
+from ..batch.request import CHAT, LONGEST
 from ..errors import BatchError, ConfigurationError, ResilienceError
 from .config import apply_config
 from .counter import counter_for
 from .display import Display, JsonLines, display_for
 from .dry_run import dry_run
-from .kinds import count, positive, rate, weight
+from .kinds import count, positive, rate, size, weight
 from .limits import for_models
 from .telling import say_found, tell_end
 
@@ -54,7 +54,13 @@ def add_run(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> None:
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("input", metavar="INPUT", nargs="?", help="JSONL, also .gz and .zst; - is stdin")
+    add("input", metavar="INPUT", nargs="?",
+        help="JSON lines, a JSON array or CSV, also .gz and .zst; - is stdin")  # fmt: skip
+    add("--prompt-column", metavar="NAME",
+        help="the column (or field) that is the prompt; the others are not sent")  # fmt: skip
+    add("--id-column", metavar="NAME", help="the column (or field) that is the custom_id")
+    add("--max-line", type=size, default=LONGEST, metavar="SIZE",
+        help="the longest line, like 64MiB (default 16MiB)")  # fmt: skip
     add(
         "-o", "--output", metavar="FILE", help="results, in the form of OpenAI's Batch; - is stdout"
     )
@@ -85,6 +91,8 @@ def _add_sending(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="up to and with /v1 (default %(default)s)",
     )
+    add("--proxy", metavar="URL", help="an HTTP proxy, or none (default: what HTTPS_PROXY, "
+        "HTTP_PROXY and NO_PROXY say)")  # fmt: skip
     add("--api-key-file", metavar="FILE", help="the key, instead of INFE_API_KEY")
     add("--api-key", help=argparse.SUPPRESS)  # refused, so that the key is not quoted as unknown
     add("--model", metavar="ID", help="for lines that name none")
@@ -123,13 +131,16 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--requests-per-minute",
+        "--rpm",
         type=rate,
         metavar="N",
-        help="per model; a number, none, or auto to learn it (default)",
+        help="per model; a number, one with its period like 10/s, none, or auto to learn it "
+        "(default); see --config for models that differ",
     )
-    add("--tokens-per-minute", type=rate, metavar="N", help="the same, input and output together")
-    add("--input-tokens-per-minute", type=positive, metavar="N", help="of the input alone")
-    add("--output-tokens-per-minute", type=positive, metavar="N", help="of the output alone")
+    add("--tokens-per-minute", "--tpm", type=rate, metavar="N",
+        help="the same, input and output together")  # fmt: skip
+    add("--input-tokens-per-minute", type=rate, metavar="N", help="of the input alone")
+    add("--output-tokens-per-minute", type=rate, metavar="N", help="of the output alone")
     add("--requests-per-day", type=positive, metavar="N",
         help="per model, in any 24 hours; the run pauses at it")  # fmt: skip
     add("--tokens-per-day", type=positive, metavar="N", help="the same for tokens")
@@ -170,6 +181,11 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         base_url=options.base_url,
         model=options.model,
         url=options.url,
+        prompt_column=options.prompt_column,
+        id_column=options.id_column,
+        max_line=options.max_line,
+        proxy=None if options.proxy == "none" else options.proxy,
+        trust_env=options.proxy is None and not is_local(options.base_url),
         concurrency=for_models(options, "concurrency"),
         requests_per_minute=for_models(options, "requests_per_minute"),
         tokens_per_minute=for_models(options, "tokens_per_minute"),

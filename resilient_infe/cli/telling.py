@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def say_found(job: Job, display: Display, found: CheckResult | None) -> None:
         return
     if not (job.journal.resumed and job.options.skip_bad):  # who goes on was told before
         for line in bad_lines(found, job.options.input):
-            display.say(line)
+            display.say(line, logging.WARNING)
     if found.bad and not found.rows:
         raise BatchError(f"no line of {job.options.input} is a request, and nothing was sent")
     if found.bad and not job.options.skip_bad:
@@ -58,10 +59,10 @@ def say_found(job: Job, display: Display, found: CheckResult | None) -> None:
 
 
 def bad_lines(found: CheckResult, name: str) -> list[str]:
-    """Return the first bad lines, and how many more there are."""
+    """Return what is wrong with which lines, and how many more there are."""
     told = [f"{name}: {problem}" for problem in found.problems]
-    if found.bad > len(found.problems):
-        told.append(f"{name}: and {counted(found.bad - len(found.problems), 'more such line')}")
+    if found.unlisted:
+        told.append(f"{name}: and {counted(found.unlisted, 'more such line')}")
     return told
 
 
@@ -78,7 +79,7 @@ def tell_end(job: Job, display: Display, failure: ResilienceError | None, signal
         say(f"{have_result(last.done)}{failed}{bad}")
         explained = job.failures.explained()
         if explained is not None:
-            say(explained)
+            say(explained, logging.WARNING)
     again = "to go on, run the same again" + ("" if silent else f":\n  {_command()}")
     if isinstance(failure, BatchPaused):
         if failure.kind is Kind.NOT_FOUND:
@@ -86,10 +87,10 @@ def tell_end(job: Job, display: Display, failure: ResilienceError | None, signal
         elif failure.kind is Kind.AUTH and not job.has_key:
             again = f"no key was given: set INFE_API_KEY, or give --api-key-file; then, {again}"
         say(f"no row was given up; {again}")
-        say(f"paused: {failure}")
+        say(f"paused: {failure}", logging.ERROR)
         return PAUSED
     if failure is not None:
-        say(f"resilient-infe: {failure}")
+        say(f"resilient-infe: {failure}", logging.ERROR)
         return CANNOT
     if signalled:
         say(f"stopped; {again}")
@@ -97,7 +98,7 @@ def tell_end(job: Job, display: Display, failure: ResilienceError | None, signal
     return _tell_results(job, say)
 
 
-def _tell_results(job: Job, say: Callable[[str], None]) -> int:
+def _tell_results(job: Job, say: Callable[..., None]) -> int:
     options = job.options
     if options.output != "-":
         say(f"results: {options.output}")
@@ -117,7 +118,7 @@ def _tell_results(job: Job, say: Callable[[str], None]) -> int:
     return ROWS_FAILED if job.failed or job.skipped else 0
 
 
-def _say(text: str) -> None:
+def _say(text: str, level: int = logging.INFO) -> None:  # noqa: ARG001
     write(f"{text}\n")
 
 

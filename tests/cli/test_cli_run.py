@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -355,7 +356,11 @@ def test_json_log(infe, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert lines[0]["event"] == "progress"
     assert (lines[0]["done"], lines[0]["rows"]) == (20, 20)
-    assert {"event": "message", "message": "results: out.jsonl"} in lines
+    said = [(line["level"], line["message"]) for line in lines if line["event"] == "message"]
+    assert ("info", "results: out.jsonl") in said
+    times = [datetime.fromisoformat(line["ts"]) for line in lines]
+    assert times == sorted(times)
+    assert {each.utcoffset() for each in times} == {timedelta(0)}
 
 
 def test_status_as_json(infe, capsys):
@@ -568,7 +573,8 @@ def test_a_forgotten_model(infe, capsys):
     assert main(["run", "in.jsonl", "-o", "out.jsonl", "--base-url", infe[0]]) == 2
     shown = capsys.readouterr().err
     assert "give --model infe-pulse" in shown
-    assert "and 20 more such lines" in shown
+    assert "line 1: it names no" in shown
+    assert "and 29 more such lines: 2, 3, 4, 5, 6 ...)" in shown
     assert "no line of in.jsonl is a request" in shown
     assert "--skip-bad" not in shown
 

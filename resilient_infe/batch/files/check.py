@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from ...adapters.http.masking import printable
 from ...core.bounds import shown
 from ...errors import ConfigurationError, RowError
 from ...rate.estimate import estimate_tokens, valid_count
 from ..plain import digest_of
+from ..request import Defaults, Request, payload_of
 from ..store import Entry
 from ..store.keys import SeenIds
 from ..store.rows import OK
 from .counting import name_of
-from .lines import numbered
-from .request import Defaults, Request, parsed, payload_of
+from .rows import requests_in
 
 MAX_REPORTED = 10
-"""Invalid lines reported individually; further ones are only counted."""
+"""Kinds of problems that are reported; lines with further ones are only counted."""
+
+MAX_PLACES = 5
+"""Lines with the same problem that are named."""
+
+_VARIES = re.compile(r"\d+|'[^']*'")
+"""What differs between two messages about the same problem."""
 
 
 @dataclass(slots=True)
@@ -33,53 +41,75 @@ class CheckResult:
             failures whose request has changed.
         known: the number of rows that have a value.
         bad: the number of lines that are not valid requests, duplicate ids included.
-        problems: messages for the first `MAX_REPORTED` invalid lines.
         models: the number of pending requests per model.
         tokens: estimated tokens of the pending requests, if `check_file` was to estimate.
+        unknown: the number of pending requests that could not be estimated, and count as 0 tokens.
+        unlisted: the number of invalid lines that no message counts.
     """
 
     rows: int = 0
     pending: int = 0
     known: int = 0
     bad: int = 0
-    problems: list[str] = field(default_factory=list)
     models: Counter[str] = field(default_factory=Counter)
     tokens: float = 0.0
+    unknown: int = 0
+    unlisted: int = 0
+    _kinds: dict[str, _Problem] = field(default_factory=dict)
 
-    def note_bad(self, problem: str) -> None:
-        """Count an invalid line; keep its message if it is one of the first `MAX_REPORTED`."""
+    @property
+    def problems(self) -> list[str]:
+        """A message for each kind of problem, with the first lines that have it."""
+        return [str(problem) for problem in self._kinds.values()]
+
+    def note_bad(self, error: RowError) -> None:
+        """Count an invalid line."""
         self.bad += 1
-        if len(self.problems) < MAX_REPORTED:
-            self.problems.append(problem)
+        kind = _VARIES.sub("", str(error))
+        problem = self._kinds.get(kind)
+        if problem is not None:
+            problem.count(error.line)
+        elif len(self._kinds) < MAX_REPORTED:
+            self._kinds[kind] = _Problem(str(error))
+        else:
+            self.unlisted += 1
 
 
-def requests_in(file: BinaryIO, name: str, defaults: Defaults) -> Iterator[Request | RowError]:
-    """Yield the request on each line, or an error that says why the line is not valid.
+@dataclass(slots=True)
+class _Problem:
+    """One kind of problem. State: the lines that have it."""
 
-    Args:
-        file: the input file, opened in binary mode.
-        name: the file's name.
-        defaults: the values for fields that a line omits.
+    first: str
+    others: list[int | None] = field(default_factory=list)
+    more: int = 0
 
-    Raises:
-        BatchError: the file cannot be read to its end.
-    """
-    for line in numbered(file, name):
-        try:
-            yield parsed(line, defaults)
-        except RowError as error:
-            yield error
+    def count(self, line: int | None) -> None:
+        """Add a line."""
+        if len(self.others) < MAX_PLACES:
+            self.others.append(line)
+        else:
+            self.more += 1
+
+    def __str__(self) -> str:
+        """Return the first message, and where else it holds."""
+        if not self.others:
+            return self.first
+        count = len(self.others) + self.more
+        lines = "one more such line" if count == 1 else f"{count:,} more such lines"
+        places = ", ".join(map(str, self.others)) + (" ..." if self.more else "")
+        return f"{self.first} (and {lines}: {places})"
 
 
 def duplicate_id_error(request: Request) -> RowError:
     """Return the error for a duplicate `custom_id`."""
     return RowError(
-        f"line {request.line}: the custom_id {request.custom_id!r} was used before", request.line
+        f"line {request.line}: the custom_id {printable(repr(request.custom_id))} was used before",
+        request.line,
     )
 
 
 def check_file(
-    file: BinaryIO,
+    file: io.BufferedReader,
     name: str,
     defaults: Defaults,
     find: Callable[[str], Entry | None],
@@ -93,7 +123,7 @@ def check_file(
     Args:
         file: the input file, opened in binary mode.
         name: the file's name.
-        defaults: the values for fields that a line omits.
+        defaults: how rows are read, and the values for fields that they omit.
         find: returns what the journal has recorded of a row, by its id.
         retry_failed: whether rows that failed permanently count as pending.
         count: returns the tokens of a request's body. One of the user's is tried with the first
@@ -107,10 +137,10 @@ def check_file(
     result, seen = CheckResult(), SeenIds()
     for request in requests_in(file, name, defaults):
         if isinstance(request, RowError):
-            result.note_bad(str(request))
+            result.note_bad(request)
             continue
         if not seen.add(request.custom_id):
-            result.note_bad(str(duplicate_id_error(request)))
+            result.note_bad(duplicate_id_error(request))
             continue
         result.rows += 1
         entry = find(request.custom_id)
@@ -119,7 +149,9 @@ def check_file(
             result.pending += 1
             result.models[request.body["model"]] += 1
             if estimate or (result.pending == 1 and count is not estimate_tokens):
-                result.tokens += _counted(count, request)
+                tokens = _counted(count, request)
+                result.tokens += tokens
+                result.unknown += not tokens and count is estimate_tokens
     return result
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ...adapters.http.masking import printable
 from ...core.bounds import shown
 from ...rate.estimate import estimate_tokens, valid_count
-from .request import Request
+from ..request import Request
 
 
 class RowCount:

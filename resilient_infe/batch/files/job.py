@@ -13,19 +13,20 @@ from ...events import Listener
 from ...version import __version__
 from ..monitor import Monitor, counted
 from ..progress import Gauge, Progress
+from ..request import Request, payload_of
 from ..result import Result
 from ..run import IN_MEMORY, BatchRun, run_batch
 from ..sample import Failures, Tally
 from ..store import Journal
 from .answer import answer_line, bad_line
-from .check import CheckResult, check_file, duplicate_id_error, is_pending, requests_in
+from .check import CheckResult, check_file, duplicate_id_error, is_pending
 from .counting import RowCount
 from .endpoints import Endpoints
 from .feed import Feed
-from .lines import is_stream, opened
-from .options import NO_KEY, JobOptions, check_paths, key_for, place_of
+from .input import Input
+from .options import NO_KEY, JobOptions, check_paths, defaults_of, key_for, place_of
 from .output import Output
-from .request import Defaults, Request, payload_of
+from .rows import requests_in
 
 FLUSH = 0.5
 """Seconds between two times that readers of the output are let see it."""
@@ -65,11 +66,13 @@ class Job:
         self.found: CheckResult | None = None
         self.skipped = self.left = self.failed = self.failed_for_good = 0
         self.last: Progress | None = None
-        self._defaults = Defaults(options.model, options.url)
+        self._defaults = defaults_of(options)
         check_paths(options)
         key = key_for(options)
         self.has_key = key != NO_KEY
-        self._transport = InfeTransport(key, base_url=options.base_url)
+        self._transport = InfeTransport(
+            key, base_url=options.base_url, proxy=options.proxy, trust_env=options.trust_env
+        )
         self.journal = Journal(
             options.journal,
             {"base_url": place_of(options.base_url)},
@@ -100,7 +103,7 @@ class Job:
         self._errors = Output(options.errors, beside=self._known > 0)
         self._run: BatchRun[Request, Any] | None = None
         self._gauge = Gauge(None)
-        self._is_stream = is_stream(options.input)
+        self._input = Input(options.input)
         self._replayed = self._old_failed = 0
         self._broken: BatchError | None = None
         self._stopped = False
@@ -112,9 +115,9 @@ class Job:
             BatchError: the input cannot be read, or is not the one that the journal is of.
         """
         options = self.options
-        if self._is_stream:
+        if self._input.is_stream:
             return None
-        with opened(options.input) as file:
+        with self._input.read() as file:
             self.found = check_file(
                 file,
                 options.input,
@@ -137,6 +140,8 @@ class Job:
             BatchError: the input, the journal or the output stopped it; what was done is safe.
         """
         found = self.found
+        if found is not None:
+            self._input.begin()
         self.journal.about = {"input": self.options.input, "rows": found.rows if found else None}
         self._errors.forget()
         self._output.begin()
@@ -206,6 +211,7 @@ class Job:
         Raises:
             BatchError: the output could not be written to its end.
         """
+        self._input.close()
         self.journal.close()
         try:
             self._output.close()
@@ -213,7 +219,7 @@ class Job:
             self._errors.close()
 
     def _lines(self) -> Iterator[Request | RowError]:
-        with opened(self.options.input) as file:
+        with self._input.read() as file:
             yield from requests_in(file, self.options.input, self._defaults)
 
     def _rows(self) -> Iterator[Request]:
@@ -283,7 +289,10 @@ class Job:
                 f"{self.options.input} became shorter while it was read; the output is as it was: "
                 f"run the same again"
             )
+        else:
+            self._input.check_same()
         self._settle()
+        self._input.report_changes()
 
     def _check_known(self, seen: int) -> None:
         """Refuse an input without rows that the journal has results of.

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from ...errors import BatchError
-
-LONGEST = 16 * 1024 * 1024
-"""Bytes of a line; a request with some images fits, a file without line breaks does not."""
+from ..forms import BOM
+from ..request import LONGEST
 
 STDIN = "-"
 
-_GZIP, _ZSTD, _BOM = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # after a byte from 0x50 to 0x5f; pzstd begins its files with one
 
 _PIECE = 1024
@@ -36,11 +35,12 @@ class NumberedLine(NamedTuple):
 
 def is_stream(path: str) -> bool:
     """Whether an input can be read but once: stdin, a pipe, a shell's ``<(...)``."""
-    return path == STDIN or (Path(path).exists() and not Path(path).is_file())
+    place = Path(path)
+    return path == STDIN or (place.exists() and not place.is_file() and not place.is_dir())
 
 
 @contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[io.BufferedReader]:
     """Open a file, or stdin for ``-``, unpacking gzip and zstd by what they begin with.
 
     Raises:
@@ -48,66 +48,98 @@ def opened(path: str) -> Iterator[BinaryIO]:
     """
     if path == STDIN:
         # A reader of our own: at the end Python locks that of `sys.stdin`, where a thread may be.
-        yield _unpacked(open(0, "rb", closefd=False), "stdin")  # noqa: SIM115
+        try:
+            stdin = open(0, "rb", closefd=False)  # noqa: SIM115
+        except OSError as error:
+            raise BatchError(f"stdin cannot be read: {error.strerror}") from None
+        yield unpacked(stdin, "stdin")
         return
-    try:
-        file = Path(path).open("rb")  # noqa: SIM115  # closed below
-    except OSError as error:
-        raise BatchError(f"{path} cannot be read: {error.strerror}") from None
-    with file, _unpacked(file, path) as plain:
+    with open_file(path) as file, unpacked(file, path) as plain:
         yield plain
 
 
-def numbered(file: BinaryIO, name: str) -> Iterator[NumberedLine]:
+def open_file(path: str) -> io.BufferedReader:
+    """Open a file to be read.
+
+    Raises:
+        BatchError: it cannot be opened.
+    """
+    try:
+        return Path(path).open("rb")
+    except IsADirectoryError:
+        raise BatchError(
+            f"{path} is a folder: give one file, or cat {path}/*.jsonl | resilient-infe run -"
+        ) from None
+    except OSError as error:
+        raise BatchError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def numbered(file: BinaryIO, name: str, longest: int = LONGEST) -> Iterator[NumberedLine]:
     """Yield the lines that are not blank.
+
+    Args:
+        file: opened in binary mode.
+        name: the file's name.
+        longest: bytes of a line, from 1; of a longer one the content is None.
 
     Raises:
         BatchError: the file breaks off, or is no archive after all.
     """
     number = 0
     try:
-        while line := file.readline(LONGEST):
+        while line := file.readline(longest):
             number += 1
-            too_long = line[-1:] != b"\n" and len(line) == LONGEST
+            too_long = line[-1:] != b"\n" and len(line) == longest
             if too_long:
-                _skip_rest(file)
-            elif number == 1:
-                line = line.removeprefix(_BOM)
+                _skip_rest(file, longest)
+            elif line.startswith(BOM):  # also inside, where files were put together
+                line = line.removeprefix(BOM)
             if too_long or line.strip():
                 yield NumberedLine(number, None if too_long else line)
     except Exception as error:
-        # Each package of zstd has an error of its own, and none may be there to import it from.
-        known = isinstance(error, OSError | EOFError | zlib.error)
-        if not known and type(error).__name__ != "ZstdError":
-            raise
-        raise BatchError(
-            f"{name} breaks off after line {number} ({error}): get the whole file and run the same "
-            f"again"
-        ) from None
+        raise broken_off(error, name, f"line {number}") from None
 
 
-def _skip_rest(file: BinaryIO) -> None:
-    while (part := file.readline(LONGEST)) and part[-1:] != b"\n":
+def broken_off(error: Exception, name: str, place: str) -> Exception:
+    """Return the error for a file that cannot be read to its end; another one as it is.
+
+    Each package of zstd has an error of its own, and none may be there to import it from.
+    """
+    known = isinstance(error, OSError | EOFError | zlib.error)
+    if not known and type(error).__name__ != "ZstdError":
+        return error
+    return BatchError(
+        f"{name} breaks off after {place} ({error}): get the whole file and run the same again"
+    )
+
+
+def _skip_rest(file: BinaryIO, longest: int) -> None:
+    while (part := file.readline(longest)) and part[-1:] != b"\n":
         pass
 
 
-def _unpacked(file: io.BufferedReader, name: str) -> BinaryIO:
+def unpacked(file: io.BufferedReader, name: str) -> io.BufferedReader:
+    """Return what reads a file unpacked, if it begins as gzip or zstd does.
+
+    Raises:
+        BatchError: nothing here unpacks it.
+    """
     start = file.peek(4)[:4]
     # A file that is cut inside its first bytes is packed as well: no request begins like this.
     if start and _GZIP.startswith(start[:2]):
-        return cast("BinaryIO", gzip.GzipFile(fileobj=file))
+        return cast("io.BufferedReader", gzip.GzipFile(fileobj=file))
     if start and (_ZSTD.startswith(start) or (start[1:] == _SKIPPABLE and start[0] >> 4 == 5)):
         return _unpacked_zstd(file, name)
     return file
 
 
-def _unpacked_zstd(file: io.BufferedReader, name: str) -> BinaryIO:
+def _unpacked_zstd(file: io.BufferedReader, name: str) -> io.BufferedReader:
     try:
         from compression import zstd  # type: ignore[import-not-found]  # from Python 3.14 on
     except ImportError:
         pass
     else:
-        return cast("BinaryIO", zstd.ZstdFile(file))
+        return cast("io.BufferedReader", zstd.ZstdFile(file))
     try:
         import zstandard  # an optional package
     except ImportError:

@@ -12,8 +12,8 @@ from ...adapters.infe.address import BASE_URL
 from ...core.by_model import Count, Rate
 from ...errors import BatchError, ConfigurationError
 from ...rate.estimate import estimate_tokens
+from ..request import CHAT, LONGEST, Defaults
 from .output import STDOUT
-from .request import CHAT
 
 NO_KEY = "none"
 """What is sent to a server on this machine where no key was given."""
@@ -32,6 +32,10 @@ class JobOptions:
         base_url: where the API is, up to and with ``/v1``.
         model: for lines that name none.
         url: the endpoint for lines that name none.
+        prompt_column, id_column: the columns, or fields, that hold the prompt and the id.
+        max_line: bytes of a line.
+        proxy: the URL of an HTTP proxy, or None.
+        trust_env: whether to use the proxy that the environment names.
         concurrency: attempts in flight per model.
         requests_per_minute, tokens_per_minute: the limits per model; None to learn them. These and
             those below, and `concurrency`, may be mappings from model to value, with ``"*"`` for
@@ -62,6 +66,11 @@ class JobOptions:
     base_url: str = BASE_URL
     model: str | None = None
     url: str = CHAT
+    prompt_column: str | None = None
+    id_column: str | None = None
+    max_line: int = LONGEST
+    proxy: str | None = None
+    trust_env: bool = False
     concurrency: Count = 64
     requests_per_minute: Rate = None
     tokens_per_minute: Rate = None
@@ -97,6 +106,17 @@ class JobOptions:
         """The number of attempts in flight, of all models that are named."""
         count = self.concurrency
         return sum(count.values()) if isinstance(count, Mapping) else count
+
+
+def defaults_of(options: JobOptions) -> Defaults:
+    """Return how the rows of the input are read."""
+    return Defaults(
+        options.model,
+        options.url,
+        options.prompt_column,
+        options.id_column,
+        options.max_line,
+    )
 
 
 def check_paths(options: JobOptions) -> None:
@@ -139,12 +159,13 @@ def key_for(options: JobOptions) -> str | None:
     """
     if options.api_key is not None or os.environ.get("INFE_API_KEY"):
         return options.api_key
-    if _is_local(options.base_url):
+    if is_local(options.base_url):
         return NO_KEY
     raise ConfigurationError("no API key: set INFE_API_KEY, or give --api-key-file FILE")
 
 
-def _is_local(base_url: str) -> bool:
+def is_local(base_url: str) -> bool:
+    """Return whether a base URL is of a server on this machine."""
     host = base_url.partition("://")[2].partition("/")[0].rpartition(":")[0] or base_url
     return host in ("127.0.0.1", "localhost", "[::1]")
 
@@ -152,7 +173,7 @@ def _is_local(base_url: str) -> bool:
 def place_of(base_url: str) -> str:
     """Return what a journal remembers of a base URL: a port on this machine comes and goes."""
     base_url = base_url.rstrip("/")
-    if not _is_local(base_url):
+    if not is_local(base_url):
         return base_url
     scheme, _, rest = base_url.partition("://")
     host, _, path = rest.partition("/")

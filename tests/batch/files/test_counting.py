@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from resilient_infe.batch.files.counting import RowCount, name_of
-from resilient_infe.batch.files.request import Request
+from resilient_infe.batch.request import Request
 from resilient_infe.rate.estimate import estimate_tokens
 
 BODY = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hello"}]}

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inputs import opened_bytes, rows_of
 
-from resilient_infe.batch.files import lines
 from resilient_infe.batch.files.check import check_file
-from resilient_infe.batch.files.lines import LONGEST, NumberedLine, numbered, opened
-from resilient_infe.batch.files.request import CHAT, Defaults, parsed
+from resilient_infe.batch.files.lines import numbered, opened
+from resilient_infe.batch.request import CHAT, Defaults
 from resilient_infe.batch.store import Entry
 from resilient_infe.errors import BatchError, RowError
 
@@ -31,7 +31,10 @@ def entry(kind, *, permanent=0, digest=None):
 def request(value, defaults=WITH_MODEL, number=7):
     """The request of a line."""
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return parsed(NumberedLine(number, raw), defaults)
+    (found,) = rows_of(b"\n" * (number - 1) + raw, model=defaults.model, url=defaults.url)
+    if isinstance(found, RowError):
+        raise found
+    return found
 
 
 def test_the_batch_form():
@@ -75,15 +78,30 @@ def test_another_endpoint_by_default():
         (b"not json\n", "not JSON: Expecting value at character 1"),
         (b'{"a": \n', "not JSON"),
         (b"\xff{}\n", "not UTF-8 at byte 1"),
-        (b"[" * 100_000 + b"\n", "JSON"),
-        (b'{"n": ' + b"9" * 5000 + b"}\n", "not JSON"),
-        ([1], "a list, not an object or a text"),
+        (b'{"a": ' + b"[" * 100_000 + b"\n", "JSON is nested too deeply"),
+        (
+            b'{"n": ' + b"9" * 5000 + b"}\n",
+            "a number in it has over 4,300 digits: put it in quotes",
+        ),
+        ({"prompt": [1]}, "`prompt` is a list"),
         (5, "a number"),
         (None, "null"),
         (True, "true or false"),
         ({"custom_id": "a"}, "neither `messages` nor `prompt`"),
         ({"custom_id": 5, "prompt": "x"}, "`custom_id` is a number"),
-        ({"custom_id": "", "prompt": "x"}, "`custom_id` is a text, not"),
+        ({"custom_id": "", "prompt": "x"}, "`custom_id` is empty: leave it out"),
+        ({"custom_id": "\ud800", "prompt": "x"}, "`custom_id` has half a character"),
+        ({"model": "\udfff", "prompt": "x"}, "`model` has half a character"),
+        ({"body": {"prompt": "x"}, "url": "/v1/ö"}, "outside of ASCII"),
+        (b'{"prompt": "x", "prompt": "y"}', "the key 'prompt' stands twice in an object"),
+        (b'{"messages": [{"role": "user", "role": "user"}]}', "the key 'role' stands twice"),
+        (b'{"prompt": "x", "n": NaN}', "NaN is not JSON: write null"),
+        (b'{"prompt": "x", "n": -Infinity}', "-Infinity is not JSON"),
+        (b'{"prompt": "x", "n": 1e999}', "the number 1e999 is too large"),
+        (b'{"prompt": "x", "n": ' + b"[" * 250 + b"]" * 250 + b"}", "over 200 levels deep"),
+        (b'{"prompt": "x"},', "ends with a comma"),
+        (b"{'prompt': 'x'}", "json.dumps"),
+        ({"question": "x"}, "its fields are question: name the prompt (--prompt-column"),
         ({"method": "POST"}, "`body` is missing"),
         ({"body": "x"}, "`body` is a text"),
         ({"body": {"prompt": "x"}, "method": "GET"}, "only POST"),
@@ -119,11 +137,11 @@ def test_an_empty_custom_id_reads_well():
 def test_no_line_raises_anything_else(raw):
     """Whatever stands on a line, it is a request or a bad line."""
     try:
-        found = parsed(NumberedLine(1, raw), WITH_MODEL)
-    except RowError:
+        rows = rows_of(raw)
+    except BatchError:  # the form of the whole file is not read
         return
-    assert found.custom_id
-    assert isinstance(found.body["model"], str)
+    for row in rows:
+        assert isinstance(row, RowError) or (row.custom_id and isinstance(row.body["model"], str))
 
 
 def test_lines_end_at_lf_alone():
@@ -134,14 +152,15 @@ def test_lines_end_at_lf_alone():
     assert [json.loads(line.content) for line in found] == ["a\u2028b", "c", "d"]
 
 
-def test_a_line_without_end(monkeypatch):
+def test_a_line_without_end():
     """A line that is too long is told of with its number, and the next ones are read."""
-    monkeypatch.setattr(lines, "LONGEST", 100)
     raw = b'"' + b"x" * 1_000 + b'"\n"ok"\n' + b"y" * 250
-    found = list(numbered(io.BytesIO(raw), "x"))
+    found = list(numbered(io.BytesIO(raw), "x", 100))
     assert [(line.number, line.content) for line in found] == [(1, None), (2, b'"ok"\n'), (3, None)]
-    with pytest.raises(RowError, match=f"longer than {LONGEST // 2**20} MiB"):
-        parsed(found[0], WITH_MODEL)
+    bad, good, last = rows_of(raw, longest=100)
+    assert str(bad).startswith("line 1: it is longer than 100 bytes: is a line break missing?")
+    assert "--max-line" in str(last)
+    assert good.custom_id == "line-2"
 
 
 def read(path, content):
@@ -263,21 +282,31 @@ def test_a_file_that_is_not_there():
         opened("nowhere.jsonl").__enter__()
 
 
+OTHERS = "(and 29 more such lines: 13, 14, 15, 16, 17 ...)"
+
+
 def test_a_check_finds_all_that_is_wrong():
-    """Bad lines and duplicates are counted and the first told; the rest is what is to be sent."""
+    """Bad lines are counted, and told once for each kind; the rest is what is to be sent."""
     rows = [json.dumps({"custom_id": f"r{n}", "prompt": "x" * 400}) for n in range(10)]
     raw = "\n".join([*rows, rows[3], *["oops"] * 30]).encode()
 
     recorded = {"r1": entry("ok"), "r2": entry("timeout"), "r4": entry("invalid", permanent=1)}
-    found = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded.get, estimate=True)
+
+    def checked(**options):
+        return check_file(opened_bytes(raw), "x", WITH_MODEL, recorded.get, **options)
+
+    found = checked(estimate=True)
     assert (found.rows, found.pending, found.bad) == (10, 8, 31)
-    assert found.problems[0] == "line 11: the custom_id 'r3' was used before"
-    assert len(found.problems) == 10
+    assert found.problems == [
+        "line 11: the custom_id 'r3' was used before",
+        "line 12: it is not JSON: Expecting value at character 1 " + OTHERS,
+    ]
+    assert (found.unlisted, found.unknown) == (0, 0)
     assert found.models == {"infe-pulse": 8}
     assert found.tokens == 8 * (101 + 256)  # the role is a word too
     assert found.known == 1
-    again = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded.get, retry_failed=True)
+    again = checked(retry_failed=True)
     assert (again.pending, again.tokens) == (9, 0.0)
     recorded["r4"] = entry("invalid", permanent=1, digest="of another model")
-    mended = check_file(io.BytesIO(raw), "x", WITH_MODEL, recorded.get)
+    mended = checked()
     assert mended.pending == 9
