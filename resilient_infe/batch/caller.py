@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from .. import aio
+from ..adapters.http.masking import printable
 from ..core.call import Call, Reply
 from ..core.ids import clean_id, model_in
 from ..core.priority import Priority
 from ..core.verdict import Kind
-from ..errors import BatchPaused, ConfigurationError, Draining
+from ..errors import BatchPaused, ConfigurationError, Draining, RowError
 from ..rate.days import utc
 from ..stack.stack import Send
 from .lane import Taken, Withdrawn
@@ -20,6 +21,7 @@ from .result import Failure, Result, Row, Value, failure_of, hook_failure
 from .trial import said
 
 REQUEST_ADVICE = "the request= hook raised, and nothing was sent: the row is tried again next time"
+ROW_ADVICE = "nothing was sent: fix the row and run the same again"
 RECORD_ADVICE = "the record= hook raised on the reply: the row is sent again next time"
 
 
@@ -81,6 +83,8 @@ class Caller(Generic[Row, Value]):
             partition = None if hooks.partition is None else hooks.partition(payload)
             if partition is None:
                 partition = model_in(payload)
+        except RowError as error:
+            return Failure(Kind.INVALID, printable(str(error)), code="bad_row", advice=ROW_ADVICE)
         except Exception as error:  # a user's hook may raise anything; the other rows go on
             return hook_failure("request_hook", error, REQUEST_ADVICE)
         return Call(

@@ -14,6 +14,7 @@ from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 from .caller import Caller, Hooks
 from .engine import Engine
+from .reader import reader_for
 from .result import Result, Row, Value
 from .sample import Failures, Tally
 from .source import Source
@@ -35,6 +36,7 @@ def run_batch(
     record: Callable[[Any], Value] | None = None,
     row_id: Callable[[Row], str] | None = None,
     partition: Callable[[Any], str | None] | None = None,
+    model: str | None = None,
     ordered: bool = False,
     in_memory: int = IN_MEMORY,
     deadline: float | None = None,
@@ -58,13 +60,16 @@ def run_batch(
             inside the event loop, so it should not take long over a row.
         send: what ``stack.around(transport)`` returned, or any async function of one payload, which
             is called as it is.
-        request: makes the payload of a row; by default the row is the payload.
+        request: makes the payload of a row. By default the row is the payload; for a stack around
+            `InfeTransport` it may also be a text, ``{"prompt": ...}`` or a line of OpenAI's Batch,
+            as in a file.
         record: makes the value of a reply; by default the reply is the value. With a journal the
             value is handed out as it reads back from JSON, so that a first run and one that goes on
             hand out the same: a tuple is a list, an SDK's object a dict.
         row_id: a row's id, a text that no other row has; by default its ``custom_id``, or
             ``row-1``, ``row-2`` ... by its place.
         partition: the limit, circuit and slots that a payload belongs to; by default its ``model``.
+        model: for rows that name none, where there is no `request`.
         ordered: hand out results in the order of the rows.
         in_memory: rows at most between the input and the consumer, from 1; keep it above the
             stack's concurrency, which it bounds as well; 256. Of the rows that the server refuses
@@ -99,7 +104,8 @@ def run_batch(
     for hook in (request, record, row_id, partition):
         if hook is not None and not callable(hook):
             raise ConfigurationError(f"{hook!r} is no hook: give a function, not async")
-    hooks = Hooks(request, record, row_id, partition, deadline, priority, tenant)
+    reader = reader_for(send, request, model)
+    hooks = Hooks(reader, record, row_id, partition, deadline, priority, tenant)
     caller: Caller[Row, Value] = Caller(send, hooks, encode=journal is not None)
     source = Source(rows)
 

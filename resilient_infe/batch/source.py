@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Generic
 
 import anyio
@@ -18,7 +18,7 @@ class Source(Generic[Row]):
         rows: an iterable, or an async iterable; of unknown length, if need be.
 
     Raises:
-        ConfigurationError: it is neither.
+        ConfigurationError: it is neither, or one row rather than many.
 
     State: the iterator; `taken` rows were handed out, and `over` says that there are no more.
     """
@@ -68,6 +68,11 @@ class Source(Generic[Row]):
 
 
 def _iterator(rows: Iterable[Row]) -> Iterator[Row]:
+    if isinstance(rows, str | bytes | Mapping):
+        raise ConfigurationError(
+            f"rows is a {type(rows).__name__}, whose parts would be sent one by one: give a list "
+            f"of rows (a file of requests is read by `resilient-infe run`)"
+        )
     try:
         return iter(rows)
     except TypeError:
