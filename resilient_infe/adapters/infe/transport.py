@@ -7,7 +7,6 @@ timeouts are the stack's work.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
@@ -36,6 +35,7 @@ from ..http.bomb import ADVICE, BOMB, is_bomb
 from ..http.masking import printable
 from .address import BASE_URL, check_base_url
 from .credentials import ApiKey
+from .encode import encoded
 from .models import ModelList
 from .proxy import route_to
 from .replies import error_of, malformed, not_yet
@@ -138,7 +138,7 @@ class InfeTransport:
         Raises:
             InfeError: the server sent an error or no response.
         """
-        body = _encoded(payload)
+        body = encoded(payload)
         if payload.get("stream"):
             raise InvalidRequestError(
                 "`stream` is true: use transport.stream, as in stack.around(transport.stream), "
@@ -163,8 +163,8 @@ class InfeTransport:
             InfeError: the server sent an error, something other than a stream, or no response.
             StreamBroken: the stream ended before its first event, or the event is not a chunk.
         """
-        _encoded(call.payload)  # raises if it is not a mapping, before ** does
-        body = _encoded({**call.payload, "stream": True})
+        encoded(call.payload)  # raises if it is not a mapping, before ** does
+        body = encoded({**call.payload, "stream": True})
         failure: Exception
         try:
             response = await self._post(call, body, self.endpoint)
@@ -303,27 +303,6 @@ class InfeTransport:
             parts = await _read(response, LONGEST_ERROR)
             content = None if isinstance(parts, str) else _decoded(parts)[0]
         return self._key.mask.json(content)  # its ids may go into an error's advice
-
-
-_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
-"""Made once: `json.dumps` makes a new encoder for each call with options other than its own."""
-
-
-def _encoded(payload: Mapping[str, Any]) -> bytes:
-    """Return the payload as JSON.
-
-    Raises:
-        InvalidRequestError: it is not a mapping, or cannot be written as JSON.
-    """
-    if not isinstance(payload, Mapping):
-        raise InvalidRequestError(
-            f"a payload must be a mapping with `model` and `messages`; got {type(payload).__name__}"
-        )
-    try:
-        plain = payload if type(payload) is dict else dict(payload)
-        return _encode(plain).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"the payload cannot be written as JSON: {error}") from None
 
 
 def _is_valid(status: int, content: Any, *, completion: bool) -> bool:
