@@ -29,7 +29,8 @@ def reader_for(
     Raises:
         ConfigurationError: `model` has no use.
     """
-    endpoint = getattr(send, "endpoint", None)
+    found = getattr(send, "posts_bodies_to", None)
+    endpoint = found if isinstance(found, str) else None
     if model is not None:
         bounds.instance(model, str, "model", "text")
         if request is not None or endpoint is None:

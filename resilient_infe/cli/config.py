@@ -63,10 +63,10 @@ def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> 
     """
     # argparse has no public way to list the options.
     actions = {action.dest: action for action in parser._actions}  # noqa: SLF001
-    short = {name[2:]: each for each in actions.values() for name in each.option_strings[1:]}
     # The file can set neither of these two.
     del actions["help"]
     actions.pop("config", None)
+    short = {name[2:]: each for each in actions.values() for name in each.option_strings[1:]}
     options = dict(config)
     limits = _limits(options.pop("limits", None), actions)
     account = _account(options.pop("account", None), actions)

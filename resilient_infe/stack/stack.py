@@ -130,7 +130,7 @@ class Stack(Shared):
             send = Send(self, compiled(self.layers, handle), self._enter)
         else:
             send = Send(self, compiled(self.layers, handler_of(transport)), self._enter)
-        send.endpoint = getattr(transport, "endpoint", None)
+        send.posts_bodies_to = getattr(transport, "posts_bodies_to", None)
         return send
 
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
@@ -275,14 +275,14 @@ class Send(Generic[P, R]):
 
     Attributes:
         stack: what it sends through.
-        endpoint: the path to which the transport posts a payload as the body of a request, or None.
+        posts_bodies_to: the path to which the transport posts each payload as a body, or None.
     """
 
-    __slots__ = ("_enter", "_handler", "endpoint", "stack")
+    __slots__ = ("_enter", "_handler", "posts_bodies_to", "stack")
 
     def __init__(self, stack: Stack, handler: Handler[P, R], enter: Enter[P, R]) -> None:
         self.stack = stack
-        self.endpoint: str | None = None
+        self.posts_bodies_to: str | None = None
         self._handler = handler
         self._enter = enter
 

@@ -26,7 +26,7 @@ class InProcessInfe:
 
     def __init__(self, model: InfeModel, api_key: str = "sk-test") -> None:
         self.model = model
-        self.endpoint = "/chat/completions"
+        self.posts_bodies_to = "/chat/completions"
         self.cancelled = 0
         self._authorization = f"Bearer {api_key}"
 

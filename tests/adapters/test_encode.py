@@ -29,23 +29,25 @@ class Level(enum.StrEnum):
     LOW = "low"
 
 
+def plain(value):
+    """Return what is written of a value."""
+    if isinstance(value, str):
+        value.encode()
+    if type(value) not in (dict, list, tuple, str, int, float, bool, type(None)):
+        raise TypeError("Type is not JSON serializable")
+    if type(value) is int and not -LARGEST / 2 <= value < LARGEST:
+        raise TypeError("Integer exceeds 64-bit range")
+    if type(value) is float and not math.isfinite(value):
+        return None
+    if type(value) is dict:
+        if not all(type(name) is str for name in value):
+            raise TypeError("Dict key must be str")
+        return {plain(name): plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if type(value) in (list, tuple) else value
+
+
 def stand_in():
     """What orjson does: no integers over 64 bits, no half characters, and null for NaN."""
-
-    def plain(value):
-        if isinstance(value, str):
-            value.encode()
-        if type(value) not in (dict, list, tuple, str, int, float, bool, type(None)):
-            raise TypeError("Type is not JSON serializable")
-        if type(value) is int and not -LARGEST / 2 <= value < LARGEST:
-            raise TypeError("Integer exceeds 64-bit range")
-        if type(value) is float and not math.isfinite(value):
-            return None
-        if type(value) is dict:
-            if not all(type(name) is str for name in value):
-                raise TypeError("Dict key must be str")
-            return {plain(name): plain(each) for name, each in value.items()}
-        return [plain(each) for each in value] if type(value) in (list, tuple) else value
 
     def dumps(value, _default, _options):
         try:

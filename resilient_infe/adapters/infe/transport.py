@@ -81,7 +81,7 @@ class InfeTransport:
 
     Attributes:
         base_url: as given, without a slash at its end.
-        endpoint: `path`, as given.
+        posts_bodies_to: `path`, as given.
 
     State: one connection pool, opened at the first call and closed by `aclose`, or by ``async
     with``. A transport serves one asyncio event loop at a time.
@@ -104,7 +104,7 @@ class InfeTransport:
             bounds.whole(max_connections, 1, "max_connections")
         self._key = ApiKey(api_key)
         self.base_url = base_url.rstrip("/")
-        self.endpoint = path
+        self.posts_bodies_to = path
         self._fixed_headers = CIMultiDict(
             dict(headers or {})
             | {"Authorization": self._key.header(), "Content-Type": "application/json"}
@@ -125,7 +125,7 @@ class InfeTransport:
 
     async def handle(self, call: Call[Mapping[str, Any]]) -> dict[str, Any]:
         """Send a call's payload, and set the call's reply."""
-        return await self.post(call, call.payload, self.endpoint)
+        return await self.post(call, call.payload, self.posts_bodies_to)
 
     async def post(self, call: Call[Any], payload: Mapping[str, Any], path: str) -> dict[str, Any]:
         """Send a body to an endpoint as one attempt of a call, and set the call's reply.
@@ -167,7 +167,7 @@ class InfeTransport:
         body = encoded({**call.payload, "stream": True})
         failure: Exception
         try:
-            response = await self._post(call, body, self.endpoint)
+            response = await self._post(call, body, self.posts_bodies_to)
             if response.status == 200 and response.content_type == "text/event-stream":
                 call.reply = Reply(response.status, response.headers)
                 stream = InfeStream(response, call, partial(self._stream_error, call, response))
@@ -179,7 +179,7 @@ class InfeTransport:
             failure = self._transport_error(error)
         else:
             if not isinstance(parts, str):
-                await self._result(call, response, parts, call.payload, self.endpoint)
+                await self._result(call, response, parts, call.payload, self.posts_bodies_to)
             failure = malformed(
                 Reply(response.status, self._key.mask.headers(response.headers)),
                 "the request asked for a stream, and the response is not a stream",

@@ -18,6 +18,9 @@ from typing import Any
 from ...errors import BatchError
 from .lines import is_stream, open_file, opened, unpacked
 
+MORE = ("was replaced", "grew")
+"""What may happen to a file while it is read on as it was; there is more to send then."""
+
 PIECE = 256 * 1024
 """Bytes that are read at once."""
 
@@ -64,27 +67,29 @@ class Input:
             raise self._changed("became shorter" if span.left else "changed")
         self._is_same = True
 
-    def check_same(self) -> None:
-        """Check that nothing has happened to the file since it was first read.
-
-        A reading that came to its end has compared every byte, and then nothing else counts.
-
-        Raises:
-            BatchError: it was replaced, or changed.
-        """
-        if not self._is_same:
-            happened = self._happened()
-            if happened is not None:
-                raise self._changed(happened)
-
     def begin(self) -> None:
-        """Check, before the second reading, that it would read what was checked.
+        """Check, before the second reading, that nothing has happened since the first.
 
         Raises:
             BatchError: the file was replaced, or changed.
         """
         self._is_same = False
-        self.check_same()
+        happened = self._happened()
+        if happened is not None:
+            raise self._changed(happened)
+
+    def check_same(self) -> None:
+        """Check that what was read is what was checked.
+
+        A reading that came to its end has compared every byte. After one that did not, the file's
+        size and time tell.
+
+        Raises:
+            BatchError: bytes of it changed, or are gone.
+        """
+        happened = None if self._is_same else self._happened()
+        if happened is not None and happened not in MORE:
+            raise self._changed(happened)
 
     def report_changes(self) -> None:
         """Say at the end that there is more to send than was sent.
@@ -93,7 +98,7 @@ class Input:
             BatchError: lines were added to the file, or another file is in its place.
         """
         happened = self._happened()
-        if happened in ("was replaced", "grew"):
+        if happened in MORE:
             raise BatchError(
                 f"{self.path} {happened} while it was read: the results are those of the file as "
                 f"it was; run the same again for the rest"

@@ -14,6 +14,9 @@ from .lines import broken_off
 
 NOT_UTF8 = f"it is not UTF-8: save the sheet as CSV UTF-8, or {TO_UTF8}"
 
+LARGEST_CELL = 2**31 - 1
+"""Characters; the largest limit that the module takes on every system."""
+
 _PACKED = (".gz", ".zst")
 _NAMES = (".csv", ".tsv", ".tab")
 
@@ -46,7 +49,7 @@ def table_rows(
         BatchError: a column is missing, or the file cannot be read to its end.
     """
     # One limit for the process is all that there is; at the usual 128 KiB a long prompt is refused.
-    csv.field_size_limit(max(csv.field_size_limit(), defaults.longest))
+    csv.field_size_limit(max(csv.field_size_limit(), min(defaults.longest, LARGEST_CELL)))
     # What is not UTF-8 comes as lone surrogates, so that it fails its own row and no other.
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     rows = _Rows(text, name, _delimiter(name, start), defaults.longest)
