@@ -9,7 +9,6 @@ from typing import Any
 from ..adapters.http.masking import printable
 from ..errors import RowError
 from .forms import foreign_row, named
-from .plain import DEEPEST
 
 CHAT = "/v1/chat/completions"
 
@@ -166,8 +165,6 @@ def _body(given: Any, url: str, defaults: Defaults) -> dict[str, Any]:
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise RowError("it names no `model`: add it, or give --model infe-pulse (Python: model=)")
     _check_unicode(body["model"], "`model`")
-    if _is_deep(body):
-        raise RowError(f"it is nested over {DEEPEST} levels deep")
     return body
 
 
@@ -189,22 +186,6 @@ def _checked_prompt(prompt: Any) -> str:
     if not isinstance(prompt, str):
         raise RowError(f"`prompt` is {_named(prompt)}, not a text")
     return prompt
-
-
-def _is_deep(body: dict[str, Any]) -> bool:
-    """Whether a body is nested so deeply that a part of the way might not carry it."""
-    level: list[Any] = [body]
-    for _ in range(DEEPEST):
-        inner = [each for value in level for each in _within(value)]
-        if not inner:
-            return False
-        level = inner
-    return True
-
-
-def _within(value: Any) -> list[Any]:
-    parts = value.values() if type(value) is dict else value
-    return [each for each in parts if type(each) is dict or type(each) is list]
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import BatchError, RowError
 from ..forms import TO_UTF8
 from ..request import Defaults
-from .decode import decoder, too_long, unreadable
+from .decode import check_depth, decoder, too_long, unreadable
 from .lines import broken_off
 
 PIECE = 64 * 1024
@@ -114,6 +114,8 @@ class _Text:
         held = len(self._text) - self._at
         try:
             found, end = decoder.raw_decode(self._text, self._at)
+            brackets = sum(self._text.count(each, self._at, end) for each in "[{")
+            check_depth(found, brackets)
         except RowError as error:
             raise self._error(str(error)) from None
         except json.JSONDecodeError as error:

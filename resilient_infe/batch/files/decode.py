@@ -11,6 +11,7 @@ from typing import Any
 from ...adapters.http.masking import printable
 from ...errors import RowError
 from ..forms import TO_UTF8
+from ..plain import DEEPEST
 
 
 def decoded(content: bytes | None, longest: int) -> Any:
@@ -26,13 +27,38 @@ def decoded(content: bytes | None, longest: int) -> Any:
     if content is None:
         raise RowError(too_long(longest))
     try:
-        return decoder.decode(content.decode())
+        value = decoder.decode(content.decode())
     except RowError:
         raise
     except json.JSONDecodeError as error:
         raise RowError(_not_json(error)) from None
     except (ValueError, RecursionError) as error:
         raise RowError(unreadable(error)) from None
+    check_depth(value, content.count(b"{") + content.count(b"["))
+    return value
+
+
+def check_depth(value: Any, brackets: int) -> None:
+    """Refuse a value that is nested so deeply that a part of its way might not carry it.
+
+    Args:
+        value: was decoded.
+        brackets: that its text has; few of them need no looking at.
+
+    Raises:
+        RowError: it is nested over `DEEPEST` levels deep.
+    """
+    level: list[Any] = [value]
+    for _ in range(DEEPEST if brackets > DEEPEST else 0):
+        level = [each for outer in level for each in _within(outer)]
+    if brackets > DEEPEST and level:
+        raise RowError(f"it is nested over {DEEPEST} levels deep")
+
+
+def _within(value: Any) -> Any:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) is list else ()
 
 
 def _not_json(error: json.JSONDecodeError) -> str:
