@@ -155,22 +155,7 @@ def job_options(options: argparse.Namespace) -> JobOptions:
     Raises:
         ConfigurationError: something is missing.
     """
-    if options.input is None:
-        raise ConfigurationError(
-            "run: which file (or - for stdin)? resilient-infe run requests.jsonl -o results.jsonl"
-        )
-    if options.output is None:
-        if not options.dry_run:
-            raise ConfigurationError("run: where to? give --output, like -o results.jsonl")
-        options.output = "-"
-    if options.output == "-" and options.journal is None and not options.dry_run:
-        raise ConfigurationError("run: the results go to stdout, so say where the --journal is")
-    check_base_url(options.base_url)
-    if options.api_key is not None:
-        raise ConfigurationError(
-            "run: other users of this machine can see a key among the arguments: set INFE_API_KEY, "
-            "or give --api-key-file FILE, and renew that key"
-        )
+    _check_given(options)
     stem = options.output.removesuffix(".jsonl") if options.output != "-" else options.journal
     return JobOptions(
         input=options.input,
@@ -208,6 +193,26 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         salvage=options.salvage,
         overwrite=options.overwrite,
     )
+
+
+def _check_given(options: argparse.Namespace) -> None:
+    """Refuse a run that does not say from where, or where to."""
+    if options.input is None:
+        raise ConfigurationError(
+            "run: which file (or - for stdin)? resilient-infe run requests.jsonl -o results.jsonl"
+        )
+    if options.output is None:
+        if not options.dry_run:
+            raise ConfigurationError("run: where to? give --output, like -o results.jsonl")
+        options.output = "-"
+    if options.output == "-" and options.journal is None and not options.dry_run:
+        raise ConfigurationError("run: the results go to stdout, so say where the --journal is")
+    check_base_url(options.base_url)
+    if options.api_key is not None:
+        raise ConfigurationError(
+            "run: other users of this machine can see a key among the arguments: set INFE_API_KEY, "
+            "or give --api-key-file FILE, and renew that key"
+        )
 
 
 def _key_in(path: str | None) -> str | None:

@@ -208,7 +208,7 @@ class Account(Shared):
         """End and yield the heads for which a day has no room, here or in their model's limit."""
         for member in self._members:
             while (head := member.line.queue.head()) is not None:
-                until = max(each.full_until(head.costs) for each in (member, self.allowance))
+                until = max(each.days_full_until(head.costs) for each in (member, self.allowance))
                 if not member.turn_away(head, until, now):
                     break
                 yield head

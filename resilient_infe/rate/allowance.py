@@ -25,7 +25,7 @@ from .change import Change
 from .costs import Costs, costs_of, costs_of_usage
 from .gate import Gate, GateClosed
 from .limited import Limited
-from .line import Line
+from .line import Line, cost_for_tenant, even_at
 from .periods import Periods
 from .rates import Rates
 from .refusals import Others
@@ -139,7 +139,7 @@ class Allowance(Limited):
             return None
         ready = max(self.gate.until, self._rates.ready_at(head.costs))
         if self.line.waits_for_burst(head):
-            return max(ready, self._rates.even_at(head.costs))
+            return max(ready, even_at(self._rates, head.costs))
         return ready
 
     def in_use(self, _: float) -> bool:
@@ -176,7 +176,7 @@ class Allowance(Limited):
         if now < self.gate.until:
             line.since = now
             return None
-        early = rank is not None and line.leaves_burst(rank) and now < rates.even_at(costs)
+        early = rank is not None and line.leaves_burst(rank) and now < even_at(rates, costs)
         if early or not rates.fits(costs, now):
             line.since = now
             return None
@@ -239,7 +239,7 @@ class Allowance(Limited):
         """
         reservation = Reservation(self.line.queue.youngest if place is None else place, costs)
         reservation.standing, reservation.behind = standing, behind
-        reservation.cost = self._rates.cost_of(costs)
+        reservation.cost = cost_for_tenant(self._rates, costs)
         self.line.push(reservation, again=again, first_at=first_at)
         return reservation
 
@@ -264,7 +264,7 @@ class Allowance(Limited):
         rates, line, late = self._rates, self.line, False
         line.move_on(now)
         while (head := line.queue.head()) is not None and now >= self.gate.until:
-            early = line.waits_for_burst(head) and now < rates.even_at(head.costs)
+            early = line.waits_for_burst(head) and now < even_at(rates, head.costs)
             if early or not rates.fits(head.costs, now):
                 if not self.turn_away(head, rates.full_until(head.costs), now):
                     break

@@ -328,7 +328,7 @@ class RateLimiter(Guard[Held]):
             self._check_deadline(call, call.deadline, allowance, now)
         costs, state = costs_of(call.tokens or 0.0, call.state.output_tokens), call.state
         for each in self._limits(allowance):
-            if (until := each.full_until(costs)) > now:
+            if (until := each.days_full_until(costs)) > now:
                 raise _day_used_up(call, each, until)
         too_small = too_small_for(costs, self._limits(allowance))
         parked = isinstance(own := state.refusals, Refusals) and own.parked

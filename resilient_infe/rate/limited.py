@@ -10,6 +10,7 @@ from .change import Change
 from .costs import Costs, costs_of
 from .days import DAYS, checked_days, restore, spent_of
 from .gate import Gate, GateClosed
+from .line import cost_for_tenant
 from .rates import Rates
 from .refusals import MEMORY, Others
 from .reservation import Reservation
@@ -52,14 +53,18 @@ class Limited(Shared):
 
     def cost_of(self, tokens: float, output: float | None = None) -> float:
         """Return what a request costs its tenant, in requests."""
-        return self._rates.cost_of(costs_of(tokens, output))
+        return cost_for_tenant(self._rates, costs_of(tokens, output))
 
     def oversized(self, costs: Costs) -> bool:
         """Whether an estimate is more than the limit allows in a whole minute."""
         return self._rates.oversized(costs)
 
-    def full_until(self, costs: Costs) -> float:
+    def full_until(self, tokens: float = 0.0, output: float | None = None) -> float:
         """Return when a day's limit has room for a request; in the past if it has it now."""
+        return self.days_full_until(costs_of(tokens, output))
+
+    def days_full_until(self, costs: Costs) -> float:
+        """Do what `full_until` does, for a request of these costs."""
         return self._rates.full_until(costs)
 
     def let_in(self, reservation: Reservation, now: float) -> None:

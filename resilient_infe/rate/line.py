@@ -13,8 +13,10 @@ from collections import deque
 from ..core import bounds
 from ..core.priority import ClassQueue, Presence, by_name, queue_for, trickle_of
 from ..core.queue import WaitQueue
+from ..core.verdict import MINUTE
 from ..errors import QueueFull
-from .costs import NOTHING, Costs
+from .costs import ALL_TOKENS, NOTHING, Costs
+from .rates import Rates
 from .reservation import Reservation
 
 
@@ -131,3 +133,27 @@ class Line:
             third + sign * inputs,
             fourth + sign * outputs,
         )
+
+
+def even_at(rates: Rates, costs: Costs) -> float:
+    """Return the loop time from which a request leaves the burst to others.
+
+    Only windows of up to a minute count: a day's is not refilled while anybody waits.
+    """
+    ready = -math.inf
+    for each in rates.windows:
+        if each.period <= MINUTE:
+            ready = max(ready, each.even_at(costs[each.index] * each.ratio))
+    return ready
+
+
+def cost_for_tenant(rates: Rates, costs: Costs) -> float:
+    """Return what a request costs its tenant, in requests: of its parts, the scarcest one."""
+    metered = [each for each in rates.windows if each.index and each.paced]
+    requests = rates.requests
+    if not metered:
+        return 1.0
+    if requests is None:
+        return max(1.0, costs[ALL_TOKENS])
+    parts = (costs[each.index] * each.ratio * each.period / each.limit for each in metered)
+    return max(1.0, requests.limit / requests.period * max(parts))

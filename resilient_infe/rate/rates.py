@@ -150,31 +150,6 @@ class Rates:
         learner = self.learner
         return not learner.active or now >= learner.ready_at(self.reserved(costs[1]))
 
-    def even_at(self, costs: Costs) -> float:
-        """Return the loop time from which a request leaves the burst to others.
-
-        Only windows of up to a minute count: a day's is not refilled while anybody waits.
-        """
-        return max(
-            (
-                each.even_at(costs[each.index] * each.ratio)
-                for each in self.windows
-                if each.period <= MINUTE
-            ),
-            default=-math.inf,
-        )
-
-    def cost_of(self, costs: Costs) -> float:
-        """Return what a request costs, in requests: of its parts, the scarcest one."""
-        metered = [each for each in self.windows if each.index and each.paced]
-        requests = self.requests
-        if not metered:
-            return 1.0
-        if requests is None:
-            return max(1.0, costs[ALL_TOKENS])
-        parts = (costs[each.index] * each.ratio * each.period / each.limit for each in metered)
-        return max(1.0, requests.limit / requests.period * max(parts))
-
     def take(self, taken: Reservation, now: float) -> None:
         """Take a request from all windows."""
         costs = taken.costs

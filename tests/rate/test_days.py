@@ -13,7 +13,6 @@ from resilient_infe.core.keyed import Keyed
 from resilient_infe.core.verdict import DAY, Kind, Limit
 from resilient_infe.errors import ConfigurationError, DayUsedUp
 from resilient_infe.rate.allowance import Allowance
-from resilient_infe.rate.costs import costs_of
 
 WALL = 1_700_000_000.0
 HOUR = 3_600.0
@@ -49,8 +48,8 @@ def test_tokens_of_a_day_are_counted_by_their_real_cost():
     allowance.settle(first, 1.0, 3_000)
     [day] = [each for each in allowance.statistics(1.0).limits if each.period == DAY]
     assert (day.dimension, day.limit, day.spent) == ("tokens", 10_000, 3_000)
-    assert allowance.full_until(costs_of(3_000.0, None)) <= 1.0
-    assert allowance.full_until(costs_of(30_000.0, None)) > DAY
+    assert allowance.full_until(3_000.0) <= 1.0
+    assert allowance.full_until(30_000.0) > DAY
 
 
 def test_a_limit_of_a_day_leaves_the_minute_to_be_learned():
@@ -154,7 +153,7 @@ def test_a_stated_reset_is_when_the_day_begins_anew():
     allowance = Allowance(NEVER_MET, burst="window")
     stated = Limit("requests", 1_000.0, 0.0, 2 * HOUR, DAY)
     allowance.observe([stated], allowance.take(0.0), 0.0)
-    assert allowance.full_until(costs_of(0.0, None)) == pytest.approx(2 * HOUR, abs=901.0)
+    assert allowance.full_until() == pytest.approx(2 * HOUR, abs=901.0)
     assert allowance.gate.until <= 0.0
 
 
