@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.gym import report
+from benchmarks.gym.compare import compare, summary
 from benchmarks.gym.rivals import AimdConcurrency, AimdRate, AwsAdaptive, Crowd, VectorArc
+from benchmarks.gym.rows import is_held_out, rows
 from benchmarks.gym.scenarios import ORACLE, OURS, WAYS, Scenario, chosen, everything
 from benchmarks.gym.score import Score, jain, judge, play
-from benchmarks.gym.servers import Answer, Server
+from benchmarks.gym.servers import Answer, Outage, Server, Shedding, Waves
 from benchmarks.gym.stacked import judged, play_stacked
 from benchmarks.gym.targets import beaten_by, verdicts
 from benchmarks.gym.trade_off import Point
-from benchmarks.gym.world import Books, Hour, World
+from benchmarks.gym.world import Books, Hour, Network, Work, World
+from resilient_infe.testing.limits import make_limit
 
 SHORT = Scenario("short", 600, "steady", seconds=60)
 
@@ -151,3 +154,49 @@ def test_the_whole_stack_does_as_well_as_the_allowance_alone():
     assert whole.used == pytest.approx(alone.used, abs=0.02)
     assert whole.rejected <= alone.rejected + 0.003
     assert judged(Answer(True), None) is None
+
+
+def test_a_server_may_be_out_shed_and_serve_others():
+    """Outages, shedding, other tenants and a second limit are the server's."""
+    server = Server(600, outages=[Outage(1.0, 2.0, 20.0)])
+    assert server.handle(0.0, 0.5).accepted
+    assert server.handle(0.0, 1.5) == Answer(False, 20.0)
+    shedding = Server(6e6, shedding=Shedding(60.0, 2.0, 1.0), noise_hint=1.0)
+    assert shedding.handle(0.0, 61.0) == Answer(False, 1.0, random=True)
+    assert shedding.handle(0.0, 63.0).accepted
+    shared = Server(60, waves=Waves(100.0, 0.5))
+    assert [shared.limit_at(second) for second in (10, 60, 110)] == [60, 30, 60]
+    two = Server(600, second=make_limit("fixed", 2, 60.0, 1.0))
+    assert [two.handle(0.0, at).accepted for at in (0.0, 1.0, 2.0)] == [True, True, False]
+
+
+@pytest.mark.parametrize(("hint", "told"), [(5.0, 5.0), ("milliseconds", 600.0), ("clock", 30.6)])
+def test_hints_are_wrong_in_known_ways(hint, told):
+    """A constant, the wrong unit, the wrong clock."""
+    server = Server(60, hint=hint)
+    server.handle(0.0, 0.0)
+    assert server.handle(0.0, 0.4).retry_after == pytest.approx(told)
+
+
+def test_work_may_end_pause_and_cost_more_than_was_estimated():
+    """A job ends with its last answer; nothing is sent in idle moments; estimates are off."""
+    work = Work(tokens=200.0, rows=100, slots=8)
+    job = World(Server(6e6), [Crowd(64)], Network(spread=0.5), work=work).run(60)
+    assert job.done_at is not None
+    assert sum(job.books[0].accepted) == 100
+    idle = World(Server(6e6), [Crowd(4)], work=Work(idle=((10.0, 20.0),))).run(30)
+    assert sum(idle.books[0].accepted[11:20]) == 0 < sum(idle.books[0].accepted[20:])
+    world = World(Server(60), [], work=Work(tokens=200.0, wrong_by=0.8))
+    assert world._estimate(200.0) == world._estimate(200.0) != 200.0
+
+
+def test_half_of_the_rows_are_held_out_and_a_row_is_played_in_seconds():
+    """The hash of a name decides; the same seed gives the same figures."""
+    names = [each.name for each in rows()]
+    assert len(names) == len(set(names)) > 140
+    assert 0.4 < sum(map(is_held_out, names)) / len(names) < 0.6
+    row = replace(SHORT, outages=(Outage(30.0, 35.0),), work=Work(tokens=200.0))
+    reached = compare(row, "", 1)
+    assert reached == compare(row, "", 1)
+    assert 0 < reached.used <= 1
+    assert reached.row in summary([reached])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from resilient_infe import Allowance, Kind, Limit, Verdict
 from resilient_infe.core.verdict import OK, Usage
 from resilient_infe.rate.reservation import Reservation
@@ -16,9 +19,17 @@ LONGEST_HINT = 300.0
 class Ours:
     """Sends when the allowance lets it, and tells it what came back."""
 
-    def __init__(self, allowance: Allowance | None = None) -> None:
-        """Know nothing, unless an allowance is given."""
+    def __init__(
+        self,
+        allowance: Allowance | None = None,
+        learner: Callable[[float | None, float | None], Any] | None = None,
+    ) -> None:
+        """Know nothing, unless an allowance is given; `learner` makes another way of learning."""
         self.allowance = Allowance() if allowance is None else allowance
+        if learner is not None:
+            rates = self.allowance._rates  # noqa: SLF001 - it is not to be given by users
+            declared = [rates.bucket(each) for each in ("requests", "tokens")]
+            rates.learner = learner(*(each and each.limit for each in declared))
         self._next: Reservation | None = None
 
     def ready_at(self, now: float, cost: float) -> float:
@@ -41,7 +52,7 @@ class Ours:
 
     def answered(self, now: float, ticket: Reservation, answer: Answer) -> None:
         """Settle, and learn."""
-        verdict = _verdict(answer, ticket.tokens)
+        verdict = _verdict(answer, answer.tokens)
         settle(self.allowance, ticket, verdict, now, unsent=False)
         list(learn(self.allowance, ticket, verdict, now, LONGEST_HINT))
 

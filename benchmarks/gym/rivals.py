@@ -11,6 +11,8 @@ import math
 import random
 from typing import Any
 
+from resilient_infe.rate.gate import FIRST_QUESTION, Gate
+
 from .servers import Answer
 
 JITTER = 0.03
@@ -46,19 +48,44 @@ class Oracle(Paced):
     """Knows the limit, and sends evenly just below it: what could be had.
 
     Args:
-        limit_at: the limit per minute at an instant.
+        limit_at: the limit of requests per minute at an instant.
+        tokens_per_minute: the limit of tokens; None for none.
+        polite: whether it keeps the gate that three hints in a row shut.
     """
 
-    def __init__(self, limit_at: Any) -> None:
+    def __init__(
+        self, limit_at: Any, tokens_per_minute: float | None = None, *, polite: bool = False
+    ) -> None:
         """Remember whom to ask."""
         super().__init__(1.0)
-        self._limit_at = limit_at
+        self._limit_at, self._tokens = limit_at, tokens_per_minute
+        self._gate = Gate() if polite else None
+
+    def ready_at(self, now: float, cost: float) -> float:
+        """Return when the limit and the gate let the next one go."""
+        return self._next if self._gate is None else max(self._next, self._gate.until)
 
     def sent(self, now: float, cost: float) -> float:
         """Send at the limit, less two in a thousand; a bucket of one allows for no jitter."""
+        if self._gate is not None and self._gate.watches:
+            self._gate.sent(now)
         limit = self._limit_at(now) / 60.0
         self.rate = 0.998 / (1.0 / limit + (JITTER if limit < 2.0 else 0.0))
+        if self._tokens is not None and cost > 0:
+            self.rate = min(self.rate, 0.998 * self._tokens / 60.0 / cost)
         return super().sent(now, cost)
+
+    def answered(self, now: float, ticket: float, answer: Answer) -> None:
+        """Do as the server asks."""
+        if self._gate is None:
+            return
+        if answer.accepted:
+            self._gate.let_in(ticket, now)
+            return
+        self._gate.not_let_in(ticket)
+        hint = answer.retry_after or (FIRST_QUESTION if self._gate.asked(ticket) else 0.0)
+        if hint:
+            self._gate.refused(ticket, now + min(hint, 300.0), now, "told to wait")
 
 
 class AimdRate(Paced):

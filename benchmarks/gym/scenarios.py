@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resilient_infe.testing.limits import Style
+from resilient_infe import Allowance
+from resilient_infe.testing.limits import Style, make_limit
 
 from .ours import Ours
 from .rivals import AimdConcurrency, AimdRate, AwsAdaptive, Crowd, Oracle, VectorArc
-from .servers import Hint, Server
-from .world import Network, Sender
+from .servers import Hint, Outage, Server, Shedding, Waves
+from .world import Network, Sender, Work
 
 HALF_AN_HOUR = 1_800
 CHANGED_AT = 913
 """Seconds after which a limit changes, at no special instant of anybody's period."""
 
-OURS, ORACLE = "resilient_infe", "oracle"
+OURS, ORACLE, POLITE = "resilient_infe", "oracle", "polite oracle"
 WAYS = (
     OURS,
     "SDK backoff",
@@ -46,6 +47,11 @@ class Scenario:
         tokens_per_minute: a limit of tokens instead of one of requests.
         processes: senders that do not talk to each other.
         seconds: of virtual time.
+        period, second, noise_hint, outages, shedding, waves: see `Server`; `second` is a limit
+            as ``(style, units, period)``.
+        declared: what the sender is told of the limit, in requests per minute.
+        told: whether the senders are told that they share the limit.
+        work: what each sender has to send; see `Work`.
     """
 
     name: str
@@ -62,14 +68,24 @@ class Scenario:
     processes: int = 1
     seconds: int = HALF_AN_HOUR
     network: Network = field(default_factory=Network)
+    period: float = 60.0
+    second: tuple[Style, float, float] | None = None
+    noise_hint: float | None = None
+    outages: tuple[Outage, ...] = ()
+    shedding: Shedding | None = None
+    waves: Waves | None = None
+    declared: float | None = None
+    told: bool = False
+    work: Work = field(default_factory=Work)
 
     @property
     def warm_up(self) -> int:
         """Seconds that are left out of the steady figures."""
         return min(180, self.seconds // 3)
 
-    def server(self) -> Server:
+    def server(self, seed: int = 0) -> Server:
         """Return the server, with nothing used."""
+        second = self.second
         return Server(
             self.per_minute,
             tokens_per_minute=self.tokens_per_minute,
@@ -80,7 +96,20 @@ class Scenario:
             noise=self.noise,
             charge_rejected=self.charge_rejected,
             changes=self.changes,
+            seed=seed,
+            period=self.period,
+            second=second and make_limit(second[0], second[1], second[2], 1.0),
+            noise_hint=self.noise_hint,
+            outages=self.outages,
+            shedding=self.shedding,
+            waves=self.waves,
         )
+
+    def work_of(self) -> Work:
+        """Return what there is to send; a limit of tokens needs calls that cost some."""
+        if self.tokens_per_minute is None or self.work.tokens:
+            return self.work
+        return replace(self.work, tokens=100.0)
 
     def senders(self, way: str, server: Server) -> list[Sender]:
         """Return the senders of one way of sending."""
@@ -91,16 +120,28 @@ class Scenario:
         enough = max(20.0, 2 * self.per_minute / 60 * max(factor, 1.0) * MEAN_LATENCY)
         enough = math.ceil(enough / self.processes)
         makers: dict[str, Any] = {
-            OURS: Ours,
+            OURS: lambda: Ours(Allowance(self.declared)),
             "SDK backoff": lambda: Crowd(enough, number),
             "AWS adaptive": lambda: AwsAdaptive(enough),
             "AIMD on rate": AimdRate,
             "AIMD on concurrency": lambda: AimdConcurrency(enough, number),
             "Vector ARC": lambda: VectorArc(enough, number),
             ORACLE: lambda: Oracle(lambda now: server.limit_at(now) / self.processes),
+            POLITE: lambda: Oracle(self._share_of(server), self.tokens_per_minute, polite=True),
         }
         sender: Sender = makers[way]()
         return sender
+
+    def _share_of(self, server: Server) -> Callable[[float], float]:
+        """Return what each of the senders that have started may send, per minute."""
+        second = math.inf if self.second is None else self.second[1] / self.second[2] * 60.0
+
+        def share(now: float) -> float:
+            apart = self.work.apart
+            started = self.processes if not apart else min(self.processes, 1 + now // apart)
+            return min(server.limit_at(now), second) / started
+
+        return share
 
 
 KINDS: tuple[tuple[str, Style, float], ...] = (

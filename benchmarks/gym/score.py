@@ -27,6 +27,11 @@ class Score:
         cost: 429s in the two minutes after a change.
         fairness: Jain's index over the last third; 1 is perfectly fair.
         per_minute: accepted in each minute, as parts of the first limit.
+        passed, passed_all: units accepted after the warm-up, and from second 0.
+        rejected_itself: the share of sends answered 429, the server's random ones apart.
+        recovered: seconds after the last outage until 90 % of the limit was used again.
+        least: what the sender had that had least, of an equal part.
+        done_at: when the last row of a job was answered.
     """
 
     scenario: str
@@ -38,13 +43,18 @@ class Score:
     cost: int
     fairness: float
     per_minute: tuple[float, ...]
+    passed: float = 0.0
+    passed_all: float = 0.0
+    rejected_itself: float = 0.0
+    recovered: float | None = None
+    least: float = 1.0
+    done_at: float | None = None
 
 
 def play(scenario: Scenario, way: str) -> Score:
     """Run one way of sending in one scenario."""
     server = scenario.server()
-    mean = 100.0 if scenario.tokens_per_minute is not None else 0.0
-    world = World(server, scenario.senders(way, server), scenario.network, mean)
+    world = World(server, scenario.senders(way, server), scenario.network, work=scenario.work_of())
     return judge(scenario, way, world.run(scenario.seconds))
 
 
@@ -62,6 +72,7 @@ def judge(scenario: Scenario, way: str, hour: Hour) -> Score:
     sends = sum(passed[warm:]) + sum(rejected[warm:])
     last = [float(sum(each.accepted[hour.seconds * 2 // 3 :])) for each in hour.books]
     changed = int(scenario.changes[0][0]) if scenario.changes else None
+    noise = sum(sum(each.random) for each in hour.books)
     minutes = range(0, hour.seconds - 59, 60)
     return Score(
         scenario=scenario.name,
@@ -73,6 +84,12 @@ def judge(scenario: Scenario, way: str, hour: Hour) -> Score:
         cost=0 if changed is None else sum(rejected[changed : changed + 120]),
         fairness=jain(last),
         per_minute=tuple(sum(accepted[at : at + 60]) / 60 / limits[0] for at in minutes),
+        passed=sum(accepted[warm:]),
+        passed_all=sum(accepted),
+        rejected_itself=(sum(rejected) - noise) / max(sum(passed) + sum(rejected), 1),
+        recovered=_recovered(scenario, accepted, limits),
+        least=min(last) / max(sum(last) / len(last), 1e-9),
+        done_at=hour.done_at,
     )
 
 
@@ -80,6 +97,19 @@ def jain(shares: list[float]) -> float:
     """Return Jain's index of fairness: 1 when all are equal, 1/n when one has it all."""
     squares = len(shares) * sum(each * each for each in shares)
     return sum(shares) ** 2 / squares if squares else 1.0
+
+
+def _recovered(scenario: Scenario, accepted: list[float], limits: list[float]) -> float | None:
+    """Return the seconds after the last outage until 90 % of what was possible was used."""
+    if not scenario.outages:
+        return None
+    end = int(scenario.outages[-1].end)
+    wanted = min(limits[end], (scenario.declared or 1e12) / 60.0)
+    width = max(ROUND, round(ROUND / wanted))
+    for at in range(end, len(accepted) - width):
+        if sum(accepted[at : at + width]) / width >= REACHED_RAISED * wanted:
+            return float(at - end)
+    return None
 
 
 def _followed(accepted: list[float], limits: list[float], changed: int) -> float | None:

@@ -40,6 +40,7 @@ class Network:
         median: of an answer's latency; it follows the output's length, lognormally.
         spread: sigma of that: 1.4 puts a factor of 100 between the 5th and the 95th percentile.
         longest: no answer takes longer.
+        refusal: what a 429 takes beside the way.
     """
 
     least: float = 0.02
@@ -47,23 +48,54 @@ class Network:
     median: float = 1.0
     spread: float = 1.4
     longest: float = 60.0
+    refusal: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to send.
+
+    Attributes:
+        tokens: the mean of a call.
+        spread: None to draw evenly between half and one and a half of it; else sigma of a
+            lognormal: 1.5 is a heavy tail.
+        wrong_by: sigma of the factor, lognormal, by which an estimate misses the real tokens.
+        idle: ``(from, to)``: when there is nothing to send.
+        rows: how many calls have to be accepted in all; None for endless work.
+        slots: calls in flight at once, by each sender; None for no bound.
+        apart: seconds between the starts of two senders.
+    """
+
+    tokens: float = 0.0
+    spread: float | None = None
+    wrong_by: float = 0.0
+    idle: tuple[tuple[float, float], ...] = ()
+    rows: int | None = None
+    slots: int | None = None
+    apart: float = 0.0
 
 
 @dataclass(slots=True)
 class Books:
-    """What one sender sent and had accepted and rejected, by the second."""
+    """What one sender had accepted and rejected, by the second; at random, by the server."""
 
     accepted: list[int]
     rejected: list[int]
     tokens: list[float]
+    random: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Hour:
-    """What came of a run: the books of every sender, by the second of virtual time."""
+    """What came of a run: the books of every sender, by the second of virtual time.
+
+    Attributes:
+        done_at: when the last row of the work was answered; None for endless work.
+    """
 
     seconds: int
     books: list[Books] = field(default_factory=list)
+    done_at: float | None = None
 
 
 _ARRIVE, _ANSWER, _WAKE = range(3)
@@ -74,10 +106,11 @@ class World:
 
     Args:
         server: with its limit.
-        senders: each with endless work.
+        senders: each with work of its own.
         network: how long things take.
-        tokens: the mean tokens of a call; drawn evenly between half and one and a half of it.
+        tokens: the mean tokens of a call; short for a `Work` of nothing else.
         seed: of all that is drawn.
+        work: what each of them has to send.
     """
 
     def __init__(
@@ -87,68 +120,105 @@ class World:
         network: Network = Network(),
         tokens: float = 0.0,
         seed: int = 0,
+        work: Work | None = None,
     ) -> None:
         """Start at 0 with nothing under way."""
         self.server, self.senders, self.network = server, senders, network
-        self._tokens = tokens
+        self.work = Work(tokens) if work is None else work
         self._random = random.Random(seed)
         self._heap: list[tuple[float, int, int, int, Any, Any]] = []
         self._serial = 0
         self._wakes = [math.inf] * len(senders)
+        self._in_flight = [0] * len(senders)
+        self._left = math.inf if self.work.rows is None else self.work.rows
         self._next_cost = [self._cost() for _ in senders]
 
     def run(self, seconds: int) -> Hour:
-        """Run for so many seconds."""
+        """Run for this many seconds, or until all of the work is done."""
         hour = Hour(seconds)
         for number in range(len(self.senders)):
-            hour.books.append(Books([0] * seconds, [0] * seconds, [0.0] * seconds))
-            self._push(self._random.uniform(0.0, 0.5), _WAKE, number, None, None)
-        heap, uniform, network = self._heap, self._random.uniform, self.network
-        while heap:
-            now, _, what, number, ticket, content = heapq.heappop(heap)
+            blank = [0] * seconds
+            hour.books.append(Books(blank[:], blank[:], [0.0] * seconds, blank[:]))
+            start = self._random.uniform(0.0, 0.5) + number * self.work.apart
+            self._push(start, _WAKE, number, None, None)
+            self._wakes[number] = start
+        while self._heap:
+            now, _, what, number, ticket, content = heapq.heappop(self._heap)
             if now >= seconds:
                 break
             if what == _ARRIVE:
-                answer = self.server.handle(content, now)
-                books, second = hour.books[number], int(now)
-                back = uniform(network.least, network.most)
-                if answer.accepted:
-                    books.accepted[second] += 1
-                    books.tokens[second] += content
-                    back += self._latency()
-                else:
-                    books.rejected[second] += 1
-                self._push(now + back, _ANSWER, number, ticket, answer)
+                self._arrive(hour.books[number], number, now, ticket, content)
                 continue
             sender = self.senders[number]
             if what == _ANSWER:
+                self._in_flight[number] -= 1
+                self._left += not content.accepted
                 sender.answered(now, ticket, content)
+                if self._left <= 0 and not any(self._in_flight):
+                    hour.done_at = now
+                    break
             elif now >= self._wakes[number]:
                 self._wakes[number] = math.inf
-            self._send(sender, number, now)
+            if now >= number * self.work.apart:
+                self._send(sender, number, now)
         return hour
 
+    def _arrive(self, books: Books, number: int, now: float, ticket: Any, cost: float) -> None:
+        network, second = self.network, int(now)
+        answer = self.server.handle(cost, now)
+        back = self._random.uniform(network.least, network.most)
+        if answer.accepted:
+            books.accepted[second] += 1
+            books.tokens[second] += cost
+            back += self._latency()
+        else:
+            books.rejected[second] += 1
+            books.random[second] += answer.random
+            back += network.refusal
+        self._push(now + back, _ANSWER, number, ticket, answer)
+
     def _send(self, sender: Sender, number: int, now: float) -> None:
-        network = self.network
-        while True:
+        network, slots = self.network, self.work.slots or math.inf
+        while self._left > 0 and self._in_flight[number] < slots:
             cost = self._next_cost[number]
-            ready = sender.ready_at(now, cost)
+            ready = self._when_busy(sender.ready_at(now, self._estimate(cost)))
             if ready > now:
                 if ready < self._wakes[number]:
                     self._wakes[number] = ready
                     self._push(ready, _WAKE, number, None, None)
                 return
-            ticket = sender.sent(now, cost)
+            ticket = sender.sent(now, self._estimate(cost))
             there = now + self._random.uniform(network.least, network.most)
             self._push(there, _ARRIVE, number, ticket, cost)
+            self._in_flight[number] += 1
+            self._left -= 1
             self._next_cost[number] = self._cost()
+
+    def _when_busy(self, ready: float) -> float:
+        for start, end in self.work.idle:
+            if start <= ready < end:
+                return end
+        return ready
 
     def _push(self, when: float, what: int, number: int, ticket: Any, content: Any) -> None:
         self._serial += 1
         heapq.heappush(self._heap, (when, self._serial, what, number, ticket, content))
 
     def _cost(self) -> float:
-        return self._random.uniform(0.5, 1.5) * self._tokens if self._tokens else 0.0
+        work = self.work
+        if not work.tokens:
+            return 0.0
+        if work.spread is None:
+            return self._random.uniform(0.5, 1.5) * work.tokens
+        sigma = work.spread
+        return work.tokens * math.exp(self._random.gauss(-sigma * sigma / 2.0, sigma))
+
+    def _estimate(self, cost: float) -> float:
+        """Return what the sender takes a call to cost: always the same for the same call."""
+        if not self.work.wrong_by:
+            return cost
+        drawn = random.Random(cost).gauss(0.0, self.work.wrong_by)
+        return cost * math.exp(drawn)
 
     def _latency(self) -> float:
         network = self.network
