@@ -13,6 +13,7 @@ import pytest
 
 import resilient_infe
 from resilient_infe.circuit.states import diagram
+from resilient_infe.rate.learning import states
 from resilient_infe.stack.order import ORDER
 from resilient_infe.testing import InfeModel
 from resilient_infe.testing.server import InfeServer
@@ -172,8 +173,9 @@ def test_the_designs_public_names_run():
 
 
 def test_the_diagram_is_drawn_from_the_table():
-    """The breaker's page holds the diagram of the transition table, to the letter."""
+    """The breaker's page, and the learner's, hold the diagram of the table, to the letter."""
     assert diagram() + "\n" in blocks(ROOT / "docs/layers/breaker.md", "mermaid")
+    assert states.diagram() + "\n" in blocks(ROOT / "docs/learning.md", "mermaid")
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda p: p.name)

@@ -28,6 +28,9 @@ from .scenarios import POLITE, Scenario
 from .score import Score, judge
 from .world import Sender, World
 
+SHIPPED = "resilient_infe.rate.learning.learner:Learner"
+"""The learner that ships; told that it shares the limit where a row says so."""
+
 WHOLE = "sender:"
 """Before the name of what makes a whole sender for a row, and not a learner alone."""
 
@@ -42,7 +45,8 @@ class Reached:
         used: of what the polite oracle had accepted after the warm-up, at most 1; of a job, its
             seconds over ours.
         used_all: the same from second 0.
-        rejected: the share of sends answered 429, the server's random ones apart.
+        rejected, rejected_all: the share of sends answered 429, the server's random ones apart,
+            after the warm-up and from second 0.
         recovered: seconds after the last outage until 90 % was used; None if never or no outage.
         fairness: Jain's index over the last third.
         least: what the process got that got least, of an equal part.
@@ -57,6 +61,7 @@ class Reached:
     used: float
     used_all: float
     rejected: float
+    rejected_all: float
     recovered: float | None
     followed: float | None
     fairness: float
@@ -91,8 +96,7 @@ def compare(row: Scenario, learner: str, seed: int) -> Reached:
 
     Args:
         row: which.
-        learner: ``module:name`` of a `Learner`; empty for the one that ships; ``sender:`` before it
-            if it is a whole sender.
+        learner: ``module:name`` of a `Learner`; ``sender:`` before it if it is a whole sender.
         seed: of all that is drawn.
     """
     made = play_row(row, maker(learner), seed)
@@ -108,7 +112,8 @@ def compare(row: Scenario, learner: str, seed: int) -> Reached:
         seed=seed,
         used=round(min(used, 1.0), 4),
         used_all=round(min(used_all, 1.0), 4),
-        rejected=round(made.rejected_itself, 5),
+        rejected=round(made.rejected_itself if row.work.rows is None else made.rejected_all, 5),
+        rejected_all=round(made.rejected_all, 5),
         recovered=made.recovered,
         followed=made.followed,
         fairness=round(made.fairness, 4),
@@ -120,16 +125,13 @@ def compare(row: Scenario, learner: str, seed: int) -> Reached:
 
 def maker(learner: str) -> Callable[[Scenario], Sender]:
     """Return what makes a sender for a row."""
-    if not learner:
-        return lambda row: Ours(Allowance(row.declared))
     module, _, name = learner.removeprefix(WHOLE).partition(":")
     found = getattr(importlib.import_module(module), name)
     if learner.startswith(WHOLE):
         return found  # type: ignore[no-any-return]
 
     def make(row: Scenario) -> Sender:
-        shared = {"shared": True} if row.told and getattr(found, "CAN_SHARE", False) else {}
-        return Ours(Allowance(row.declared), lambda *declared: found(*declared, **shared))
+        return Ours(Allowance(row.declared), lambda *declared: found(*declared, shared=row.told))
 
     return make
 
@@ -153,7 +155,8 @@ def summary(found: list[Reached]) -> str:
     lines.append(
         f"{len(found)} runs: used {sum(e.used for e in found) / count:.2%}, from 0 "
         f"{sum(e.used_all for e in found) / count:.2%}, 429s "
-        f"{sum(e.rejected for e in found) / count:.2%}, worth "
+        f"{sum(e.rejected for e in found) / count:.2%} (from 0 "
+        f"{sum(e.rejected_all for e in found) / count:.2%}), worth "
         f"{sum(e.worth for e in found) / count:.4f}, below 70 %: {sum(e.used < 0.7 for e in found)}"
     )
     return "\n".join(lines)
@@ -176,7 +179,7 @@ def _line(each: Reached) -> str:
 def main() -> None:
     """Play, print, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learner", default="")
+    parser.add_argument("--learner", default=SHIPPED)
     parser.add_argument("--half", choices=("in", "out", "both"), default="in")
     parser.add_argument("--only", default="", help="rows with this in their name, or of this group")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])

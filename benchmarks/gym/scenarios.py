@@ -135,6 +135,7 @@ class Scenario:
     def _share_of(self, server: Server) -> Callable[[float], float]:
         """Return what each of the senders that have started may send, per minute."""
         second = math.inf if self.second is None else self.second[1] / self.second[2] * 60.0
+        second = min(second, self.declared or math.inf)
 
         def share(now: float) -> float:
             apart = self.work.apart

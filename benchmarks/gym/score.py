@@ -28,7 +28,8 @@ class Score:
         fairness: Jain's index over the last third; 1 is perfectly fair.
         per_minute: accepted in each minute, as parts of the first limit.
         passed, passed_all: units accepted after the warm-up, and from second 0.
-        rejected_itself: the share of sends answered 429, the server's random ones apart.
+        rejected_itself, rejected_all: the share of sends answered 429, the server's random ones
+            apart, after the warm-up and from second 0.
         recovered: seconds after the last outage until 90 % of the limit was used again.
         least: what the sender had that had least, of an equal part.
         done_at: when the last row of a job was answered.
@@ -46,6 +47,7 @@ class Score:
     passed: float = 0.0
     passed_all: float = 0.0
     rejected_itself: float = 0.0
+    rejected_all: float = 0.0
     recovered: float | None = None
     least: float = 1.0
     done_at: float | None = None
@@ -72,7 +74,9 @@ def judge(scenario: Scenario, way: str, hour: Hour) -> Score:
     sends = sum(passed[warm:]) + sum(rejected[warm:])
     last = [float(sum(each.accepted[hour.seconds * 2 // 3 :])) for each in hour.books]
     changed = int(scenario.changes[0][0]) if scenario.changes else None
-    noise = sum(sum(each.random) for each in hour.books)
+    noise = [0] * hour.seconds
+    if hour.books[0].random:
+        noise = [sum(column) for column in zip(*(b.random for b in hour.books), strict=True)]
     minutes = range(0, hour.seconds - 59, 60)
     return Score(
         scenario=scenario.name,
@@ -86,11 +90,18 @@ def judge(scenario: Scenario, way: str, hour: Hour) -> Score:
         per_minute=tuple(sum(accepted[at : at + 60]) / 60 / limits[0] for at in minutes),
         passed=sum(accepted[warm:]),
         passed_all=sum(accepted),
-        rejected_itself=(sum(rejected) - noise) / max(sum(passed) + sum(rejected), 1),
+        rejected_itself=_share(rejected, noise, passed, warm),
+        rejected_all=_share(rejected, noise, passed, 0),
         recovered=_recovered(scenario, accepted, limits),
         least=min(last) / max(sum(last) / len(last), 1e-9),
         done_at=hour.done_at,
     )
+
+
+def _share(rejected: list[int], random: list[int], passed: list[int], since: int) -> float:
+    """Return the share of sends that were rejected, but not at random."""
+    avoidable = sum(rejected[since:]) - sum(random[since:])
+    return avoidable / max(sum(passed[since:]) + sum(rejected[since:]), 1)
 
 
 def jain(shares: list[float]) -> float:

@@ -7,15 +7,17 @@ bought with 429s. The curve is drawn by playing the same servers with more looks
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from resilient_infe.rate.learning import track, windowed
+from resilient_infe.rate.learning.learner import Learner
+from resilient_infe.rate.learning.tuning import DEFAULT
 
+from .ours import Ours
 from .scenarios import CHANGED_AT, KINDS, OURS, Scenario
-from .score import Score, play
+from .score import Score, judge
+from .world import World
 
-LOOKS = (0.0007, 0.0013, track.LOOKS, 0.0052, 0.0104)
+LOOKS = (0.0007, 0.0013, DEFAULT.looks, 0.0052, 0.0104)
 """Looks per request: a quarter, a half, as chosen, twice, and four times as many."""
 
 STARTS = (0.0, 61.0, 127.0, 199.0, 263.0)
@@ -47,23 +49,19 @@ def curve() -> Iterator[Point]:
         name, style, burst = kind
         steady = Scenario(name, 600, "steady", style, burst)
         for looks in LOOKS:
-            with _looking(looks):
-                still = play(steady, OURS)
-                raised = [_raised(steady, CHANGED_AT + start) for start in STARTS]
+            still = _play(steady, looks)
+            raised = [_raised(steady, looks, CHANGED_AT + start) for start in STARTS]
             seconds = [each.followed for each in raised if each.followed is not None]
             mean = sum(seconds) / len(seconds) if len(seconds) == len(raised) else None
             yield Point(looks, name, still.rejected, still.used, mean)
 
 
-def _raised(steady: Scenario, at: float) -> Score:
-    return play(replace(steady, group="raise", changes=((at, 3.0),)), OURS)
+def _raised(steady: Scenario, looks: float, at: float) -> Score:
+    return _play(replace(steady, group="raise", changes=((at, 3.0),)), looks)
 
 
-@contextmanager
-def _looking(looks: float) -> Iterator[None]:
-    chosen = track.LOOKS
-    track.LOOKS = windowed.LOOKS = looks
-    try:
-        yield
-    finally:
-        track.LOOKS = windowed.LOOKS = chosen
+def _play(scenario: Scenario, looks: float) -> Score:
+    tuning = replace(DEFAULT, looks=looks)
+    sender = Ours(learner=lambda requests, tokens: Learner(requests, tokens, tuning))
+    world = World(scenario.server(), [sender], scenario.network, work=scenario.work_of())
+    return judge(scenario, OURS, world.run(scenario.seconds))

@@ -132,7 +132,8 @@ def _teach(
         return  # at rest, one call says but once that the declared limit is too high
     hint = min(verdict.retry_after or 0.0, max_hint)
     gate, sent_at = allowance.gate, reservation.granted_at
-    if limited and not (gate.asked(sent_at) or (hint > 1.0 and gate.told(sent_at, now))):
+    told = gate.asked(sent_at) or (hint > 1.0 and gate.told(sent_at, now))
+    if limited and (reservation.ticket is not None or not told):  # the learner knows its stops
         change = allowance.rejected(reservation, now, hint, steep=is_steep(verdict))
         if change is not None:
             yield change

@@ -235,7 +235,7 @@ def test_without_any_limit_one_is_searched_for():
     assert allowance.waits_for(0.0) == "the limit is being learned"
     granted = [at for at, _ in _drain(allowance, 0.0)]
     gaps = [later - sooner for sooner, later in itertools.pairwise(granted)]
-    assert gaps[0] > 0.1
+    assert gaps[0] > 0.03
     assert gaps[-1] < 0.03
     assert granted[-1] < 20
 
@@ -245,6 +245,7 @@ def test_what_was_learned_is_kept_and_given_back():
     kept = {"dimension": "requests", "per_minute": 600.0, "windowed": False, "measured_by": 40.0}
     allowance = Allowance(belief=json.loads(json.dumps(kept)))
     told = allowance.statistics(0.0)
+    kept["kind"] = "a bucket of 1 s"
     assert (told.learned, told.evidence) == (600.0, "believed from an earlier run")
     assert allowance.belief() == kept
     assert Allowance().belief() is None

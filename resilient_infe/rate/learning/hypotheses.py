@@ -1,0 +1,311 @@
+"""The kinds of limit that a server may keep, and what an exhausted moment says about each.
+
+At an *exhausted moment* the server refuses because its limit is used up. What passed between two of
+them bounds the rate of each kind of limit from both sides:
+
+- `low`: at a lower rate, something would have been refused that passed.
+- `high`: at a higher rate, the last request would not have been refused.
+
+For example, 100 requests passed in 10 s between two exhausted moments. For a bucket that is about
+10 a second from both sides. For a sliding window of 10 s it is too, if they came evenly; if 80 came
+in the first second, the window must be larger than what it refused, and `low` exceeds `high`: this
+server has no such window. The kind whose bounds do not cross and whose answers repeat is right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from .sends import Sends
+
+STEPS = 60
+"""Instants at which a bucket's level is followed: more did not change which kind is found."""
+
+HALVINGS = 10
+"""Steps of the search for a lower bound, within a factor of 20: to 0.3 %."""
+
+PENALTY_KEPT = 0.6
+"""The share of the penalty that stays at each moment: four moments make it new."""
+
+
+LATE = 0.03
+"""Seconds after the foretold instant at which a window is asked: requests overtake each other."""
+
+SURE = 0.05
+"""The score of a hypothesis whose last three answers differ by 4 %, and whose bounds fit."""
+
+
+class Hypothesis:
+    """One kind of limit, and what is known about it if the server has this kind.
+
+    Attributes:
+        name: in words.
+        period: the seconds of the window; 0 for a bucket.
+        prior: what counts against it before anything is known.
+        answers: the rates that the last exhausted moments gave, in units per second.
+        penalty: by how much the bounds crossed of late, as a logarithm; 0 for a kind that fits.
+        seen: the last exhausted moment that counted.
+    """
+
+    period = 0.0
+    prior = 0.05
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.answers: deque[float] = deque(maxlen=4)
+        self.penalty = 0.0
+        self.seen = -math.inf
+
+    def bounds(
+        self, sends: Sends, since: float, until: float, dimension: int
+    ) -> tuple[float, float] | None:
+        """Return the bounds of the rate from two exhausted moments; None if they say nothing."""
+        raise NotImplementedError
+
+    def is_exceeded(
+        self, sends: Sends, now: float, since: float, rate: float, saved: float
+    ) -> bool:
+        """Whether more passed since a look began than this kind allows at `rate`.
+
+        Args:
+            sends: what was sent.
+            now: the last instant whose refusal would be known by now.
+            since: when the look began.
+            rate: the rate that is believed.
+            saved: the units that were left unused before it.
+        """
+        raise NotImplementedError
+
+    def opens(self, sends: Sends, since: float, rate: float) -> float | None:
+        """Return when it lets something in again that refuses since an instant; None if unknown."""
+        return None
+
+    def add(self, low: float, high: float, *, again: bool) -> None:
+        """Note the bounds of an exhausted moment; `again`: of the last one, which it replaces."""
+        crossed = max(0.0, math.log(max(low, 1e-9) / max(high, 1e-9)))
+        self.penalty = PENALTY_KEPT * self.penalty + (1.0 - PENALTY_KEPT) * crossed
+        if again and self.answers:
+            if self.period and low > 1.05 * self.answers[-1]:
+                self.penalty += 0.3 * min(1.0, math.log(low / self.answers[-1]))
+            self.answers.pop()
+        self.answers.append(0.5 * (low + high) if low <= high else high)
+
+    @property
+    def rate(self) -> float:
+        """The median of the last three answers; only with an answer."""
+        found = sorted(list(self.answers)[-3:])
+        return found[len(found) // 2]
+
+    def score(self) -> float:
+        """Return what counts against it; the least is read."""
+        logs = [math.log(each) for each in list(self.answers)[-3:]]
+        if len(logs) < 2:
+            return self.prior + self.penalty
+        mean = sum(logs) / len(logs)
+        spread = math.sqrt(sum((each - mean) ** 2 for each in logs) / len(logs))
+        return spread + self.penalty + 0.2 * self.prior
+
+    def is_sure(self) -> bool:
+        """Whether it was right so often that what it foretells need not be asked."""
+        return len(self.answers) >= 3 and self.score() < SURE
+
+    def keep_last(self) -> None:
+        """Forget all but the last answer: the limit has moved."""
+        while len(self.answers) > 1:
+            self.answers.popleft()
+
+    def forget(self) -> None:
+        """Forget how much it is; of what kind the server is stays known."""
+        if self.answers:
+            self.penalty = max(self.penalty, min(self.score() - self.prior, 1.0))
+            self.answers.clear()
+
+
+class Bucket(Hypothesis):
+    """A token bucket that holds the units of some seconds of its rate, and at least one.
+
+    Args:
+        seconds: how many.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"a bucket of {seconds:g} s" if seconds < 1e5 else "a deep bucket")
+        self.seconds = seconds
+        if not seconds:
+            self.prior = 0.06  # a bucket of a second fits as well, and allows for jitter
+
+    def bounds(
+        self, sends: Sends, since: float, until: float, dimension: int
+    ) -> tuple[float, float] | None:
+        """Follow the level from empty to empty."""
+        steps = sends.steps(since, until, dimension, STEPS)
+        if not steps:
+            return None
+        total = sum(units for _, units in steps)
+        mean = total / max(until - since, 1e-3)
+        slack = 1.5 + sends.count(since, until) / len(steps)
+        low, high = 0.2 * mean, 4.0 * mean
+        for _ in range(HALVINGS):
+            middle = math.sqrt(low * high)
+            if self._bears(middle, steps, since, -slack):
+                high = middle
+            else:
+                low = middle
+        return math.sqrt(low * high), min(4.0 * mean, self._most(steps, since, until, total))
+
+    def _bears(
+        self, rate: float, steps: list[tuple[float, float]], at: float, least: float
+    ) -> bool:
+        full, level = max(1.0, rate * self.seconds) + 0.5, 0.0
+        for instant, units in steps:
+            level = min(full, level + (instant - at) * rate) - units
+            at = instant
+            if level < least:
+                return False
+        return True
+
+    def _most(
+        self, steps: list[tuple[float, float]], since: float, until: float, total: float
+    ) -> float:
+        # The level at the end is the least of: what came in since the start, less what was sent;
+        # and the same from each instant at which the bucket was full. A unit and a half is refused.
+        most, sent = (total + 1.5) / max(until - since, 1e-3), 0.0
+        for instant, units in reversed(steps):
+            sent += units
+            after = max(until - instant, 1e-3)
+            most = max(most, min((sent + 1.0) / (self.seconds + after), sent / after))
+        return most
+
+    def is_exceeded(
+        self, sends: Sends, now: float, since: float, rate: float, saved: float
+    ) -> bool:
+        """More passed than came in, and than it may have held."""
+        held = min(max(1.0, rate * self.seconds), saved)
+        return sends.units(since, now) > 1.03 * rate * (now - since) + held + 5.0
+
+
+class Sliding(Hypothesis):
+    """A window that slides: the limit is for the last `period` seconds at every instant."""
+
+    def __init__(self, period: float) -> None:
+        super().__init__(f"a sliding window of {period:g} s")
+        self.period = period
+
+    def bounds(
+        self, sends: Sends, since: float, until: float, dimension: int
+    ) -> tuple[float, float] | None:
+        """Compare the window that refused with the fullest one that did not."""
+        high = sends.units(until - self.period, until, dimension) / self.period
+        if high <= 0 or sends.started is None:
+            return None
+        if until - sends.started < self.period:
+            return high, high
+        fullest = (
+            sends.units(at - self.period, at, dimension) / self.period
+            for at in sends.instants(since, until, 20)
+        )
+        return max(fullest, default=high), high
+
+    def is_exceeded(
+        self, sends: Sends, now: float, since: float, rate: float, saved: float
+    ) -> bool:
+        """The last window held more."""
+        return sends.units(now - self.period, now) > 1.03 * rate * self.period + 5.0
+
+    def opens(self, sends: Sends, since: float, rate: float) -> float | None:
+        """Return when enough has left the window."""
+        if sends.dimension:
+            return None
+        held = max(1, int(self.period * rate))
+        return sends.when_left(held) + self.period + LATE
+
+
+class Fixed(Hypothesis):
+    """A window by the clock.
+
+    Attributes:
+        turn: an instant at which it turned, the latest possible; None while unknown.
+        width: how much earlier that may have been.
+        matched: long stops in a row that ended when it should turn.
+    """
+
+    def __init__(self, period: float) -> None:
+        super().__init__(f"a fixed window of {period:g} s")
+        self.period = period
+        self.turn: float | None = None
+        self.width = 0.0
+        self.matched = 0
+
+    def start(self, at: float) -> float:
+        """Return when the window began that holds an instant; only if `turn` is known."""
+        assert self.turn is not None
+        return self.turn + math.floor((at - self.turn) / self.period) * self.period
+
+    def next(self, at: float) -> float:
+        """Return when the next window begins."""
+        return self.start(at) + self.period
+
+    def bounds(
+        self, sends: Sends, since: float, until: float, dimension: int
+    ) -> tuple[float, float] | None:
+        """Compare the window that refused with those before it that did not."""
+        if self.turn is None or sends.started is None:
+            return None
+        start, low = self.start(until) - self.width / 2, 0.0
+        high = sends.units(start, until, dimension) / self.period
+        for back in range(1, 4):
+            begin = start - back * self.period
+            if begin >= max(since, sends.started) - 1.0:
+                held = sends.units(begin, begin + self.period, dimension)
+                low = max(low, held / self.period)
+        return (low or high, high) if high > 0 else None
+
+    def is_exceeded(
+        self, sends: Sends, now: float, since: float, rate: float, saved: float
+    ) -> bool:
+        """The window held more, and did not turn yet."""
+        if self.turn is None or self.width > self.period / 3:
+            return True
+        held = sends.units(self.start(now), now)
+        early = now < self.next(now) - self.width - 0.1
+        return early and held > 1.03 * rate * self.period + 5.0
+
+    def opens(self, sends: Sends, since: float, rate: float) -> float | None:
+        """Return when it turns."""
+        if self.turn is None:
+            return None
+        return self.next(since) - (self.width / 2 if self.width > 1.0 else 0.0) + LATE
+
+    def turned(self, low: float, at: float) -> bool:
+        """Note that it turned between two instants; return whether that was foretold."""
+        width = max(0.05, at - low)
+        off = None
+        if self.turn is not None:
+            off = (at - self.turn + self.period / 2) % self.period - self.period / 2
+        if off is None or off - width > 0.3 or off < -self.width - 0.3:
+            first = self.turn is None
+            self.turn, self.width = at, width
+            return first
+        begin, end = max(-self.width, off - width), min(0.0, off)
+        assert self.turn is not None
+        self.turn += end
+        self.width = max(0.05, end - begin)
+        return True
+
+
+DEPTHS = (0.0, 0.2, 1.0, 6.0, 30.0, 1e6)
+"""Seconds of the rate that a bucket may hold."""
+
+SLIDING = (10.0, 60.0)
+FIXED = (10.0, 60.0)
+"""Seconds of the windows that providers document."""
+
+
+def all_kinds() -> list[Hypothesis]:
+    """Return one of each kind."""
+    return [
+        *(Bucket(seconds) for seconds in DEPTHS),
+        *(Sliding(period) for period in SLIDING),
+        *(Fixed(period) for period in FIXED),
+    ]

@@ -1,0 +1,399 @@
+"""Paces the requests to a server whose limit is unknown, and learns it from what is refused.
+
+At two *exhausted* moments the server has nothing left. So what it accepted between them is what
+came in, whatever it saves up. There is noise, and other senders, and more than one kind of limit:
+`Record` keeps what each hypothesis makes of every such moment. This file says when to send.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .course import Course
+from .hypotheses import LATE, Bucket, Fixed, Sliding
+from .judge import Judge
+from .noise import Doubt
+from .race import Race
+from .record import LONG_STOP, Record
+from .sends import Ticket
+from .states import Event, State
+from .stop import Stop
+from .tuning import Tuning
+
+ONE_STEP, STEP_SENDS = 1.0, 3.0
+"""Seconds, and requests at the pace: a longer gap between two sends does not count in full."""
+
+LONGEST_WAIT = 30.0
+"""Seconds between two requests at most, however large one is."""
+
+OUTAGE_APART = 150.0
+"""Seconds between two long stops that a bucket does not explain: then they are outages."""
+
+
+class Seeker:
+    """The state, and the pace.
+
+    Args:
+        tuning: the numbers.
+        ceiling: requests per second that are never exceeded.
+        shared: whether other senders use the limit, and follow the same law.
+
+    Attributes:
+        record: what is believed.
+        course: the state, and the pace.
+        stop: the time in which nothing is let in, or None.
+        last: when the last request was sent; None before the first.
+        calm: seconds at the ceiling in which nothing was refused.
+
+    State: inside the `Learner` that owns it.
+    """
+
+    def __init__(self, tuning: Tuning, ceiling: float = math.inf, *, shared: bool = False) -> None:
+        self._tuning = tuning
+        self.record = Record(tuning)
+        self.course = Course(self.record, tuning, ceiling)
+        self.stop: Stop | None = None
+        self.last: float | None = None
+        self.calm = 0.0
+        self._next = -math.inf
+        self._number = self._accepted = self._by_clock = 0
+        self._anchor: float | None = None  # the exhausted moment from which measures count
+        self._since = -math.inf  # a 429 of before says nothing new
+        self._last_stop: tuple[float, int] | None = None
+        self._gap = 0.1  # seconds to the first question of a stop
+        self._long_stop_at = -math.inf
+        self._race = Race(self.record, self.course, tuning)
+        self._judge = Judge(self.record, self.course, self._race, tuning, shared=shared)
+        self._cut_at, self._dry = -math.inf, 0
+        self._doubt: Doubt | None = None  # a lone 429 that may be chance
+        self._counted = 0  # requests that were looked at for noise
+
+    def resume_at(self, rate: float, at: float) -> None:
+        """Believe in a rate, and ask: the server lets nothing in since the instant `at`."""
+        self.record.rate = rate
+        self._anchor = at
+        self.stop = Stop(at, at, max(0.1, 1.2 / rate), min(1.0 / rate, 0.5), self._tuning)
+        self.course.begin_holding(self.course.soon(), at)
+
+    def believe(self, tokens: bool, rate: float, kind: str | None, *, windowed: bool) -> None:
+        """Go on from what an earlier run believed; rates are in units per second."""
+        self.record.believe(tokens, min(rate, self.course.ceiling), kind, windowed=windowed)
+        self.course.begin_holding(self.course.rarest(self.record.rate), 0.0)
+
+    # When to send
+
+    def ready_at(self) -> float:
+        """Return when the next request may go."""
+        record, tuning = self.record, self._tuning
+        if self.stop is not None:
+            spacing = 1.0 / max(record.rate, tuning.slowest)
+            return self.stop.ready_at(record.refusal, spacing)
+        if self.course.state is State.START and self._may_go_at_once():
+            return -math.inf
+        period = record.best.period if isinstance(record.best, Sliding) else 0.0
+        if period and self.course.state is State.HOLD and record.sends.dimension == 0:
+            # What went unevenly leaves the window unevenly.
+            look = self.course.busy > self.course.look_after
+            pace = max(self.course.last_pace, 1.12 * record.rate) if look else 0.997 * record.rate
+            most = max(1, int(period * pace)) + (2 if look else 0)
+            return max(self._next, record.sends.when_left(most) + period + LATE)
+        return self._next
+
+    def _may_go_at_once(self) -> bool:
+        tuning = self._tuning
+        free = tuning.at_once + tuning.per_answer * self._accepted
+        return self._number - self._by_clock < free and not self.record.noise.is_pending(
+            self._number
+        )
+
+    def sent(self, now: float, cost: float, held_until: float) -> Ticket:
+        """Note a request that is sent now; `held_until`: when the gate last let one go."""
+        record, tuning = self.record, self._tuning
+        late = now - max(self.ready_at(), held_until)
+        if self.stop is not None and self.stop.question is not None:
+            self._reopened(self.stop, self.stop.question.at, now)  # silence is an answer too
+        elif self._doubt is not None and self._doubt.silent(now, 3.0 * record.refusal):
+            self._passed_at_once()
+        self._pass_time(now, late, held_until)
+        self._race.check(now)
+        if (
+            self.course.state is State.HOLD
+            and self.course.busy > self.course.look_after
+            and self._number % 8 == 0
+        ):
+            self._check_rise(now)
+        self.course.last_pace = pace = self.course.pace(now)
+        ticket = self._ticket(now, cost, pace)
+        free = self.course.state is State.START and self._may_go_at_once()
+        self._number += 1
+        record.sent(now, cost)
+        units = cost / record.sends.scale if record.sends.dimension else 1.0
+        spacing = min(units / (pace * self.course.part(now)), LONGEST_WAIT)
+        if free:
+            self._next = max(self._next, now + spacing)
+        else:
+            self._by_clock += 1
+            behind = now - (2.0 if self.course.ceiling < math.inf else tuning.catch_up)
+            self._next = max(self._next, behind) + spacing
+        if self.stop is not None:
+            self.stop.ask(ticket)
+        elif self._doubt is not None and self._doubt.ask(ticket):
+            self._next = now
+        return ticket
+
+    def _ticket(self, now: float, cost: float, pace: float) -> Ticket:
+        hold = self.course.state is State.HOLD
+        looking = not hold or self.course.busy > 0.8 * self.course.look_after
+        quiet = hold and self.course.busy < self.course.look_after / 3 and self.stop is None
+        if quiet:
+            self.record.noise.sent_quietly()
+        if self.course.state is State.START:
+            over = max(self.record.answer, 0.25)
+            pace = max(self.record.sends.count(now - over, now) / over, 1.0)
+        return Ticket(now, cost, self._number, pace, looking, quiet, self.record.sends)
+
+    def _pass_time(self, now: float, late: float, held_until: float) -> None:
+        last, self.last = self.last, now
+        doubtful = (
+            self.record.noise.is_pending(self._number) and self.course.state is not State.HOLD
+        )
+        if last is None or late > self._tuning.busy or doubtful:
+            return
+        longest = max(ONE_STEP, STEP_SENDS / max(self.record.rate, 1e-3))
+        step = max(0.0, min(now - max(last, held_until), longest))
+        self.course.busy += step
+        self.calm = self.calm + step if self.course.last_pace >= self.course.ceiling else 0.0
+        if self.course.state is State.SHARE:
+            self.course.grow_share(step, now - self._since)
+
+    def _check_rise(self, now: float) -> None:
+        if (
+            self.course.busy - self.course.look_after > self._tuning.longest_look
+            or self.course.is_exceeded(now)
+        ):
+            self.course.risen_at = self.course.busy
+            self.course.become(Event.UNEXPLAINED, keep=True)
+
+    def unsent(self, ticket: Ticket) -> None:
+        """Note that a request never went."""
+        self.record.sends.take_off(ticket.at, ticket.cost)
+        self._next -= min(1.0 / ticket.pace, LONGEST_WAIT)
+        if self.stop is not None and ticket is self.stop.question:
+            self.stop.question = None
+            self.stop.next_at = ticket.at
+
+    def slow_down(self, now: float) -> None:
+        """Go on from half the pace: the server says that it grew too fast."""
+        if now - self._since > self.record.refusal and self.stop is None:
+            self._since = now
+            self.course.slow_down(now)
+
+    # What came back
+
+    def accepted(self, now: float, sent: Ticket) -> None:
+        """Note that a request was let in."""
+        if self.stop is not None and sent is self.stop.question:
+            self._reopened(self.stop, sent.at, now)
+        elif self._doubt is not None and self._doubt.passed(sent):
+            self._passed_at_once()
+        self._accepted += 1
+        self.record.accepted(now, sent)
+
+    def refused(self, now: float, sent: Ticket, hint: float) -> None:
+        """Note a 429."""
+        record = self.record
+        record.refused(now, sent, started=self.course.state is not State.START)
+        self.calm = 0.0
+        if self.stop is not None:
+            if sent is self.stop.question:
+                self.stop.refused(now, self._foretold(self.stop.since))
+            return
+        self.course.hint = hint
+        if sent.at < self._since or self._goes_on(now, sent):
+            return
+        if self.course.state is State.SHARE:
+            self._cut(now, sent)
+        elif record.noise.doubt(sent) < self._enough(sent, hint):
+            self._question_at_once(now, sent)
+        else:
+            group = record.noise.group
+            first = group[0]
+            if self.course.state is not State.START and record.sends.count(first.at, sent.at) > 8:
+                first = sent
+            self._exhausted(now, first)
+
+    def _enough(self, sent: Ticket, hint: float) -> float:
+        """Return the likelihood at which 429s are a limit; less where one is expected, or dear."""
+        tuning, dear = self._tuning, hint > self._tuning.dear
+        share = self.record.noise.share
+        calm = share < tuning.calm_noise or (
+            share < 2.0 * tuning.noise_least and self._is_as_believed(sent)
+        )
+        slow = self.course.state is State.CLIMB and self.record.rate < 2.0
+        if sent.looking and ((calm and (self.course.state is State.HOLD or slow)) or dear):
+            return tuning.sure_alone
+        if dear:
+            return tuning.sure_alone + 1.0
+        return tuning.sure_looking if sent.looking else tuning.sure
+
+    def _is_as_believed(self, sent: Ticket) -> bool:
+        """Whether about as much passed since the last exhausted moment as is believed."""
+        if self.course.state is not State.HOLD or self._anchor is None:
+            return False
+        passed = self.record.sends.units(self._anchor, sent.at)
+        return passed + 1.0 > 0.95 * self.record.rate * (sent.at - self._anchor)
+
+    def _question_at_once(self, now: float, sent: Ticket) -> None:
+        """Send two at once after a lone 429: a limit refuses one of them, chance hardly does."""
+        lone = len(self.record.noise.group) == 1
+        if lone and sent.looking and self._doubt is None and self.course.state is not State.START:
+            self._doubt = Doubt()
+            self._next = min(self._next, now)
+
+    def _passed_at_once(self) -> None:
+        """Take a lone 429 for noise: what was sent right after it was let in."""
+        noise = self.record.noise
+        self._doubt = None
+        if len(noise.group) == 1:
+            noise.count(self._number - self._counted)
+            self._counted = self._number
+            noise.clear()
+
+    def _goes_on(self, now: float, sent: Ticket) -> bool:
+        """Whether a stop that seemed over goes on: hardly anything passed since."""
+        if self._last_stop is None or self.course.state is State.START:
+            return False
+        since, number = self._last_stop
+        lasts = sent.at - since
+        if not (lasts < 60.0 and sent.number - number <= 3 and lasts * self.record.rate > 3.0):
+            return False
+        if self.record.sends.count(since, sent.at) > 1:
+            return False
+        gap = self._gap
+        self.stop = Stop(since, now, gap, gap, self._tuning)
+        self.stop.refused_at, self.stop.asked = sent.at, 2
+        self._since = now
+        return True
+
+    def _exhausted(self, now: float, first: Ticket) -> None:
+        """Measure, and decide how to go on; the server lets nothing in just now."""
+        record, sends = self.record, self.record.sends
+        record.noise.was_none()
+        record.noise.clear()
+        self._doubt, self._counted = None, self._number
+        self._since = now
+        at = first.at
+        anchor = self._anchor if self._anchor is not None else sends.started or at
+        passed = sends.count(anchor, at)
+        if self.course.state is State.START and record.mean > 0:
+            sends.scale = record.mean
+        few = passed < self._tuning.least_passed
+        record.measured, record.measured_by = (passed, at - anchor), max(passed, 1.0)
+        if at > anchor:
+            record.add_moment(anchor, at, few=few, first=self.course.state is State.START)
+        if self.course.state not in (State.START, State.RACE) and record.choose_dimension(now):
+            self.course.begin()
+            self.course.hold(self.course.soon(), self._tuning.dip)
+        self._judge.decide(now, first, anchor, passed)
+        if self.course.state is not State.CLIMB:
+            self._judge.few = False
+        self.course.begin()
+        self._close(now, at)
+
+    def _close(self, now: float, at: float) -> None:
+        """Begin a stop, unless only others are the reason."""
+        if self.course.state is State.SHARE:
+            self._next = now + 1.0 / self.record.rate
+            return
+        rate = self.record.rate
+        fresh = self.course.state is State.CLIMB and self.course.fresh > 0.0
+        self._gap = 0.1 if fresh else max(0.1, 1.2 / rate)
+        first = 0.05 if fresh else min(1.0 / rate, 0.5)
+        turn, best = self._foretold(at), self.record.best
+        if turn is not None and best is not None and best.is_sure():
+            first = max(first, turn - now)
+        self.stop = Stop(at, now, self._gap, first, self._tuning)
+        self._last_stop = at, self._number
+
+    # The end of a stop
+
+    def _foretold(self, since: float) -> float | None:
+        """Return when the window that refuses since an instant lets something in, if known."""
+        record, state = self.record, self.course.state
+        best = record.window() if state is State.SHARE else record.best
+        if best is None or state not in (State.HOLD, State.RACE, State.SHARE):
+            return None
+        return best.opens(record.sends, since, record.rate)
+
+    def _reopened(self, stop: Stop, at: float, now: float) -> None:
+        """Go on: the request that was sent at `at` was let in."""
+        record = self.record
+        lasted, shut = at - stop.since, stop.refused_at - stop.since
+        hold, best = self.course.state is State.HOLD, record.best
+        bucket = isinstance(best, Bucket)
+        lone = (
+            shut > LONG_STOP and hold and bucket and stop.since - self._long_stop_at > OUTAGE_APART
+        )
+        if shut > LONG_STOP:
+            self._long_stop_at = at
+        record.ended(stop, at, lone=lone)
+        doubtful = self.course.state is State.CLIMB or (
+            best is not None and bucket and best.penalty > 0.4
+        )
+        if shut > LONG_STOP and not lone and doubtful:
+            self._try_window(stop, lasted)
+        elif self.course.fresh and lasted < 4.0:
+            record.rate = max(record.rate, min(0.6 / max(lasted, 0.02), self.course.fresh / 1.5))
+        self.course.fresh = 0.0
+        self._race.follow_turn(stop, at)
+        best = record.best
+        if self.course.state is State.HOLD and isinstance(best, Sliding) and shut > LONG_STOP:
+            self._narrow(best, lasted)
+        self.stop = None
+        self.course.race_turned_at = at
+        if not self._judge.few or self._anchor is None:  # a few measures of little are one together
+            self._anchor = at
+        self._since = max(self._since, at - 1e-9)
+        expected = isinstance(best, Fixed) and best.turn is not None
+        if lasted > 3.0 and not expected:
+            self.course.resume(now)
+        self.course.last_pace = self.course.pace(now)
+        self._next = max(now, at + 1.0 / self.course.last_pace)
+        self.last, self.course.busy = now, 0.0
+
+    def _narrow(self, best: Sliding, lasted: float) -> None:
+        """Believe what a sliding window held when it opened, if that is far less."""
+        less = bool(best.answers) and best.answers[-1] < 0.9 * self.record.rate
+        if less and lasted < 0.98 * best.period:
+            self.record.rate = best.answers[-1]
+            self.course.hold(20.0, 0.03)
+
+    def _try_window(self, stop: Stop, lasted: float) -> None:
+        """Take the limit for a window's, if one explains the stop."""
+        if self.course.state not in (State.CLIMB, State.HOLD, State.RISE):
+            return
+        best = self.record.as_window(stop, lasted)
+        if best is not None:
+            self.record.best, self.record.rate = best, best.rate
+            self.course.hold(20.0, 0.03)
+            self.course.become(Event.IS_WINDOW)
+
+    # Others
+
+    def _cut(self, now: float, sent: Ticket) -> None:
+        """Give way once a moment. Who sends more is hit more often, so that parts grow equal."""
+        record, tuning = self.record, self._tuning
+        passed = record.sends.count(self._cut_at, sent.at)
+        self._dry = self._dry + 1 if record.sends.count(self._since, sent.at) == 0 else 0
+        if self._dry >= (1 if record.window() else 3):
+            self._dry, self._since = 0, now
+            rate = record.rate
+            self._gap = max(0.1, 1.2 / rate)
+            self.stop = Stop(sent.at, now, self._gap, min(1.0 / rate, 0.5), tuning)
+            self._last_stop = sent.at, self._number
+        elif now - self._since >= 1.0:
+            self._since = now
+            record.rate = max(record.rate * (1.0 - tuning.share_cut), tuning.slowest)
+            self._next = max(self._next, now + 1.0 / record.rate)
+            if passed >= 10:
+                self._cut_at = sent.at
