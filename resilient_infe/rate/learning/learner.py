@@ -129,10 +129,7 @@ class Learner:
             number: how many were sent before it.
         """
         if not self.active and self._contradiction.add(number, sent_at) is not None:
-            self._contradiction = Contradiction()
-            self._seeker = self._new()
-            self._seeker.resume_at(self._seeker.course.ceiling, sent_at)
-            self.active = True
+            self._wake(sent_at)
 
     def stated(self, dimension: Dimension) -> None:
         """Rest: the server states the limit of this dimension by itself."""
@@ -194,7 +191,10 @@ class Learner:
             return "at rest: nothing contradicts the limits"
         record = self._seeker.record
         if record.measured is None:
-            return "believed from an earlier run" if record.is_restored else "nothing is known yet"
+            if record.is_restored:
+                return "believed from an earlier run"
+            woken = self._known() is not None
+            return "429s that the limit does not explain" if woken else "nothing is known yet"
         passed, seconds = record.measured
         why = f"{passed:,.0f} accepted in {seconds:,.1f} s between two 429s"
         if record.best is not None and self._known() is not None:
@@ -232,6 +232,8 @@ class Learner:
                 f"RateLimiter told of itself, or leave it out to learn anew"
             ) from None
         self._seeker = self._new()
+        bound = self._bounds["tokens" if dimension == "tokens" else "requests"]
+        limit = limit if bound is None else min(limit, bound / MINUTE)
         self._seeker.believe(dimension == "tokens", limit, belief.get("kind"), windowed=windowed)
         self._seeker.record.measured_by = exact
         self.active = True
@@ -243,6 +245,17 @@ class Learner:
         if belief is not None:
             self.restore(belief)
         self.active = active
+
+    def _wake(self, at: float) -> None:
+        """Begin with what is declared, which is believed until measures say otherwise."""
+        self._seeker, self._contradiction = self._new(), Contradiction()
+        requests, tokens = self._bounds["requests"], self._bounds["tokens"]
+        if requests is None and tokens is not None:
+            self._seeker.believe(True, tokens / MINUTE, None, windowed=False)
+            self._seeker.record.is_restored = False
+            self._seeker.course.ceiling = 1.0  # a unit is what is declared for a second
+        self._seeker.resume_at(self._seeker.course.ceiling, at)
+        self.active = True
 
     def _new(self) -> Seeker:
         return Seeker(self._tuning, self._ceiling(), shared=self.shared)

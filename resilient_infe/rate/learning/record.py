@@ -128,6 +128,8 @@ class Record:
             first: whether there was none before, so that only sliding windows are bounded.
         """
         sends = self.sends
+        if sends.scale == 1.0 and self.mean > 0.0:
+            sends.scale = self.mean  # from here on so many tokens are a unit, as a request is
         for dimension, kinds in enumerate(self.both):
             if dimension != sends.dimension and not self.is_uneven:
                 continue

@@ -71,13 +71,14 @@ class Seeker:
     def resume_at(self, rate: float, at: float) -> None:
         """Believe in a rate, and ask: the server lets nothing in since the instant `at`."""
         self.record.rate = rate
+        self._since = at
         self._anchor = at
         self.stop = Stop(at, at, max(0.1, 1.2 / rate), min(1.0 / rate, 0.5), self._tuning)
         self.course.begin_holding(self.course.soon(), at)
 
     def believe(self, tokens: bool, rate: float, kind: str | None, *, windowed: bool) -> None:
         """Go on from what an earlier run believed; rates are in units per second."""
-        self.record.believe(tokens, min(rate, self.course.ceiling), kind, windowed=windowed)
+        self.record.believe(tokens, rate, kind, windowed=windowed)
         self.course.begin_holding(self.course.rarest(self.record.rate), 0.0)
 
     # When to send
@@ -285,8 +286,6 @@ class Seeker:
         at = first.at
         anchor = self._anchor if self._anchor is not None else sends.started or at
         passed = sends.count(anchor, at)
-        if self.course.state is State.START and record.mean > 0:
-            sends.scale = record.mean
         few = passed < self._tuning.least_passed
         record.measured, record.measured_by = (passed, at - anchor), max(passed, 1.0)
         if at > anchor:

@@ -12,6 +12,7 @@ from benchmarks.gym.score import play
 from benchmarks.gym.world import World
 from resilient_infe import Allowance
 from resilient_infe.rate.learning.learner import Learner
+from tests.histories import Driver, everything
 
 BUCKET, DEEP, FIXED, SLIDING = KINDS
 BY_NAME = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0])
@@ -321,3 +322,43 @@ def test_a_wait_that_the_server_asked_for_is_no_growth(work_at):
     [books] = World(scene(FIXED, hint="exact").server(), [Late(work_at)]).run(300).books
     assert max(books.rejected) <= 40
     assert sum(books.rejected) <= 27 + 4 * 18
+
+
+def poisoned(scenario, share):
+    """Return what is used of a declared limit if so many calls are refused for what they are."""
+    [books] = World(scenario.server(), [Ours(Allowance(600))], work=scenario.work).run(600).books
+    return sum(books.accepted[60:]) / (540 * 10 * (1 - share))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.08])
+def test_random_refusals_sink_no_declared_limit(share):
+    """One call in twelve is refused: nine tenths of what the others may have are used."""
+    assert poisoned(scene(per_minute=700, noise=share), 0.0) >= 0.9
+
+
+@pytest.mark.parametrize("declared", [{"requests_per_minute": 600}, {"tokens_per_minute": 1.08e5}])
+@pytest.mark.parametrize("hint", [0.0, 60.0])
+def test_fifty_refused_calls_at_the_head_cost_seconds(declared, hint):
+    """A declared limit is used again as soon as others are let in."""
+    driver = Driver(**declared)
+    learner = driver.learner
+    for number in range(50):
+        learner.rejected_at_rest(number / 10, number)
+    assert learner.active
+    driver.now = 5.0
+    driver.run(5.0, everything, hint, tokens=180.0)
+    assert driver.run(10.0, everything, hint, tokens=180.0) >= 8.5
+    assert learner.limit == pytest.approx(
+        600 if learner.dimension == "requests" else 1.08e5, rel=0.15
+    )
+    driver.run(40.0, everything, hint, tokens=180.0)
+    assert not learner.active  # nothing contradicts what was declared
+
+
+def test_tokens_are_counted_in_units_of_a_call_wherever_it_began():
+    """Restored or woken, a limit of tokens is not taken for one of single tokens."""
+    driver = Driver(requests_per_minute=600)
+    driver.learner.restore(
+        {"dimension": "tokens", "per_minute": 1.08e5, "windowed": False, "measured_by": 9}
+    )
+    assert driver.run(30.0, everything, tokens=180.0) >= 7.0
