@@ -59,10 +59,12 @@ class Judge:
         record, at = self._record, first.at
         best, read = record.best, record.read()
         doubted = best is not None and read is not None and read.score() < best.score() - DOUBTED
-        if self._course.state is State.RACE and not (
-            doubted and best is not None and best.penalty > 0.3
-        ):
-            self._race.filled(at)
+        if self._course.state is State.RACE:
+            if doubted and best is not None and best.penalty > DOUBTED:
+                record.best = read
+                self._race.give_up()
+            else:
+                self._race.filled(at)
         elif self._course.state is State.HOLD and not doubted and self._race.is_early(at):
             self._race.closed_early = True
         elif self._course.state is State.START:

@@ -23,6 +23,10 @@ ALIKE = 1.08
 """Three windows that differ by less are settled."""
 
 
+UNLIKE = 0.15
+"""What counts against a window that closed early and opened before its turn."""
+
+
 class Race:
     """The windows so far.
 
@@ -63,12 +67,12 @@ class Race:
                 and not on_time
                 and at < best.next(stop.since) - 3.0
             ):
-                self._record.rate = self._before
-                self._course.hold(self._tuning.first_look, self._tuning.dip)
                 best.penalty += 0.3
-                self._course.become(Event.OUT_OF_TURN)
+                self.give_up()
             elif self.closed_early and on_time and self._course.state is State.HOLD:
                 self._begin(best, stop)
+            elif self.closed_early and at < best.next(stop.since) - 3.0:
+                best.penalty += UNLIKE  # others would have used it up until its turn
         self.closed_early = False
 
     def _begin(self, best: Fixed, stop: Stop) -> None:
@@ -79,6 +83,12 @@ class Race:
             self._course.race_turned_at = best.start(stop.since)
             self._course.become(Event.CLOSED_EARLY)
             self.filled(stop.since)
+
+    def give_up(self) -> None:
+        """Go on from what was proven before: a pace in a race measures nothing."""
+        self._record.rate = self._before
+        self._course.hold(self._tuning.first_look, self._tuning.dip)
+        self._course.become(Event.OUT_OF_TURN)
 
     def filled(self, at: float) -> None:
         """Note what one's part of a window was: all who race from its turn get the same."""

@@ -34,6 +34,9 @@ LARGE_REFUSED, LEAST_REFUSED = 4.0, 6
 """Standard errors by which refused calls are larger than usual, before tokens are the limit; and
 the least number of them."""
 
+CONFIRMED = 3
+"""Answers after which a stop that is too long is an outage, and says nothing about a window."""
+
 LONG_STOP = 4.0
 """Seconds of a stop from which a bucket that refills is unlikely."""
 
@@ -231,7 +234,7 @@ class Record:
                     kind.penalty += weight * (0.1 if lone else 1.0)
             elif kind.period and shut > 1.2 * kind.period + 1.0:
                 kind.penalty += 0.3
-            if isinstance(kind, Sliding) and kind.answers and shut > long:
+            if isinstance(kind, Sliding) and 0 < len(kind.answers) < CONFIRMED and shut > long:
                 self._narrow(kind, stop.refused_at, at, lasted)
         if lasted > long:
             for kind in (*self.both[0], *self.both[1]):

@@ -14,7 +14,7 @@ from .hypotheses import LATE, Bucket, Fixed, Sliding
 from .judge import Judge
 from .noise import Doubt
 from .race import Race
-from .record import LONG_STOP, Record
+from .record import CONFIRMED, LONG_STOP, Record
 from .sends import Ticket
 from .states import Event, State
 from .stop import Stop
@@ -80,8 +80,6 @@ class Seeker:
         """Go on from what an earlier run believed; rates are in units per second."""
         self.record.believe(tokens, rate, kind, windowed=windowed)
         self.course.begin_holding(self.course.rarest(self.record.rate), 0.0)
-
-    # When to send
 
     def ready_at(self) -> float:
         """Return when the next request may go."""
@@ -189,8 +187,6 @@ class Seeker:
             self._since = now
             self.course.slow_down(now)
 
-    # What came back
-
     def accepted(self, now: float, sent: Ticket) -> None:
         """Note that a request was let in."""
         if self.stop is not None and sent is self.stop.question:
@@ -207,7 +203,7 @@ class Seeker:
         self.calm = 0.0
         if self.stop is not None:
             if sent is self.stop.question:
-                self.stop.refused(now, self._foretold(self.stop.since))
+                self.stop.refused(now, self._awaited(self.stop))
             return
         self.course.hint = hint
         if sent.at < self._since or self._goes_on(now, sent):
@@ -308,13 +304,16 @@ class Seeker:
         fresh = self.course.state is State.CLIMB and self.course.fresh > 0.0
         self._gap = 0.1 if fresh else max(0.1, 1.2 / rate)
         first = 0.05 if fresh else min(1.0 / rate, 0.5)
-        turn, best = self._foretold(at), self.record.best
-        if turn is not None and best is not None and best.is_sure():
-            first = max(first, turn - now)
         self.stop = Stop(at, now, self._gap, first, self._tuning)
+        if (turn := self._awaited(self.stop)) is not None:
+            self.stop.next_at = max(self.stop.next_at, turn)
         self._last_stop = at, self._number
 
-    # The end of a stop
+    def _awaited(self, stop: Stop) -> float | None:
+        """Return the foretold end of a stop if that is sure, or if others explain the stop."""
+        best, state = self.record.best, self.course.state
+        sure = best is not None and best.is_sure() and not self._race.closed_early
+        return self._foretold(stop.since) if sure or state in (State.RACE, State.SHARE) else None
 
     def _foretold(self, since: float) -> float | None:
         """Return when the window that refuses since an instant lets something in, if known."""
@@ -362,7 +361,7 @@ class Seeker:
 
     def _narrow(self, best: Sliding, lasted: float) -> None:
         """Believe what a sliding window held when it opened, if that is far less."""
-        less = bool(best.answers) and best.answers[-1] < 0.9 * self.record.rate
+        less = 0 < len(best.answers) < CONFIRMED and best.answers[-1] < 0.9 * self.record.rate
         if less and lasted < 0.98 * best.period:
             self.record.rate = best.answers[-1]
             self.course.hold(20.0, 0.03)
@@ -376,8 +375,6 @@ class Seeker:
             self.record.best, self.record.rate = best, best.rate
             self.course.hold(20.0, 0.03)
             self.course.become(Event.IS_WINDOW)
-
-    # Others
 
     def _cut(self, now: float, sent: Ticket) -> None:
         """Give way once a moment. Who sends more is hit more often, so that parts grow equal."""

@@ -54,8 +54,6 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RISE, Event.FAILED): State.CLIMB,
     (State.RISE, Event.MEASURED): State.HOLD,
     (State.RISE, Event.IS_WINDOW): State.HOLD,
-    (State.RACE, Event.MEASURED): State.HOLD,
-    (State.RACE, Event.FAILED): State.CLIMB,
     (State.RACE, Event.RACED): State.HOLD,
     (State.RACE, Event.OUT_OF_TURN): State.HOLD,
 }

@@ -41,8 +41,9 @@ class Tuning:
     """Seconds to the first look after a new belief, or 20 requests if that is longer."""
     looks: float = 0.0026
     """Looks per request: each costs a 429 or two, and finds a raised limit (the gym's curve)."""
-    rarest_look: float = 120.0
-    """Seconds between two looks at most: a server that lost its limit is used within 5 minutes."""
+    rarest_look: float = 110.0
+    """Seconds between two looks at most, so that a server without a limit is used within five
+    minutes; no multiple of a minute, or what happens each minute would meet every look."""
     hinted: float = 4.0
     """Times that looks are rarer where 429s state a wait: what is not asked need not be refused."""
     longest_look: float = 60.0
