@@ -203,7 +203,8 @@ class Seeker:
         self.calm = 0.0
         if self.stop is not None:
             if sent is self.stop.question:
-                self.stop.refused(now, self._awaited(self.stop))
+                turn = self._foretold(self.stop.since)
+                self.stop.refused(now, turn, sure=self._is_sure())
             return
         self.course.hint = hint
         if sent.at < self._since or self._goes_on(now, sent):
@@ -305,15 +306,15 @@ class Seeker:
         self._gap = 0.1 if fresh else max(0.1, 1.2 / rate)
         first = 0.05 if fresh else min(1.0 / rate, 0.5)
         self.stop = Stop(at, now, self._gap, first, self._tuning)
-        if (turn := self._awaited(self.stop)) is not None:
+        if self._is_sure() and (turn := self._foretold(at)) is not None:
             self.stop.next_at = max(self.stop.next_at, turn)
         self._last_stop = at, self._number
 
-    def _awaited(self, stop: Stop) -> float | None:
-        """Return the foretold end of a stop if that is sure, or if others explain the stop."""
+    def _is_sure(self) -> bool:
+        """Whether nothing needs to be asked before the foretold end of a stop."""
         best, state = self.record.best, self.course.state
         sure = best is not None and best.is_sure() and not self._race.closed_early
-        return self._foretold(stop.since) if sure or state in (State.RACE, State.SHARE) else None
+        return sure or state in (State.RACE, State.SHARE)
 
     def _foretold(self, since: float) -> float | None:
         """Return when the window that refuses since an instant lets something in, if known."""

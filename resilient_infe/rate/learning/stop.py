@@ -64,12 +64,13 @@ class Stop:
         self.question = question
         self.asked += 1
 
-    def refused(self, now: float, turn: float | None) -> None:
+    def refused(self, now: float, turn: float | None, *, sure: bool) -> None:
         """Note that the question was refused.
 
         Args:
             now: the loop time, in seconds.
-            turn: when a window turns whose turns came true, if there is one; asked at once then.
+            turn: when a window is foretold to let something in: the next question goes then.
+            sure: whether nothing needs to be asked before.
         """
         assert self.question is not None
         tuning = self._tuning
@@ -80,4 +81,4 @@ class Stop:
         self.gap = min(self.gap * tuning.question_growth, longest)
         self.next_at = now + self.gap
         if turn is not None and turn > now:
-            self.next_at = turn
+            self.next_at = turn if sure else min(turn, self.next_at)
