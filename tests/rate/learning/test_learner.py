@@ -48,7 +48,7 @@ def test_a_limit_that_is_cut_is_followed_down(kind):
     score = play(scene(kind, changes=((300.0, 1 / 3),)), OURS)
     assert score.followed is not None
     assert score.followed <= 80
-    assert score.cost <= 35
+    assert score.cost <= 40
 
 
 @BY_NAME
@@ -66,13 +66,13 @@ def test_random_429s_are_no_limit(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "rejected"), [(BUCKET, 0.001), (FIXED, 0.0025)], ids=["bucket", "fixed"]
+    ("kind", "rejected"), [(BUCKET, 0.001), (FIXED, 0.0045)], ids=["bucket", "fixed"]
 )
 def test_a_server_that_says_how_long_to_wait_is_asked_less_often(kind, rejected):
-    """With an exact Retry-After a tenth of the looks is enough.
+    """With an exact Retry-After a fourth of the looks is enough.
 
     A fixed window asks for waits of up to a minute. Each takes three witnesses and up to 13
-    questions, and the first minutes have one such stop: 16 of 9,000 calls.
+    questions, and so does each look, until three windows gave the same: 36 of 9,000 calls.
     """
     score = play(scene(kind, hint="exact", seconds=900), OURS)
     assert score.used >= 0.98
