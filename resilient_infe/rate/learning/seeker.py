@@ -204,7 +204,8 @@ class Seeker:
         if self.stop is not None:
             if sent is self.stop.question:
                 turn = self._foretold(self.stop.since)
-                self.stop.refused(now, turn, sure=self._is_sure())
+                sure, known = self._is_sure(), self._accepted > 0
+                self.stop.refused(now, turn, sure=sure, known=known)
             return
         self.course.hint = hint
         if sent.at < self._since or self._goes_on(now, sent):

@@ -64,13 +64,15 @@ class Stop:
         self.question = question
         self.asked += 1
 
-    def refused(self, now: float, turn: float | None, *, sure: bool) -> None:
+    def refused(self, now: float, turn: float | None, *, sure: bool, known: bool) -> None:
         """Note that the question was refused.
 
         Args:
             now: the loop time, in seconds.
             turn: when a window is foretold to let something in: the next question goes then.
             sure: whether nothing needs to be asked before.
+            known: whether anything was ever let in. If not, the calls themselves may be the reason,
+                such as rows at the head that are always refused: each question is another call.
         """
         assert self.question is not None
         tuning = self._tuning
@@ -78,6 +80,8 @@ class Stop:
         lasts = now - self.since
         most = max(tuning.longest_question_gap, tuning.late_question_share * lasts)
         longest = max(tuning.question_gap, min(tuning.question_share * lasts, most))
+        if not known:
+            longest = max(tuning.question_gap, tuning.unknown_question_share * lasts)
         self.gap = min(self.gap * tuning.question_growth, longest)
         self.next_at = now + self.gap
         if turn is not None and turn > now:

@@ -76,6 +76,8 @@ class Tuning:
     """That gap at most in the first two minutes: an outage is over within that time."""
     late_question_share: float = 1.0 / 15.0
     """The share from then on: there is no cap, as a window may be a day's."""
+    unknown_question_share: float = 1.0 / 60.0
+    """The share while nothing was ever let in: fifty refused rows at the head are passed sooner."""
     question_gap: float = 1.5
     """That gap at most, in a short stop."""
     resume: float = 0.5
