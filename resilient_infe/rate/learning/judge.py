@@ -15,6 +15,9 @@ from .tuning import Tuning
 SOON_SENDS = 60.0
 """Requests within which being exhausted below the belief a second time is a proof."""
 
+MOVED = 0.1
+"""By so much the last answer differs from the belief before the ones before it are void."""
+
 SLOW = 0.75
 """Requests per second below which many buckets hold a single request, and spill what is not used.
 """
@@ -109,8 +112,9 @@ class Judge:
                 return
             new = min(new, rate * 0.99)
         if course.state is State.RISE and best.period:  # it refuses at what it holds, at any pace
-            for each in record.kinds:
-                each.keep_last()
+            if abs(best.answers[-1] / rate - 1.0) > MOVED:
+                for each in record.kinds:
+                    each.keep_last()
             new = best.rate
         elif course.state is State.RISE and self._has_risen(now, first, new):
             return

@@ -53,7 +53,7 @@ class Race:
         start = best.start(at)
         return (
             at - start < best.period - 3.0
-            and sends.count(start, at) < 0.9 * self._record.rate * best.period
+            and sends.count(start, at) < 0.9 * self._record.rate * best.period - 1.0
             and (sends.started or 0.0) < start - best.period
         )
 
