@@ -15,6 +15,9 @@ from .tuning import Tuning
 SOON_SENDS = 60.0
 """Requests within which being exhausted below the belief a second time is a proof."""
 
+PROVEN = 0.3
+"""Of what passed between two exhausted moments, the part below which no hypothesis is believed."""
+
 MOVED = 0.1
 """By so much the last answer differs from the belief before the ones before it are void."""
 
@@ -121,7 +124,10 @@ class Judge:
         if hold and new < 0.97 * rate:
             self._note_depth(now)
         same = hold and abs(new / rate - 1.0) < 0.05
-        record.rate = max(self._chosen(now, first, best, new, same=same), self._tuning.slowest)
+        passed, seconds = record.measured or (0.0, 1.0)
+        proven = PROVEN * passed / max(seconds, 1.0)
+        new = max(self._chosen(now, first, best, new, same=same), proven)
+        record.rate = max(new, self._tuning.slowest)
         self._confirm(same=same)
         course.become(Event.MEASURED)
 

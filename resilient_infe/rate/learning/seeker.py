@@ -115,11 +115,8 @@ class Seeker:
             self._passed_at_once()
         self._pass_time(now, late, held_until)
         self._race.check(now)
-        if (
-            self.course.state is State.HOLD
-            and self.course.busy > self.course.look_after
-            and self._number % 8 == 0
-        ):
+        looks = self.course.state is State.HOLD and self.course.busy > self.course.look_after
+        if looks and self._is_time_to_check():
             self._check_rise(now)
         self.course.last_pace = pace = self.course.pace(now)
         ticket = self._ticket(now, cost, pace)
@@ -164,6 +161,10 @@ class Seeker:
         self.calm = self.calm + step if self.course.last_pace >= self.course.ceiling else 0.0
         if self.course.state is State.SHARE:
             self.course.grow_share(step, now - self._since)
+
+    def _is_time_to_check(self) -> bool:
+        """Whether this request is one of those before which a rise is looked for."""
+        return self._number % 8 == 0 or self.record.rate < 4.0
 
     def _check_rise(self, now: float) -> None:
         if (

@@ -46,8 +46,8 @@ class Tuning:
     minutes; no multiple of a minute, or what happens each minute would meet every look."""
     hinted: float = 4.0
     """Times that looks are rarer where 429s state a wait: what is not asked need not be refused."""
-    longest_look: float = 60.0
-    """Seconds of a look that meets nothing, after which the limit is taken to have risen."""
+    longest_look: float = 75.0
+    """Seconds of a look that meets nothing, more than a window of a minute has, to a rise."""
     least_look_growth: float = 0.005
     """The growth of a look per second, at least: small limits rise too."""
     look_growth: float = 0.03
