@@ -169,7 +169,7 @@ def _compare(call: Call[Any], crowd: InFlight, verdict: Verdict) -> None:
 def _of_reply(reply: Reply, rules: Rules | None) -> Verdict:
     # An adapter's own verdict is by the rules of the package. That on a success without a readable
     # body, such as a decompression bomb, is not by rules, and holds whatever they are.
-    unreadable = reply.body is None and 200 <= reply.status < 300
+    unreadable = reply.body is None and reply.status in range(200, 300)
     if reply.verdict is not None and (rules is None or unreadable):
         return reply.verdict
     return classify_reply(

@@ -420,7 +420,7 @@ def test_a_key_that_the_server_quotes_goes_no_further(tmp_path, caplog, key, esc
 
     async def test(transport):
         send = Stack(ErrorClassifier(), listeners=[seen]).around(transport)
-        rows = [{"model": "m", "row": number} for number in range(len(bodies))]
+        rows = [{"model": "m", "messages": ["hi"], "row": each} for each in range(len(bodies))]
         async for result in run_batch(rows, send, journal=tmp_path / "j"):
             error = result.exception
             assert isinstance(error, errors.InfeError)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from resilient_infe.classify.limits_in_body import limits_in_body
 from resilient_infe.classify.table import classify_reply
-from resilient_infe.core.verdict import Limit
+from resilient_infe.core.verdict import DAY, Limit
 
 json_like = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30)),
@@ -52,7 +52,7 @@ def _quotas(*violations):
          [Limit("requests", 10.0, window=60.0)]),
         (_quotas(("GenerateContentInputTokensPerModelPerMinute", 250_000),
                  ("GenerateRequestsPerDayPerProjectPerModel", "50")),
-         [Limit("tokens", 250_000.0, window=60.0)]),
+         [Limit("tokens", 250_000.0, window=60.0), Limit("requests", 50.0, window=DAY)]),
         (_quotas(("Parrots", "1"), ("RequestsPerMinute", "no"), (5, "1"), ("RequestsPerMinute", 0)),
          []),
         ({"details": [5, {"violations": 5}, {"violations": [5]}]}, []),
