@@ -71,9 +71,8 @@ def settle(
         settlement = ALL_BACK if unsent else ESTIMATE
     else:
         settlement = SETTLEMENTS[verdict.kind] if verdict.sent else ALL_BACK
-        usage = verdict.usage
-    if settlement is USAGE:
-        allowance.settle(reservation, now, usage)
+    if settlement is USAGE and verdict is not None:
+        allowance.settle(reservation, now, verdict.usage)
     elif settlement is ESTIMATE:
         allowance.settle(reservation, now)
     else:
