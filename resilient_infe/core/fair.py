@@ -12,7 +12,7 @@ With `n` tenants that wait, a grant takes O(log n), and so does joining; leaving
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+import math
 from typing import Generic, TypeVar
 
 from .queue import SWEEP_FLOOR, Standing, Waiter, WaitQueue
@@ -41,8 +41,58 @@ class _Tenant(Generic[W]):
         self.mean = 0.0
 
 
+class Shares:
+    """What the tenants of a class have had: of one line, or of all lines that share a limit.
+
+    Attributes:
+        in_use: whether the lines that share it do so now; see `FairLine`.
+        virtual: the virtual time.
+        tags: the next start tag of each tenant that was granted something of late.
+        live: the number of waiters in all lines.
+        tenants: the number of tenants in the heaps of all lines.
+        round: how often everything was forgotten.
+
+    State: inside the policy that owns the lines.
+    """
+
+    __slots__ = ("in_use", "live", "round", "tags", "tenants", "virtual")
+
+    def __init__(self) -> None:
+        self.in_use = False
+        self.virtual = 0.0
+        self.tags: dict[str | None, float] = {}
+        self.live = self.tenants = self.round = 0
+
+    def grant(self, name: str | None, start: float, cost: float) -> float:
+        """Charge a tenant; return its next start tag."""
+        finish = self.tags[name] = start + cost
+        self.virtual = max(start, self.virtual + cost / (PATIENCE * self.tenants))
+        if len(self.tags) > 2 * max(REMEMBERED, self.tenants):
+            self._forget()
+        return finish
+
+    def start_over(self) -> None:
+        """Forget all tags, because nobody waits."""
+        self.tags.clear()
+        self.virtual = 0.0
+        self.round += 1
+
+    def _forget(self) -> None:
+        """Keep the largest tags alone: the others say the least."""
+        ahead = sorted((tag, number) for number, tag in enumerate(self.tags.values()))
+        kept = {number for _, number in ahead[-max(REMEMBERED, self.tenants) :]}
+        self.tags = {
+            name: tag for number, (name, tag) in enumerate(self.tags.items()) if number in kept
+        }
+
+
 class FairLine(Generic[W]):
     """The waiters of one class, fair among tenants by cost.
+
+    Args:
+        joint: what the tenants have had of a limit that other lines share; None if none do. It
+            counts while it is `in_use`. Else the lines do not wait for that limit, and a tenant
+            that has had much in one of them must not wait for that in another.
 
     Attributes:
         live: the number of waiters that still wait.
@@ -51,24 +101,29 @@ class FairLine(Generic[W]):
     State: inside the `ClassQueue` that owns it.
     """
 
-    __slots__ = ("_behind", "_empty", "_heap", "_mean", "_serial", "_tags", "_tenants", "_virtual",
-                 "live", "standing")  # fmt: skip
+    __slots__ = ("_behind", "_empty", "_heap", "_joint", "_mean", "_own", "_round", "_serial",
+                 "_shares", "_tenants", "live", "standing")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, joint: Shares | None = None) -> None:
         self.live = 0
         self.standing: Standing | None = None
+        self._own, self._joint = Shares(), joint
+        self._shares = self._own
+        self._round = self._shares.round
         self._behind: WaitQueue[W] = WaitQueue()  # those that wait for all others of the class
         self._tenants: dict[str | None, _Tenant[W]] = {}  # those in the heap
         self._heap: list[tuple[float, int, _Tenant[W]]] = []  # (start tag, order of joining, ...)
         self._serial = 0
         self._empty = 0  # tenants in the heap all of whose calls have left
-        self._tags: OrderedDict[str | None, float] = OrderedDict()  # of those not in the heap
-        self._virtual = 0.0
         self._mean = 1.0  # what a call of the class costs on average
 
     def push(self, waiter: W) -> None:
         """Add a waiter."""
+        if self._joint is not None:
+            self._follow(self._joint)
+        shares = self._shares
         self.live += 1
+        shares.live += 1
         if waiter.behind:
             self._behind.push(waiter)
             return
@@ -77,7 +132,8 @@ class FairLine(Generic[W]):
         if tenant is None:
             tenant = self._tenants[name] = _Tenant(name)
             self._serial += 1
-            start = max(self._virtual, self._tags.pop(name, 0.0))
+            shares.tenants += 1
+            start = max(shares.virtual, shares.tags.get(name, 0.0))
             heapq.heappush(self._heap, (start, self._serial, tenant))
         elif not tenant.line.live:
             self._empty -= 1
@@ -85,9 +141,14 @@ class FairLine(Generic[W]):
 
     def head(self) -> W | None:
         """Return the next waiter without removing it; None if nobody waits."""
-        heap, first = self._heap, None
+        if self._joint is not None:
+            self._follow(self._joint)
+        heap, first, shares = self._heap, None, self._shares
         while heap:
-            start, _, tenant = heap[0]
+            start, serial, tenant = heap[0]
+            if shares.in_use and (tag := shares.tags.get(tenant.name, start)) > start:
+                heapq.heapreplace(heap, (tag, serial, tenant))  # it was granted in another line
+                continue
             first = tenant.line.head()
             if first is not None:
                 if first.cost <= 0.0:
@@ -95,7 +156,7 @@ class FairLine(Generic[W]):
                 break
             heapq.heappop(heap)
             self._empty -= 1
-            self._rest(tenant, start)
+            self._rest(tenant)
         late = self._behind.head()
         if late is None or (first is not None and first.place < late.place):
             return first
@@ -103,30 +164,41 @@ class FairLine(Generic[W]):
             late.cost = self._mean
         return late
 
+    def tag(self) -> float:
+        """Return the start tag of the next waiter; infinite if it waits for all others.
+
+        It is 0 while the tags of other lines are not comparable.
+        """
+        first = self.head()
+        if first is None or first.behind:
+            return -math.inf if first is not None and not first.place else math.inf
+        return self._heap[0][0] if self._shares.in_use else 0.0
+
     def pop(self) -> W | None:
         """Remove and return the next waiter; None if nobody waits."""
         waiter = self.head()
         if waiter is None:
             return None
         self.live -= 1
+        self._shares.live -= 1
         if waiter.behind:
             return self._behind.pop()
         heap = self._heap
         start, _, tenant = heap[0]
         tenant.line.pop()
-        finish = start + waiter.cost
-        self._virtual = max(start, self._virtual + waiter.cost / (PATIENCE * len(heap)))
+        finish = self._shares.grant(tenant.name, start, waiter.cost)
         if tenant.line.live:
             self._serial += 1
             heapq.heapreplace(heap, (finish, self._serial, tenant))
         else:
             heapq.heappop(heap)
-            self._rest(tenant, finish)
+            self._rest(tenant)
         return waiter
 
     def remove(self, waiter: W) -> None:
         """Take out a waiter that was not served, in O(1) on average."""
         self.live -= 1
+        self._shares.live -= 1
         if waiter.behind:
             self._behind.remove(waiter)
             return
@@ -146,6 +218,7 @@ class FairLine(Generic[W]):
         line.hasten(waiter)
         line.pop()
         self.live -= 1
+        self._shares.live -= 1
         self._empty += not line.live
         waiter.behind = True  # of the two parts, the one without shares
         self.push(waiter)
@@ -173,23 +246,50 @@ class FairLine(Generic[W]):
         self._behind.clear()
         for tenant in self._tenants.values():
             tenant.line.clear()
-        self.start_over()
+        self._shares.live -= self.live
         self.live = 0
+        self.start_over()
 
     def start_over(self) -> None:
-        """Forget all tags, because nobody waits."""
+        """Forget who waited here, and all tags unless others wait in other lines."""
+        if not self._shares.live:
+            self._shares.start_over()
+        self._clear_heap()
+
+    def _follow(self, joint: Shares) -> None:
+        """Count in what is in use now, from now on."""
+        shares = joint if joint.in_use else self._own
+        if shares is self._shares and self._round == shares.round:
+            return
+        entries = [entry for entry in self._heap if entry[2].line.live]
+        for each, sign in ((self._shares, -1), (shares, 1)):
+            each.live += sign * self.live
+        self._shares.tenants -= len(self._heap)
+        if shares is self._own:
+            shares.start_over()
+        shares.tenants += len(entries)
+        self._shares, self._round, self._empty = shares, shares.round, 0
+        self._tenants = {tenant.name: tenant for _, _, tenant in entries}
+        self._heap = [
+            (max(shares.virtual, shares.tags.get(tenant.name, 0.0)), serial, tenant)
+            for _, serial, tenant in entries
+        ]
+        heapq.heapify(self._heap)
+
+    def _clear_heap(self) -> None:
+        self._round = self._shares.round
+        self._shares.tenants -= len(self._heap)
         self._tenants.clear()
         self._heap.clear()
-        self._tags.clear()
-        self._virtual, self._empty = 0.0, 0
+        self._empty = 0
 
-    def _rest(self, tenant: _Tenant[W], tag: float) -> None:
-        """Take a tenant that no longer waits out; keep its tag if it is ahead of the others."""
+    def _rest(self, tenant: _Tenant[W]) -> None:
+        """Take out a tenant that no longer waits; its tag matters if it is ahead of the others."""
         del self._tenants[tenant.name]
-        if tag > self._virtual:
-            self._tags[tenant.name] = tag
-            if len(self._tags) > max(REMEMBERED, len(self._heap)):
-                self._tags.popitem(last=False)
+        shares = self._shares
+        shares.tenants -= 1
+        if shares.tags.get(tenant.name, math.inf) <= shares.virtual:
+            del shares.tags[tenant.name]
 
     def _sweep(self) -> None:
         """Take out the tenants all of whose calls have left."""
@@ -198,6 +298,6 @@ class FairLine(Generic[W]):
             if entry[2].line.live:
                 self._heap.append(entry)
             else:
-                self._rest(entry[2], entry[0])
+                self._rest(entry[2])
         heapq.heapify(self._heap)
         self._empty = 0

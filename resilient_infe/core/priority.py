@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from ..errors import ConfigurationError
 from . import bounds
-from .fair import FairLine
+from .fair import FairLine, Shares
 from .queue import BATCH, INTERACTIVE, NORMAL, ORDINARY, Standing, Waiter, WaitQueue
 
 Priority: TypeAlias = Literal["interactive", "normal", "batch"]
@@ -153,11 +154,59 @@ class Presence:
         self._until = [until + seconds for until in self._until]
 
 
+class Credit:
+    """What each class below the highest that waits is still owed of its trickle.
+
+    Args:
+        trickle: the share of what is granted that each of them is guaranteed.
+
+    State: inside the policy that owns it.
+    """
+
+    __slots__ = ("_credit", "_largest", "_trickle")
+
+    def __init__(self, trickle: float) -> None:
+        self._trickle = trickle
+        self._credit = [0.0] * len(PRIORITIES)
+        self._largest = 0.0  # of the costs granted
+
+    def pays(self, rank: int, cost: float) -> bool:
+        """Whether the guaranteed share of a class pays for a call of it."""
+        credit = self._credit[rank]
+        return credit > 0.0 and credit >= (1.0 - self._trickle) * (cost or 1.0) * ROUNDING
+
+    def grant(self, rank: int, top: int, nexts: Sequence[W | None], cost: float) -> None:
+        """Charge a class for what it is granted, and credit those that wait below the highest.
+
+        Args:
+            rank: the class that is granted.
+            top: the highest class that waits.
+            nexts: the next waiter of each class.
+            cost: what is granted.
+        """
+        if cost > self._largest:
+            self._largest = cost
+        credit, part = self._credit, self._trickle * cost
+        for each in LOWER[top]:
+            waiter = nexts[each]
+            if waiter is not None:
+                # It saves no more than for its next call: one that cost more may have left.
+                most = (waiter.cost or 1.0) + self._largest
+                credit[each] = min(credit[each] + part, most)
+        credit[rank] -= cost if rank != top or credit[rank] > cost else credit[rank]
+
+    def start_over(self) -> None:
+        """Forget what was saved: nobody waits, so nobody has a claim."""
+        self._credit = [0.0] * len(PRIORITIES)
+        self._largest = 0.0
+
+
 class ClassQueue(Generic[W]):
     """Waiters of several classes and tenants.
 
     Args:
         trickle: the share of what is granted that each class below the highest is guaranteed.
+        shares: by class, what the tenants have had, if the queues of other limits share it.
 
     Attributes:
         live: the number of waiters that still wait.
@@ -167,15 +216,16 @@ class ClassQueue(Generic[W]):
     State: inside the policy that owns it.
     """
 
-    __slots__ = ("_classes", "_credit", "_largest", "_next", "_trickle", "live", "standing",
+    __slots__ = ("_classes", "_credit", "_next", "_shared", "live", "standing",
                  "youngest")  # fmt: skip
 
-    def __init__(self, trickle: float = TRICKLE) -> None:
-        self._trickle = trickle
+    def __init__(self, trickle: float = TRICKLE, shares: Sequence[Shares] | None = None) -> None:
+        self._shared = shares is not None
         # A class whose waiters are all of one tenant needs no shares.
         self._classes: list[WaitQueue[W] | FairLine[W]] = [WaitQueue() for _ in PRIORITIES]
-        self._credit = [0.0] * len(PRIORITIES)
-        self._largest = 0.0  # of the costs granted
+        if shares is not None:
+            self._classes = [FairLine(each) for each in shares]
+        self._credit = Credit(trickle)
         self._next: W | None = None  # the head, once it has been looked for
         self.standing: Standing | None = None
         self.live = 0
@@ -192,46 +242,43 @@ class ClassQueue(Generic[W]):
         standing = waiter.standing
         line = self._classes[standing.rank]
         if line.standing is not standing and isinstance(line, WaitQueue):
-            line = self._shared(line, standing)
+            line = self._joined(line, standing)
         line.push(waiter)
 
     def head(self) -> W | None:
         """Return the next waiter without removing it; None if the queue is empty."""
-        if self._next is None and self.live:
-            self._next = self._classes[self._turn(self._top())].head()
+        if (self._next is None or self._shared) and self.live:
+            self._next = self._classes[self._turn(self.top)].head()
         return self._next
 
     def pop(self) -> W | None:
         """Remove and return the next waiter; None if the queue is empty."""
         waiter = self.head()
-        if waiter is None:
-            return None
-        self._next = None
-        self.live -= 1
-        turn, top, cost = waiter.standing.rank, self._top(), waiter.cost or 1.0
-        if cost > self._largest:
-            self._largest = cost
-        credit, part = self._credit, self._trickle * cost
-        for rank in LOWER[top]:
-            if self._classes[rank].live:
-                credit[rank] += part
-                if credit[rank] > self._largest:
-                    self._limit_credit(rank)
-        self._classes[turn].pop()
-        credit[turn] -= cost if turn != top or credit[turn] > cost else credit[turn]
+        if waiter is not None:
+            self.pop_next(waiter)
         return waiter
 
-    def _limit_credit(self, rank: int) -> None:
-        """Let a class save no more than for its next call: one that cost more may have left."""
-        head = self._classes[rank].head()
-        if head is not None:
-            most = (head.cost or 1.0) + self._largest
-            self._credit[rank] = min(self._credit[rank], most)
+    def pop_next(self, waiter: W) -> None:
+        """Remove a waiter that is the next one of its class."""
+        self._next = None
+        self.live -= 1
+        rank, classes = waiter.standing.rank, self._classes
+        nexts = [each.head() if each.live else None for each in classes]
+        self._credit.grant(rank, self.top, nexts, waiter.cost or 1.0)
+        classes[rank].pop()
+
+    def next_of(self, rank: int) -> W | None:
+        """Return the next waiter of a class without removing it; None if none of it waits."""
+        return self._classes[rank].head()
+
+    def tag(self, rank: int) -> float:
+        """Return what orders the next waiter of a class among those of other queues."""
+        line = self._classes[rank]
+        return line.tag() if isinstance(line, FairLine) else 0.0
 
     def owed(self, waiter: W) -> bool:
         """Whether the guaranteed share of its class pays for a waiter that is the next of it."""
-        credit = self._credit[waiter.standing.rank]
-        return credit > 0.0 and credit >= (1.0 - self._trickle) * (waiter.cost or 1.0) * ROUNDING
+        return self._credit.pays(waiter.standing.rank, waiter.cost)
 
     def remove(self, waiter: W) -> None:
         """Take out a waiter that was not served, in O(1) on average."""
@@ -273,10 +320,9 @@ class ClassQueue(Generic[W]):
         for each in self._classes:
             if isinstance(each, FairLine):
                 each.start_over()
-        self._credit = [0.0] * len(PRIORITIES)
-        self._largest = 0.0
+        self._credit.start_over()
 
-    def _shared(self, line: WaitQueue[W], standing: Standing) -> WaitQueue[W] | FairLine[W]:
+    def _joined(self, line: WaitQueue[W], standing: Standing) -> WaitQueue[W] | FairLine[W]:
         """Return the line of a class that a waiter of this standing is to join."""
         if not line.live or line.standing == standing:
             line.standing = standing
@@ -287,19 +333,17 @@ class ClassQueue(Generic[W]):
         self._classes[standing.rank] = shared
         return shared
 
-    def _top(self) -> int:
-        """Return the highest class that waits."""
+    @property
+    def top(self) -> int:
+        """The highest class that waits."""
         first, second, _ = self._classes
         return 0 if first.live else 1 if second.live else 2
 
     def _turn(self, top: int) -> int:
         """Return the class that is next: the lowest that is owed a call, or the highest."""
-        credit = self._credit
         for rank in (BATCH, NORMAL):
-            if rank > top and credit[rank] > 0.0:
-                head = self._classes[rank].head()
-                if head is not None and self.owed(head):
-                    return rank
+            if rank > top and (head := self._classes[rank].head()) and self.owed(head):
+                return rank
         return top
 
 

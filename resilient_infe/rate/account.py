@@ -6,12 +6,11 @@ count it long before it is sent. So a waiting call stands in one queue, that of 
 is at the head of each queue competes for the account. There are four cases:
 
 1. A head does not fit its model's limit. The account does not wait for it.
-2. A head fits its model's limit, and the account's. Of several the one of the highest class goes
-   first, and of a class the oldest call.
-3. The oldest of those that fit their models' limits does not fit the account's. All others wait:
+2. A head fits its model's limit, and the account's. It is granted; of several, the one whose turn
+   it is: see `turns`.
+3. The first of those that fit their models' limits does not fit the account's. All others wait:
    small requests of another model must not starve a large one.
-4. A call comes while another waits for the account. It joins its model's queue: the account is
-   granted by age, whatever the model.
+4. A call comes while another waits for the account. It joins its model's queue, and gets its turn.
 
 The account's limit learns nothing. A 429 does not say which limit it is about, so it teaches the
 limit of the model.
@@ -19,23 +18,29 @@ limit of the model.
 
 from __future__ import annotations
 
-import heapq
 import inspect
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
 from ..core import bounds
+from ..core.priority import TRICKLE
+from ..core.queue import INTERACTIVE, ORDINARY, Standing
 from ..core.shared import Shared
 from ..errors import ConfigurationError
 from .allowance import Allowance
 from .costs import Costs
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics
+from .turns import Turn, Turns
 
 NOT_SHARED = ("max_waiting", "belief")
 """Arguments of `Allowance` that an account does not have: its queues are those of the models."""
+
+HIGHEST = Standing(INTERACTIVE)
+"""The standing of what a class is owed, in the account."""
 
 
 class Account(Shared):
@@ -58,7 +63,8 @@ class Account(Shared):
     `Allowance`, they must share its account too.
     """
 
-    __slots__ = ("__weakref__", "_members", "_outer_of", "_waiter", "allowance")
+    __slots__ = ("__weakref__", "_looked", "_members", "_outer_of", "_turns", "_waiter",
+                 "allowance")  # fmt: skip
 
     def __init__(
         self,
@@ -79,6 +85,8 @@ class Account(Shared):
                 "an account's limit is not learned: declare it, as in "
                 "Account(requests_per_minute=2_000)"
             )
+        self._turns = Turns(others.get("trickle", TRICKLE))
+        self._looked = -math.inf  # the loop time of the last poll
         self._members: dict[Allowance, None] = {}  # those in whose queues calls may wait
         self._outer_of: dict[Reservation, Reservation] = {}
         # The head that waits for the account: its allowance, itself, and what it waits for here.
@@ -103,15 +111,11 @@ class Account(Shared):
     @property
     def due(self) -> float | None:
         """The loop time at which `poll` may grant the next reservation; None if none waits."""
-        waiting = [(member, member.line.queue.head()) for member in self._members]
-        if not self.is_awaited:
-            times = [member.due for member, head in waiting if head is not None]
-            return min([time for time in times if time is not None], default=None)
-        assert self._waiter is not None
-        turn, due = _turn(self._waiter[1]), self.allowance.due
-        # One that goes first may come to the head of another queue, or fit there, before that.
-        first = [member.due for member, head in waiting if head is not None and _turn(head) < turn]
-        return min([time for time in (due, *first) if time is not None], default=None)
+        times = [time for each in self._members if (time := each.due) is not None]
+        if self.is_awaited and (outer := self.allowance.due) is not None:
+            # Those that had room when `poll` looked wait for the account too.
+            times = [outer, *(time for time in times if time > self._looked)]
+        return min(times, default=None)
 
     def admit(
         self,
@@ -130,6 +134,9 @@ class Account(Shared):
             place: the age of the call as a number; None for the end of the queue.
             rank: the class of the call; None while no call has had a priority.
         """
+        if rank is not None:
+            for each in (member, self.allowance):
+                each.line.note(rank, now)
         if member.waiting or self.is_awaited:
             return None
         outer = self.allowance.admit(costs, now, place, rank)
@@ -142,30 +149,42 @@ class Account(Shared):
         self._outer_of[reservation] = outer
         return reservation
 
-    def await_in(self, member: Allowance) -> None:
-        """Note that a call waits in the queue of a model's allowance."""
+    def await_in(self, member: Allowance, standing: Standing = ORDINARY) -> None:
+        """Note that a call of this standing is to wait in the queue of a model's allowance."""
+        if not self.waiting:
+            self._turns.start_over()
         self._members[member] = None
+        member.line.price = self.allowance.cost_for_tenant
+        self._turns.join(member, self._members, standing)
 
     def poll(self, now: float) -> Iterator[Reservation]:
-        """Grant the reservations that fit both limits now, oldest call first, and yield each."""
+        """Grant the reservations that fit both limits now, in their order, and yield each.
+
+        One for which a day has no room is yielded too, and is `gone` then.
+        """
+        self._looked = now
         for member in [each for each in self._members if not each.waiting]:
             del self._members[member]
-        yield from self._turned_away(now)
-        ready = [entry for member in self._members for entry in _entry(member, now)]
-        heapq.heapify(ready)
+        for each in (*self._members, self.allowance):
+            each.line.move_on(now)
+        self._turns.look(now)
+        yield from self._turned_away(self._members, now)
+        ready = {member: None for member in self._members if _fits(member, now)}
         while ready:
-            _, _, member, head = heapq.heappop(ready)
-            outer = self._outer_for(member, head, now)
-            if outer is None:
-                return
-            granted = next(iter(member.poll(now)), None)
-            if granted is None:  # it does not fit after all
-                self.allowance.cancel(outer, now)
-                continue
-            self._outer_of[granted] = outer
-            for entry in _entry(member, now):
-                heapq.heappush(ready, entry)
-            yield granted
+            turn = self._turns.next(ready, now)
+            member, waiting = turn.member, turn.waiting
+            if not member.turn_away(waiting, self.allowance.days_full_until(waiting.costs), now):
+                outer = self._outer_for(turn, now)
+                if outer is None:
+                    self._turns.awaited(now)
+                    return
+                self._turns.grant(turn)
+                member.grant(waiting, now)
+                self._outer_of[waiting] = outer
+            yield waiting
+            yield from self._turned_away((member,), now)
+            if not _fits(member, now):
+                del ready[member]
         self._stop_waiting(now)  # what waited here does not fit its model's limit any more
 
     def pop(self, reservation: Reservation) -> Reservation | None:
@@ -176,37 +195,41 @@ class Account(Shared):
         """End all reservations and forget who waits: their loop was closed."""
         self.allowance.abandon()
         self._members.clear()
+        self._turns.start_over()
         self._outer_of.clear()
         self._waiter = None
 
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
         self.allowance.rebase(seconds)
+        self._turns.rebase(seconds)
+        self._looked += seconds
 
     def statistics(self, now: float) -> AllowanceStatistics:
         """Return a frozen snapshot; calls that wait for their model's limit are `waiting` too."""
         return replace(self.allowance.statistics(now), waiting=self.waiting)
 
-    def _outer_for(self, member: Allowance, head: Reservation, now: float) -> Reservation | None:
-        """Return what a head gets of this limit; None, and let it wait, if it does not fit."""
-        waiter = self._waiter
-        if waiter is not None and waiter[1] is head:
-            for _ in self.allowance.poll(now):
-                self._waiter = None
-                return waiter[2]
-            return None
+    def _outer_for(self, turn: Turn, now: float) -> Reservation | None:
+        """Return what a call gets of this limit; None, and let it wait, if it does not fit."""
+        waiter, head, allowance = self._waiter, turn.waiting, self.allowance
+        # What is owed to its class leaves the burst to nobody, as if it were of the highest.
+        standing = HIGHEST if turn.owed else head.standing
+        if waiter is not None and waiter[1] is head and waiter[2].standing == standing:
+            if waiter[2] not in tuple(allowance.poll(now)):
+                return None
+            self._waiter = None
+            return waiter[2]
         self._stop_waiting(now)
-        allowance, standing = self.allowance, head.standing
-        rank = standing.rank if member.line.ranked else None
-        outer = allowance.admit(head.costs, now, head.place, rank)
+        ranked = allowance.line.ranked and not turn.owed
+        outer = allowance.admit(head.costs, now, head.place, standing.rank if ranked else None)
         if outer is None:
             queued = allowance.enqueue(head.costs, head.place, again=True, standing=standing)
-            self._waiter = member, head, queued
+            self._waiter = turn.member, head, queued
         return outer
 
-    def _turned_away(self, now: float) -> Iterator[Reservation]:
+    def _turned_away(self, members: Iterable[Allowance], now: float) -> Iterator[Reservation]:
         """End and yield the heads for which a day has no room, here or in their model's limit."""
-        for member in self._members:
+        for member in members:
             while (head := member.line.queue.head()) is not None:
                 until = max(each.days_full_until(head.costs) for each in (member, self.allowance))
                 if not member.turn_away(head, until, now):
@@ -226,18 +249,10 @@ class Account(Shared):
         return str(self.allowance)
 
 
-def _turn(head: Reservation) -> tuple[int, int]:
-    """Return what orders the heads: the class, then the age of the call."""
-    return head.standing.rank, head.place
-
-
-def _entry(
-    member: Allowance, now: float
-) -> Iterator[tuple[tuple[int, int], int, Allowance, Reservation]]:
-    """Yield the head of a queue, ordered by its turn, if it fits its model's limit."""
-    due, head = member.due, member.line.queue.head()
-    if head is not None and due is not None and due <= now:
-        yield _turn(head), id(member), member, head
+def _fits(member: Allowance, now: float) -> bool:
+    """Whether the head of a queue fits its model's limit."""
+    due = member.due
+    return due is not None and due <= now
 
 
 def account_of(given: Account | Mapping[str, float] | None) -> Account | None:

@@ -7,8 +7,7 @@ small ones for ever. One that is larger than the whole limit is granted alone, b
 Calls with a priority or a tenant are granted in another order: see `line`.
 
 Hints from the server close the shared gate (see `gate`). A 429 without a hint closes nothing: the
-`Learner` finds out what it means for the limit. (A gate that doubled its time on every 429 without
-a hint got stuck at 3 % of the limit.) A call that alone is refused stops nobody: see `refusals`.
+`Learner` finds out what it means. A call that alone is refused stops nobody: see `refusals`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .change import Change
 from .costs import Costs, costs_of, costs_of_usage
 from .gate import Gate, GateClosed
 from .limited import Limited
-from .line import Line, cost_for_tenant, even_at
+from .line import Line, even_at
 from .periods import Periods
 from .rates import Rates
 from .refusals import Others
@@ -70,7 +69,6 @@ class Allowance(Limited):
     Attributes:
         gate: holds all senders back while the server asks to wait.
         line: the waiting reservations.
-        others: what was let in and refused of late.
         max_waiting: the argument of this name.
 
     State: shared by every `RateLimiter` that is given the object.
@@ -137,10 +135,12 @@ class Allowance(Limited):
         head = self.line.queue.head()
         if head is None:
             return None
-        ready = max(self.gate.until, self._rates.ready_at(head.costs))
-        if self.line.waits_for_burst(head):
-            return max(ready, even_at(self._rates, head.costs))
-        return ready
+        return self.due_of(head.costs, owed=not self.line.waits_for_burst(head))
+
+    def due_of(self, costs: Costs, *, owed: bool) -> float:
+        """Return when a request has room; unless `owed`, beside the burst."""
+        ready = max(self.gate.until, self._rates.ready_at(costs))
+        return ready if owed else max(ready, even_at(self._rates, costs))
 
     def in_use(self, _: float) -> bool:
         """Whether a reservation is open or queued, so that `Keyed` must not drop it."""
@@ -173,11 +173,8 @@ class Allowance(Limited):
             line.note(rank, now)
         if line.queue.live:
             return None
-        if now < self.gate.until:
-            line.since = now
-            return None
         early = rank is not None and line.leaves_burst(rank) and now < even_at(rates, costs)
-        if early or not rates.fits(costs, now):
+        if early or now < self.gate.until or not rates.fits(costs, now):
             line.since = now
             return None
         reservation = Reservation(line.queue.youngest if place is None else place, costs)
@@ -239,7 +236,7 @@ class Allowance(Limited):
         """
         reservation = Reservation(self.line.queue.youngest if place is None else place, costs)
         reservation.standing, reservation.behind = standing, behind
-        reservation.cost = cost_for_tenant(self._rates, costs)
+        reservation.cost = (self.line.price or self.cost_for_tenant)(costs)
         self.line.push(reservation, again=again, first_at=first_at)
         return reservation
 
@@ -269,20 +266,23 @@ class Allowance(Limited):
                 if not self.turn_away(head, rates.full_until(head.costs), now):
                     break
             else:
-                if not late:
-                    late = True
-                    rates.kept_since(line.since, head.costs, now)
-                line.pop(head)
-                self._grant(head, now)
+                self.grant(head, now, late=not late)
+                late = True
             yield head
+
+    def grant(self, waiting: Reservation, now: float, *, late: bool = True) -> None:
+        """Grant the next one of a class, which fits; `late` if it is the first of these."""
+        if late:
+            self._rates.kept_since(self.line.since, waiting.costs, now)
+        self.line.pop(waiting)
+        self._grant(waiting, now)
 
     def turn_away(self, head: Reservation, until: float, now: float) -> bool:
         """End the first waiting reservation, if a day has no room for it before `until`."""
         if until <= now:
             return False
         head.full_until = until
-        self.line.pop(head)
-        head.gone = True
+        self.line.remove(head)
         return True
 
     def cancel(self, reservation: Reservation, now: float) -> None:
@@ -345,7 +345,7 @@ class Allowance(Limited):
         *,
         refused: bool = False,
     ) -> list[Change | GateClosed]:
-        """Apply the limits that a response stated, and return the changes. See `stated.follow`."""
+        """Apply the limits that a response stated; return the changes. See `stated.follow`."""
         if self._periods is None:
             return []
         tokens = max(0.0, self._granted_tokens - reservation.total_tokens)

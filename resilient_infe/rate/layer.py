@@ -174,7 +174,11 @@ class RateLimiter(Guard[Held]):
         if call.tenant is not None and allowance.counts_tokens:
             call.state.cost = allowance.cost_of(call.tokens or 0.0, call.state.output_tokens)
         rank = None
-        if call.priority is not None or allowance.line.ranked:
+        if (
+            call.priority is not None
+            or allowance.line.ranked
+            or (account is not None and account.allowance.line.ranked)
+        ):
             rank = rank_of(call.priority)
         costs = costs_of(call.tokens or 0.0, call.state.output_tokens)
         if account is None:
@@ -341,8 +345,9 @@ class RateLimiter(Guard[Held]):
                 state.let_pass, state.place = call.sends, behind_others(allowance)
                 if state.requeues:  # it must not keep a slot from others while it waits
                     raise call.refuse(SlotTaken("larger than the whole limit: it waits for others"))
-        if self.account is not None:
-            self.account.await_in(allowance)
+        account, standing = self.account, standing_of(call.priority, call.tenant)
+        if account is not None:
+            account.await_in(allowance, standing)
         # The ages of calls are those of all partitions, so only the time bounds how long it waits.
         place, first_at = (LAST, now + BEHIND_SECONDS) if state.behind else (state.place, math.inf)
         try:
@@ -351,7 +356,7 @@ class RateLimiter(Guard[Held]):
                 place,
                 again=state.readmitted,
                 first_at=first_at,
-                standing=standing_of(call.priority, call.tenant),
+                standing=standing,
                 behind=state.behind,
             )
         except QueueFull as full:

@@ -53,7 +53,11 @@ class Limited(Shared):
 
     def cost_of(self, tokens: float, output: float | None = None) -> float:
         """Return what a request costs its tenant, in requests."""
-        return cost_for_tenant(self._rates, costs_of(tokens, output))
+        return self.cost_for_tenant(costs_of(tokens, output))
+
+    def cost_for_tenant(self, costs: Costs) -> float:
+        """Do what `cost_of` does, for a request of these costs."""
+        return cost_for_tenant(self._rates, costs)
 
     def oversized(self, costs: Costs) -> bool:
         """Whether an estimate is more than the limit allows in a whole minute."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from ..core import bounds
+from ..core.fair import Shares
 from ..core.priority import ClassQueue, Presence, by_name, queue_for, trickle_of
 from ..core.queue import WaitQueue
 from ..core.verdict import MINUTE
@@ -30,20 +32,23 @@ class Line:
     Attributes:
         queue: those that wait: by class, fair among tenants, the oldest calls first.
         ranked: whether a call with a priority has come.
+        price: returns what a request costs its tenant, if the limit of an account decides that.
         since: the loop time at which a call first had to wait, of those that wait now.
         queued: the sum of their estimated costs, in the order of `DIMENSIONS`.
 
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_aside", "_classes", "_max_waiting", "_trickle", "queue", "queued", "ranked",
-                 "since")  # fmt: skip
+    __slots__ = ("_aside", "_classes", "_max_waiting", "_shares", "_trickle", "price", "queue",
+                 "queued", "ranked", "since")  # fmt: skip
 
     def __init__(self, max_waiting: int | None, trickle: float) -> None:
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self._max_waiting = max_waiting
         self._trickle = trickle_of(trickle)
+        self._shares: Sequence[Shares] | None = None
+        self.price: Callable[[Costs], float] | None = None
         self._classes, self.ranked = Presence(), False
         self.queue: WaitQueue[Reservation] | ClassQueue[Reservation] = WaitQueue()
         # Those that stand before all others from a time on, the earliest first.
@@ -102,13 +107,26 @@ class Line:
         while self._aside and now >= self._aside[0][0]:
             self.queue.hasten(self._aside.popleft()[1])
 
-    def pop(self, head: Reservation) -> None:
-        """Take out the next reservation, which is granted."""
-        self.queue.pop()
-        self._count(head.costs, -1.0)
+    def share(self, shares: Sequence[Shares]) -> None:
+        """Share what tenants have had with other lines, from now on."""
+        if self._shares is shares:
+            return
+        self._shares = shares
+        before, self.queue = self.queue, ClassQueue(self._trickle, shares)
+        self.queue.youngest = before.youngest
+        while (each := before.pop()) is not None:
+            self.queue.push(each)
+
+    def pop(self, waiting: Reservation) -> None:
+        """Take out the next reservation of its class, which is granted."""
+        if isinstance(self.queue, ClassQueue):
+            self.queue.pop_next(waiting)
+        else:
+            self.queue.pop()
+        self._count(waiting.costs, -1.0)
 
     def remove(self, waiting: Reservation) -> None:
-        """Take out a reservation whose caller stopped waiting; one that has left stays out."""
+        """Take out a reservation that is not granted; one that has left stays out."""
         if not waiting.gone:
             self.queue.remove(waiting)
             self._count(waiting.costs, -1.0)

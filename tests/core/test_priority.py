@@ -234,7 +234,7 @@ def test_memory_is_bounded_by_who_waits():
             queue.pop()
     line = queue._classes[NORMAL]
     assert len(line._tenants) == len(line._heap) <= 200
-    assert len(line._tags) <= REMEMBERED
+    assert len(line._shares.tags) <= 2 * REMEMBERED
 
 
 STANDINGS = [Standing(rank, name) for rank in range(3) for name in (None, "a", "b")]

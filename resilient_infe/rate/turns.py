@@ -1,0 +1,160 @@
+"""Whose turn it is, of the calls at the heads of the queues of several models.
+
+An account is one limit with many queues, but classes and tenants get of it what one queue would
+give them (see `core.priority`):
+
+1. *Classes are served in order.* What a class is owed is counted here, over all models, and in the
+   queue of each model, over that model. As long as a model has room for more than one call, only
+   what is counted here matters: a call gets what its class is owed here even if it stands behind
+   one of a higher class in its own queue. If the model has not, that would take the room from the
+   higher class, so what its own queue owes matters.
+2. *Tenants share the account fairly, by cost over all models.* The queues share the tags while
+   calls wait for the account, and for a minute after that.
+3. *Else the oldest call goes first*, whatever its model.
+
+Until the first call with a class or a tenant waits, only the third rule is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..core.fair import Shares
+from ..core.priority import PRIORITIES, ClassQueue, Credit
+from ..core.queue import BATCH, NORMAL, ORDINARY, Standing
+from ..core.verdict import MINUTE
+from .allowance import Allowance
+from .reservation import Reservation
+
+
+class Turn(NamedTuple):
+    """Who is next.
+
+    Attributes:
+        member: the allowance of its model.
+        waiting: its reservation.
+        owed: whether the guaranteed share of its class pays for it.
+        nexts: the next waiter of each class, for the credit.
+        top: the highest class that waits.
+    """
+
+    member: Allowance
+    waiting: Reservation
+    owed: bool = False
+    nexts: tuple[Reservation | None, ...] = ()
+    top: int = 0
+
+
+class Turns:
+    """The order among the queues of several models.
+
+    Args:
+        trickle: the share of what is granted that each class below the highest is guaranteed.
+
+    State: inside the `Account` that owns it.
+    """
+
+    __slots__ = ("_credit", "_shares", "_until")
+
+    def __init__(self, trickle: float) -> None:
+        self._credit = Credit(trickle)
+        self._shares: tuple[Shares, ...] | None = None  # by class, once a call has one
+        self._until = -math.inf  # the shares are in use
+
+    def join(self, member: Allowance, members: Iterable[Allowance], standing: Standing) -> None:
+        """Note that a call of this standing is to wait in the queue of one of the members."""
+        if self._shares is not None:
+            member.line.share(self._shares)
+        elif standing != ORDINARY:
+            self._shares = tuple(Shares() for _ in PRIORITIES)
+            for each in members:
+                each.line.share(self._shares)
+
+    def start_over(self) -> None:
+        """Forget what was owed: nobody waits."""
+        self._credit.start_over()
+
+    def look(self, now: float) -> None:
+        """Let each model share its own limit alone, if nobody waited for the account of late."""
+        for each in self._shares or ():
+            each.in_use = each.in_use and now < self._until
+
+    def awaited(self, now: float) -> None:
+        """Note that a call waits for the account."""
+        self._until = now + MINUTE
+        for each in self._shares or ():
+            if not each.in_use:
+                each.start_over()
+                each.in_use = True
+
+    def rebase(self, seconds: float) -> None:
+        """Add `seconds` to the stored instant, because the clock has changed."""
+        self._until += seconds
+
+    def next(self, ready: Iterable[Allowance], now: float) -> Turn:
+        """Return who is next in the queues whose heads fit their models' limits."""
+        heads = [(each, head) for each in ready if (head := each.line.queue.head()) is not None]
+        if self._shares is None:
+            return Turn(*min(heads, key=_age))
+        heads = [(each, _head(each, head, now)) for each, head in heads]
+        top = min(_classes(member).top for member, _ in heads)
+        firsts = [_first(heads, rank, now) for rank in range(len(PRIORITIES))]
+        nexts = tuple(None if each is None else each[1] for each in firsts)
+        for rank in (BATCH, NORMAL):
+            first = firsts[rank]
+            if rank > top and first is not None and self._credit.pays(rank, first[1].cost):
+                return Turn(*first, True, nexts, top)
+        owed = [(m, head) for m, head in heads if head.standing.rank > _classes(m).top]
+        if owed:
+            return Turn(*min(owed, key=_age), True, nexts, top)
+        first = firsts[top]
+        assert first is not None  # the head of the queue in which the class waits
+        return Turn(*first, False, nexts, top)
+
+    def grant(self, turn: Turn) -> None:
+        """Note that it was granted."""
+        if turn.nexts:
+            waiting = turn.waiting
+            self._credit.grant(waiting.standing.rank, turn.top, turn.nexts, waiting.cost or 1.0)
+
+
+def _age(head: tuple[Allowance, Reservation]) -> int:
+    return head[1].place
+
+
+def _classes(member: Allowance) -> ClassQueue[Reservation]:
+    queue = member.line.queue
+    assert isinstance(queue, ClassQueue)  # since `Turns.join`
+    return queue
+
+
+def _head(member: Allowance, head: Reservation, now: float) -> Reservation:
+    """Return who is first in a queue, as long as what its model owes a lower class is no matter."""
+    queue = _classes(member)
+    highest = queue.next_of(queue.top)
+    if highest is not None and highest is not head and _both_fit(member, head, highest, now):
+        return highest
+    return head
+
+
+def _first(
+    heads: list[tuple[Allowance, Reservation]], rank: int, now: float
+) -> tuple[Allowance, Reservation] | None:
+    """Return the call of a class that is first of all models; None if there is none."""
+    found: list[tuple[float, int, int, tuple[Allowance, Reservation]]] = []
+    for member, head in heads:
+        queue = _classes(member)
+        waiting = queue.next_of(rank)
+        if waiting is None:
+            continue
+        if waiting is head or _both_fit(member, head, waiting, now):
+            found.append((queue.tag(rank), waiting.place, len(found), (member, waiting)))
+    return min(found)[3] if found else None
+
+
+def _both_fit(member: Allowance, head: Reservation, waiting: Reservation, now: float) -> bool:
+    """Whether a model has room for one that is behind the head of its queue, and for the head."""
+    one, two, three, four = (a + b for a, b in zip(head.costs, waiting.costs, strict=True))
+    return member.due_of((one, two, three, four), owed=True) <= now
