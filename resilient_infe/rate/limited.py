@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.shared import Shared
+from ..core.verdict import MINUTE
 from .change import Change
 from .costs import Costs, costs_of
 from .days import DAYS, checked_days, restore, spent_of
@@ -58,6 +59,11 @@ class Limited(Shared):
     def cost_for_tenant(self, costs: Costs) -> float:
         """Do what `cost_of` does, for a request of these costs."""
         return cost_for_tenant(self._rates, costs)
+
+    def refills_in(self, costs: Costs) -> float:
+        """Return the seconds in which the limits of up to a minute refill what a request costs."""
+        windows = (each for each in self._rates.windows if each.period <= MINUTE)
+        return max((costs[each.index] * each.ratio / each.rate for each in windows), default=0.0)
 
     def oversized(self, costs: Costs) -> bool:
         """Whether an estimate is more than the limit allows in a whole minute."""

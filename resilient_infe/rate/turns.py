@@ -156,5 +156,8 @@ def _first(
 
 def _both_fit(member: Allowance, head: Reservation, waiting: Reservation, now: float) -> bool:
     """Whether a model has room for one that is behind the head of its queue, and for the head."""
+    # It would have been idle before: both may fit as a debt, and then the head has to wait longer.
+    if member.due_of(head.costs, owed=True) + member.refills_in(waiting.costs) > now:
+        return False
     one, two, three, four = (a + b for a, b in zip(head.costs, waiting.costs, strict=True))
     return member.due_of((one, two, three, four), owed=True) <= now

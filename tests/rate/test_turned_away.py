@@ -16,7 +16,7 @@ class Day:
         """Spend most of the day."""
         days = {"tokens_per_day": 100}
         self.member = Allowance(600, burst=0.1, **(days if kind != "account" else {}))
-        self.account = None
+        self.account, self.now = None, 0.0
         if kind != "none":
             self.account = Account(600, burst=0.1, **(days if kind == "account" else {}))
         limit = self.account or self.member
@@ -36,10 +36,12 @@ class Day:
 
     def run(self, until):
         """Poll at each promised instant; return those that were granted, and those turned away."""
-        limit, now, found = self.account or self.member, 0.0, []
+        limit, now = self.account or self.member, self.now
+        found = list(limit.poll(now))
         while limit.due is not None and max(now, limit.due) < until:
             now = max(now, limit.due)
             found += list(limit.poll(now))
+        self.now = until
         return [each for each in found if each.granted], [each for each in found if each.gone]
 
 

@@ -120,11 +120,13 @@ def test_three_classes_in_three_models():
     assert (found[NORMAL], found[BATCH]) == (pytest.approx(40, abs=2), pytest.approx(40, abs=2))
 
 
-def test_a_model_that_is_full_does_not_pay_with_its_people():
+@pytest.mark.parametrize("burst", [0.5, 3.0, 30.0])
+@pytest.mark.parametrize("whole", [1_000, 6_000])
+def test_a_model_that_is_full_does_not_pay_with_its_people(burst, whole):
     """What the account owes the rows is not taken out of the limit of a model that is full."""
-    crowd = Crowd(Account(6_000), Allowance(3_000), Allowance(60, burst=0.5))
-    crowd.ask(0, INTERACTIVE, number=6_000)
+    crowd = Crowd(Account(whole), Allowance(3_000), Allowance(60, burst=burst))
     crowd.ask(1, INTERACTIVE, number=200)
+    crowd.ask(0, INTERACTIVE, number=whole)
     crowd.ask(1, BATCH, number=200)
     crowd.run(60.0)
     mine = ranks(each for each in crowd.granted if each.standing.rank == BATCH)
