@@ -183,7 +183,7 @@ class Bucket:
                 cost = units * self._even
                 cost += min(SPACING, cost / 10)
             else:
-                cost = min(cost, self._burst * self._interval + LONGEST_DEBT)
+                cost = min(cost, max(self._burst * self._interval, LONGEST_DEBT))
         self.full_at = full_at + cost
 
     def _adapt(self, seconds: float, now: float) -> None:
