@@ -48,7 +48,7 @@ class Shares:
         in_use: whether the lines that share it do so now; see `FairLine`.
         virtual: the virtual time.
         tags: the next start tag of each tenant that was granted something of late.
-        live: the number of waiters in all lines.
+        live: the number of waiters in all lines that share it.
         tenants: the number of tenants in the heaps of all lines.
         round: how often everything was forgotten.
 
@@ -66,8 +66,9 @@ class Shares:
     def grant(self, name: str | None, start: float, cost: float) -> float:
         """Charge a tenant; return its next start tag."""
         finish = self.tags[name] = start + cost
-        self.virtual = max(start, self.virtual + cost / (PATIENCE * self.tenants))
-        if len(self.tags) > 2 * max(REMEMBERED, self.tenants):
+        virtual = self.virtual + cost / (PATIENCE * self.tenants)
+        self.virtual = virtual if virtual > start else start
+        if len(self.tags) > 2 * REMEMBERED and len(self.tags) > 2 * self.tenants:
             self._forget()
         return finish
 
@@ -121,9 +122,8 @@ class FairLine(Generic[W]):
         """Add a waiter."""
         if self._joint is not None:
             self._follow(self._joint)
-        shares = self._shares
+            self._joint.live += 1
         self.live += 1
-        shares.live += 1
         if waiter.behind:
             self._behind.push(waiter)
             return
@@ -132,6 +132,7 @@ class FairLine(Generic[W]):
         if tenant is None:
             tenant = self._tenants[name] = _Tenant(name)
             self._serial += 1
+            shares = self._shares
             shares.tenants += 1
             start = max(shares.virtual, shares.tags.get(name, 0.0))
             heapq.heappush(self._heap, (start, self._serial, tenant))
@@ -180,7 +181,8 @@ class FairLine(Generic[W]):
         if waiter is None:
             return None
         self.live -= 1
-        self._shares.live -= 1
+        if self._joint is not None:
+            self._joint.live -= 1
         if waiter.behind:
             return self._behind.pop()
         heap = self._heap
@@ -197,8 +199,7 @@ class FairLine(Generic[W]):
 
     def remove(self, waiter: W) -> None:
         """Take out a waiter that was not served, in O(1) on average."""
-        self.live -= 1
-        self._shares.live -= 1
+        self._count_out()
         if waiter.behind:
             self._behind.remove(waiter)
             return
@@ -217,8 +218,7 @@ class FairLine(Generic[W]):
         line = self._tenants[waiter.standing.tenant].line
         line.hasten(waiter)
         line.pop()
-        self.live -= 1
-        self._shares.live -= 1
+        self._count_out()
         self._empty += not line.live
         waiter.behind = True  # of the two parts, the one without shares
         self.push(waiter)
@@ -246,13 +246,14 @@ class FairLine(Generic[W]):
         self._behind.clear()
         for tenant in self._tenants.values():
             tenant.line.clear()
-        self._shares.live -= self.live
+        if self._joint is not None:
+            self._joint.live -= self.live
         self.live = 0
         self.start_over()
 
     def start_over(self) -> None:
         """Forget who waited here, and all tags unless others wait in other lines."""
-        if not self._shares.live:
+        if self._shares is self._own or not self._shares.live:
             self._shares.start_over()
         self._clear_heap()
 
@@ -262,8 +263,6 @@ class FairLine(Generic[W]):
         if shares is self._shares and self._round == shares.round:
             return
         entries = [entry for entry in self._heap if entry[2].line.live]
-        for each, sign in ((self._shares, -1), (shares, 1)):
-            each.live += sign * self.live
         self._shares.tenants -= len(self._heap)
         if shares is self._own:
             shares.start_over()
@@ -282,6 +281,11 @@ class FairLine(Generic[W]):
         self._tenants.clear()
         self._heap.clear()
         self._empty = 0
+
+    def _count_out(self) -> None:
+        self.live -= 1
+        if self._joint is not None:
+            self._joint.live -= 1
 
     def _rest(self, tenant: _Tenant[W]) -> None:
         """Take out a tenant that no longer waits; its tag matters if it is ahead of the others."""

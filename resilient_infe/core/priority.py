@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from ..errors import ConfigurationError
@@ -160,44 +160,55 @@ class Credit:
     Args:
         trickle: the share of what is granted that each of them is guaranteed.
 
+    Attributes:
+        credit: what each class has saved.
+
     State: inside the policy that owns it.
     """
 
-    __slots__ = ("_credit", "_largest", "_trickle")
+    __slots__ = ("_largest", "_trickle", "credit")
 
     def __init__(self, trickle: float) -> None:
         self._trickle = trickle
-        self._credit = [0.0] * len(PRIORITIES)
+        self.credit = [0.0] * len(PRIORITIES)
         self._largest = 0.0  # of the costs granted
 
     def pays(self, rank: int, cost: float) -> bool:
         """Whether the guaranteed share of a class pays for a call of it."""
-        credit = self._credit[rank]
+        credit = self.credit[rank]
         return credit > 0.0 and credit >= (1.0 - self._trickle) * (cost or 1.0) * ROUNDING
 
-    def grant(self, rank: int, top: int, nexts: Sequence[W | None], cost: float) -> None:
+    def grant(
+        self,
+        rank: int,
+        top: int,
+        waits: Sequence[object],
+        cost: float,
+        next_cost: Callable[[int], float],
+    ) -> None:
         """Charge a class for what it is granted, and credit those that wait below the highest.
 
         Args:
             rank: the class that is granted.
             top: the highest class that waits.
-            nexts: the next waiter of each class.
+            waits: by class, something that is true if it waits.
             cost: what is granted.
+            next_cost: returns what the next call of a class costs.
         """
         if cost > self._largest:
             self._largest = cost
-        credit, part = self._credit, self._trickle * cost
+        credit, part, largest = self.credit, self._trickle * cost, self._largest
         for each in LOWER[top]:
-            waiter = nexts[each]
-            if waiter is not None:
-                # It saves no more than for its next call: one that cost more may have left.
-                most = (waiter.cost or 1.0) + self._largest
-                credit[each] = min(credit[each] + part, most)
+            if waits[each]:
+                credit[each] += part
+                if credit[each] > largest:
+                    # It saves no more than for its next call: one that cost more may have left.
+                    credit[each] = min(credit[each], next_cost(each) + largest)
         credit[rank] -= cost if rank != top or credit[rank] > cost else credit[rank]
 
     def start_over(self) -> None:
         """Forget what was saved: nobody waits, so nobody has a claim."""
-        self._credit = [0.0] * len(PRIORITIES)
+        self.credit = [0.0] * len(PRIORITIES)
         self._largest = 0.0
 
 
@@ -263,9 +274,13 @@ class ClassQueue(Generic[W]):
         self._next = None
         self.live -= 1
         rank, classes = waiter.standing.rank, self._classes
-        nexts = [each.head() if each.live else None for each in classes]
-        self._credit.grant(rank, self.top, nexts, waiter.cost or 1.0)
+        cost = waiter.cost or 1.0
+        self._credit.grant(rank, self.top, self.waiting(), cost, self._next_cost)
         classes[rank].pop()
+
+    def _next_cost(self, rank: int) -> float:
+        head = self._classes[rank].head()
+        return 0.0 if head is None else head.cost or 1.0
 
     def next_of(self, rank: int) -> W | None:
         """Return the next waiter of a class without removing it; None if none of it waits."""
@@ -341,9 +356,12 @@ class ClassQueue(Generic[W]):
 
     def _turn(self, top: int) -> int:
         """Return the class that is next: the lowest that is owed a call, or the highest."""
+        credit = self._credit.credit
         for rank in (BATCH, NORMAL):
-            if rank > top and (head := self._classes[rank].head()) and self.owed(head):
-                return rank
+            if rank > top and credit[rank] > 0.0:
+                head = self._classes[rank].head()
+                if head is not None and self.owed(head):
+                    return rank
         return top
 
 

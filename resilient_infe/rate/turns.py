@@ -115,9 +115,14 @@ class Turns:
 
     def grant(self, turn: Turn) -> None:
         """Note that it was granted."""
-        if turn.nexts:
-            waiting = turn.waiting
-            self._credit.grant(waiting.standing.rank, turn.top, turn.nexts, waiting.cost or 1.0)
+        nexts = turn.nexts
+        if not nexts:
+            return
+        costs = [each.cost or 1.0 if each is not None else 0.0 for each in nexts]
+        waiting = turn.waiting
+        self._credit.grant(
+            waiting.standing.rank, turn.top, nexts, waiting.cost or 1.0, costs.__getitem__
+        )
 
 
 def _age(head: tuple[Allowance, Reservation]) -> int:
