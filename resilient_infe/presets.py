@@ -181,7 +181,13 @@ def service(
             _keyed_allowances(limits, share, SERVICE_BURST, max_keys, trickle, follow_headers),
             estimate=estimate,
             beliefs=beliefs,
-            account=_account(account, share, SERVICE_BURST),
+            account=_account(
+                account,
+                share=share,
+                burst=SERVICE_BURST,
+                trickle=trickle,
+                cached_weight=cached_weight,
+            ),
         ),
         _breaker(circuit, _keyed_circuits(10.0, max_keys)),
         _classifier(classifier),
@@ -303,7 +309,13 @@ def batch(
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
-            account=_account(account, share, BATCH_BURST),
+            account=_account(
+                account,
+                share=share,
+                burst=BATCH_BURST,
+                trickle=trickle,
+                cached_weight=cached_weight,
+            ),
         ),
         _breaker(circuit, _keyed_circuits(BATCH_REST, max_keys)),
         _classifier(classifier),
@@ -376,8 +388,6 @@ def _keyed_allowances(
 
 
 def _account(
-    given: Account | Mapping[str, float] | None, share: float, burst: float
-) -> Account | Mapping[str, float] | None:
-    if not isinstance(given, Mapping):
-        return given
-    return {"share": share, "burst": burst, **given}
+    given: Account | Mapping[str, float] | None, **usual: float | None
+) -> Account | Mapping[str, Any] | None:
+    return {**usual, **given} if isinstance(given, Mapping) else given

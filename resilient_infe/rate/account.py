@@ -255,14 +255,18 @@ def _fits(member: Allowance, now: float) -> bool:
     return due is not None and due <= now
 
 
-def account_of(given: Account | Mapping[str, float] | None) -> Account | None:
+def account_of(given: Account | Mapping[str, Any] | None, **usual: Any) -> Account | None:
     """Return an account that is given as an object, or as a mapping of its arguments.
+
+    Args:
+        given: the account, the mapping, or None for no account.
+        usual: the arguments that a mapping has if it does not name them.
 
     Raises:
         ConfigurationError: it is something else, or a value is out of range.
     """
     if isinstance(given, Mapping):
-        given = Account(**{str(name): value for name, value in given.items()})
+        given = Account(**{**usual, **{str(name): value for name, value in given.items()}})
     if given is not None:
         instead = "Account(requests_per_minute=...), or a mapping of its arguments"
         bounds.instance(given, Account, "account", instead)

@@ -33,7 +33,8 @@ CATCH_UP = 0.75
 nearly all servers hold this much."""
 
 LONGEST_DEBT = 5.0
-"""Seconds of the rate by which a large cost delays the next one, at most."""
+"""Seconds of the rate by which a large cost delays the next one, at most, or the burst if that is
+more."""
 
 SPACING = 0.04
 """Seconds between two requests to a server that bears no burst, besides what the first one costs:

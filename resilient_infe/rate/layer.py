@@ -120,7 +120,7 @@ class RateLimiter(Guard[Held]):
         max_hint: float = 300.0,
         estimate: Callable[[Any], float] = estimate_tokens,
         beliefs: Mapping[str, Mapping[str, Any]] | None = None,
-        account: Account | Mapping[str, float] | None = None,
+        account: Account | Mapping[str, Any] | None = None,
     ) -> None:
         numbers: dict[str, Any] = {
             "requests_per_minute": requests_per_minute,
@@ -152,7 +152,7 @@ class RateLimiter(Guard[Held]):
         )
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._beliefs = Beliefs(beliefs)
-        self.account = account_of(account)
+        self.account = account_of(account, trickle=trickle, cached_weight=cached_weight)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     def enter(self, call: Call[Any]) -> Held | None:
