@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ..core.fair import Shares
 from ..core.priority import PRIORITIES, ClassQueue, Credit
@@ -27,6 +27,9 @@ from ..core.queue import BATCH, NORMAL, ORDINARY, Standing
 from ..core.verdict import MINUTE
 from .allowance import Allowance
 from .reservation import Reservation
+
+Head: TypeAlias = tuple[Allowance, Reservation]
+"""The allowance of a model, and a call that waits in its queue."""
 
 
 class Turn(NamedTuple):
@@ -36,14 +39,15 @@ class Turn(NamedTuple):
         member: the allowance of its model.
         waiting: its reservation.
         owed: whether the guaranteed share of its class pays for it.
-        nexts: the next waiter of each class, for the credit.
+        saves: by class, what the first call of it costs at most, of all models that have room; 0
+            if none waits.
         top: the highest class that waits.
     """
 
     member: Allowance
     waiting: Reservation
     owed: bool = False
-    nexts: tuple[Reservation | None, ...] = ()
+    saves: tuple[float, ...] = ()
     top: int = 0
 
 
@@ -100,32 +104,41 @@ class Turns:
             return Turn(*min(heads, key=_age))
         heads = [(each, _head(each, head, now)) for each, head in heads]
         top = min(_classes(member).top for member, _ in heads)
-        firsts = [_first(heads, rank, now) for rank in range(len(PRIORITIES))]
-        nexts = tuple(None if each is None else each[1] for each in firsts)
+        firsts = [_firsts(heads, rank) for rank in range(len(PRIORITIES))]
+        saves = tuple(max((each[1].cost for each in first), default=0.0) for first in firsts)
         for rank in (BATCH, NORMAL):
-            first = firsts[rank]
-            if rank > top and first is not None and self._credit.pays(rank, first[1].cost):
-                return Turn(*first, True, nexts, top)
+            first = self._owed(firsts[rank], rank, heads, now) if rank > top else None
+            if first is not None:
+                return Turn(*first, True, saves, top)
         owed = [(m, head) for m, head in heads if head.standing.rank > _classes(m).top]
         if owed:
-            return Turn(*min(owed, key=_age), True, nexts, top)
-        first = firsts[top]
-        assert first is not None  # the head of the queue in which the class waits
-        return Turn(*first, False, nexts, top)
+            return Turn(*min(owed, key=_age), True, saves, top)
+        return Turn(*min(firsts[top], key=_order), False, saves, top)
+
+    def _owed(self, firsts: list[Head], rank: int, heads: list[Head], now: float) -> Head | None:
+        """Return the call of a class that is next, if the credit pays for it."""
+        pays = self._credit.pays
+        if not any(pays(rank, waiting.cost) for _, waiting in firsts):
+            return None
+        head_of = dict(heads)
+        fit = [
+            (member, waiting)
+            for member, waiting in firsts
+            if waiting is head_of[member] or _both_fit(member, head_of[member], waiting, now)
+        ]
+        first = min(fit, key=_order, default=None)
+        return first if first is not None and pays(rank, first[1].cost) else None
 
     def grant(self, turn: Turn) -> None:
         """Note that it was granted."""
-        nexts = turn.nexts
-        if not nexts:
-            return
-        costs = [each.cost or 1.0 if each is not None else 0.0 for each in nexts]
-        waiting = turn.waiting
-        self._credit.grant(
-            waiting.standing.rank, turn.top, nexts, waiting.cost or 1.0, costs.__getitem__
-        )
+        saves, waiting = turn.saves, turn.waiting
+        if saves:
+            self._credit.grant(
+                waiting.standing.rank, turn.top, saves, waiting.cost or 1.0, saves.__getitem__
+            )
 
 
-def _age(head: tuple[Allowance, Reservation]) -> int:
+def _age(head: Head) -> int:
     return head[1].place
 
 
@@ -144,19 +157,19 @@ def _head(member: Allowance, head: Reservation, now: float) -> Reservation:
     return head
 
 
-def _first(
-    heads: list[tuple[Allowance, Reservation]], rank: int, now: float
-) -> tuple[Allowance, Reservation] | None:
-    """Return the call of a class that is first of all models; None if there is none."""
-    found: list[tuple[float, int, int, tuple[Allowance, Reservation]]] = []
-    for member, head in heads:
-        queue = _classes(member)
-        waiting = queue.next_of(rank)
-        if waiting is None:
-            continue
-        if waiting is head or _both_fit(member, head, waiting, now):
-            found.append((queue.tag(rank), waiting.place, len(found), (member, waiting)))
-    return min(found)[3] if found else None
+def _firsts(heads: list[Head], rank: int) -> list[Head]:
+    """Return the first call of a class in each queue in which one waits."""
+    return [
+        (member, waiting)
+        for member, _ in heads
+        if (waiting := _classes(member).next_of(rank)) is not None
+    ]
+
+
+def _order(first: Head) -> tuple[float, int]:
+    """Return what orders the first calls of a class."""
+    member, waiting = first
+    return _classes(member).tag(waiting.standing.rank), waiting.place
 
 
 def _both_fit(member: Allowance, head: Reservation, waiting: Reservation, now: float) -> bool:
