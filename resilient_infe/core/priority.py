@@ -274,8 +274,10 @@ class ClassQueue(Generic[W]):
         self._next = None
         self.live -= 1
         rank, classes = waiter.standing.rank, self._classes
-        cost = waiter.cost or 1.0
-        self._credit.grant(rank, self.top, self.waiting(), cost, self._next_cost)
+        first, second, third = classes
+        waits = first.live, second.live, third.live
+        top = 0 if waits[0] else 1 if waits[1] else 2
+        self._credit.grant(rank, top, waits, waiter.cost or 1.0, self._next_cost)
         classes[rank].pop()
 
     def _next_cost(self, rank: int) -> float:
