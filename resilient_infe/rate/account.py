@@ -195,7 +195,7 @@ class Account(Shared):
         """End all reservations and forget who waits: their loop was closed."""
         self.allowance.abandon()
         self._members.clear()
-        self._turns.start_over()
+        self._turns = self._turns.anew()  # queues of that loop may never be used again
         self._outer_of.clear()
         self._waiter = None
 

@@ -60,9 +60,10 @@ class Turns:
     State: inside the `Account` that owns it.
     """
 
-    __slots__ = ("_credit", "_shares", "_until")
+    __slots__ = ("_credit", "_shares", "_trickle", "_until")
 
     def __init__(self, trickle: float) -> None:
+        self._trickle = trickle
         self._credit = Credit(trickle)
         self._shares: tuple[Shares, ...] | None = None  # by class, once a call has one
         self._until = -math.inf  # the shares are in use
@@ -75,6 +76,10 @@ class Turns:
             self._shares = tuple(Shares() for _ in PRIORITIES)
             for each in members:
                 each.line.share(self._shares)
+
+    def anew(self) -> Turns:
+        """Return one that knows of no queue and no call yet."""
+        return Turns(self._trickle)
 
     def start_over(self) -> None:
         """Forget what was owed: nobody waits."""

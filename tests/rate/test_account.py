@@ -359,16 +359,20 @@ def test_an_account_moves_to_the_next_loop():
     account = Account(requests_per_minute=60)
     stack = limited(account=account, requests_per_minute={"*": 600})[0]
     loop = VirtualLoop()
-    left = [loop.create_task(stack.around(Noting(5.0))("x", partition="a")) for _ in range(5)]
+    send = stack.around(Noting(5.0))
+    left = [loop.create_task(send("x", partition="a", priority=rank))
+        for rank in ("batch", "normal", "interactive", "batch", None)]  # fmt: skip
     loop.run_until_complete(anyio.sleep(0.5))
     assert account.busy
     loop.close()
 
     async def main():
-        await stack.around(Noting())("y", partition="b")
+        for _ in range(3):
+            await ask_all(partial(stack.around(Noting()), priority="batch", tenant="t"), "bc")
         return account.statistics(current().now())
 
     after = run_virtually(main)
+    assert [each.live for each in account._turns._shares or ()] in ([], [0, 0, 0])
     assert (after.waiting, after.outstanding) == (0, 0)
     assert round(account.allowance._rates.requests.ledger.total) >= 2
     for task in left:
