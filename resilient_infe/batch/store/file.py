@@ -21,7 +21,7 @@ from ..plain import to_json
 from ..result import Result
 from . import wal
 from .keys import SeenIds
-from .lock import Lock, is_shared
+from .lock import Lock, Names, is_shared
 from .recorded import SAVE, Recorded, saved
 from .rows import COLUMNS, OK, Entry, crc_of, packed, result_of, text_or_bytes
 from .salvage import finish, salvage, sync_folder
@@ -165,10 +165,11 @@ class Journal:
         if self._used or self._db is None:
             raise JournalError(f"{self.path}: a journal is opened anew for every run")
         self._used = True
+        self._names = Names(self.path)
         if self._threaded:
-            self._writer = ThreadWriter(self._db, aio.current(), failed)
+            self._writer = ThreadWriter(self._db, aio.current(), failed, self._names.check)
         else:
-            self._writer = InlineWriter(self._db)
+            self._writer = InlineWriter(self._db, self._names.check)
         about = _json({"pid": os.getpid()} | self.about)
         sql = "INSERT INTO runs (began, about) VALUES (?, ?)"
         self._note(sql, round(self._wall(), 3), about)
@@ -194,7 +195,7 @@ class Journal:
             return
         writer.close()
         assert self._db is not None
-        self._writer = InlineWriter(self._db)
+        self._writer = InlineWriter(self._db, self._names.check)
         self._believe(fields.pop("beliefs", None))
         why, said = fields.pop("why", None), fields.pop("said", None)
         sql = """UPDATE runs SET ended = ?, why = ?, said = ?, outcome = ?

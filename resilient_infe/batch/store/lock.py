@@ -12,7 +12,7 @@ import socket
 import sys
 from pathlib import Path
 
-from ...errors import ConfigurationError, JournalError, JournalInUse
+from ...errors import ConfigurationError, JournalError, JournalInUse, JournalWriteFailed
 
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 """What the system says where somebody else has a lock; all else means that there are no locks."""
@@ -101,6 +101,42 @@ class Lock:
             return os.path.samestat(os.fstat(self._fd), self._path.stat())
         except FileNotFoundError:
             return False
+
+
+class Names:
+    """Notices that the files of an open journal have lost their names.
+
+    They can be removed or replaced while they are written to, and no write fails then: all that is
+    recorded from there on would be gone at the end.
+
+    Args:
+        path: of a journal that is open.
+
+    State: which files had the names at first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        files = (path, path.with_name(f"{path.name}-wal"))
+        self._files = {each: each.stat() for each in files if each.exists()}
+
+    def check(self) -> None:
+        """Check that the files still have their names.
+
+        Raises:
+            JournalWriteFailed: one was removed or replaced.
+        """
+        for file, then in self._files.items():
+            try:
+                same = os.path.samestat(then, file.stat())
+            except OSError:
+                same = False
+            if not same:
+                raise JournalWriteFailed(
+                    f"{file} was removed or replaced while the run wrote to it, so nothing more "
+                    f"was sent: bring the journal back from a copy, or begin anew with another "
+                    f"--output; the output has what was done until then"
+                )
 
 
 def lock_path(path: Path) -> Path:

@@ -19,10 +19,22 @@ from zlib import crc32
 from ...errors import JournalDamaged, JournalError
 from .recorded import SAVE
 from .rows import OK, Entry, crc_of
-from .schema import PAGE, OtherForm, check_form, connected, create, insertion
+from .schema import (
+    APPLICATION,
+    PAGE,
+    SHORTEST,
+    OtherForm,
+    check_form,
+    connected,
+    create,
+    insertion,
+)
 
 COPIED = ("samples", "events", "runs")
 """Tables that are copied as they are, as far as they can be read."""
+
+MARK = 68
+"""Where a database has the number of its application."""
 
 
 def finish(path: Path) -> None:
@@ -110,11 +122,11 @@ def _copy_whole(path: Path, copy: Path, new: sqlite3.Connection) -> None:
         _copy_with_first_page(path, copy)
         old = _readable(copy)
     if old is None:
-        raise OtherForm(f"{path} is no journal, and is left as it is: nothing of it can be read")
+        raise _lost(path)
     try:
         found = _copy_rows(old, new)
         if not found and first is copy:
-            raise OtherForm(f"{path} is no journal, and is left as it is: no row of it can be read")
+            raise _lost(path)
         for name, text, crc in _all(old, "state", "rowid"):
             if crc32(f"{name}={text}".encode()) == crc:
                 new.execute(SAVE, (name, text, crc))
@@ -124,6 +136,18 @@ def _copy_whole(path: Path, copy: Path, new: sqlite3.Connection) -> None:
                 new.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608
     finally:
         old.close()
+
+
+def _lost(path: Path) -> JournalDamaged:
+    """Return why nothing is made of a file of which nothing can be read."""
+    with path.open("rb") as file:
+        mark = file.read(SHORTEST)[MARK : MARK + 4]
+    if mark == APPLICATION.to_bytes(4, "big"):
+        return JournalDamaged(
+            f"{path} is left as it is: no row of it can be read. Bring it back from a backup, or "
+            f"give another --journal to begin anew"
+        )
+    return OtherForm(f"{path} is no journal, and is left as it is: no row of it can be read")
 
 
 def _readable(path: Path) -> sqlite3.Connection | None:

@@ -180,10 +180,12 @@ def no_database(path: Path) -> JournalError:
         )
     if start == MAGIC[: len(LINES)]:
         return JournalDamaged(damage(path, "its first page has changed"))
-    return OtherForm(
-        f"{path} is no journal, and is left as it is: give a journal's own path. If it was one, "
-        f"--salvage finds what can be read of it"
+    hint = (
+        ""
+        if path.stat().st_size < SHORTEST
+        else (". If it was one, --salvage finds what can be read of it")
     )
+    return OtherForm(f"{path} is no journal, and is left as it is: give a journal's own path{hint}")
 
 
 @contextmanager

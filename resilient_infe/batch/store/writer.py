@@ -76,14 +76,17 @@ class InlineWriter:
 
     Args:
         db: a connection.
+        check: raises `JournalWriteFailed` where the files are not the journal's any more.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, check: Callable[[], None]) -> None:
         self._db = db
+        self._check = check
 
     def put(self, item: Item, done: Done | None) -> None:
         """Write a result or a note, and wait for the disk."""
         write(self._db, [item])
+        self._check()
         if done is not None:
             done()
 
@@ -98,6 +101,7 @@ class ThreadWriter:
         db: a connection, which nobody else uses meanwhile.
         runtime: the event loop that results come from.
         failed: called in the loop when the disk takes no more.
+        check: as for `InlineWriter`; called once a group.
 
     State: what has gathered. After a failure nothing is written any more: it cannot be asked a
     second time whether the disk kept what it was given.
@@ -108,9 +112,11 @@ class ThreadWriter:
         db: sqlite3.Connection,
         runtime: Runtime,
         failed: Callable[[JournalWriteFailed], None],
+        check: Callable[[], None],
     ) -> None:
         """Start the thread."""
         self._db = db
+        self._check = check
         self._call_soon = runtime.call_soon
         self._failed = failed
         self._error: JournalWriteFailed | None = None
@@ -160,6 +166,7 @@ class ThreadWriter:
                 continue
             try:
                 write(self._db, [item for item, _ in group])
+                self._check()
             except JournalWriteFailed as error:
                 self._error = error
                 self._call_soon(partial(self._failed, error))

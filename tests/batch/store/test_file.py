@@ -301,6 +301,20 @@ def test_a_salvage_of_what_is_no_journal(tmp_path):
             assert list(inside(tmp_path)[1].values()) == [raw]
 
 
+def test_a_salvage_of_a_journal_of_which_nothing_is_left(tmp_path):
+    """It stays as it is, and is still called a journal; a short file is not to be salvaged."""
+    path = written(tmp_path / "j", [of(n) for n in range(50)])
+    raw = path.read_bytes()[:8_192]
+    path.write_bytes(raw)
+    with pytest.raises(errors.JournalDamaged, match="no row of it can be read"):
+        Journal(path, repair=True)
+    assert list(inside(tmp_path)[1].values()) == [raw]
+    path.write_bytes(b"a note")
+    with pytest.raises(errors.JournalDamaged) as refused:
+        Journal(path, repair=True)
+    assert "--salvage" not in str(refused.value)
+
+
 def test_a_salvage_on_a_full_disk(tmp_path, monkeypatch):
     """The journal is as it was, no half of a file is left, and the message says what to do."""
     path = tmp_path / "j"
@@ -424,6 +438,31 @@ def test_the_thread_tells_what_is_safe(tmp_path, backend):
     journal = Journal(tmp_path / "j")
     assert journal.recorded.done == 500
     journal.close()
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_journal_that_loses_its_name(tmp_path, backend, end, replaced):
+    """Removed or replaced while a run writes, it ends the run: nothing more is called safe."""
+    told, failures = [], []
+
+    async def main():
+        journal = Journal(tmp_path / "j")
+        await put_all(journal, [of(n) for n in range(20)], told, failures)
+        file = tmp_path / f"j{end}"
+        raw = file.read_bytes()
+        file.unlink()
+        if replaced:
+            file.write_bytes(raw)
+        journal.put(of(20), None, partial(told.append, 20))
+        await until(lambda: failures)
+        with pytest.raises(errors.JournalWriteFailed):
+            journal.stop(why="finished")
+        journal.close()
+
+    anyio.run(main, backend=backend)
+    assert told == list(range(20))
+    assert f"j{end} was removed or replaced" in str(failures[0])
 
 
 def test_a_disk_that_takes_no_more(tmp_path):

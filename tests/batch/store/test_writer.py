@@ -89,7 +89,7 @@ def test_what_comes_in_meanwhile_is_one_group(tmp_path, monkeypatch):
         write(db, items)
 
     monkeypatch.setattr(writer_module, "write", noted)
-    writer = ThreadWriter(journal._db, loop, pytest.fail)
+    writer = ThreadWriter(journal._db, loop, pytest.fail, lambda: None)
     for n, line in enumerate(lines(0, 3)):
         writer.put(line, lambda n=n: done.append(n))
     assert loop.turn() == 1  # nothing is handed over before the turn ends
