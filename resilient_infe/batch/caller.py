@@ -17,6 +17,7 @@ from ..rate.days import utc
 from ..stack.stack import Send
 from .lane import Taken, Withdrawn
 from .plain import as_read_back, digest_of, one_line
+from .progress import span
 from .result import Failure, Result, Row, Value, failure_of, hook_failure
 from .trial import said
 
@@ -181,8 +182,9 @@ def _check_hint(failure: Failure, call: Call[Any]) -> None:
     if wait is None or failure.kind not in (Kind.RATE_LIMITED, Kind.REFUSED):
         return
     until = aio.wall_time() + wait
-    who = "the server asks to wait" if failure.kind is Kind.RATE_LIMITED else "it lasts"
-    advice = f"{who} {wait:,.0f} s: run the same again {utc(until)}"
+    advice = "run the same again then"
+    if failure.kind is Kind.RATE_LIMITED:
+        advice = f"the server asks to wait {span(wait)}: run the same again {utc(until)}"
     raise BatchPaused(said(replace(failure, advice=advice)), failure.kind, until=until)
 
 

@@ -63,12 +63,19 @@ class Request:
         line: its number in the input, from 1.
         url: the endpoint, like ``/v1/chat/completions``.
         body: what is sent.
+        word: what `line` counts: lines, or rows.
     """
 
     custom_id: str
     line: int
     url: str
     body: Mapping[str, Any]
+    word: str = "line"
+
+    @property
+    def place(self) -> str:
+        """Where it is in the input, like ``line 17``."""
+        return f"{self.word} {self.line}"
 
 
 def payload_of(request: Request) -> dict[str, Any]:
@@ -105,7 +112,7 @@ def request_of(value: Any, made_id: str, number: int, defaults: Defaults) -> Req
     url, body = _of_batch_form(value, defaults) if is_batch_form else (defaults.url, value)
     if is_bare and url.endswith(TAKES_INPUT):
         body = {"input": _checked_prompt(body[PROMPT])}
-    return Request(custom_id, number, url, _body(body, url, defaults))
+    return Request(custom_id, number, url, _body(body, url, defaults), made_id.partition("-")[0])
 
 
 def _of_columns(value: dict[str, Any], defaults: Defaults) -> dict[str, Any]:

@@ -68,8 +68,9 @@ def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> 
     actions.pop("config", None)
     short = {name[2:]: each for each in actions.values() for name in each.option_strings[1:]}
     options = dict(config)
-    limits = _limits(options.pop("limits", None), actions)
-    account = _account(options.pop("account", None), actions)
+    limited = actions | {name: each for name, each in short.items() if _is_limit(each.dest)}
+    limits = _limits(options.pop("limits", None), limited)
+    account = _account(options.pop("account", None), limited)
     for name, value in limits.pop(OTHERS, {}).items():  # the same as outside of [limits]
         if name in options or name.replace("_", "-") in options:
             raise ConfigurationError(f"--config: [limits.'*'] repeats {name.replace('_', '-')}")
@@ -162,8 +163,8 @@ def _options_of(
     table: Mapping[str, Any],
     actions: Mapping[str, argparse.Action],
 ) -> dict[str, Any]:
-    known = [name for name in actions if _is_limit(name)]
-    found = {}
+    known = {name: each for name, each in actions.items() if _is_limit(each.dest)}
+    found: dict[str, Any] = {}
     for given, value in table.items():
         name = given.replace("-", "_")
         if isinstance(value, dict):
@@ -172,11 +173,15 @@ def _options_of(
                 f'needs quotes, as in [limits."gpt-4.1"]'
             )
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            shown = [each.replace("_", "-") for each in near or known]
+            full = [each for each in known if _is_limit(each)]
+            near = get_close_matches(name, full, 1)
+            shown = [each.replace("_", "-") for each in near or full]
             hint = f"do you mean {shown[0]}?" if near else f"it may have {', '.join(shown)}"
             raise ConfigurationError(f"--config: [{where}] has no option {given!r}: {hint}")
-        found[name] = _converted(f"{where}.{safe_name(given)}", value, actions[name])
+        dest = known[name].dest
+        if dest in found:
+            raise ConfigurationError(f"--config: [{where}] has {dest.replace('_', '-')} twice")
+        found[dest] = _converted(f"{where}.{safe_name(given)}", value, known[name])
     return found
 
 

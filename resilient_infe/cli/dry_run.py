@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from ..batch.files.check import CheckResult, check_file
 from ..batch.files.input import Input
 from ..batch.files.options import JobOptions, defaults_of, place_of
 from ..batch.monitor import counted
-from ..batch.progress import short, span
+from ..batch.progress import NO_LIMIT, short, span
 from ..batch.store import Entry, Journal
 from ..core.by_model import value_for
 from ..rate.estimate import estimate_tokens
 from .limits import notes_on_limits
 from .telling import bad_lines
+
+DAY = 86_400.0
 
 
 def dry_run(options: JobOptions) -> int:
@@ -68,26 +71,46 @@ def forecast(found: CheckResult, options: JobOptions) -> list[str]:
     if found.unknown:
         lines.append(f"  {found.unknown:,} of them could not be estimated, and count 0 tokens here")
     lines += notes_on_limits(options, found.models)
-    known = list(_times(found, options, calls, tokens))
-    if known:
-        lines.append(f"at these limits it takes at least {span(max(known))}")
-    else:
-        most = max(found.models.values(), default=0) / max(1, found.pending)
-        at_600 = span(60.0 * calls * most / 600.0)
-        lines.append(f"the limit is learned; at 600 requests a minute it would take {at_600}")
+    if calls:
+        lines += _duration(found, options, calls, tokens)
     lines.append("nothing was sent")
     return lines
 
 
-def _times(found: CheckResult, options: JobOptions, calls: int, tokens: float) -> Iterator[float]:
-    """Yield the seconds that each declared limit asks for; all rows count as equally large."""
+def _duration(found: CheckResult, options: JobOptions, calls: int, tokens: float) -> list[str]:
+    """Return how long it takes at least, and how often a limit of a day stops it."""
+    parts = list(_parts(found, options, calls, tokens))
+    pauses = max((math.ceil(part) - 1 for name, part in parts if name.endswith("_day")), default=0)
+    minutes = [60.0 * part for name, part in parts if name.endswith("_minute")]
+    if minutes:
+        least = span(max(*minutes, DAY * pauses)) if pauses else span(max(minutes))
+        lines = [f"at these limits it takes at least {least}"]
+        if not max(minutes) and not pauses:
+            lines = ["no limit is declared: it takes as long as the server does"]
+    else:
+        most = max(found.models.values(), default=0) / max(1, found.pending)
+        at_600 = span(max(60.0 * calls * most / 600.0, DAY * pauses))
+        lines = [f"the limit is learned; at 600 requests a minute it would take {at_600}"]
+    if pauses:
+        times = counted(pauses, "time")
+        lines.append(f"it pauses {times} at the limit of a day: run the same command again then")
+    if any("put_tokens" in name for name, _ in parts):
+        lines.append("limits of the input or the output alone are not in this estimate")
+    return lines
+
+
+def _parts(
+    found: CheckResult, options: JobOptions, calls: int, tokens: float
+) -> Iterator[tuple[str, float]]:
+    """Yield each declared limit, and how many of its periods the rows take.
+
+    All rows count as equally large. What share of the tokens is input is not known: such a limit
+    counts 0, and so does "none".
+    """
     shares = {model: number / max(1, found.pending) for model, number in found.models.items()}
     for name, limit in options.rates.items():
-        total = tokens if "tokens" in name else calls
-        for model, share in shares.items():
-            own = value_for(limit, model)
-            if own is not None:
-                yield 60.0 * total * share / own
-        whole = (options.account or {}).get(name)
-        if whole is not None:
-            yield 60.0 * total / whole
+        total = 0.0 if "put_tokens" in name else tokens if "tokens" in name else calls
+        own = [(value_for(limit, model), share) for model, share in shares.items()]
+        for value, share in [*own, ((options.account or {}).get(name), 1.0)]:
+            if value is not None:
+                yield name, total * share / value if value < NO_LIMIT else 0.0

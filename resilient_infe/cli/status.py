@@ -92,7 +92,7 @@ def in_lines(standing: dict[str, Any]) -> str:
 def _how(standing: dict[str, Any]) -> str:
     words = {
         "running": "a run is under way",
-        "killed": "the last run was killed",
+        "killed": "the last run was killed, or could not write how it ended",
         "finished": "the last run came to the end of what it was to send",
         "stopped": "the last run was stopped",
         "BatchPaused": "the last run is paused",
@@ -106,4 +106,6 @@ def _what_next(standing: dict[str, Any]) -> str:
         if standing["failed_for_good"]:
             return "what failed for good is sent again by the same command with --retry-failed"
         return "there is nothing left to do"
+    if standing["ended"] == "BatchPaused":
+        return "do what is said there, then run the same command again to go on"
     return "run the same command again to go on"

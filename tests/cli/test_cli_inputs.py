@@ -109,6 +109,17 @@ def test_long_lines(capsys):
     assert dry("in.jsonl", "--max-line", "3MiB") == 0
 
 
+def test_a_row_of_a_table_is_not_called_a_line(capsys, monkeypatch):
+    """A row of CSV may take many lines, so messages count rows."""
+    Path("in.csv").write_text('custom_id,prompt\na,"x\ny"\na,b\n')
+    assert dry("in.csv") == 1
+    assert "row 2: the custom_id 'a' was used before" in capsys.readouterr().out
+    Path("uncounted.py").write_text("def count(body): raise ValueError")
+    monkeypatch.syspath_prepend(".")
+    assert dry("in.csv", "--estimate", "uncounted:count") == 2
+    assert "ValueError for row 1" in capsys.readouterr().err
+
+
 def test_a_dry_run_says_what_it_could_not_estimate(capsys):
     """Rows without a text that counts are not passed over in silence."""
     Path("in.jsonl").write_text('{"messages": [{}]}\n"hi"\n{"messages": [null]}\n')

@@ -51,6 +51,41 @@ def test_each_model_has_its_own_limit(capsys):
     assert "takes at least 60 s" in told
 
 
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ("requests-per-day = 2", "at 600 requests a minute it would take 24 h 0 min"),
+        ("requests-per-day = 2", "it pauses 1 time at the limit of a day"),
+        ("rpm = 600\n[account]\nrequests-per-day = 2", "takes at least 3 days 0 h"),
+        ("tokens-per-day = 400", "it pauses 2 times at the limit of a day"),
+        ("requests-per-day = 400", "at 600 requests a minute it would take 0 s"),
+        ('rpm = "none"', "no limit is declared: it takes as long as the server does"),
+        ("[limits.infe-titan]\nrpm = 2", "limits: infe-titan 2 requests/minute;"),
+        ("[limits.infe-titan]\nrequests-per-day = 2", "limits: infe-titan 2 requests/day;"),
+        ("[limits.infe-titn]\nrequests-per-day = 2", "do you mean infe-titan?"),
+        ("[account]\nrpm = 2\nrequests-per-minute = 2", "[account] has requests-per-minute twice"),
+        ("input-tokens-per-minute = 5", "the input or the output alone are not in this estimate"),
+    ],
+)
+def test_limits_of_any_kind_are_forecast(toml, told, capsys):
+    """A limit of a day, of a part of the tokens, or with its short name, is one like others."""
+    assert told in forecast(toml, capsys)[1]
+
+
+def test_a_day_that_is_used_up(capsys):
+    """The run pauses and says once until when; the next one has not forgotten what was spent."""
+    command = ["run", "in.jsonl", "-o", "o.jsonl", "--requests-per-day", "2"]
+    with served(models=tuple(MODELS)) as (url, model):
+        for sent in (6, 6):  # of three models, the third of which has two rows
+            assert main([*command, "--base-url", url]) == 3
+            told = capsys.readouterr().err
+            assert told.count(" UTC") == 1
+            assert told.endswith(" UTC | run the same again then\n")
+            assert model.books.sends == sent
+    assert main(["status", "o.jsonl"]) == 0
+    assert "do what is said there, then run the same command again" in capsys.readouterr().out
+
+
 def test_the_limit_of_an_account(capsys):
     """It counts all rows, and stands beside what is learned of each model."""
     code, told = forecast("[account]\nrequests-per-minute = 4", capsys)

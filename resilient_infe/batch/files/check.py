@@ -103,7 +103,7 @@ class _Problem:
 def duplicate_id_error(request: Request) -> RowError:
     """Return the error for a duplicate `custom_id`."""
     return RowError(
-        f"line {request.line}: the custom_id {printable(repr(request.custom_id))} was used before",
+        f"{request.place}: the custom_id {printable(repr(request.custom_id))} was used before",
         request.line,
     )
 
@@ -161,7 +161,7 @@ def _counted(count: Callable[[Any], float], request: Request) -> float:
     Raises:
         ConfigurationError: `count` raised, or did not return a number of tokens.
     """
-    where, row = f"line {request.line}", f"(row {printable(request.custom_id)})"
+    where, row = request.place, f"(row {printable(request.custom_id)})"
     try:
         found = count(request.body)
     except Exception as error:  # a user's function may raise anything

@@ -18,6 +18,16 @@ from .output import STDOUT
 NO_KEY = "none"
 """What is sent to a server on this machine where no key was given."""
 
+RATES = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+    "requests_per_day",
+    "tokens_per_day",
+)
+"""The limits of a rate, in the order in which they are said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
@@ -96,10 +106,7 @@ class JobOptions:
     @property
     def rates(self) -> dict[str, Rate]:
         """The limits of a rate, by name."""
-        return {
-            "requests_per_minute": self.requests_per_minute,
-            "tokens_per_minute": self.tokens_per_minute,
-        }
+        return {name: getattr(self, name) for name in RATES}
 
     @property
     def most_in_flight(self) -> int:
@@ -138,6 +145,10 @@ def check_paths(options: JobOptions) -> None:
         if real in seen:
             raise ConfigurationError(f"{seen[real]} and {name} are the same file: {path}")
         seen[real] = name
+        if name != "the input" and Path(path).is_dir():
+            raise ConfigurationError(
+                f"{path} cannot be written, it is a folder: give {name} the path of a file"
+            )
         if name != "the input" and not Path(path).parent.is_dir():
             raise ConfigurationError(f"{name}: there is no folder {Path(path).parent}")
     if options.overwrite or Path(options.journal).exists():
