@@ -182,9 +182,9 @@ def _check_hint(failure: Failure, call: Call[Any]) -> None:
     if wait is None or failure.kind not in (Kind.RATE_LIMITED, Kind.REFUSED):
         return
     until = aio.wall_time() + wait
-    advice = "run the same again then"
+    advice = f"run the same again {utc(until)}"
     if failure.kind is Kind.RATE_LIMITED:
-        advice = f"the server asks to wait {span(wait)}: run the same again {utc(until)}"
+        advice = f"the server asks to wait {span(wait)}: {advice}"
     raise BatchPaused(said(replace(failure, advice=advice)), failure.kind, until=until)
 
 

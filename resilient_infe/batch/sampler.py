@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import aio
 from ..errors import JournalError
+from ..rate.days import DAYS
 from ..stack.stack import Stack
 from .monitor import Monitor
 from .recorder import Recorder
@@ -15,7 +16,9 @@ SAMPLES = 300
 """A run has hardly more samples than this for each doubling of its time: they get rarer."""
 
 BELIEFS = 30.0
-"""Seconds between two times that what was learned of limits is recorded."""
+"""Seconds between two times that what was learned of limits is recorded. What was spent of a day's
+limit is recorded with each sample: a run that is killed forgets what came after the last one, and
+all of a day may be spent within seconds."""
 
 
 class Sampler:
@@ -38,12 +41,12 @@ class Sampler:
         self._stack = stack
         listeners = () if stack is None else stack.listeners
         self.monitor = next((each for each in listeners if isinstance(each, Monitor)), None)
-        self._believed = 0.0
+        self._due = 0.0  # when what was learned is recorded
 
     async def run(self) -> JournalError | None:
         """Take samples for ever; return the error that ends it, or None without a journal."""
         runtime = aio.current()
-        started = self._believed = runtime.now()
+        started = runtime.now()
         while self._recorder.records:
             now = runtime.now()
             await runtime.sleep_until(now + max(1.0, (now - started) / SAMPLES))
@@ -70,7 +73,8 @@ class Sampler:
         statistics = None if stack is None else stack.statistics()
         events = [] if monitor is None else monitor.take_events()
         sample = sample_of(self._tally, statistics, monitor)
-        if stack is not None and now >= self._believed + BELIEFS:  # for a run that is killed
-            self._believed = now
-            sample["beliefs"] = stack.beliefs()
+        if stack is not None and now >= self._due:  # for a run that is killed
+            beliefs = sample["beliefs"] = stack.beliefs()
+            counts_days = any(DAYS in each for each in beliefs.values())
+            self._due = now if counts_days else now + BELIEFS
         self._recorder.tell(sample, events)

@@ -102,6 +102,10 @@ class Account(Shared):
         """The number of waiting reservations, in the queues of all models."""
         return sum(member.waiting for member in self._members)
 
+    def belief(self, now: float | None, wall: float) -> dict[str, Any] | None:
+        """Return what was spent of a day, as `Allowance.belief` does; None for nothing."""
+        return self.allowance.belief(now, wall)
+
     @property
     def is_awaited(self) -> bool:
         """Whether a call waits for this limit, and not only for that of its model."""

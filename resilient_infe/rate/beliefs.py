@@ -6,7 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
+from .account import Account
 from .allowance import Allowance
+
+ACCOUNT = "*"
+"""The name of what was spent of an account's day, beside the partitions."""
 
 
 class Beliefs:
@@ -36,18 +40,28 @@ class Beliefs:
         """Whether any is left."""
         return bool(self._left)
 
-    def restore(self, name: str | None, allowance: Allowance, now: float, wall: float) -> None:
+    def restore(
+        self,
+        name: str | None,
+        allowance: Allowance,
+        account: Account | None,
+        now: float,
+        wall: float,
+    ) -> None:
         """Tell an allowance what is believed of its partition, unless it knows something already.
 
         Args:
             name: the partition; None for calls without one.
             allowance: the allowance.
+            account: the limit over all partitions, which is told too; None if there is none.
             now: the loop time, in seconds.
             wall: seconds since 1970 at that time.
         """
-        belief = self._left.pop(name or "", None)
-        if belief is not None and allowance.belief() is None:
-            allowance.believe(belief, now, wall)
+        own = [(name or "", allowance)]
+        for key, each in own if account is None else [*own, (ACCOUNT, account.allowance)]:
+            belief = self._left.pop(key, None)
+            if belief is not None and each.belief() is None:
+                each.believe(belief, now, wall)
 
     def with_current(
         self, known: Iterable[tuple[str | None, dict[str, Any] | None]]

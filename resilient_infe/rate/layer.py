@@ -35,7 +35,7 @@ from ..events import RateTooLarge
 from .account import Account, account_of
 from .allowance import Allowance
 from .behind import BEHIND_SECONDS, LAST, behind_others, count_refusal, too_small_for
-from .beliefs import Beliefs
+from .beliefs import ACCOUNT, Beliefs
 from .costs import costs_of
 from .days import utc
 from .estimate import TokenCount, estimate_tokens, expected_output
@@ -160,7 +160,7 @@ class RateLimiter(Guard[Held]):
         allowance = self.allowances.of(call)
         if self._beliefs:
             name = None if self.allowances.one is not None else call.partition
-            self._beliefs.restore(name, allowance, call.runtime.now(), wall_time())
+            self._beliefs.restore(name, allowance, self.account, call.runtime.now(), wall_time())
         account = self.account
         if account is not None:
             keep(account, call.runtime)
@@ -264,12 +264,12 @@ class RateLimiter(Guard[Held]):
     def beliefs(self) -> dict[str, dict[str, Any]]:
         """Return the learned limits and what was spent of a day, by partition, for JSON.
 
-        Calls without a partition have the empty text as key. Pass the value as ``beliefs=`` in the
-        next run.
+        Calls without a partition have the empty text as key, and an account has ``"*"``. Pass the
+        value as ``beliefs=`` in the next run.
         """
-        return self._beliefs.with_current(
-            (name, _belief_of(each)) for name, each in self.allowances.remembered()
-        )
+        known: list[Any] = list(self.allowances.remembered())
+        known += [] if self.account is None else [(ACCOUNT, self.account)]
+        return self._beliefs.with_current((name, _belief_of(each)) for name, each in known)
 
     def statistics(self, now: float) -> dict[str | None, AllowanceStatistics]:
         """Return a snapshot for each partition."""
@@ -382,10 +382,10 @@ class RateLimiter(Guard[Held]):
             raise call.refuse(refusal)
 
 
-def _belief_of(allowance: Allowance) -> dict[str, Any] | None:
-    keeper = keeper_of(allowance)
+def _belief_of(limit: Allowance | Account) -> dict[str, Any] | None:
+    keeper = keeper_of(limit)
     now = None if keeper is None else keeper.runtime.now()
-    return allowance.belief(now, wall_time())
+    return limit.belief(now, wall_time())
 
 
 def _day_used_up(call: Call[Any], allowance: Allowance, until: float) -> DayUsedUp:

@@ -72,16 +72,21 @@ def test_limits_of_any_kind_are_forecast(toml, told, capsys):
     assert told in forecast(toml, capsys)[1]
 
 
-def test_a_day_that_is_used_up(capsys):
-    """The run pauses and says once until when; the next one has not forgotten what was spent."""
-    command = ["run", "in.jsonl", "-o", "o.jsonl", "--requests-per-day", "2"]
+@pytest.mark.parametrize(
+    ("toml", "number"),  # of three models, each of which has two rows or more
+    [("requests-per-day = 2", 6), ("[account]\nrequests-per-day = 3", 3)],
+)
+def test_a_day_that_is_used_up(toml, number, capsys):
+    """The run pauses and says until when; the next one has not forgotten what was spent."""
+    Path("run.toml").write_text(toml)
+    command = ["run", "in.jsonl", "-o", "o.jsonl", "--config", "run.toml"]
     with served(models=tuple(MODELS)) as (url, model):
-        for sent in (6, 6):  # of three models, the third of which has two rows
+        for _ in range(2):
             assert main([*command, "--base-url", url]) == 3
             told = capsys.readouterr().err
-            assert told.count(" UTC") == 1
-            assert told.endswith(" UTC | run the same again then\n")
-            assert model.books.sends == sent
+            assert "there is room again at 2" in told
+            assert "UTC | run the same again at 2" in told
+            assert model.books.sends == number
     assert main(["status", "o.jsonl"]) == 0
     assert "do what is said there, then run the same command again" in capsys.readouterr().out
 
