@@ -17,7 +17,6 @@ from ..rate.days import utc
 from ..stack.stack import Send
 from .lane import Taken, Withdrawn
 from .plain import as_read_back, digest_of, one_line
-from .progress import span
 from .result import Failure, Result, Row, Value, failure_of, hook_failure
 from .trial import said
 
@@ -184,7 +183,7 @@ def _check_hint(failure: Failure, call: Call[Any]) -> None:
     until = aio.wall_time() + wait
     advice = f"run the same again {utc(until)}"
     if failure.kind is Kind.RATE_LIMITED:
-        advice = f"the server asks to wait {span(wait)}: {advice}"
+        advice = f"the server asks to wait {wait:,.0f} s: {advice}"
     raise BatchPaused(said(replace(failure, advice=advice)), failure.kind, until=until)
 
 
