@@ -31,9 +31,9 @@ def asks(number):
 
 
 @pytest.fixture(scope="module")
-def journal(tmp_path_factory):
+def journal(module_path):
     """A journal of two runs, with retries, 429s, an outage and some failures for good."""
-    path = tmp_path_factory.mktemp("report") / "out.jsonl.journal"
+    path = module_path / "out.jsonl.journal"
     faults = Faults(rates={500: 0.03, 400: 0.03}, outages=[(10, 20)], script=[400])
 
     async def main(rows):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilient_infe import ErrorClassifier, Retry, Stack, errors, presets
-from resilient_infe.batch import BatchRun, Journal, Monitor, RowFailed, run_batch
+from resilient_infe.batch import BatchRun, Journal, Monitor, RowFailed, engine, run_batch
 from resilient_infe.batch.store import recorded_at
 from resilient_infe.core.verdict import Kind
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe, run_virtually
@@ -603,17 +603,18 @@ def test_a_second_reason_is_told_where_there_was_none(run):
     run(main)
 
 
-def test_passing_over_rows_lets_others_run(run, tmp_path):
+def test_passing_over_rows_lets_others_run(run, tmp_path, monkeypatch):
     """A million rows that are done and not handed out do not hold up the loop."""
     path, ticks = tmp_path / "j", []
+    monkeypatch.setattr(engine, "YIELD", 16)
 
     async def main():
         path.unlink(missing_ok=True)
-        await once(asks(2_000), InfeModel(), path)
+        await once(asks(128), InfeModel(), path)
         ticks.clear()
         async with anyio.create_task_group() as group:
             group.start_soon(tick)
-            assert await once(asks(2_000), InfeModel(), path, replay=False) == []
+            assert await once(asks(128), InfeModel(), path, replay=False) == []
             group.cancel_scope.cancel()
 
     async def tick():

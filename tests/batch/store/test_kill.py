@@ -17,7 +17,7 @@ import pytest
 pytestmark = pytest.mark.network
 
 ROWS = 5_000
-KILLS = int(os.environ.get("KILLS", "20"))
+KILLS = int(os.environ.get("KILLS", "8"))
 IN_FLIGHT = 64
 
 
