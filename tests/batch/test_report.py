@@ -60,6 +60,28 @@ def journal(module_path):
     return path
 
 
+def test_what_was_not_recorded_is_not_called_0(tmp_path):
+    """Without a monitor nobody counted retries and 429s."""
+    path = tmp_path / "j"
+
+    async def main(listeners):
+        kept = Journal(path, threaded=False)
+        send = presets.batch(requests_per_minute=600, listeners=listeners).around(
+            InProcessInfe(InfeModel())
+        )
+        async for _ in run_batch(asks(3), send, journal=kept, replay=False, retry_failed=True):
+            pass
+        kept.close()
+
+    run_virtually(lambda: main([Monitor()]))
+    assert "<dt>retries</dt><dd>0</dd>" in page(history_of(path))
+    path.unlink()
+    run_virtually(lambda: main([]))
+    shown = page(history_of(path))
+    assert "<dt>retries and 429s</dt><dd>not recorded</dd>" in shown
+    assert "<dt>429s</dt>" not in shown
+
+
 def test_a_history_adds_up(journal):
     """What is in the buckets is what is in the journal, and no row counts twice."""
     history = history_of(journal)

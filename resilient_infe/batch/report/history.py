@@ -106,6 +106,7 @@ class History:
         width: the width of a bucket in seconds of run time.
         buckets: the time series, in time order.
         attempts, retries, rejected: totals over all runs; `rejected` counts 429 responses.
+        unwatched: whether a run had no `Monitor`, so that its retries and 429s are not known.
         latency: the seconds per attempt over all runs; one value per row, its average.
         failures: the groups of failures, the largest first.
         limits: the limits of each model in the last sample.
@@ -124,6 +125,7 @@ class History:
     attempts: int = 0
     retries: int = 0
     rejected: int = 0
+    unwatched: bool = False
     latency: Histogram = field(default_factory=Histogram)
     failures: list[FailureGroup] = field(default_factory=list)
     limits: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -284,6 +286,7 @@ class _Reader:
 
     def _add_sample(self, at: float, record: dict[str, Any]) -> None:
         bucket = self._bucket_at(at)
+        self._history.unwatched |= "retries" not in record
         # A sample counts from the start of its run; a bucket gets the increase.
         for name in ("retries", "rejected", "attempts"):
             added = record.get(name, 0) - self._last_counts[name]

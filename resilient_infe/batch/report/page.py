@@ -19,7 +19,7 @@ PACKAGE = "resilient_infe.batch.report"
 WHY = {
     "finished": "to the end of the input",
     "stopped": "stopped",
-    "BatchPaused": "paused: the account needs somebody",
+    "BatchPaused": "paused",
     "killed": "killed",
     "running": "under way",
 }
@@ -56,9 +56,12 @@ def _tiles(history: History) -> Iterable[str]:
     if history.seconds:
         yield _tile("rows a minute", number_text(ended / history.seconds * 60.0))
     yield _tile("attempts", f"{history.attempts:,}")
-    yield _tile("retries", f"{history.retries:,}")
-    share = f" ({history.rejected / history.attempts:.2%})" if history.attempts else ""
-    yield _tile("429s", f"{history.rejected:,}{share}")
+    if history.unwatched:
+        yield _tile("retries and 429s", "not recorded")
+    else:
+        yield _tile("retries", f"{history.retries:,}")
+        share = f" ({history.rejected / history.attempts:.2%})" if history.attempts else ""
+        yield _tile("429s", f"{history.rejected:,}{share}")
     yield _tile("tokens in / out", f"{short(prompt)} / {short(completion)}")
     if history.cached_tokens:
         yield _tile("tokens in, from the cache", short(history.cached_tokens))
