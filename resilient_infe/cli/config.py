@@ -71,8 +71,9 @@ def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> 
     limited = actions | {name: each for name, each in short.items() if _is_limit(each.dest)}
     limits = _limits(options.pop("limits", None), limited)
     account = _account(options.pop("account", None), limited)
+    outside = {short[each].dest if each in short else each.replace("-", "_") for each in options}
     for name, value in limits.pop(OTHERS, {}).items():  # the same as outside of [limits]
-        if name in options or name.replace("_", "-") in options:
+        if name in outside:
             raise ConfigurationError(f"--config: [limits.'*'] repeats {name.replace('_', '-')}")
         parser.set_defaults(**{name: value})
     parser.set_defaults(limits=limits, account=account)

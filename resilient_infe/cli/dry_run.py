@@ -20,6 +20,9 @@ from .telling import bad_lines
 
 DAY = 86_400.0
 
+NO_END = 1e9
+"""Periods of a limit at most: more need not be told apart, and can be infinitely many."""
+
 
 def dry_run(options: JobOptions) -> int:
     """Look at every line and print what it comes to; returns the exit code."""
@@ -113,4 +116,5 @@ def _parts(
         own = [(value_for(limit, model), share) for model, share in shares.items()]
         for value, share in [*own, ((options.account or {}).get(name), 1.0)]:
             if value is not None:
-                yield name, total * share / value if value < NO_LIMIT else 0.0
+                parts = total * share / value if value < NO_LIMIT else 0.0
+                yield name, min(parts, NO_END)

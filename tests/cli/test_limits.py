@@ -64,6 +64,8 @@ def test_each_model_has_its_own_limit(capsys):
         ("[limits.infe-titan]\nrequests-per-day = 2", "limits: infe-titan 2 requests/day;"),
         ("[limits.infe-titn]\nrequests-per-day = 2", "do you mean infe-titan?"),
         ("[account]\nrpm = 2\nrequests-per-minute = 2", "[account] has requests-per-minute twice"),
+        ("requests-per-day = 1e-320", "it pauses 999,999,999 times"),
+        ('rpm = 7\n[limits."*"]\nrpm = 6', "[limits.'*'] repeats requests-per-minute"),
         ("input-tokens-per-minute = 5", "the input or the output alone are not in this estimate"),
     ],
 )
