@@ -11,7 +11,9 @@ each with an ``error`` of its own; google.rpc's ``Status`` and ``ErrorInfo``; Fa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ..core.ids import clean_id
@@ -21,7 +23,8 @@ NOT_STORED = frozenset(("embedding", "error", "list", "text_completion"))
 
 _CODES = ("code", "error_code", "errorCode")
 _TYPES = ("type", "error_type", "__type", "status")
-_STATUSES = ("status", "status_code", "statusCode", "http_status", "httpCode", "error")
+_STATUSES = ("status", "status_code", "statusCode", "http_status", "httpCode", "http_status_code",
+             "httpStatus", "error")  # fmt: skip
 _MESSAGES = ("message", "msg", "error_msg", "error_message", "detail")
 _ANSWERS = ("choices", "data", "output", "result", "results", "content", "embeddings")
 """Fields of an answer: an object that has one of them is not an error for its ``code`` alone."""
@@ -34,6 +37,17 @@ LARGEST_CODE = 10**9
 
 MOST_DETAILS = 16
 """Entries of a list of details that are looked at."""
+
+MOST_FIELDS = 256
+"""Fields of an object that are looked at."""
+
+_JOINING = re.compile(r"[^a-z0-9]+")
+
+_NESTED = ("response", "detail", "header", "fault", "err", "status")
+"""Fields that may hold the object with the fields of an error, or with an `error` in it."""
+
+_IDS = frozenset(("requestid", "traceid", "logid", "sid", "trace"))
+"""Fields of an error that may hold the id of the request, by their plain names."""
 
 
 class Stated(NamedTuple):
@@ -63,7 +77,7 @@ def stated_in(content: Any, header: str | None = None) -> Stated:
     content = first_of(content)
     places = list(_places(content))
     found = [*_codes(content, places), *_statuses(places)]
-    types = [*_types(content, places), *filter(None, [_type(header)])]
+    types = [*_types(places), *filter(None, [_type(header)])]
     names = [name for name, _, _ in found if name] + [*types, *_reasons(places)]
     return Stated(
         next((code for _, code, _ in found if code), None),
@@ -98,6 +112,28 @@ def message_in(content: Any) -> str | None:
     found = [place.get(name) for place in _places(content) for name in (*_MESSAGES, "error")]
     found.append(base.get("status_msg") if isinstance(base, dict) else None)
     return next((each for each in found if isinstance(each, str) and each), None)
+
+
+def id_in(content: Any) -> str | None:
+    """Return the id of the request that the body of an error names, if it is safe to log."""
+    for place in _places(first_of(content)):
+        details, metadata = place.get("details"), place.get("metadata")
+        listed = details[:MOST_DETAILS] if isinstance(details, list) else ()
+        for each in (place, metadata, *listed):
+            fields = islice(each.items(), MOST_FIELDS) if isinstance(each, dict) else ()
+            for name, value in fields:
+                found = clean_id(value) if plain_name(name) in _IDS else None
+                if found is not None:
+                    return found
+    return None
+
+
+def plain_name(name: object) -> str:
+    """Return the letters and digits of a name, in small letters: vendors join words as they like.
+
+    So ``insufficient_quota``, ``insufficient-quota`` and ``InsufficientQuota`` are one name.
+    """
+    return _JOINING.sub("", name.lower()) if isinstance(name, str) else ""
 
 
 def error_in_event(content: Any) -> dict[str, Any] | None:
@@ -218,20 +254,30 @@ def _places(content: Any) -> Iterator[dict[Any, Any]]:
     """Yield the objects of a body that may hold the fields of an error, the best first."""
     if not isinstance(content, dict):
         return
-    response, detail = content.get("response"), content.get("detail")
+    content = _camel(content)
     errors, choices = content.get("errors"), content.get("choices")
-    error = first_of(content.get("error"))
+    error = _camel(first_of(content.get("error")))
     found = [error.get("error"), error] if isinstance(error, dict) else []
     if isinstance(choices, list):
         found += [each.get("error") for each in choices if isinstance(each, dict)]
-    if isinstance(response, dict):
-        found.append(response.get("error"))
-    if isinstance(detail, dict):
-        found += [detail.get("error"), detail]
+    for name in _NESTED:
+        nested = _camel(content.get(name))
+        if isinstance(nested, dict):
+            found += [nested.get("error"), None if name == "response" else nested]
     if isinstance(errors, list):
         found += errors[:1]
-    yield from (each for each in found if isinstance(each, dict))
+    yield from (_camel(each) for each in found if isinstance(each, dict))
     yield content
+
+
+def _camel(place: Any) -> Any:
+    """Return an object with a small letter at the start of each name, as AWS and others do not."""
+    if not isinstance(place, dict):
+        return place
+    upper = [
+        name for name in islice(place, MOST_FIELDS) if type(name) is str and name[:1].isupper()
+    ]
+    return {name[:1].lower() + name[1:]: place[name] for name in upper} | place if upper else place
 
 
 def _codes(
@@ -264,12 +310,12 @@ def _statuses(places: list[dict[Any, Any]]) -> Iterator[tuple[None, None, int]]:
                 yield None, None, status
 
 
-def _types(content: Any, places: list[dict[Any, Any]]) -> Iterator[str]:
+def _types(places: list[dict[Any, Any]]) -> Iterator[str]:
     """Yield each type of an error."""
     for place in places:
         for field in _TYPES:
             found = _type(place.get(field))
-            if found is not None and not (field == "status" and place is content):
+            if found is not None and not (field == "status" and place is places[-1]):
                 yield found
 
 

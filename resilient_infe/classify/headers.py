@@ -31,8 +31,9 @@ from .values import (
 )
 
 __all__ = [
-    "LOOKED_UP_LOWER", "Lowered", "duration", "header", "http_date", "limits", "longest_reset",
-    "lowered", "names_of", "parse_retry_after", "request_id", "retry_after", "seconds", "text",
+    "LOOKED_UP_LOWER", "Lowered", "duration", "header", "hidden_hint", "http_date", "limits",
+    "longest_reset", "lowered", "names_of", "parse_retry_after", "request_id", "retry_after",
+    "seconds", "text",
 ]  # fmt: skip
 
 _NOTHING = (None, None)
@@ -136,6 +137,18 @@ def retry_after(headers: Any, wall: float | None = None, prefix: str = "") -> fl
     return parse_retry_after(value, date, wall) or None
 
 
+def hidden_hint(headers: Any, names: Names) -> float | None:
+    """Return the wait in seconds that a header of another name asks for, above 0, or None.
+
+    Such as ``x-retry-after`` or ``x-rate-limit-retry-after-seconds``. Arguments as for `limits`.
+    """
+    for name in names.waits:
+        wait = seconds(header(headers, name))
+        if wait:
+            return wait / 1000.0 if name.endswith("-ms") else wait
+    return None
+
+
 def names_of(headers: Any) -> Names:
     """Return what the names of headers promise; see `read_names`."""
     if type(headers) is Lowered:
@@ -188,7 +201,7 @@ def limits(
     if names is None:
         headers = lowered(headers) if type(headers).__name__ not in LOOKED_UP_LOWER else headers
         names = names_of(headers)
-    groups, structured, _ = names
+    groups, structured, *_ = names
     found = []
     for group in groups:
         stated = _of_group(headers, group, wall, structured)

@@ -49,12 +49,26 @@ _COUNTED: dict[str, tuple[Dimension, str]] = {
 }
 """Words for what is counted: the dimension, and whether it is a part of the tokens."""
 
+_SHORT = {
+    "rpm": ("requests", "minute"), "rph": ("requests", "hour"), "rpd": ("requests", "day"),
+    "tpm": ("tokens", "minute"), "tph": ("tokens", "hour"), "tpd": ("tokens", "day"),
+    "itpm": ("input", "tokens", "minute"), "otpm": ("output", "tokens", "minute"),
+    "per": (),
+}  # fmt: skip
+"""Words that stand for several others, or for none."""
+
+_ID = re.compile(r"(.+-)?(request|req|trace|correlation|log)-?id", re.ASCII)
+
+_WAIT = re.compile(r"(?!retry-after(-ms)?$)(.+[-_])?retry-after(-ms|-seconds)?", re.ASCII)
+
 _PERIODS = {
     "second": 1.0,
     "minute": MINUTE,
     "min": MINUTE,
     "hour": 60 * MINUTE,
+    "hourly": 60 * MINUTE,
     "day": 1440 * MINUTE,
+    "daily": 1440 * MINUTE,
     "month": 30 * 1440 * MINUTE,
 }
 """Words for the period of a limit, in seconds."""
@@ -86,12 +100,15 @@ class Names(NamedTuple):
     Attributes:
         groups: the rate limits.
         structured: whether a header of the IETF draft is among them.
-        ids: the headers that hold a request id, the best first.
+        ids: the headers that hold a request id, the best first: those of `REQUEST_IDS`, then any
+            with such a name.
+        waits: the headers that hold a hint, other than ``retry-after`` and ``retry-after-ms``.
     """
 
     groups: tuple[Group, ...]
     structured: bool
     ids: tuple[str, ...]
+    waits: tuple[str, ...]
 
 
 @functools.lru_cache(maxsize=256)
@@ -102,13 +119,15 @@ def read_names(names: str) -> Names:
         names: all of them, in lower case, each in a line of its own.
     """
     present = names.split("\n")
-    ids = tuple(name for name in REQUEST_IDS if name in present)
+    ids = [name for name in REQUEST_IDS if name in present]
+    ids += [name for name in present if name not in ids and _ID.fullmatch(name)]
+    waits = tuple(filter(_WAIT.fullmatch, present))
     structured = "ratelimit" in present or "ratelimit-policy" in present
     found: dict[tuple[str, Dimension, bool, float | None], dict[str, str]] = {}
     for name in present:
         if "ratelimit" in name or "rate-limit" in name:
             _sort(name, found)
-    return Names(tuple(_groups(found)), structured, ids)
+    return Names(tuple(_groups(found)), structured, tuple(ids), waits)
 
 
 def _sort(
@@ -118,7 +137,8 @@ def _sort(
     match = _NAME.fullmatch(name)
     if match is None:
         return
-    words = [word for word in re.split("[-_]", match[3]) if word]
+    split = [word for word in re.split("[-_]", match[3]) if word]
+    words = [each for word in split for each in _SHORT.get(word, (word,))]
     fields = [word for word in words if word in _FIELDS]
     if len(fields) != 1:
         return

@@ -5,7 +5,8 @@ beside this file, with the source of each row. It is read when the first error c
 importing the package and its successes cost nothing.
 
 A row is looked up by the names that an error states: its ``code``, its ``type``, its reason, and
-a type in a header of its own. Case does not matter. There are three ways to narrow a row:
+a type in a header of its own. Case and what joins words do not matter: ``insufficient_quota`` is
+also ``InsufficientQuota``. There are three ways to narrow a row:
 
 1. ``status``: a status, or a list of them. Without it the row holds for every 4xx. Inside a success
    it always holds, unless the error's code is itself a status.
@@ -27,6 +28,7 @@ from typing import Any, TypeAlias
 
 from ..core.verdict import Kind
 from ..errors import ConfigurationError
+from .error_body import plain_name
 
 Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]]
 """Rules of a user's own: the path of a TOML or JSON file, or the rows themselves."""
@@ -82,7 +84,7 @@ class Rules:
     """Rows by name, and where hints are hidden.
 
     Attributes:
-        named: the rows of each name, in lower case.
+        named: the rows of each name, by its `plain_name`.
         nameless: the rows without a name.
         fields: fields of an error's body that hold a number of seconds.
         prefixes: what proxies put before the names of an upstream's headers.
@@ -101,7 +103,7 @@ class Rules:
         self, status: int | None, names: Iterable[str], content: Any, *, hinted: bool
     ) -> RuleRow | None:
         """Return the first row that holds, or None. Arguments as for `RuleRow.holds`."""
-        names = tuple(names)
+        names = tuple(map(plain_name, names))
         for row in self._candidates(names, status):
             if row.holds(status, content, hinted=hinted):
                 return row
@@ -188,7 +190,7 @@ def _add(rules: Rules, row: Mapping[str, Any]) -> None:
         row.get("crowded", False),
     )
     for name in names:
-        rules.named.setdefault(name.lower(), []).append(made)
+        rules.named.setdefault(plain_name(name), []).append(made)
     if not names:
         rules.nameless.append(made)
 

@@ -13,15 +13,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.ids import clean_id
 from ..core.verdict import EMPTY_ANSWER, OK, Kind, Limit, Verdict, succeeded
 from .body import LONG_BODY, LONGEST_BODY, decoded, ending
-from .error_body import Stated, first_of, is_error, stated_in
+from .error_body import Stated, first_of, id_in, is_error, plain_name, stated_in
 from .exceptions import classify_exception
 from .headers import (
     LOOKED_UP_LOWER,
     Lowered,
     header,
+    hidden_hint,
     limits,
     longest_reset,
     lowered,
@@ -31,6 +31,7 @@ from .headers import (
 )
 from .hint_in_body import hint_in_body
 from .limits_in_body import limits_in_body
+from .names import Names
 from .rules import Rules, built_in
 from .usage import count, usage_of
 
@@ -142,6 +143,8 @@ CODES: dict[str, Kind] = {
 }
 """What a body's code (or type) means if the status does not say it: a 200 with an error inside."""
 
+_KINDS = {plain_name(name): kind for name, kind in CODES.items()}
+
 _BODILESS = frozenset((204, 205))
 
 ACCEPTED = 202
@@ -176,7 +179,7 @@ def classify_reply(
     if type(headers) is not Lowered and type(headers).__name__ not in LOOKED_UP_LOWER:
         headers = lowered(headers)
     names = names_of(headers)
-    groups, structured, ids = names
+    groups, structured, ids, _ = names
     stated = limits(headers, wall, names) if groups or structured else ()
     made_by = request_id(headers, ids) if ids else None
     success = 200 <= status < 300
@@ -205,7 +208,8 @@ def classify_reply(
                 return OK
             return succeeded(usage, stated, status, made_by)
     # 3. Anything else is an error.
-    return _failed(status, headers, content, wall, row, stated, made_by, rules or built_in())
+    rules = rules or built_in()
+    return _failed(status, headers, content, wall, row, stated, made_by, rules, names)
 
 
 def _failed(
@@ -217,6 +221,7 @@ def _failed(
     stated: tuple[Limit, ...],
     made_by: str | None,
     rules: Rules,
+    names: Names,
 ) -> Verdict:
     """Return the verdict on a response that is not a success.
 
@@ -231,6 +236,8 @@ def _failed(
     for prefix in rules.prefixes if hint is None else ():
         hint = hint or retry_after(headers, wall, prefix)
     if hint is None:
+        hint = hidden_hint(headers, names)
+    if hint is None:
         hint = hint_in_body(content, wall, rules.fields)
     if row is None or row is not _NO_CHOICES:
         row = _row(status, error, content, rules, hinted=hint is not None, other=row)
@@ -239,7 +246,6 @@ def _failed(
     asked = header(headers, "x-should-retry")
     if asked == "true" and row.kind in _MAY_BE_ASKED_AGAIN:
         row = Row(Kind.TRANSIENT, "the server asks for another attempt")
-    body_id = content.get("request_id") if isinstance(content, dict) else None
     inside = 200 <= status < 300 and error.code is None and error.status is not None
     return Verdict(
         row.kind,
@@ -250,7 +256,7 @@ def _failed(
         status=status,
         code=str(error.status) if inside else error.code,
         advice=row.advice,
-        request_id=made_by or clean_id(body_id),
+        request_id=made_by or id_in(content),
         error=EMPTY_ANSWER if row is _NO_CHOICES else error.type,
         crowded=row.crowded,
     )
@@ -290,7 +296,7 @@ def _row(
 
 
 def _row_of_success(error: Stated, content: Any, other: Row | None) -> Row:
-    kind = next((CODES[name] for name in error.names if name in CODES), None)
+    kind = next(filter(None, map(_KINDS.get, map(plain_name, error.names))), None)
     if kind is not None:
         return Row(kind, _advice_for(kind))
     content = first_of(content)
@@ -302,7 +308,7 @@ def _advice_for(kind: Kind) -> str:
 
 
 def _is_quota(name: str) -> bool:
-    return CODES.get(name) is Kind.QUOTA or name.endswith("_spend_limit_exceeded")
+    return _KINDS.get(plain_name(name)) is Kind.QUOTA or name.endswith("_spend_limit_exceeded")
 
 
 def _is_an_answer(status: int, body: Any, content: Any) -> bool:

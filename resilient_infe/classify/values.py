@@ -15,7 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 LONGEST_VALUE = 128
-"""Characters; no valid value is longer."""
+"""Characters; no valid value is longer, except a number, which is cut there."""
+
+LONGEST_DIGITS = 8 * 1024
+"""Characters of a number; a longer one is not a value."""
 
 LONGEST_WAIT = 9_999_999_999.0
 """Seconds: the largest number of ten digits, which a longer number counts as."""
@@ -32,10 +35,13 @@ MOST_REMEMBERED = 4096
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?(e-[0-9]{1,3})?", re.ASCII)
 """Also as ``str()`` of a float writes a short time: ``5e-05``."""
 
-_GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|µs|μs|Âµs|Î¼s|ns|m|s)")
-"""A micro sign is either of two letters, and HTTP libraries may read its UTF-8 as Latin-1."""
+_GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|µs|μs|Âµs|Î¼s|\udcb5s|ns|m|s)")
+"""A micro sign is either of two letters. HTTP libraries may read its UTF-8 as Latin-1, or keep the
+byte of a sign in Latin-1 as a surrogate."""
 
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "ns": 1e-9}
+
+_LONG_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 
 _COUNT = re.compile(r"[0-9]{1,12}(\.[0-9]+)?", re.ASCII)
 
@@ -53,10 +59,12 @@ _HTTP_DATE = re.compile(
 def text(value: object) -> str | None:
     """Return the value of a header as text, or None if it cannot be a valid one."""
     if isinstance(value, bytes):
-        value = value[: LONGEST_VALUE + 1].decode("latin-1")
-    if not isinstance(value, str) or len(value) > LONGEST_VALUE:
+        value = value[: LONGEST_DIGITS + 1].decode("latin-1")
+    if not isinstance(value, str) or len(value) > LONGEST_DIGITS:
         return None
-    return value.strip(" \t")
+    if len(value) <= LONGEST_VALUE:
+        return value.strip(" \t")
+    return value[:LONGEST_VALUE].rstrip(".") if _LONG_NUMBER.fullmatch(value) else None
 
 
 def seconds(value: object) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import html
 import json
 import pickle
@@ -71,10 +72,33 @@ FORMS = {
     "first 16": KEY[:16],
     "capitals": KEY.upper(),
     "hexadecimal": KEY.encode().hex(),
+    "hexadecimal with colons": ":".join(f"{byte:02x}" for byte in KEY.encode()),
+    "hexadecimal with prefixes": " ".join(f"0x{byte:02X}" for byte in KEY.encode()),
+    "base64 for URLs": base64.urlsafe_b64encode(KEY.encode()).decode().rstrip("="),
+    "base64 twice": _b64(_b64(KEY)),
+    "base64 of UTF-16": base64.b64encode(KEY.encode("utf-16-le")).decode(),
+    "bytes of Python": _each("\\x{:02x}"),
+    "escapes of Python": _each("\\U{:08x}"),
+    "escapes of JavaScript": _each("\\u{{{:x}}}"),
+    "escapes of C": _each("\\{:03o}"),
+    "percent and u": _each("%u{:04X}"),
+    "quoted-printable": _each("={:02X}"),
+    "list of bytes": str(list(KEY.encode())),
+    "list of bytes in Go": str(list(KEY.encode())).replace(",", ""),
+    "lines": "\n".join(re.findall(".{1,7}", KEY)),
+    "folded": "\r\n ".join(re.findall(".{1,7}", KEY)),
+    "escaped lines": "\\n".join(re.findall(".{1,7}", KEY)),
+    "letters": " ".join(KEY),
+    "zero width": "\u200b".join(KEY),
+    "UTF-16": KEY.encode("utf-16-le").decode("latin-1"),
+    "full width": "".join(chr(ord(letter) + 0xFEE0) for letter in KEY),
+    "backwards": KEY[::-1],
+    "cookie": f"session={KEY}; Path=/",
+    "challenge": f'Bearer realm="{KEY}", error="invalid_token"',
 }
 
 
-WRAPPED = ("bearer", "json in json", "headers", "query", "user")
+WRAPPED = ("bearer", "json in json", "headers", "query", "user", "cookie", "challenge")
 PROBES = {
     form[at : at + 12].lower()
     for name, form in FORMS.items()
@@ -173,6 +197,12 @@ def test_a_key_of_words_does_not_mask_its_words(key):
         assert mask.is_in(quoted)
 
 
+def _gzip(start, body, pack=gzip.compress):
+    """Return a raw response with another body."""
+    packed = pack(body)
+    return start.replace(b"length: 0", f"length: {len(packed)}".encode()) + packed
+
+
 def _places(form):
     """Return raw responses that have a form of the key in each place."""
     text = FORMS[form]
@@ -220,6 +250,24 @@ def _places(form):
             b"application/json", line.encode("ascii", "replace")),
         "length": f"HTTP/1.1 200 OK\r\ncontent-length: {line}\r\n\r\n".encode(),
         "encoding": reply("200 OK", ok, f"content-encoding: {line}"),
+        "gzip": _gzip(reply("401 No", "", "content-encoding: gzip"), plain.encode()),
+        "UTF-16": _gzip(reply("401 No", ""), plain.encode("utf-16"), pack=bytes),
+        "plain UTF-16": _gzip(reply("401 No", "").replace(
+            b"application/json", b"text/plain; charset=utf-16"), text.encode("utf-16"), pack=bytes),
+        "cookie": reply("401 No", plain, f"set-cookie: {line}=a", f"set-cookie: a={line}; path=/"),
+        "bad cookie": reply("401 No", plain, f'set-cookie: a(;{line}:"=/\x7f{line}'),
+        "cookie of a success": reply("200 OK", ok, f"set-cookie: a({line}=1, {line}"),
+        "challenge": reply("401 No", plain, f'www-authenticate: Bearer realm="{line}"'),
+        "folded": reply("401 No", plain, f"x-a: {line[:5]}\r\n {line[5:]}"),
+        "charset": reply("401 No", plain).replace(b"/json", f"/json; charset={line}".encode()),
+        "version": f"HTTP/{line} 401 No\r\n\r\n".encode(),
+        "trailer": (
+            "HTTP/1.1 401 No\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
+            f"trailer: x-a\r\n\r\n2;a={line}\r\n{{}}\r\n0\r\nx-a: {line}\r\n\r\n"
+        ).encode(),
+        "events": reply("200 OK", f": {line}\nid: {line}\nevent: {line}\nretry: {line}\n"
+                        f"data: {tail}\n\nevent: error\ndata: {line}\n\n").replace(
+            b"application/json", b"text/event-stream"),
         "model": reply("404 Not Found", json.dumps(
             {"error": {"message": text, "code": "model_not_found"}, "data": [{"id": text}]})),
         "event": reply("200 OK", f"data: {tail}\n\n").replace(b"application/json",

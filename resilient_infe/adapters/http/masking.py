@@ -3,10 +3,13 @@
 A server can quote the key with escapes of JSON, of a URL or of HTML, in several layers, in base64,
 in capitals, or cut. A list of such forms is never complete. So all escapes of a text are undone at
 once, whatever their order. If `RUN` characters in a row are then part of the key, of its base64 or
-of its hexadecimal digits, there are two cases:
+of its hexadecimal digits, there are three cases:
 
 1. The text has no escapes: all such runs are masked where they stand.
 2. It has escapes: all of the text is masked.
+3. The key is cut apart: over several lines, or by blanks or colons between its characters or its
+   bytes. Then `SURE_RUN` letters and digits in a row are found once all else is left out, and all
+   of the text is masked.
 
 In base64 three characters become four, so the key looks different at each of three offsets. The
 characters at both ends also depend on the neighbours of the key, and are left out.
@@ -20,6 +23,7 @@ import functools
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -60,8 +64,14 @@ LONGEST_MESSAGE = 500
 _KEY_LIKE = re.compile(r"(?i)\b(bearer\s+|sk-|key[-_])[A-Za-z0-9._~+/*-]{4,}")
 """A text that looks like an API key."""
 
-_PERCENT = re.compile(r"%(?:25)*([0-9a-f]{2})")
-_ESCAPE = re.compile(r"\\+(?:u([0-9a-f]{4})|x([0-9a-f]{2}))")
+_PERCENT = re.compile(r"%(?:25)*(?:u00)?([0-9a-f]{2})")
+_ESCAPE = re.compile(
+    r"\\+(?:u(?:0000)?([0-9a-f]{4})|u\{0*([0-9a-f]{1,4})\}|x([0-9a-f]{2})|([0-3][0-7]{2})|[nrt])"
+)
+"""Escapes of JSON, JavaScript, Rust, Python and C: a number, the last octal, or a blank."""
+
+_BETWEEN = re.compile(r"0x|[^a-z0-9]+")
+"""What may stand between the characters or the bytes of a key that is cut apart."""
 
 
 class KeyMask:
@@ -73,7 +83,7 @@ class KeyMask:
     State: none.
     """
 
-    __slots__ = ("_grams", "_long", "_step", "_words")
+    __slots__ = ("_apart", "_grams", "_long", "_step", "_words")
 
     def __init__(self, key: str) -> None:
         forms = _forms(key) if len(key) >= SHORTEST_MASKED else []
@@ -83,6 +93,8 @@ class KeyMask:
         self._long = min(SURE_RUN, len(key))
         longer = {window for form in forms for window in _windows(form, self._long)}
         self._words = set(filter(_is_word, longer))
+        joined = [*map(_joined, forms), _joined(" ".join(map(str, key.encode("utf-8", "replace"))))]
+        self._apart = {window for form in joined for window in _windows(form, SURE_RUN)}
         # Every run of `SURE_RUN` has all of the window that begins at a multiple of the step.
         self._step = 1 if words else SURE_RUN - RUN + 1
 
@@ -100,12 +112,16 @@ class KeyMask:
 
     def text(self, text: str) -> str:
         """Return a text with the key masked."""
-        unescaped = _unescaped(text)
-        if not self._finds(unescaped, 1):
-            return text
-        # A few letters have a longer form in lower case.
-        has_escapes = unescaped != _plain(text) or len(unescaped) != len(text)
-        return MASK if has_escapes else self._without_runs(text, unescaped)
+        unescaped = shown = _unescaped(text)
+        if self._finds(unescaped, 1):
+            # A few letters have a longer form in lower case.
+            if unescaped != _plain(text) or len(unescaped) != len(text):
+                return MASK
+            text = self._without_runs(text, unescaped)
+            shown = text.lower()
+        joined = _joined(shown)
+        apart = len(joined) < len(shown) and not self._apart.isdisjoint(_windows(joined, SURE_RUN))
+        return MASK if apart else text
 
     def long(self, text: str) -> str:
         """Return a text of any length with the key masked; cut if it is too long to be searched.
@@ -125,7 +141,12 @@ class KeyMask:
         try:
             # The common case first: it is nowhere, with JSON's own escapes undone too.
             written = json.dumps(content, ensure_ascii=False)
-            return content if self.long(written) is written else self._masked(content)
+            if self.long(written) is written:
+                return content
+            masked = self._masked(content)
+            # It may be cut apart over several values, such as a list of its bytes.
+            written = json.dumps(masked, ensure_ascii=False)
+            return masked if self.long(written) is written else MASK
         except (RecursionError, ValueError):
             return None
 
@@ -253,14 +274,20 @@ def mask_for(header: str) -> KeyMask:
 
 
 def _forms(key: str) -> list[str]:
-    """Return the key, its base64 at each offset, and its hexadecimal digits."""
+    """Return the key, the key backwards, its hexadecimal digits, and its base64.
+
+    In base64 there is the key in UTF-8 and in UTF-16, and its base64 again.
+    """
     raw = key.encode("utf-8", "surrogatepass")
-    forms = [key, raw.hex()]
+    packed = (raw, key.encode("utf-16-le", "surrogatepass"), base64.b64encode(raw))
+    return [key, key[::-1], raw.hex(), *(form for each in packed for form in _base64_of(each))]
+
+
+def _base64_of(raw: bytes) -> Iterator[str]:
+    """Yield the base64 of bytes at each offset, without what their neighbours can change."""
     for offset in range(3):
         written = base64.b64encode(bytes(offset) + raw).decode("ascii")
-        whole = (offset + len(raw)) // 3 * 4  # characters that no byte after the key can change
-        forms.append(written[(0, 2, 3)[offset] : whole])
-    return forms
+        yield written[(0, 2, 3)[offset] : (offset + len(raw)) // 3 * 4]
 
 
 def _plain(text: str) -> str:
@@ -277,9 +304,21 @@ def _is_word(text: str) -> bool:
     return text.isalpha() and text.islower()
 
 
+def _joined(text: str) -> str:
+    """Return the letters and digits of a text, in small letters, and nothing else."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _BETWEEN.sub("", text.lower())
+
+
 def _unescaped(text: str) -> str:
     """Return a text in the form in which it is compared, all escapes undone."""
     text = html.unescape(html.unescape(text)).lower()
     text = _PERCENT.sub(lambda found: chr(int(found[1], 16)), text)
-    text = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), text)
+    text = _ESCAPE.sub(_character, text)
     return _plain(html.unescape(text.replace("\\", "")))
+
+
+def _character(found: re.Match[str]) -> str:
+    code = found[1] or found[2] or found[3]
+    return chr(int(code, 16) if code else int(found[4] or "40", 8))
