@@ -40,7 +40,7 @@ _TEXTS = frozenset(
 )  # fmt: skip
 """Fields whose text the model reads as it is, also if it looks like base64."""
 
-_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+[;,]")
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+[;,]|;base64,)", re.IGNORECASE)
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/_-]{60,}\s*)+[A-Za-z0-9+/_-]*={0,2}\s*")
 """Base64, in lines of at least 60 characters if it has lines."""

@@ -158,6 +158,13 @@ def test_a_long_text_is_searched_in_parts_or_cut():
     assert mask.long("x" * 2_000_000) == "x" * 65_536
 
 
+@pytest.mark.parametrize("part", ["\\", "%25", "0x", "&#", "\\u{", "\\u0000", "\\0"])
+def test_a_text_of_escapes_is_searched_at_once(part):
+    """Its time grows with its length, and not faster."""
+    text = part * 10_000
+    assert KeyMask(KEY).text(text) is text
+
+
 class Odd(Exception):
     """An exception of somebody's, with fields of any kind."""
 

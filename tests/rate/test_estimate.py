@@ -221,3 +221,11 @@ def test_text_that_is_not_latin(text, o200k, cl100k):
     found = estimate_tokens({"input": text * 50}) / 50
     assert max(o200k, cl100k) / 2 <= found <= 2 * min(o200k, cl100k)
     assert estimate_tokens({"input": text + "\ud800"}) < math.inf
+
+
+@pytest.mark.parametrize("start", ["DATA:image/png;base64,", "data:;base64,"])
+def test_a_data_url_of_any_form_is_media(start):
+    """In capitals, and without a type."""
+    part = {"type": "image_url", "image_url": {"url": start + "A" * 100_000}}
+    body = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 10}
+    assert 500 < estimate_tokens(body) < 2_000
