@@ -90,7 +90,8 @@ class ErrorClassifier(Guard[float]):
                 verdict = _of_reply(call.reply, self._rules)
             else:
                 verdict = _of_result(result, self._rules)
-            call.verdict = verdict = without_key(verdict, call.state.mask)
+            mask = call.state.mask
+            call.verdict = verdict = verdict if mask is None else without_key(verdict, mask)
         crowd = call.state.crowd
         if crowd is not None and (verdict.kind is not SUCCESS or call.state.others > crowd.proven):
             _compare(call, crowd, verdict)

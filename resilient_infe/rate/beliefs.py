@@ -22,10 +22,13 @@ class Beliefs:
     Raises:
         ConfigurationError: one is not a belief; not raised later, at its partition's first call.
 
+    Attributes:
+        left: those that no partition has been told yet.
+
     State: those that are left.
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
     def __init__(self, given: Mapping[str, Mapping[str, Any]] | None) -> None:
         if given is not None and not isinstance(given, Mapping):
@@ -34,11 +37,7 @@ class Beliefs:
             )
         for belief in (given or {}).values():
             Allowance(belief=belief)
-        self._left = {str(name): dict(belief) for name, belief in (given or {}).items()}
-
-    def __bool__(self) -> bool:
-        """Whether any is left."""
-        return bool(self._left)
+        self.left = {str(name): dict(belief) for name, belief in (given or {}).items()}
 
     def restore(
         self,
@@ -59,7 +58,7 @@ class Beliefs:
         """
         own = [(name or "", allowance)]
         for key, each in own if account is None else [*own, (ACCOUNT, account.allowance)]:
-            belief = self._left.pop(key, None)
+            belief = self.left.pop(key, None)
             if belief is not None and each.belief() is None:
                 each.believe(belief, now, wall)
 
@@ -68,4 +67,4 @@ class Beliefs:
     ) -> dict[str, dict[str, Any]]:
         """Return those that are left, and those of today, which replace them."""
         current = {name or "": belief for name, belief in known if belief is not None}
-        return {**self._left, **current}
+        return {**self.left, **current}

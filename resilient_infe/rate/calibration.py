@@ -25,6 +25,9 @@ from .ledger import Ledger
 MEMORY = 0.99
 """What is left of the weight of a request with each one that follows: about 100 count."""
 
+FADED_SQUARE = MEMORY * MEMORY
+"""The same of a weight's square."""
+
 PRIOR = 4.0
 """Requests for which the estimates seem right at the start, so that one result changes little."""
 
@@ -51,18 +54,12 @@ class Calibration:
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = (
-        "_estimated",
-        "_real",
-        "_squares",
-        "_weights",
-        "ratio",
-    )
+    __slots__ = ("_estimated", "_variance", "_weights", "ratio")
 
     def __init__(self) -> None:
-        self.ratio = 1.0
-        # Sums over the last requests; `_weights` is that of the squares of their estimates.
-        self._estimated = self._real = self._squares = self._weights = 0.0
+        self.ratio, self._variance = 1.0, 0.0
+        # Sums over the last requests: of their estimates, and of the squares of these.
+        self._estimated = self._weights = 0.0
 
     def settled(self, estimate: float, real: float) -> float:
         """Note that a request has ended, and what it really cost; return the ratio.
@@ -73,23 +70,23 @@ class Calibration:
         """
         if estimate < 1.0:  # such a request is free, and says nothing of others
             return self.ratio
+        ratio, square, seen = self.ratio, estimate * estimate, real / estimate
         if not self._estimated:
-            self._estimated = self._real = PRIOR * estimate
-            self._weights = PRIOR * estimate * estimate
-        real = min(real, MOST * max(1.0, self.ratio) * estimate)
-        off = real - self.ratio * estimate
-        self._weights = MEMORY * MEMORY * self._weights + estimate * estimate
-        self._squares = MEMORY * self._squares + off * off / estimate
+            self._estimated, self._weights = PRIOR * estimate, PRIOR * square
+        if seen > MOST and seen > MOST * ratio:
+            seen = MOST * max(1.0, ratio)
+        # The mean and the variance of a sample that is weighted by the estimates, where what came
+        # before has faded. Each moves by the share that this request has of all weights.
         self._estimated = estimated = MEMORY * self._estimated + estimate
-        self._real = MEMORY * self._real + real
-        self.ratio = ratio = self._real / estimated
+        self._weights = FADED_SQUARE * self._weights + square
+        off, share = seen - ratio, estimate / estimated
+        self._variance += share * (off * off - self._variance)
+        self.ratio = ratio = ratio + share * off
         return ratio
 
     def deviation(self, estimate: float) -> float:
         """Return the standard deviation of the real cost of one request."""
-        if not self._estimated:
-            return 0.0
-        return estimate * math.sqrt(self._squares / self._estimated)
+        return estimate * math.sqrt(self._variance)
 
     @property
     def doubt(self) -> float:
@@ -105,13 +102,13 @@ class Calibration:
             ledger: where they are noted.
             limit: the limit on all tokens; some of it is always left.
         """
-        estimated, squares = ledger.open, ledger.squares
-        if not self._squares or estimated < 1.0:
+        reserved, estimated, squares = ledger.in_flight()
+        if not self._variance or estimated < 1.0:
             return 0.0
         share = estimated / self._estimated
         squares = max(0.0, squares) + share * share * self._weights
-        likely = MARGIN * math.sqrt(self._squares / self._estimated * squares)
+        likely = MARGIN * math.sqrt(self._variance * squares)
         cost, most = self.ratio * estimated + likely, limit / 2
         if self.ratio <= 1.0:  # estimates that are too high on average are taken to be bounds
             cost, most = min(cost, estimated), MOST_HELD_BACK * limit
-        return max(0.0, min(cost - ledger.reserved, most))
+        return max(0.0, min(cost - reserved, most))

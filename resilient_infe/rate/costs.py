@@ -51,6 +51,9 @@ def costs_of_usage(usage: Usage, cached_weight: float | None) -> Costs:
     """
     prompt, output, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     if cached_weight is None:
-        return 1.0, total, min(max(0, total - output), prompt or total), output
+        charged, own = total - output, prompt or total
+        if own > charged:
+            own = charged if charged > 0 else 0
+        return 1.0, total, own, output
     free = min(usage.cached_tokens, prompt) * (1.0 - cached_weight)
     return 1.0, max(total, prompt + output) - free, prompt - free, output

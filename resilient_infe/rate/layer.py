@@ -158,7 +158,7 @@ class RateLimiter(Guard[Held]):
     def enter(self, call: Call[Any]) -> Held | None:
         """Reserve at once; return None if the call has to wait."""
         allowance = self.allowances.of(call)
-        if self._beliefs:
+        if self._beliefs.left:
             name = None if self.allowances.one is not None else call.partition
             self._beliefs.restore(name, allowance, self.account, call.runtime.now(), wall_time())
         account = self.account
@@ -166,7 +166,7 @@ class RateLimiter(Guard[Held]):
             keep(account, call.runtime)
             if account.allowance.counts_tokens:
                 self._count_tokens(call, account.allowance)
-        if allowance.counts_tokens and (call.tokens is None or allowance.splits_tokens):
+        if (call.tokens is None or allowance.splits_tokens) and allowance.counts_tokens:
             self._count_tokens(call, allowance)
         now = call.runtime.now()  # counting may have taken a while
         if call.deadline is not None and now >= call.deadline:

@@ -59,23 +59,26 @@ class Ledger:
         newest: the newest slice. Its start is infinity while there is none.
         end: the loop time at which the newest slice ends. A cost taken from then on needs `move`.
         total: the sum of all slices.
-        reserved, open, squares: what the slices have of these, in all.
+        oldest: the start of the oldest slice in the window; infinity while there is none.
+        open: what the slices before the newest one have of this.
         window: the length of the window in seconds.
 
     State: inside the bucket that owns it.
     """
 
-    __slots__ = ("_count", "_kept", "_past", "_slice", "_slices", "end", "newest", "open",
-                 "reserved", "squares", "total", "window")  # fmt: skip
+    __slots__ = ("_count", "_kept", "_past", "_reserved", "_slice", "_slices", "_squares", "end",
+                 "newest", "oldest", "open", "total", "window")  # fmt: skip
 
     def __init__(self, window: float, slices: int = SLICES) -> None:
         self.window = window
-        self.total = self.reserved = self.open = self.squares = 0.0
+        self.total = 0.0
+        # What the slices have of these, without the newest: it is added when the next one starts.
+        self._reserved = self.open = self._squares = 0.0
         self._count, self._slice = slices, window / slices
         self._slices: deque[Slice] = deque()
         # What has left a window that was made shorter, for when it is made longer again.
         self._kept, self._past = window, deque[Slice]()
-        self.newest = Slice(math.inf)
+        self.newest, self.oldest = Slice(math.inf), math.inf
         self.end = -math.inf
 
     def add(self, cost: float, now: float) -> None:
@@ -88,48 +91,46 @@ class Ledger:
     def move(self, now: float) -> None:
         """Start the slice that contains `now`, and drop the slices that have left the window."""
         self._forget(now)
-        start = now // self._slice * self._slice
+        before, start = self.newest, now // self._slice * self._slice
         if self._slices:
             start = max(start, self._slices[-1].start)
+        else:
+            self.oldest = start
+        self._reserved += before.reserved
+        self.open += before.open
+        self._squares += before.squares
         self.newest = Slice(start)
         self._slices.append(self.newest)
         self.end = start + self._slice
 
-    def correct(self, cost: float, taken_at: float) -> None:
-        """Add `cost`, which may be negative, to the slice of `taken_at`; none if it has left."""
-        for part in reversed(self._slices):  # most costs were taken in one of the newest slices
-            if part.start <= taken_at:
-                self.correct_in(part, cost)
-                break
-
-    def correct_in(self, part: Slice, cost: float) -> None:
-        """Add `cost`, which may be negative, to a slice; if it has left the window, to none."""
+    def correct(self, part: Slice, cost: float) -> None:
+        """Add `cost`, which may be negative, to a slice; the sum changes if it is in the window."""
         # A slice never falls below 0: the other costs in it were not given back.
         change = cost if cost > -part.spent else -part.spent
         part.spent += change
-        if self._slices and part.start >= self._slices[0].start:
+        if part.start >= self.oldest:
             self.total += change
 
-    def began(self, part: Slice, estimate: float, reserved: float) -> None:
-        """Note a request that is in flight."""
+    def ended(self, part: Slice, estimate: float, reserved: float, extra: float) -> None:
+        """Correct what `Window.take` noted: a request has ended, and cost `extra` more."""
         square = estimate * estimate
-        part.reserved += reserved
-        part.open += estimate
-        part.squares += square
-        self.reserved += reserved
-        self.open += estimate
-        self.squares += square
-
-    def ended(self, part: Slice, estimate: float, reserved: float) -> None:
-        """Note that it no longer is. If its slice has left the window, it does not count."""
-        if self._slices and part.start >= self._slices[0].start:
-            square = estimate * estimate
-            part.reserved -= reserved
-            part.open -= estimate
-            part.squares -= square
-            self.reserved -= reserved
+        change = extra if extra > -part.spent else -part.spent
+        part.spent += change
+        part.reserved -= reserved
+        part.open -= estimate
+        part.squares -= square
+        if part is self.newest:
+            self.total += change
+        elif part.start >= self.oldest:
+            self.total += change
+            self._reserved -= reserved
             self.open -= estimate
-            self.squares -= square
+            self._squares -= square
+
+    def in_flight(self) -> tuple[float, float, float]:
+        """Return what is reserved for what is in flight, its estimates, and their squares."""
+        last = self.newest
+        return self._reserved + last.reserved, self.open + last.open, self._squares + last.squares
 
     def clear(self) -> None:
         """Forget all costs; what is corrected later changes nothing."""
@@ -150,9 +151,9 @@ class Ledger:
 
     def abandon(self) -> None:
         """Forget what is in flight, because its loop was closed."""
-        for part in self._slices:
+        for part in (*self._past, *self._slices):
             part.reserved = part.open = part.squares = 0.0
-        self.reserved = self.open = self.squares = 0.0
+        self._reserved = self.open = self._squares = 0.0
 
     def room_at(self, cost: float, limit: float) -> float:
         """Return the loop time from which `cost` fits under `limit`; minus infinity if it does."""
@@ -185,20 +186,22 @@ class Ledger:
         slices, width = (*self._past, *self._slices), window / self._count
         self._past.clear()
         self._slices.clear()
-        self.total = self.reserved = self.open = self.squares = 0.0
+        self.total = self._reserved = self.open = self._squares = 0.0
         for part in slices:
             part.start += max(0.0, self._slice - width)  # it ends no earlier than before
             self._slices.append(part)
             self.total += part.spent
-            self.reserved += part.reserved
-            self.open += part.open
-            self.squares += part.squares
+            if part is not self.newest:
+                self._reserved += part.reserved
+                self.open += part.open
+                self._squares += part.squares
         self.window, self._slice, self.end = window, width, -math.inf
         self._forget(now)
 
     def rebase(self, seconds: float) -> None:
         """Move every slice by `seconds`, to follow another clock."""
         self.end += seconds
+        self.oldest += seconds
         for each in (*self._past, *self._slices):
             each.start += seconds
 
@@ -212,12 +215,14 @@ class Ledger:
             else:
                 left.start = -math.inf
             self.total -= left.spent
-            self.reserved -= left.reserved
+            self._reserved -= left.reserved
             self.open -= left.open
-            self.squares -= left.squares
-        if not self._slices:
-            self.total = self.reserved = self.open = self.squares = 0.0
-            self.newest = Slice(math.inf)
+            self._squares -= left.squares
+        if self._slices:
+            self.oldest = self._slices[0].start
+        else:  # the newest one has left too
+            self.total = self._reserved = self.open = self._squares = 0.0
+            self.newest, self.oldest = Slice(math.inf), math.inf
             self.end = -math.inf
         while self._past and self._past[0].start + self._slice + self._kept <= now:
             self._past.popleft().start = -math.inf

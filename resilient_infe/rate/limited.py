@@ -8,7 +8,7 @@ from typing import Any
 from ..core.shared import Shared
 from ..core.verdict import MINUTE
 from .change import Change
-from .costs import Costs, costs_of
+from .costs import ALL_TOKENS, Costs, costs_of
 from .days import DAYS, checked_days, restore, spent_of
 from .gate import Gate, GateClosed
 from .line import cost_for_tenant
@@ -37,12 +37,13 @@ class Limited(Shared):
     @property
     def counts_tokens(self) -> bool:
         """Whether there is a token limit, or one may be learned: only then tokens matter."""
-        return self._rates.counts_tokens
+        rates = self._rates
+        return rates.furthest > 0 or rates.learner.active
 
     @property
     def splits_tokens(self) -> bool:
         """Whether there is a limit on the tokens of the input or the output alone."""
-        return self._rates.splits_tokens
+        return self._rates.furthest > ALL_TOKENS
 
     def admits_within(self, seconds: float) -> float | None:
         """Return how many requests a full bucket admits in `seconds`; None without a limit."""

@@ -55,13 +55,14 @@ class Rates:
 
     Attributes:
         windows: the limits that are kept, in the order of `DIMENSIONS`.
+        furthest: the place in `DIMENSIONS` of the last that is limited; -1 if none is.
         learner: finds a limit of a minute that is neither declared nor stated.
         passed: what the server let in, in the order of `DIMENSIONS`; None until limits are stated.
 
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_declared", "_followed", "_furthest", "_places", "burst", "learner", "passed",
+    __slots__ = ("_declared", "_followed", "_places", "burst", "furthest", "learner", "passed",
                  "share", "windows")  # fmt: skip
 
     def __init__(
@@ -74,7 +75,7 @@ class Rates:
         self.share = share
         self._places: dict[tuple[Dimension, Place], Window] = {}
         self.windows: tuple[Window, ...] = ()
-        self._furthest = -1  # the place in `DIMENSIONS` of the last that is limited
+        self.furthest = -1
         self._declared: dict[tuple[Dimension, Place], float] = {}
         self._followed: tuple[tuple[Any, ...], ...] = ()
         self.passed: list[float] | None = None
@@ -95,16 +96,6 @@ class Rates:
     def tokens(self) -> Window | None:
         """The main window of all tokens."""
         return self.bucket("tokens")
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether there is a limit on tokens, or one may be learned."""
-        return self._furthest > 0 or self.learner.active
-
-    @property
-    def splits_tokens(self) -> bool:
-        """Whether there is a limit on the input or the output alone."""
-        return self._furthest > ALL_TOKENS
 
     def reserved(self, tokens: float) -> float:
         """Return the tokens that are reserved for an estimate of all tokens."""
@@ -144,7 +135,7 @@ class Rates:
             # The first test fails if the bucket is full and the window at most half used, which is
             # usual at a low load. Only otherwise is the exact time computed.
             ledger, estimate = each.ledger, costs[each.index]
-            used = ledger.total + ledger.open + estimate * each.ratio
+            used = ledger.total + ledger.open + ledger.newest.open + estimate * each.ratio
             if (now < each.full_at or used > each.half) and now < each.ready_for(estimate):
                 return False
         learner = self.learner
@@ -155,9 +146,10 @@ class Rates:
         costs = taken.costs
         taken.taken = took = []
         for each in self.windows:
-            took.append(each.take(costs[each.index], now))
+            part = each.take(costs[each.index], now)
+            took.append(part)
             if each.index == ALL_TOKENS:
-                taken.tokens = costs[ALL_TOKENS] * each.ratio
+                taken.tokens = part[3]
 
     def settle(self, taken: Reservation, real: Costs | None, now: float) -> None:
         """End a request that was sent and not refused.
@@ -168,12 +160,12 @@ class Rates:
             now: the loop time, in seconds.
         """
         for each in taken.taken:
-            window, _, ahead, cost, *_ = each
+            window, ahead = each[0], each[2]
             window.let_in_at = now
             if window.index:
                 window.settle(each, None if real is None else real[window.index], now)
             elif ahead > PROOF:  # else it proves nothing
-                window.passed(cost, ahead, now)
+                window.passed(each[3], ahead, now)
         if self.passed is not None:
             self.passed = list(map(add, self.passed, real or taken.costs))
 
@@ -370,7 +362,7 @@ class Rates:
 
     def _order(self) -> None:
         self.windows = tuple(sorted(self._places.values(), key=lambda each: each.index))
-        self._furthest = max((each.index for each in self.windows), default=-1)
+        self.furthest = max((each.index for each in self.windows), default=-1)
 
     def __str__(self) -> str:
         """Return the limits in words."""

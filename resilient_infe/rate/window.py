@@ -155,15 +155,13 @@ class Window(Bucket):
 
     def take(self, estimate: float, now: float) -> Taken:
         """Take a request of `estimate` units; return what was taken, to end it with."""
-        cost = estimate * self.ratio
-        if cost > LARGEST_COST:
-            cost = LARGEST_COST
+        cost, ledger = estimate * self.ratio, self.ledger
         if self._owed or cost >= self._burst:
+            cost = min(cost, LARGEST_COST)
             self._spend(cost - self._paid(cost, now), now)
         else:  # the usual case of `_spend`
             full_at = self.full_at
             self.full_at = (full_at if full_at > now else now) + cost * self._interval
-        ledger = self.ledger
         if now >= ledger.end:
             ledger.move(now)
         part = ledger.newest
@@ -179,7 +177,9 @@ class Window(Bucket):
             self._adapt(seconds, now)
         waits = 0.0
         if self.index:
-            ledger.began(part, estimate, cost)
+            part.reserved += cost
+            part.open += estimate
+            part.squares += estimate * estimate
             if self._spaced and estimate > cost:
                 waits = min(estimate - cost, self._caution * self.calibration.deviation(estimate))
                 self.full_at += waits * self._even
@@ -200,10 +200,11 @@ class Window(Bucket):
             real = estimate if estimate > cost else cost
         elif cost > self.largest:
             self.largest = cost
-        self.correct(real - cost, part, now, waits, full_at)
-        self.ledger.ended(part, estimate, cost)
+        extra = real - cost
+        self.ledger.ended(part, estimate, cost, extra)
+        self.adjust(extra, now, waits, full_at)
         self.ratio = self.calibration.settled(estimate, real)
-        ahead += (real - cost) * self._even
+        ahead += extra * self._even
         if ahead > PROOF:  # else it proves nothing
             self.passed(real, ahead, now)
 
@@ -211,43 +212,33 @@ class Window(Bucket):
         """End a request that was refused or never sent. A refused one stays spent as a request."""
         _, part, _, cost, estimate, waits, full_at = taken
         if self.index:
-            self.ledger.ended(part, estimate, cost)
+            self.ledger.ended(part, estimate, cost, -cost)
         elif sent:
             return
+        else:
+            self.ledger.correct(part, -cost)
         if not sent:
             part.sent -= 1
             part.ahead = min(part.ahead, max(0.0, part.ahead - cost * self._even))
-        self.correct(-cost, part, now, waits, full_at)
+        self.adjust(-cost, now, waits, full_at)
 
     def uncount(self, cost: float) -> None:
         """Note that the server has not counted a cost, although it stays spent here."""
         self._even_at -= cost * self._even
 
-    def correct(
-        self,
-        extra: float,
-        part: Slice,
-        now: float,
-        waits: float = 0.0,
-        full_at: float | None = None,
+    def adjust(
+        self, extra: float, now: float, waits: float = 0.0, full_at: float | None = None
     ) -> None:
-        """Correct a cost: take `extra`, or put back a negative one.
+        """Correct the bucket: take `extra`, or put back a negative one.
 
         What is put back fills the bucket; what does not fit there is owed.
 
         Args:
             extra: the real cost minus the cost that was taken.
-            part: the slice of the ledger in which the cost was taken.
             now: the current loop time.
             waits: units that were added in the bucket alone, to keep requests apart.
             full_at: that of the bucket when it was taken; None if it was taken last.
         """
-        ledger = self.ledger
-        if part is ledger.newest and part.spent >= -extra:
-            part.spent += extra
-            ledger.total += extra
-        else:
-            ledger.correct_in(part, extra)
         self._even_at += extra * self._even
         if self._spaced:
             extra -= waits

@@ -11,11 +11,14 @@ from resilient_infe.rate.ledger import Ledger
 
 
 def _in_flight(calibration, estimates):
-    """Return a ledger that has requests in flight."""
+    """Return a ledger that has requests in flight, as `Window.take` notes them."""
     ledger = Ledger(60.0)
     for each in estimates:
         ledger.add(each * calibration.ratio, 0.0)
-        ledger.began(ledger.newest, each, each * calibration.ratio)
+        part = ledger.newest
+        part.reserved += each * calibration.ratio
+        part.open += each
+        part.squares += each * each
     return ledger
 
 
@@ -91,7 +94,7 @@ def test_what_is_held_back_goes_with_what_is_in_flight():
     assert one < calibration.held_back(ledger, 1e6) < 20 * one
     assert calibration.held_back(ledger, 1_000.0) == 999.0  # something is left of any limit
     for _ in range(100):
-        ledger.ended(ledger.newest, 1_000.0, 1_000.0 * calibration.ratio)
+        ledger.ended(ledger.newest, 1_000.0, 1_000.0 * calibration.ratio, 0.0)
     assert calibration.held_back(ledger, 1e6) == pytest.approx(0.0, abs=1e-6)
 
 
@@ -104,8 +107,8 @@ def test_nothing_is_held_back_for_what_has_left_the_window():
     assert calibration.held_back(ledger, 1e6) > 0.0
     assert ledger.spent(61.0) == 0.0
     assert calibration.held_back(ledger, 1e6) == 0.0
-    ledger.ended(part, 1_000.0, 820.0)
-    assert ledger.open == ledger.reserved == 0.0
+    ledger.ended(part, 1_000.0, 820.0, -100.0)
+    assert (ledger.total, *ledger.in_flight()) == (0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(5))

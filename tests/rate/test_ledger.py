@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.rate.ledger import Ledger
+from resilient_infe.rate.ledger import Ledger, Slice
 
 STEPS = st.lists(
     st.tuples(st.floats(0.0, 30.0), st.floats(1.0, 400.0), st.floats(0.0, 1.0)), max_size=60
@@ -26,7 +26,7 @@ def test_no_window_holds_more_than_the_limit(steps):
         ledger.add(cost, now)
         spent.append([now, cost])
         assert sum(c for at, c in spent if now - window < at <= now) <= limit * (1 + 1e-6)
-        ledger.correct(cost * real - cost, now)
+        ledger.correct(ledger.newest, cost * real - cost)
         spent[-1][1] = cost * real
 
 
@@ -48,7 +48,7 @@ def test_a_full_window_makes_wait():
     ledger = Ledger(60.0)
     ledger.add(1_000.0, 0.0)
     assert 60.0 <= ledger.room_at(1.0, 1_000.0) <= 60.5
-    ledger.correct(-600.0, 0.0)
+    ledger.correct(ledger.newest, -600.0)
     assert ledger.room_at(600.0, 1_000.0) == -math.inf
     assert ledger.room_at(601.0, 1_000.0) > 60.0
 
@@ -57,8 +57,8 @@ def test_a_correction_never_takes_what_is_not_its_own():
     """Giving back more than a slice holds leaves it at nothing."""
     ledger = Ledger(60.0)
     ledger.add(100.0, 5.0)
-    ledger.correct(-500.0, 5.0)
-    ledger.correct(-500.0, 1.0)
+    ledger.correct(ledger.newest, -500.0)
+    ledger.correct(Slice(1.0), -500.0)
     assert ledger.total == 0.0
     assert ledger.spent(5.0) == 0.0
 

@@ -21,6 +21,12 @@ def _send(window, cost, now):
     return now, window.take(cost, now)
 
 
+def _correct(window, extra, part, now):
+    """Correct a cost of one slice, in the ledger and in the bucket."""
+    window.ledger.correct(part, extra)
+    window.adjust(extra, now)
+
+
 def test_a_new_window_holds_its_burst():
     """The burst can be taken at once, and then one unit at a time, at the whole rate."""
     window = Window(600, 60, 1.0)
@@ -94,7 +100,7 @@ def test_no_window_exceeds_the_limit_whatever_comes_back_late(steps, burst):
     for wait, cost, share, after in steps:
         now = max(now + wait, window.ready_at(cost))
         for due, extra, part in [each for each in late if each[0] <= now]:
-            window.correct(extra, part, due)
+            _correct(window, extra, part, due)
         late = [each for each in late if each[0] > now]
         if now < window.ready_at(cost):
             continue
@@ -122,7 +128,7 @@ def test_what_comes_back_fills_the_bucket_and_the_rest_is_owed():
     window = Window(600, 60.0, 0.5)
     _, part, *_ = window.take(60, 0.0)
     assert window.ready_at(1) == pytest.approx(4.6)
-    window.correct(-50, part, 4.0)
+    _correct(window, -50, part, 4.0)
     assert window.level(4.0) == pytest.approx(5)  # 10 are missing at 4 s, and 40 are owed
     instants, now = [], 4.0
     for _ in range(50):
@@ -208,7 +214,7 @@ def test_it_is_empty_when_a_whole_period_has_cost_nothing():
     empty = window.empty_at()
     assert 65.0 <= empty <= 66.0
     assert window.ledger.spent(empty) == 0.0
-    window.correct(-10.0, part, 6.0)  # it was never sent
+    _correct(window, -10.0, part, 6.0)  # it was never sent
     assert window.empty_at() <= 6.0
 
 
@@ -275,11 +281,11 @@ def test_what_was_taken_before_another_period_is_corrected_in_it():
     window = Window(600, 60, 60.0)
     _, part, *_ = window.take(500, 0.0)
     window.resize(300, 0.5, 10)
-    window.correct(-200, part, 1.0)
+    _correct(window, -200, part, 1.0)
     assert window.ledger.total == 300
     window.resize(100, 20.0, 1)
     assert window.ledger.spent(20.0) == 0
-    window.correct(-100, part, 20.0)
+    _correct(window, -100, part, 20.0)
     assert window.ledger.spent(20.0) == 0
     window.resize(600, 21.0, 60)
     assert window.ledger.total == 200
@@ -314,7 +320,7 @@ def test_an_absurd_cost_does_not_lift_the_limit():
     """After an absurd cost is taken and given back, the window still limits."""
     window = Window(1, 60, 1.0)
     _, part, *_ = window.take(1e308, 0.0)
-    window.correct(-1e308, part, 0.0)
+    _correct(window, -1e308, part, 0.0)
     window.take(1, 0.0)
     window.take(1, 0.0)
     assert window.ready_at(1) > 0.0
