@@ -152,7 +152,10 @@ class Bucket:
         if self._depth.shallow or not self.paced:
             return
         left = self._owed if now < self._owed_until else 0.0
-        self._owed = max(left, min(left + units, most, self.limit))
+        owed, most = left + units, most if most < self.limit else self.limit
+        if owed > most:
+            owed = most
+        self._owed = owed if owed > left else left
         self._owed_until = now + self.period
 
     def kept_since(self, since: float, now: float) -> None:
@@ -196,10 +199,12 @@ class Bucket:
 
     def _paid(self, cost: float, now: float) -> float:
         """Return the part of a cost that was owed, and that the bucket does not pay."""
+        owed, paid = self._owed, cost / 2
         if now >= self._owed_until:
-            self._owed = 0.0
-        paid = min(self._owed, cost / 2)
-        self._owed -= paid
+            owed = 0.0
+        if paid > owed:
+            paid = owed
+        self._owed = owed - paid
         return paid
 
     def _shape(self) -> None:

@@ -71,7 +71,7 @@ def settle(
         settlement = ALL_BACK if unsent else ESTIMATE
     else:
         settlement = SETTLEMENTS[verdict.kind] if verdict.sent else ALL_BACK
-    if settlement is USAGE and verdict is not None:
+    if verdict is not None and settlement is USAGE:
         allowance.settle(reservation, now, verdict.usage)
     elif settlement is ESTIMATE:
         allowance.settle(reservation, now)

@@ -156,12 +156,13 @@ class Window(Bucket):
     def take(self, estimate: float, now: float) -> Taken:
         """Take a request of `estimate` units; return what was taken, to end it with."""
         cost, ledger = estimate * self.ratio, self.ledger
-        if self._owed or cost >= self._burst:
-            cost = min(cost, LARGEST_COST)
-            self._spend(cost - self._paid(cost, now), now)
+        units = cost - self._paid(cost, now) if self._owed else cost
+        if units >= self._burst:
+            cost, units = min(cost, LARGEST_COST), min(units, LARGEST_COST)
+            self._spend(units, now)
         else:  # the usual case of `_spend`
             full_at = self.full_at
-            self.full_at = (full_at if full_at > now else now) + cost * self._interval
+            self.full_at = (full_at if full_at > now else now) + units * self._interval
         if now >= ledger.end:
             ledger.move(now)
         part = ledger.newest
@@ -248,13 +249,13 @@ class Window(Bucket):
             self._spend(extra, now)
             return
         interval = self._even if self._spaced else self._interval
-        missing = (self.full_at - now) / interval
-        if missing + extra >= 0.0:
-            self.full_at += extra * interval
+        after = self.full_at + extra * interval
+        if after >= now:
+            self.full_at = after
             return
-        if missing > 0.0:
+        if self.full_at > now:
             self.full_at = now
-            extra += missing
+            extra = (after - now) / interval
         if extra <= -1.0:
             self.owe(-extra, now)
 

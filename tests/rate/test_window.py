@@ -393,3 +393,42 @@ def test_what_estimates_vary_by_is_no_proof():
         right.calibration.settled(1_000.0, 1_000.0)
     right.passed(1_000.0, 2.0, 1.0)
     assert right._depth.proven == pytest.approx(2.0, abs=0.2)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.05, 0.2, 7.0, 61.0]),
+            st.floats(1.0, 2_000.0),
+            st.sampled_from([0.2, 1.0, 3.0]),
+            st.integers(0, 9),
+        ),
+        max_size=40,
+    )
+)
+def test_what_is_in_flight_is_what_has_not_ended_and_not_left(steps):
+    """Whatever the slices are in which requests are sent and end, and if the period changes."""
+    window, now, flying = Window(60_000, 60.0, 1.0, "tokens"), 10.0, []
+    for wait, estimate, real, which in steps:
+        now += wait
+        flying.append(window.take(estimate, now))
+        if which == 9:
+            window.resize(60_000, now, 10.0 if window.period == 60.0 else 60.0)
+        elif which < len(flying):
+            ended = flying.pop(which)
+            window.settle(ended, ended[4] * real, now)
+        window.ledger.spent(now)
+        inside = [each for each in flying if each[1].start >= window.ledger.oldest]
+        sums = [sum(each[3] for each in inside), sum(each[4] for each in inside)]
+        assert window.ledger.in_flight()[:2] == pytest.approx(sums, rel=1e-6, abs=1e-6)
+
+
+def test_what_ends_after_it_has_left_a_shorter_period_is_not_in_flight_in_a_longer_one():
+    """It comes back into the window as a cost, and no more."""
+    window = Window(6_000, 60.0, 1.0, "tokens")
+    taken = window.take(50.0, 0.0)
+    window.resize(6_000, 0.5, 10.0)
+    assert window.ledger.spent(20.0) == 0.0
+    window.settle(taken, 40.0, 20.0)
+    window.resize(6_000, 20.5, 60.0)
+    assert (window.ledger.total, *window.ledger.in_flight()) == (40.0, 0.0, 0.0, 0.0)
