@@ -77,7 +77,8 @@ class Rates:
         self.windows: tuple[Window, ...] = ()
         self.furthest = -1
         self._declared: dict[tuple[Dimension, Place], float] = {}
-        self._followed: tuple[tuple[Any, ...], ...] = ()
+        # The numbers of each limit that was followed last, with its window.
+        self._followed: list[tuple[tuple[Any, ...], Window | None]] = []
         self.passed: list[float] | None = None
         self.learner: Learner = Learner()
         for name, limit in declared.items():
@@ -237,7 +238,7 @@ class Rates:
         bounds.positive(limit, name)
         dimension, place = NAMES[name]
         self._declared[dimension, place] = limit
-        self._followed = ()
+        self._followed = []
         self._set_limit(dimension, place, limit, DAY if place == "day" else MINUTE, now)
         if place == "main" and dimension in ("requests", "tokens"):
             self.learner.bound(dimension, limit * self.share)
@@ -260,10 +261,12 @@ class Rates:
             age: the seconds since the request was granted.
             now: the loop time, in seconds.
         """
-        if _numbers_of(limits) != self._followed:
+        if len(limits) != len(self._followed):
             return False
-        for each in limits:
-            remaining, bucket = each.remaining, self.window_for(each)
+        for each, (numbers, bucket) in zip(limits, self._followed, strict=True):
+            if (each.dimension, each.limit, each.window) != numbers:
+                return False
+            remaining = each.remaining
             if remaining is None or bucket is None:
                 continue
             if not bucket.paced:
@@ -275,7 +278,9 @@ class Rates:
 
     def note_followed(self, limits: Sequence[Limit]) -> None:
         """Store the limits that were just followed, for `are_as_expected`."""
-        self._followed = _numbers_of(limits)
+        self._followed = [
+            ((each.dimension, each.limit, each.window), self.window_for(each)) for each in limits
+        ]
 
     def place_of(self, stated: Limit) -> Place:
         """Return which of the windows of its dimension a stated limit is about."""
@@ -370,10 +375,6 @@ class Rates:
         if not parts:
             return "no declared limit: learned, or as the server states it"
         return parts + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
-
-
-def _numbers_of(limits: Sequence[Limit]) -> tuple[tuple[Any, ...], ...]:
-    return tuple([(each.dimension, each.limit, each.window) for each in limits])
 
 
 def window_of(stated: Limit) -> float:

@@ -44,7 +44,6 @@ def follow(
     """
     if rates.are_as_expected(limits, after, now - sent_at, now):
         return []
-    rates.note_followed(limits)
     tightest = _tightest(limits, rates)
     changes: list[Change | GateClosed] = []
     for (dimension, place), limit in tightest.items():
@@ -59,6 +58,7 @@ def follow(
         reason = f"no {limit.dimension.replace('_', ' ')} remain"
         if reset is not None and gate.close(now + reset, sent_at, now, reason):
             changes.append(GateClosed(reset, reason))
+    rates.note_followed(limits)
     return changes
 
 
