@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 
+from .costs import LARGEST_COST
 from .ledger import Ledger
 
 MEMORY = 0.99
@@ -73,8 +74,8 @@ class Calibration:
         ratio, square, seen = self.ratio, estimate * estimate, real / estimate
         if not self._estimated:
             self._estimated, self._weights = PRIOR * estimate, PRIOR * square
-        if seen > MOST and seen > MOST * ratio:
-            seen = MOST * max(1.0, ratio)
+        if seen > MOST:
+            seen = min(seen, MOST * max(1.0, ratio), LARGEST_COST)
         # The mean and the variance of a sample that is weighted by the estimates, where what came
         # before has faded. Each moves by the share that this request has of all weights.
         self._estimated = estimated = MEMORY * self._estimated + estimate

@@ -145,3 +145,14 @@ def test_it_stays_finite(steps):
         calibration.settled(estimate, real)
         assert 0.0 <= calibration.ratio < 1e30
         assert 0.0 <= calibration.held_back(ledger, 1e6) < 1e6
+
+
+def test_usages_that_grow_without_end_are_forgotten_too():
+    """The square of a cost must not become infinite, and the variance not a number."""
+    calibration = Calibration()
+    for _ in range(5_000):
+        calibration.settled(1.0, 1e308)
+    for _ in range(10_000):
+        calibration.settled(1.0, 1.0)
+    assert calibration.ratio == pytest.approx(1.0)
+    assert calibration.held_back(_in_flight(calibration, [1.0]), 1e6) == pytest.approx(0.0, abs=1.0)
