@@ -165,7 +165,7 @@ class Rates:
             window.let_in_at = now
             if window.index:
                 window.settle(each, None if real is None else real[window.index], now)
-            elif ahead > PROOF:  # else it proves nothing
+            elif (ahead := ahead - window.uncounted) > PROOF:  # else it proves nothing
                 window.passed(each[3], ahead, now)
         if self.passed is not None:
             self.passed = list(map(add, self.passed, real or taken.costs))

@@ -68,6 +68,8 @@ class Window(Bucket):
         ratio: what estimates are multiplied by; 1 for requests.
         largest: the largest cost that the server let in.
         full_at: the loop time at which the bucket is full; in the past if it is full now.
+        uncounted: seconds of the rate that the server did not count, since it refused or never got
+            a request. What was sent after such a one was not as far ahead as it seemed.
         ledger: the costs of the last period, each where it was taken.
         held_back: units of the limit that are kept free, because what is in flight may cost more
             than was taken; below the limit.
@@ -77,7 +79,7 @@ class Window(Bucket):
     """
 
     __slots__ = ("_even_at", "_share", "calibration", "dimension", "held_back", "index", "largest",
-                 "ledger", "ratio", "window")  # fmt: skip
+                 "ledger", "ratio", "uncounted", "window")  # fmt: skip
 
     dimension: Dimension
 
@@ -97,6 +99,7 @@ class Window(Bucket):
         self.calibration = Calibration()
         self.ratio, self.largest = 1.0, 0.0
         self.ledger = Ledger(_kept(self.period), SLICES if self.paced else SLICES_OF_A_DAY)
+        self.uncounted = 0.0
         self._even_at = -math.inf  # when an even pace would have sent all that was sent
         self.held_back = 0.0
         super().__init__(burst)
@@ -184,7 +187,7 @@ class Window(Bucket):
             if self._spaced and estimate > cost:
                 waits = min(estimate - cost, self._caution * self.calibration.deviation(estimate))
                 self.full_at += waits * self._even
-        return self, part, ahead, cost, estimate, waits, self.full_at
+        return self, part, ahead + self.uncounted, cost, estimate, waits, self.full_at
 
     def settle(self, taken: Taken, real: float | None, now: float) -> None:
         """Correct the estimate of a request that the server let in, and those to come.
@@ -205,7 +208,7 @@ class Window(Bucket):
         self.ledger.ended(part, estimate, cost, extra)
         self.adjust(extra, now, waits, full_at)
         self.ratio = self.calibration.settled(estimate, real)
-        ahead += extra * self._even
+        ahead += extra * self._even - self.uncounted
         if ahead > PROOF:  # else it proves nothing
             self.passed(real, ahead, now)
 
@@ -214,6 +217,7 @@ class Window(Bucket):
         _, part, _, cost, estimate, waits, full_at = taken
         if self.index:
             self.ledger.ended(part, estimate, cost, -cost)
+            self.uncounted += cost * self._even
         elif sent:
             return
         else:
@@ -226,6 +230,7 @@ class Window(Bucket):
     def uncount(self, cost: float) -> None:
         """Note that the server has not counted a cost, although it stays spent here."""
         self._even_at -= cost * self._even
+        self.uncounted += cost * self._even
 
     def adjust(
         self, extra: float, now: float, waits: float = 0.0, full_at: float | None = None
