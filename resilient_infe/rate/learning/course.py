@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .record import Record
-from .states import TRANSITIONS, Event, State
+from .states import CLIMB, HOLD, RACE, RISE, SHARE, START, TRANSITIONS, Event
 from .tuning import Tuning
 
 
@@ -36,7 +36,7 @@ class Course:
     def __init__(self, record: Record, tuning: Tuning, ceiling: float) -> None:
         self._record, self._tuning = record, tuning
         self.ceiling = ceiling
-        self.state = State.START
+        self.state = START
         self.busy = self.risen_at = 0.0
         self.look_after, self.dip = tuning.first_look, tuning.dip
         self.is_quick = False
@@ -47,7 +47,7 @@ class Course:
 
     def begin_holding(self, look_after: float, now: float) -> None:
         """Begin in HOLD, by what is known from elsewhere."""
-        self.state = State.HOLD
+        self.state = HOLD
         self.hold(look_after, self._tuning.sure_dip)
         self.last_pace = self.pace(now)
 
@@ -58,17 +58,18 @@ class Course:
     def pace(self, now: float) -> float:
         """Return the requests per second that are aimed at."""
         tuning, state, rate = self._tuning, self.state, self._record.rate
-        if state is State.START:
+        if state is START:
             return self._starting_pace()
-        if state is State.CLIMB:
+        if state is CLIMB:
             pace = self._climbing_pace()
-        elif state is State.RACE:
+        elif state is RACE:
             pace = rate * 2.0 ** min((now - self.race_turned_at) / tuning.race, 11.0)
-        elif state is State.SHARE:
+        elif state is SHARE:
             pace = rate
-        elif state is State.HOLD and self.busy < self.look_after:
-            dip = max(self.dip, min(0.15, 1.5 * self._record.noise.excess))
-            pace = rate * (1.0 - dip * (1.0 - (self.busy / self.look_after) ** 3))
+        elif state is HOLD and self.busy < self.look_after:
+            dip, past = max(self.dip, min(0.15, 1.5 * self._record.noise.excess)), self.busy
+            past /= self.look_after
+            pace = rate * (1.0 - dip * (1.0 - past * past * past))
         else:
             pace = self._looking_pace(now)
         return float(min(max(pace, tuning.slowest), self.ceiling))
@@ -94,7 +95,7 @@ class Course:
         steep = tuning.look_on_its_way / max(rate * record.refusal, 1e-3)
         small = max(tuning.least_look_growth, 0.01 * rate)
         growth = 1.0 + min(tuning.look_growth, max(0.01, steep), small) * looked
-        if self.state is State.RISE:
+        if self.state is RISE:
             doubles = max(tuning.rise, 3.0 * record.refusal)
             pace = rate * growth * 2.0 ** min((self.busy - self.risen_at) / doubles, 30.0)
         else:
@@ -102,6 +103,8 @@ class Course:
             if growth >= top:
                 growth = top * 1.25 ** min((growth - top) * 3.0, 60.0)
             pace = rate * growth
+        if pace <= rate * 1.05:
+            return float(pace)  # as most of a look is
         over = max(2.0, 4.0 / max(rate, self.last_pace), 3.0 * record.refusal)
         sent = record.sends.units(now - over, now) / over
         return float(min(pace, max(rate * 1.05, tuning.used * sent)))
@@ -119,7 +122,7 @@ class Course:
         self.is_quick = False
         if not keep:
             self.begin()
-        if self.state is not State.CLIMB:
+        if self.state is not CLIMB:
             self.fresh = 0.0
 
     def begin(self) -> None:
@@ -168,12 +171,10 @@ class Course:
     def slow_down(self, now: float) -> None:
         """Go on from half the pace, if more was tried than is believed."""
         record, least = self._record, self._tuning.slowest
-        if self.state in (State.START, State.RISE) or (
-            self.state is State.HOLD and self.busy > self.look_after
-        ):
+        if self.state in (START, RISE) or (self.state is HOLD and self.busy > self.look_after):
             record.rate = max(self.last_pace / 2.0, least)
             self.become(Event.FAILED)
-        elif self.state is not State.HOLD:
+        elif self.state is not HOLD:
             record.rate = max(record.rate / 2.0, least)
             self.begin()
         self.last_pace = self.pace(now)

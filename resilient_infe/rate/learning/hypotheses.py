@@ -17,13 +17,10 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from .sends import Sends
+from .sends import Sends, Span
 
-STEPS = 60
-"""Instants at which a bucket's level is followed: more did not change which kind is found."""
-
-HALVINGS = 10
-"""Steps of the search for a lower bound, within a factor of 20: to 0.3 %."""
+CORRECTIONS = 8
+"""Steps to a lower bound at most: three reach it, as each goes to what the worst time asks for."""
 
 PENALTY_KEPT = 0.6
 """The share of the penalty that stays at each moment: four moments make it new."""
@@ -57,9 +54,7 @@ class Hypothesis:
         self.penalty = 0.0
         self.seen = -math.inf
 
-    def bounds(
-        self, sends: Sends, since: float, until: float, dimension: int
-    ) -> tuple[float, float] | None:
+    def bounds(self, span: Span) -> tuple[float, float] | None:
         """Return the bounds of the rate from two exhausted moments; None if they say nothing."""
         raise NotImplementedError
 
@@ -135,43 +130,50 @@ class Bucket(Hypothesis):
         if not seconds:
             self.prior = 0.06  # a bucket of a second fits as well, and allows for jitter
 
-    def bounds(
-        self, sends: Sends, since: float, until: float, dimension: int
-    ) -> tuple[float, float] | None:
+    def bounds(self, span: Span) -> tuple[float, float] | None:
         """Follow the level from empty to empty."""
-        steps = sends.steps(since, until, dimension, STEPS)
-        if not steps:
-            return None
-        total = sum(units for _, units in steps)
-        mean = total / max(until - since, 1e-3)
-        slack = 1.5 + sends.count(since, until) / len(steps)
-        low, high = 0.2 * mean, 4.0 * mean
-        for _ in range(HALVINGS):
-            middle = math.sqrt(low * high)
-            if self._bears(middle, steps, since, -slack):
-                high = middle
+        total = sum(units for _, units in span.steps)
+        if total <= 0:
+            return None  # all of it was refused
+        mean = total / max(span.until - span.since, 1e-3)
+        slack = 1.5 + span.sends.count(span.since, span.until) / len(span.steps)
+        most = 4.0 * mean
+        return self._least(span, 0.2 * mean, most, slack), min(most, self._most(span, total))
+
+    def _least(self, span: Span, rate: float, most: float, slack: float) -> float:
+        # The level is full at some instant, or empty at the start. Of all times that begin there,
+        # the worst one asks for a higher rate than is tried; with that the next is tried.
+        for _ in range(CORRECTIONS):
+            full, level, at = max(1.0, rate * self.seconds) + 0.5, 0.0, span.since
+            begin, sent, lowest = -math.inf, 0.0, -slack - 1e-6
+            worst: tuple[float, float, float] | None = None
+            for instant, units in span.steps:
+                level += (instant - at) * rate
+                if level >= full:
+                    level, begin, sent = full, instant, 0.0
+                level -= units
+                sent += units
+                at = instant
+                if level < lowest:
+                    lowest, worst = level, (begin, instant, sent - slack)
+            if worst is None:
+                break
+            begin, end, asked = worst
+            if begin == -math.inf:
+                rate = asked / max(end - span.since, 1e-3)
             else:
-                low = middle
-        return math.sqrt(low * high), min(4.0 * mean, self._most(steps, since, until, total))
+                lasted = max(end - begin, 1e-3)
+                rate = min((asked - 1.5) / lasted, (asked - 0.5) / (self.seconds + lasted))
+            if rate >= most:
+                return most
+        return rate
 
-    def _bears(
-        self, rate: float, steps: list[tuple[float, float]], at: float, least: float
-    ) -> bool:
-        full, level = max(1.0, rate * self.seconds) + 0.5, 0.0
-        for instant, units in steps:
-            level = min(full, level + (instant - at) * rate) - units
-            at = instant
-            if level < least:
-                return False
-        return True
-
-    def _most(
-        self, steps: list[tuple[float, float]], since: float, until: float, total: float
-    ) -> float:
+    def _most(self, span: Span, total: float) -> float:
         # The level at the end is the least of: what came in since the start, less what was sent;
         # and the same from each instant at which the bucket was full. A unit and a half is refused.
-        most, sent = (total + 1.5) / max(until - since, 1e-3), 0.0
-        for instant, units in reversed(steps):
+        until, sent = span.until, 0.0
+        most = (total + 1.5) / max(until - span.since, 1e-3)
+        for instant, units in reversed(span.steps):
             sent += units
             after = max(until - instant, 1e-3)
             most = max(most, min((sent + 1.0) / (self.seconds + after), sent / after))
@@ -192,10 +194,9 @@ class Sliding(Hypothesis):
         super().__init__(f"a sliding window of {period:g} s")
         self.period = period
 
-    def bounds(
-        self, sends: Sends, since: float, until: float, dimension: int
-    ) -> tuple[float, float] | None:
+    def bounds(self, span: Span) -> tuple[float, float] | None:
         """Compare the window that refused with the fullest one that did not."""
+        sends, until, dimension = span.sends, span.until, span.dimension
         high = sends.units(until - self.period, until, dimension) / self.period
         if high <= 0 or sends.started is None:
             return None
@@ -203,7 +204,7 @@ class Sliding(Hypothesis):
             return high, high
         fullest = (
             sends.units(at - self.period, at, dimension) / self.period
-            for at in sends.instants(since, until, 20)
+            for at in sends.instants(span.since, until, 20)
         )
         return max(fullest, default=high), high
 
@@ -246,17 +247,16 @@ class Fixed(Hypothesis):
         """Return when the next window begins."""
         return self.start(at) + self.period
 
-    def bounds(
-        self, sends: Sends, since: float, until: float, dimension: int
-    ) -> tuple[float, float] | None:
+    def bounds(self, span: Span) -> tuple[float, float] | None:
         """Compare the window that refused with those before it that did not."""
+        sends, until, dimension = span.sends, span.until, span.dimension
         if self.turn is None or sends.started is None:
             return None
         start, low = self.start(until) - self.width / 2, 0.0
         high = sends.units(start, until, dimension) / self.period
         for back in range(1, 4):
             begin = start - back * self.period
-            if begin >= max(since, sends.started) - 1.0:
+            if begin >= max(span.since, sends.started) - 1.0:
                 held = sends.units(begin, begin + self.period, dimension)
                 low = max(low, held / self.period)
         return (low or high, high) if high > 0 else None

@@ -9,7 +9,7 @@ from .hypotheses import Bucket, Hypothesis
 from .race import Race
 from .record import Record
 from .sends import Ticket
-from .states import Event, State
+from .states import HOLD, RACE, RISE, START, Event
 from .tuning import Tuning
 
 SOON_SENDS = 60.0
@@ -65,19 +65,19 @@ class Judge:
         record, at = self._record, first.at
         best, read = record.best, record.read()
         doubted = best is not None and read is not None and read.score() < best.score() - DOUBTED
-        if self._course.state is State.RACE:
+        if self._course.state is RACE:
             if doubted and best is not None and best.penalty > DOUBTED:
                 record.best = read
                 self._race.give_up()
             else:
                 self._race.filled(at)
-        elif self._course.state is State.HOLD and not doubted and self._race.is_early(at):
+        elif self._course.state is HOLD and not doubted and self._race.is_early(at):
             self._race.closed_early = True
-        elif self._course.state is State.START:
+        elif self._course.state is START:
             self._found_first(now, first)
         elif passed >= self._tuning.least_passed and read is not None:
             unexpected = not first.looking or first.pace < record.rate
-            if best is not None and self._course.state is State.HOLD and unexpected:
+            if best is not None and self._course.state is HOLD and unexpected:
                 best.penalty += 0.03
                 read = record.read() or read
             self._measured(now, first, read)
@@ -108,18 +108,18 @@ class Judge:
         record, course = self._record, self._course
         record.best, rate = best, record.rate
         new = min(best.rate, first.pace * 1.02)
-        hold = course.state in (State.HOLD, State.RISE)
+        hold = course.state in (HOLD, RISE)
         if hold and not first.looking:
             if isinstance(best, Bucket):
                 self._fell(now, first)
                 return
             new = min(new, rate * 0.99)
-        if course.state is State.RISE and best.period:  # it refuses at what it holds, at any pace
+        if course.state is RISE and best.period:  # it refuses at what it holds, at any pace
             if abs(best.answers[-1] / rate - 1.0) > MOVED:
                 for each in record.kinds:
                     each.keep_last()
             new = best.rate
-        elif course.state is State.RISE and self._has_risen(now, first, new):
+        elif course.state is RISE and self._has_risen(now, first, new):
             return
         if hold and new < 0.97 * rate:
             self._note_depth(now)

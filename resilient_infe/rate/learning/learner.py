@@ -19,7 +19,7 @@ from ..costs import LARGEST_COST
 from .contradiction import Contradiction
 from .seeker import Seeker
 from .sends import Ticket
-from .states import State
+from .states import HOLD, RACE, RISE, SHARE
 from .tuning import DEFAULT, Tuning
 
 __all__ = ["Learner", "Ticket"]
@@ -33,7 +33,7 @@ CALIBRATION = 0.05
 LONGEST_IDLE = 600.0
 """Seconds without a request after which what was learned may be dropped."""
 
-KNOWN = (State.HOLD, State.RISE, State.RACE, State.SHARE)
+KNOWN = (HOLD, RISE, RACE, SHARE)
 """The states in which a limit is believed."""
 
 

@@ -53,7 +53,7 @@ class Noise:
     @property
     def excess(self) -> float:
         """The same above what is always reckoned with."""
-        return max(0.0, self.share - self._tuning.noise_least)
+        return max(0.0, self._hits / self._of - self._tuning.noise_least)
 
     def clear(self) -> None:
         """Begin to doubt anew."""

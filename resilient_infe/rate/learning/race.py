@@ -12,7 +12,7 @@ from collections import deque
 from .course import Course
 from .hypotheses import Fixed
 from .record import Record
-from .states import Event, State
+from .states import HOLD, RACE, Event
 from .stop import Stop
 from .tuning import Tuning
 
@@ -62,14 +62,10 @@ class Race:
         best = self._record.best
         if isinstance(best, Fixed) and best.turn is not None:
             on_time = abs(at - best.next(stop.since - 0.5)) < 2.0 + best.width
-            if (
-                self._course.state is State.RACE
-                and not on_time
-                and at < best.next(stop.since) - 3.0
-            ):
+            if self._course.state is RACE and not on_time and at < best.next(stop.since) - 3.0:
                 best.penalty += 0.3
                 self.give_up()
-            elif self.closed_early and on_time and self._course.state is State.HOLD:
+            elif self.closed_early and on_time and self._course.state is HOLD:
                 self._begin(best, stop)
             elif self.closed_early and at < best.next(stop.since) - 3.0:
                 best.penalty += UNLIKE  # others would have used it up until its turn
@@ -111,7 +107,7 @@ class Race:
         """Go faster if a whole window was not used up; give the race up after too many."""
         course, best, tuning = self._course, self._record.best, self._tuning
         if (
-            self._course.state is not State.RACE
+            self._course.state is not RACE
             or best is None
             or now - course.race_turned_at <= best.period
         ):

@@ -11,7 +11,7 @@ import math
 
 from .hypotheses import Bucket, Fixed, Hypothesis, Sliding, all_kinds
 from .noise import Noise
-from .sends import Sends, Ticket
+from .sends import Sends, Span, Ticket
 from .stop import Stop
 from .tuning import Tuning
 
@@ -136,10 +136,11 @@ class Record:
         for dimension, kinds in enumerate(self.both):
             if dimension != sends.dimension and not self.is_uneven:
                 continue
+            span = Span(sends, since, until, dimension)
             for kind in kinds:
                 if first and not isinstance(kind, Sliding):
                     continue
-                found = kind.bounds(sends, since, until, dimension)
+                found = kind.bounds(span)
                 if found is None:
                     continue
                 again = until - kind.seen < kind.period / 3 if kind.period else few

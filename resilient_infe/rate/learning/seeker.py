@@ -16,7 +16,7 @@ from .noise import Doubt
 from .race import Race
 from .record import CONFIRMED, LONG_STOP, Record
 from .sends import Ticket
-from .states import Event, State
+from .states import CLIMB, HOLD, RACE, RISE, SHARE, START, Event
 from .stop import Stop
 from .tuning import Tuning
 
@@ -87,11 +87,13 @@ class Seeker:
         if self.stop is not None:
             spacing = 1.0 / max(record.rate, tuning.slowest)
             return self.stop.ready_at(record.refusal, spacing)
-        if self.course.state is State.START and self._may_go_at_once():
+        if self.course.state is START and self._may_go_at_once():
             return -math.inf
-        period = record.best.period if isinstance(record.best, Sliding) else 0.0
-        if period and self.course.state is State.HOLD and record.sends.dimension == 0:
-            # What went unevenly leaves the window unevenly.
+        best = record.best
+        if (
+            isinstance(best, Sliding) and self.course.state is HOLD and record.sends.dimension == 0
+        ):  # what went unevenly leaves the window unevenly
+            period = best.period
             look = self.course.busy > self.course.look_after
             pace = max(self.course.last_pace, 1.12 * record.rate) if look else 0.997 * record.rate
             most = max(1, int(period * pace)) + (2 if look else 0)
@@ -115,12 +117,12 @@ class Seeker:
             self._passed_at_once()
         self._pass_time(now, late, held_until)
         self._race.check(now)
-        looks = self.course.state is State.HOLD and self.course.busy > self.course.look_after
+        looks = self.course.state is HOLD and self.course.busy > self.course.look_after
         if looks and self._is_time_to_check():
             self._check_rise(now)
         self.course.last_pace = pace = self.course.pace(now)
         ticket = self._ticket(now, cost, pace)
-        free = self.course.state is State.START and self._may_go_at_once()
+        free = self.course.state is START and self._may_go_at_once()
         self._number += 1
         record.sent(now, cost)
         units = cost / record.sends.scale if record.sends.dimension else 1.0
@@ -138,28 +140,27 @@ class Seeker:
         return ticket
 
     def _ticket(self, now: float, cost: float, pace: float) -> Ticket:
-        hold = self.course.state is State.HOLD
+        hold = self.course.state is HOLD
         looking = not hold or self.course.busy > 0.8 * self.course.look_after
         quiet = hold and self.course.busy < self.course.look_after / 3 and self.stop is None
         if quiet:
             self.record.noise.sent_quietly()
-        if self.course.state is State.START:
+        if self.course.state is START:
             over = max(self.record.answer, 0.25)
             pace = max(self.record.sends.count(now - over, now) / over, 1.0)
         return Ticket(now, cost, self._number, pace, looking, quiet, self.record.sends)
 
     def _pass_time(self, now: float, late: float, held_until: float) -> None:
         last, self.last = self.last, now
-        doubtful = (
-            self.record.noise.is_pending(self._number) and self.course.state is not State.HOLD
-        )
+        doubtful = self.course.state is not HOLD and self.record.noise.is_pending(self._number)
         if last is None or late > self._tuning.busy or doubtful:
             return
-        longest = max(ONE_STEP, STEP_SENDS / max(self.record.rate, 1e-3))
-        step = max(0.0, min(now - max(last, held_until), longest))
+        step = max(0.0, now - max(last, held_until))
+        if step > ONE_STEP:
+            step = min(step, max(ONE_STEP, STEP_SENDS / self.record.rate))
         self.course.busy += step
         self.calm = self.calm + step if self.course.last_pace >= self.course.ceiling else 0.0
-        if self.course.state is State.SHARE:
+        if self.course.state is SHARE:
             self.course.grow_share(step, now - self._since)
 
     def _is_time_to_check(self) -> bool:
@@ -200,7 +201,7 @@ class Seeker:
     def refused(self, now: float, sent: Ticket, hint: float) -> None:
         """Note a 429."""
         record = self.record
-        record.refused(now, sent, started=self.course.state is not State.START)
+        record.refused(now, sent, started=self.course.state is not START)
         self.calm = 0.0
         if self.stop is not None:
             if sent is self.stop.question:
@@ -211,14 +212,14 @@ class Seeker:
         self.course.hint = hint
         if sent.at < self._since or self._goes_on(now, sent):
             return
-        if self.course.state is State.SHARE:
+        if self.course.state is SHARE:
             self._cut(now, sent)
         elif record.noise.doubt(sent) < self._enough(sent, hint):
             self._question_at_once(now, sent)
         else:
             group = record.noise.group
             first = group[0]
-            if self.course.state is not State.START and record.sends.count(first.at, sent.at) > 8:
+            if self.course.state is not START and record.sends.count(first.at, sent.at) > 8:
                 first = sent
             self._exhausted(now, first)
 
@@ -229,8 +230,8 @@ class Seeker:
         calm = share < tuning.calm_noise or (
             share < 2.0 * tuning.noise_least and self._is_as_believed(sent)
         )
-        slow = self.course.state is State.CLIMB and self.record.rate < 2.0
-        if sent.looking and ((calm and (self.course.state is State.HOLD or slow)) or dear):
+        slow = self.course.state is CLIMB and self.record.rate < 2.0
+        if sent.looking and ((calm and (self.course.state is HOLD or slow)) or dear):
             return tuning.sure_alone
         if dear:
             return tuning.sure_alone + 1.0
@@ -238,7 +239,7 @@ class Seeker:
 
     def _is_as_believed(self, sent: Ticket) -> bool:
         """Whether about as much passed since the last exhausted moment as is believed."""
-        if self.course.state is not State.HOLD or self._anchor is None:
+        if self.course.state is not HOLD or self._anchor is None:
             return False
         passed = self.record.sends.units(self._anchor, sent.at)
         return passed + 1.0 > 0.95 * self.record.rate * (sent.at - self._anchor)
@@ -246,7 +247,7 @@ class Seeker:
     def _question_at_once(self, now: float, sent: Ticket) -> None:
         """Send two at once after a lone 429: a limit refuses one of them, chance hardly does."""
         lone = len(self.record.noise.group) == 1
-        if lone and sent.looking and self._doubt is None and self.course.state is not State.START:
+        if lone and sent.looking and self._doubt is None and self.course.state is not START:
             self._doubt = Doubt()
             self._next = min(self._next, now)
 
@@ -261,7 +262,7 @@ class Seeker:
 
     def _goes_on(self, now: float, sent: Ticket) -> bool:
         """Whether a stop that seemed over goes on: hardly anything passed since."""
-        if self._last_stop is None or self.course.state is State.START:
+        if self._last_stop is None or self.course.state is START:
             return False
         since, number = self._last_stop
         lasts = sent.at - since
@@ -288,23 +289,23 @@ class Seeker:
         few = passed < self._tuning.least_passed
         record.measured, record.measured_by = (passed, at - anchor), max(passed, 1.0)
         if at > anchor:
-            record.add_moment(anchor, at, few=few, first=self.course.state is State.START)
-        if self.course.state not in (State.START, State.RACE) and record.choose_dimension(now):
+            record.add_moment(anchor, at, few=few, first=self.course.state is START)
+        if self.course.state not in (START, RACE) and record.choose_dimension(now):
             self.course.begin()
             self.course.hold(self.course.soon(), self._tuning.dip)
         self._judge.decide(now, first, anchor, passed)
-        if self.course.state is not State.CLIMB:
+        if self.course.state is not CLIMB:
             self._judge.few = False
         self.course.begin()
         self._close(now, at)
 
     def _close(self, now: float, at: float) -> None:
         """Begin a stop, unless only others are the reason."""
-        if self.course.state is State.SHARE:
+        if self.course.state is SHARE:
             self._next = now + 1.0 / self.record.rate
             return
         rate = self.record.rate
-        fresh = self.course.state is State.CLIMB and self.course.fresh > 0.0
+        fresh = self.course.state is CLIMB and self.course.fresh > 0.0
         self._gap = 0.1 if fresh else max(0.1, 1.2 / rate)
         first = 0.05 if fresh else min(1.0 / rate, 0.5)
         self.stop = Stop(at, now, self._gap, first, self._tuning)
@@ -316,13 +317,13 @@ class Seeker:
         """Whether nothing needs to be asked before the foretold end of a stop."""
         best, state = self.record.best, self.course.state
         sure = best is not None and best.is_sure() and not self._race.closed_early
-        return sure or state in (State.RACE, State.SHARE)
+        return sure or state in (RACE, SHARE)
 
     def _foretold(self, since: float) -> float | None:
         """Return when the window that refuses since an instant lets something in, if known."""
         record, state = self.record, self.course.state
-        best = record.window() if state is State.SHARE else record.best
-        if best is None or state not in (State.HOLD, State.RACE, State.SHARE):
+        best = record.window() if state is SHARE else record.best
+        if best is None or state not in (HOLD, RACE, SHARE):
             return None
         return best.opens(record.sends, since, record.rate)
 
@@ -330,7 +331,7 @@ class Seeker:
         """Go on: the request that was sent at `at` was let in."""
         record = self.record
         lasted, shut = at - stop.since, stop.refused_at - stop.since
-        hold, best = self.course.state is State.HOLD, record.best
+        hold, best = self.course.state is HOLD, record.best
         bucket = isinstance(best, Bucket)
         lone = (
             shut > LONG_STOP and hold and bucket and stop.since - self._long_stop_at > OUTAGE_APART
@@ -338,7 +339,7 @@ class Seeker:
         if shut > LONG_STOP:
             self._long_stop_at = at
         record.ended(stop, at, lone=lone)
-        doubtful = self.course.state is State.CLIMB or (
+        doubtful = self.course.state is CLIMB or (
             best is not None and bucket and best.penalty > 0.4
         )
         if shut > LONG_STOP and not lone and doubtful:
@@ -348,7 +349,7 @@ class Seeker:
         self.course.fresh = 0.0
         self._race.follow_turn(stop, at)
         best = record.best
-        if self.course.state is State.HOLD and isinstance(best, Sliding) and shut > LONG_STOP:
+        if self.course.state is HOLD and isinstance(best, Sliding) and shut > LONG_STOP:
             self._narrow(best, lasted)
         self.stop = None
         self.course.race_turned_at = at
@@ -371,7 +372,7 @@ class Seeker:
 
     def _try_window(self, stop: Stop, lasted: float) -> None:
         """Take the limit for a window's, if one explains the stop."""
-        if self.course.state not in (State.CLIMB, State.HOLD, State.RISE):
+        if self.course.state not in (CLIMB, HOLD, RISE):
             return
         best = self.record.as_window(stop, lasted)
         if best is not None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 KEPT = 16_384
 """Entries that are kept. Beyond that every second of the older half goes: sums stay exact."""
 
+STEPS = 60
+"""Instants at which a bucket's level is followed: more did not change which kind is found."""
+
 
 @dataclass(slots=True, eq=False)
 class Ticket:
@@ -33,87 +36,125 @@ class Ticket:
     noted_in: Sends
 
 
-class Sends:
-    """When requests were sent, with running sums of requests and tokens.
+class Sums:
+    """Running sums over time. State: inside the `Sends` that owns it."""
 
-    A sum over a time is the difference of two running sums, whatever was thinned out between.
+    __slots__ = ("at", "requests", "tokens")
+
+    def __init__(self) -> None:
+        self.at: list[float] = [-math.inf]
+        self.requests: list[float] = [0.0]
+        self.tokens: list[float] = [0.0]
+
+    def add(self, at: float, cost: float) -> None:
+        """Add one; those that are later than it, which are few, are summed anew."""
+        if at >= self.at[-1]:
+            self.at.append(at)
+            self.requests.append(self.requests[-1] + 1.0)
+            self.tokens.append(self.tokens[-1] + cost)
+            if len(self.at) > KEPT:
+                self._thin()
+            return
+        place = len(self.at)
+        while self.at[place - 1] > at:
+            place -= 1
+        self.at.insert(place, at)
+        for sums, units in ((self.requests, 1.0), (self.tokens, cost)):
+            sums.insert(place, sums[place - 1] + units)
+            for later in range(place + 1, len(sums)):
+                sums[later] += units
+
+    def _thin(self) -> None:
+        half = KEPT // 2
+        for column in (self.at, self.requests, self.tokens):
+            column[1:half] = column[1:half:2]
+
+    def between(self, since: float, until: float, dimension: int) -> float:
+        """Return the sum after `since`, up to `until`."""
+        sums, at = self.tokens if dimension else self.requests, self.at
+        return sums[bisect_right(at, until) - 1] - sums[max(0, bisect_right(at, since) - 1)]
+
+
+class Sends:
+    """When requests were sent, less those that were refused.
+
+    What passed in a time is the difference of two running sums of all that was sent, less the same
+    of what was refused. So a refusal rewrites nothing, and thinned sums stay exact.
 
     Attributes:
         started: when the first was sent; None before.
         dimension: 0 to count requests, 1 to count tokens.
         scale: the tokens that count as one unit; so both dimensions have units of a request.
 
-    State: inside the `Search` that owns it.
+    State: inside the `Record` that owns it.
     """
 
-    __slots__ = ("_at", "_sums", "dimension", "scale", "started")
+    __slots__ = ("_refused", "_sent", "dimension", "scale", "started")
 
     def __init__(self) -> None:
-        self._at: list[float] = [-math.inf]
-        self._sums: tuple[list[float], list[float]] = ([0.0], [0.0])
+        self._sent, self._refused = Sums(), Sums()
         self.started: float | None = None
         self.dimension = 0
         self.scale = 1.0
 
     def add(self, now: float, cost: float) -> None:
         """Note a request."""
-        requests, tokens = self._sums
-        self._at.append(now)
-        requests.append(requests[-1] + 1.0)
-        tokens.append(tokens[-1] + cost)
+        self._sent.add(now, cost)
         if self.started is None:
             self.started = now
-        if len(self._at) > KEPT:
-            half = KEPT // 2
-            for column in (self._at, requests, tokens):
-                column[1:half] = column[1:half:2]
 
     def take_off(self, at: float, cost: float) -> None:
         """Forget a request that was refused."""
-        place = bisect_left(self._at, at)
-        if place == len(self._at) or self._at[place] != at:
-            return  # thinned out
-        for column, units in zip(self._sums, (1.0, cost), strict=True):
-            del column[place]
-            column[place:] = [each - units for each in column[place:]]
-        del self._at[place]
+        self._refused.add(at, cost)
 
     def count(self, since: float, until: float) -> float:
-        """Return how many requests were sent after `since`, up to `until`."""
-        sums, at = self._sums[0], self._at
-        return sums[bisect_right(at, until) - 1] - sums[max(0, bisect_right(at, since) - 1)]
+        """Return how many requests passed after `since`, up to `until`."""
+        return self._sent.between(since, until, 0) - self._refused.between(since, until, 0)
 
     def units(self, since: float, until: float, dimension: int | None = None) -> float:
-        """Return the units of a dimension sent after `since`, up to `until`."""
+        """Return the units of a dimension that passed after `since`, up to `until`."""
         dimension = self.dimension if dimension is None else dimension
-        sums, at = self._sums[dimension], self._at
-        found = sums[bisect_right(at, until) - 1] - sums[max(0, bisect_right(at, since) - 1)]
+        found = self._sent.between(since, until, dimension)
+        found -= self._refused.between(since, until, dimension)
         return found / self.scale if dimension else found
 
     def instants(self, since: float, until: float, most: int) -> list[float]:
-        """Return about `most` instants of sending in a time, evenly chosen."""
-        first, last = bisect_right(self._at, since), bisect_left(self._at, until)
-        return self._at[first : last : max(1, (last - first) // most)]
-
-    def steps(
-        self, since: float, until: float, dimension: int, most: int
-    ) -> list[tuple[float, float]]:
-        """Return ``(instant, units since the last)`` for about `most` instants of a time."""
-        at, sums = self._at, self._sums[dimension]
+        """Return about `most` instants of sending in a time, evenly chosen, the last among them."""
+        at = self._sent.at
         first, last = bisect_right(at, since), bisect_left(at, until)
-        scale = self.scale if dimension else 1.0
-        stride = max(1, (last - first) // most)
-        places = range(last - 1, first - 1, -stride)
-        ends = [*reversed(places)]
-        before = sums[first - 1] if first else 0.0
-        found = []
-        for place in ends:
-            found.append((at[place], (sums[place] - before) / scale))
-            before = sums[place]
-        return found
+        return at[first:last][:: -max(1, (last - first) // most)][::-1]
 
     def when_left(self, units: float) -> float:
         """Return when the request was sent with which the last `units` requests began."""
-        sums = self._sums[0]
-        place = bisect_right(sums, sums[-1] - units)
-        return self._at[place] if place < len(self._at) and sums[-1] >= units else -math.inf
+        sums, at = self._sent.requests, self._sent.at
+        refused = 0.0
+        while sums[-1] >= units + refused:
+            place = bisect_right(sums, sums[-1] - units - refused)
+            if place == len(at):
+                break
+            more = self._refused.between(math.nextafter(at[place], -math.inf), math.inf, 0)
+            if more <= refused:
+                return at[place]
+            refused = more
+        return -math.inf
+
+
+class Span:
+    """What passed between two exhausted moments, in one dimension.
+
+    Attributes:
+        sends: what was sent.
+        since, until: the moments.
+        dimension: 0 for requests, 1 for tokens.
+        steps: ``(instant, units since the last)`` for about `STEPS` instants between.
+    """
+
+    __slots__ = ("dimension", "sends", "since", "steps", "until")
+
+    def __init__(self, sends: Sends, since: float, until: float, dimension: int) -> None:
+        self.sends, self.since, self.until, self.dimension = sends, since, until, dimension
+        self.steps: list[tuple[float, float]] = []
+        before = since
+        for at in sends.instants(since, until, STEPS):
+            self.steps.append((at, sends.units(before, at, dimension)))
+            before = at
