@@ -147,7 +147,8 @@ class Course:
         apart = max(price / (tuning.looks * rate), 15.0, tuning.patience * self.hint)
         if self.hint > 0.0:
             apart *= tuning.hinted
-        return min(apart, tuning.rarest_look)
+        rarest = max(tuning.rarest_look, min(tuning.slow_look / rate, tuning.slowest_look))
+        return min(apart, rarest)
 
     def is_exceeded(self, now: float) -> bool:
         """Whether more passed in this look than any likely hypothesis allows."""

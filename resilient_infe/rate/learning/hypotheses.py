@@ -29,8 +29,16 @@ PENALTY_KEPT = 0.6
 LATE = 0.03
 """Seconds after the foretold instant at which a window is asked: requests overtake each other."""
 
+ROUNDED = 0.1
+"""The spread of the answers of a window of one unit; less by the square of the units it holds."""
+
 SURE = 0.05
 """The score of a hypothesis whose last three answers differ by 4 %, and whose bounds fit."""
+
+
+def slack(rate: float) -> float:
+    """Return the units by which a limit may seem exceeded: two of rounding, half a second late."""
+    return 2.0 + min(0.5 * rate, 3.0)
 
 
 class Hypothesis:
@@ -99,6 +107,8 @@ class Hypothesis:
             return self.prior + self.penalty
         mean = sum(logs) / len(logs)
         spread = math.sqrt(sum((each - mean) ** 2 for each in logs) / len(logs))
+        if self.period:  # a window of one or two units gives the same again, whatever the limit
+            spread = max(spread, ROUNDED / (self.rate * self.period) ** 2)
         return spread + self.penalty + 0.2 * self.prior
 
     def is_sure(self) -> bool:
@@ -184,7 +194,11 @@ class Bucket(Hypothesis):
     ) -> bool:
         """More passed than came in, and than it may have held."""
         held = min(max(1.0, rate * self.seconds), saved)
-        return sends.units(since, now) > 1.03 * rate * (now - since) + held + 5.0
+        return sends.units(since, now) > 1.03 * rate * (now - since) + held + slack(rate)
+
+    def opens(self, sends: Sends, since: float, rate: float) -> float | None:
+        """Return when a unit has come in."""
+        return since + 1.0 / rate
 
 
 class Sliding(Hypothesis):
@@ -212,7 +226,8 @@ class Sliding(Hypothesis):
         self, sends: Sends, now: float, since: float, rate: float, saved: float
     ) -> bool:
         """The last window held more."""
-        return sends.units(now - self.period, now) > 1.03 * rate * self.period + 5.0
+        most = 1.03 * rate * self.period + slack(rate)
+        return sends.units(now - self.period, now) > most
 
     def opens(self, sends: Sends, since: float, rate: float) -> float | None:
         """Return when enough has left the window."""
@@ -269,7 +284,7 @@ class Fixed(Hypothesis):
             return True
         held = sends.units(self.start(now), now)
         early = now < self.next(now) - self.width - 0.1
-        return early and held > 1.03 * rate * self.period + 5.0
+        return early and held > 1.03 * rate * self.period + slack(rate)
 
     def opens(self, sends: Sends, since: float, rate: float) -> float | None:
         """Return when it turns."""

@@ -24,7 +24,8 @@ ALIKE = 1.08
 
 
 UNLIKE = 0.15
-"""What counts against a window that closed early and opened before its turn."""
+"""What counts against a window that closed early and opened before its turn. After two of these it
+is measured as any other limit: others would have used it up until its turn."""
 
 
 class Race:
@@ -50,6 +51,8 @@ class Race:
         best, sends = self._record.best, self._record.sends
         if not isinstance(best, Fixed) or best.turn is None or best.width >= 5.0:
             return False
+        if best.penalty > 1.2 * UNLIKE:
+            return False
         start = best.start(at)
         return (
             at - start < best.period - 3.0
@@ -68,7 +71,7 @@ class Race:
             elif self.closed_early and on_time and self._course.state is HOLD:
                 self._begin(best, stop)
             elif self.closed_early and at < best.next(stop.since) - 3.0:
-                best.penalty += UNLIKE  # others would have used it up until its turn
+                best.penalty += UNLIKE
         self.closed_early = False
 
     def _begin(self, best: Fixed, stop: Stop) -> None:

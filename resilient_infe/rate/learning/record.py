@@ -237,12 +237,12 @@ class Record:
                 kind.penalty += 0.3
             if isinstance(kind, Sliding) and 0 < len(kind.answers) < CONFIRMED and shut > long:
                 self._narrow(kind, stop.refused_at, at, lasted)
-        if lasted > long:
-            for kind in (*self.both[0], *self.both[1]):
-                if isinstance(kind, Fixed):
-                    width = kind.width
-                    foretold = kind.turned(stop.refused_at, at) and width < 10
-                    kind.matched = kind.matched + 1 if foretold or kind.matched == 0 else 0
+        for kind in (*self.both[0], *self.both[1]):
+            sure = kind is self.best and kind.is_sure()
+            if isinstance(kind, Fixed) and (lasted > long or sure):
+                width = kind.width
+                foretold = kind.turned(stop.refused_at, at) and width < 10
+                kind.matched = kind.matched + 1 if foretold or kind.matched == 0 else 0
 
     def _narrow(self, kind: Sliding, low: float, at: float, lasted: float) -> None:
         """Bound a sliding window by what had left it when it let something in again."""
@@ -258,6 +258,7 @@ class Record:
         for kind in self.kinds:
             if isinstance(kind, Fixed) and kind.turn is not None and not kind.answers:
                 begin = kind.turn - kind.width - kind.period - 0.05
+                begin = max(begin, stop.since - kind.period)  # the turn may be long ago
                 held = self.sends.units(begin, stop.since) / kind.period
                 if held > 0:
                     kind.add(held, held, again=False)

@@ -44,6 +44,10 @@ class Tuning:
     rarest_look: float = 110.0
     """Seconds between two looks at most, so that a server without a limit is used within five
     minutes; no multiple of a minute, or what happens each minute would meet every look."""
+    slow_look: float = 40.0
+    """Requests between two looks, if that is rarer: each 429 is dear where few pass."""
+    slowest_look: float = 170.0
+    """Seconds between two looks at most: two minutes are left to find that no limit is there."""
     hinted: float = 4.0
     """Times that looks are rarer where 429s state a wait: what is not asked need not be refused."""
     longest_look: float = 75.0

@@ -362,3 +362,11 @@ def test_tokens_are_counted_in_units_of_a_call_wherever_it_began():
         {"dimension": "tokens", "per_minute": 1.08e5, "windowed": False, "measured_by": 9}
     )
     assert driver.run(30.0, everything, tokens=180.0) >= 7.0
+
+
+@pytest.mark.parametrize("per_minute", [5, 9, 14])
+def test_a_window_of_a_few_costs_few_429s(per_minute):
+    """One 429 in four windows: at most 6 % at five a minute, and all of it is used."""
+    score = play(scene(FIXED, per_minute=per_minute, seconds=2_400), OURS)
+    assert score.used >= 0.97
+    assert score.rejected <= 0.06
