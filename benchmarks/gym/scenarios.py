@@ -213,3 +213,8 @@ def everything() -> Iterator[Scenario]:
                 group = "cut" if factor < 1 else "raise"
                 yield _but(base, group, what, changes=((middle, factor),))
             yield _but(base, "processes", "8 processes", processes=8)
+
+
+def against_rivals() -> list[Scenario]:
+    """Return the 26 rows that every way plays: rivals are slow, and larger rows tell no more."""
+    return [each for each in chosen() if 60 <= each.per_minute <= 600]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from .compare import Reached
 from .scenarios import OURS, Scenario
 from .score import Score
 
@@ -14,6 +16,70 @@ class Verdict:
 
     what: str
     met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One target over many rows, and what was reached."""
+
+    what: str
+    bound: str
+    reached: str
+    met: bool
+
+
+def goals(reached: list[Reached]) -> Iterator[Goal]:
+    """Yield the targets over many rows, of which any was played."""
+
+    def of(*words: str) -> list[Reached]:
+        return [
+            each for each in reached if all(word in f"{each.group}: {each.row}" for word in words)
+        ]
+
+    def least(what: str, found: list[Reached], bound: float,
+              value: Callable[[Reached], float]) -> Iterator[Goal]:  # fmt: skip
+        if found:
+            worst = min(map(value, found))
+            yield Goal(what, f">= {bound:g}", f"{worst:.3f}", worst >= bound)
+
+    count = len(reached)
+    if not count:
+        return
+    used = sum(each.used for each in reached) / count
+    rejected = sum(each.rejected for each in reached) / count
+    low = sum(each.used < 0.7 for each in reached)
+    yield Goal("mean used", ">= 95 %", f"{used:.1%}", used >= 0.95)
+    yield Goal("rows below 70 %", "0", f"{low}", low == 0)
+    yield Goal("mean share of 429s", "<= 1.5 %", f"{rejected:.2%}", rejected <= 0.015)
+    for what, group, bound in (("learned", "outage", 60.0), ("declared", "declared", 15.0)):
+        found = [each for each in reached if each.group == group and " of 429s" in each.row]
+        if found:
+            last = max(1e9 if each.recovered is None else each.recovered for each in found)
+            shown = "never" if last == 1e9 else f"{last:.0f} s"
+            yield Goal(
+                f"90 % again after an outage, {what}", f"<= {bound:g} s", shown, last <= bound
+            )
+    for name, bound in (("fixed window", 0.85), ("sliding window", 0.85), ("bucket", 0.8)):
+        words = ("hints", name, "always 60")
+        yield from least(f"used, Retry-After always 60, {name}", of(*words), bound, _used)
+    yield from least("used, Retry-After always 5, bucket", of("bucket", "always 5"), 0.85, _used)
+    yield from least("used, 2 % noise", of("noise", "2 % noise"), 0.95, _used)
+    yield from least("used, 5 % noise", of("noise", " 5 % noise"), 0.9, _used)
+    yield from least("used, 429s that take 3 s", of("429s that take 3 s"), 0.9, _used)
+    yield from least("used, heavy tails", of("heavy tails"), 0.85, _used)
+    yield from least("used, estimates off", of("estimates off"), 0.85, _used)
+    yield from least("Jain, told", of("told processes"), 0.95, _fairness)
+    for name, bound in (("fixed window", 0.95), ("bucket", 0.9)):
+        untold = [each for each in of("processes", name) if each.group != "told processes"]
+        yield from least(f"Jain, untold, {name}", untold, bound, _fairness)
+
+
+def _used(each: Reached) -> float:
+    return each.used
+
+
+def _fairness(each: Reached) -> float:
+    return each.fairness
 
 
 def verdicts(scenario: Scenario, score: Score) -> list[Verdict]:
