@@ -238,11 +238,16 @@ class Record:
             if isinstance(kind, Sliding) and 0 < len(kind.answers) < CONFIRMED and shut > long:
                 self._narrow(kind, stop.refused_at, at, lasted)
         for kind in (*self.both[0], *self.both[1]):
-            sure = kind is self.best and kind.is_sure()
-            if isinstance(kind, Fixed) and (lasted > long or sure):
+            if isinstance(kind, Fixed) and (lasted > long or self._turned_on_time(kind, stop, at)):
                 width = kind.width
                 foretold = kind.turned(stop.refused_at, at) and width < 10
                 kind.matched = kind.matched + 1 if foretold or kind.matched == 0 else 0
+
+    def _turned_on_time(self, kind: Fixed, stop: Stop, at: float) -> bool:
+        """Whether a short stop ended at the turn of the window that is read, which it corrects."""
+        if kind is not self.best or kind.turn is None or not kind.is_sure():
+            return False
+        return at + 0.3 >= kind.next(stop.since) - kind.width
 
     def _narrow(self, kind: Sliding, low: float, at: float, lasted: float) -> None:
         """Bound a sliding window by what had left it when it let something in again."""
