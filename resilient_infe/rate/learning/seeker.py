@@ -26,10 +26,6 @@ ONE_STEP, STEP_SENDS = 1.0, 3.0
 LONGEST_WAIT = 30.0
 """Seconds between two requests at most, however large one is."""
 
-FEW = 0.3
-"""Requests per second below which chance hardly meets the few of a look, and jitter is far shorter
-than the time between them: one that is refused met the limit."""
-
 OUTAGE_APART = 150.0
 """Seconds between two long stops that a bucket does not explain: then they are outages."""
 
@@ -233,7 +229,7 @@ class Seeker:
         share = self.record.noise.share
         calm = share < tuning.calm_noise or (
             share < 2.0 * tuning.noise_least
-            and (self.record.rate < FEW or self._is_as_believed(sent))
+            and (self.record.rate < tuning.few or self._is_as_believed(sent))
         )
         slow = self.course.state in (CLIMB, RISE) and self.record.rate < 2.0
         if sent.looking and ((calm and (self.course.state is HOLD or slow)) or dear):

@@ -96,6 +96,9 @@ class Tuning:
     """The most: above it a limit cannot be told from chance."""
     calm_noise: float = 0.0012
     """The measured share below which a lone 429 in a look is a limit, after 170 quiet requests."""
+    few: float = 0.3
+    """Requests per second below which a lone 429 in a look is a limit, too: chance hardly meets so
+    few, and jitter is far shorter than the time between them."""
     limit_refuses: float = 0.25
     """The share that a reached limit refuses, or three times the noise if that is more."""
     sure: float = 8.0
