@@ -131,7 +131,7 @@ class Seeker:
             self._next = max(self._next, now + spacing)
         else:
             self._by_clock += 1
-            behind = now - (2.0 if self.course.ceiling < math.inf else tuning.catch_up)
+            behind = now - (2.0 if self.course.ceiling < math.inf else tuning.busy)
             self._next = max(self._next, behind) + spacing
         if self.stop is not None:
             self.stop.ask(ticket)

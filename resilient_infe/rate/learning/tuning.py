@@ -62,10 +62,9 @@ class Tuning:
     """Seconds in which a pace doubles that no belief explains any more, or three round trips."""
     used: float = 1.6
     """A pace above the belief is at most this many times what was really sent of late."""
-    catch_up: float = 0.05
-    """Seconds by which a late sender may catch up."""
     busy: float = 0.04
-    """A request later than this had not been waiting: time without work tells nothing."""
+    """A request later than this had not been waiting: time without work tells nothing. So much may
+    a late sender catch up."""
     slowest: float = 1.0 / 30.0
     """The pace below which nothing could be learned any more."""
     least_passed: int = 8
