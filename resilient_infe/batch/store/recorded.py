@@ -125,9 +125,9 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = connected(path, "ro")
     try:
         is_empty(db)
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         db.close()
-        if Path(f"{path}-wal").exists():
+        if not isinstance(error, sqlite3.OperationalError) or Path(f"{path}-wal").exists():
             raise
         # Nobody writes, and this user may not make the files by which others are kept informed.
         db = sqlite3.connect(

@@ -116,7 +116,11 @@ def connected(path: Path, mode: str) -> sqlite3.Connection:
     db = sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, timeout=PATIENT
     )
-    db.execute(f"PRAGMA page_size = {PAGE}")  # of a file that is empty
+    try:
+        db.execute(f"PRAGMA page_size = {PAGE}")  # of a file that is empty
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
