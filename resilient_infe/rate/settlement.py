@@ -125,9 +125,7 @@ def _teach(
     # A stop tells when to ask again, and nothing of the limit. So a call that was sent into a stop
     # does not count, unless the stop is so short that the pace explains it.
     limited = verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict)
-    # That there were too many calls in flight may be a guess: it may as well have been the burst.
-    unsure = verdict.kind is Kind.RATE_LIMITED and verdict.crowded
-    if (limited or unsure) and allowance.refused(reservation, now):
+    if limited and allowance.refused(reservation, now):
         return  # it shows how much the server bears at once, and nothing of the limit
     if reservation.ticket is None and own is not None and own.times > 1:
         return  # at rest, one call says but once that the declared limit is too high

@@ -353,6 +353,17 @@ def test_what_was_never_sent_proves_nothing():
     assert part.ahead >= 0.0
 
 
+def test_what_was_sent_behind_a_refused_one_proves_less():
+    """A server does not count what it refuses, so the next one was not as far ahead."""
+    window = Window(60_000, 60, 60.0, "tokens")
+    for _ in range(200):
+        window.calibration.settled(1_000.0, 1_000.0)
+    _, refused, let_in = (window.take(1_000.0, now) for now in (0.0, 0.2, 0.4))
+    window.give_back(refused, 0.5, sent=True)
+    window.settle(let_in, 1_000.0, 1.0)
+    assert window._depth.proven == pytest.approx(1.6, abs=0.1)  # of 2.6
+
+
 def _refuse(window, now):
     """Have one refused that was sent behind another; the burst is as small as can be then."""
     window.let_in_at = now
