@@ -22,7 +22,7 @@ from ..http.request import last_mask, mask_of
 
 
 class ShownRequest(aiohttp.RequestInfo):
-    """What an exception tells of its request. It has the headers, and its repr leaves them out."""
+    """The request information of an exception; the headers are there, but not in its repr."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ def _set(response: Any, name: str, value: Any) -> None:
 
 
 def shown_request(request: aiohttp.RequestInfo, mask: KeyMask | None) -> ShownRequest:
-    """Return what an exception may tell of its request; its address masked too, with a mask."""
+    """Return request information without the key; with a mask, the address is masked too."""
     url, method, headers, real_url = request
     if mask is not None and mask.text(str(url)) != str(url):
         url = real_url = URL(mask.text(str(url)))

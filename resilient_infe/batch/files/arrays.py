@@ -43,7 +43,7 @@ def array_rows(file: io.BufferedReader, name: str, defaults: Defaults) -> Iterat
         defaults: bounds the length of an element.
 
     Raises:
-        BatchError: it is no array to its end. What follows an error cannot be read.
+        BatchError: there is an error in the array; what follows it cannot be read.
     """
     text = _Text(file, name, defaults.longest)
     text.take("[")

@@ -1,4 +1,4 @@
-"""What a journal holds, in figures: for a run that goes on, and for whoever asks meanwhile."""
+"""The counts of what a journal holds, for a run that resumes and for `status`."""
 
 from __future__ import annotations
 
