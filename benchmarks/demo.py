@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 
 from resilient_infe import InfeTransport, Stack, aio, presets
-from resilient_infe.cli.kinds import count, positive
+from resilient_infe.batch.kinds import count, positive
 from resilient_infe.errors import ConfigurationError, InfeError, ResilienceError
 
 FAULTS = ["--error", "500=0.02", "--error", "502=0.02", "--outage", "3:6"]

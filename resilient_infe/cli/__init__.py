@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 from ..core.ids import safe_name
 from ..errors import ResilienceError
 from ..version import __version__
-from .config import read_config
 
 COMMANDS = {
     "run": "send a file of requests, and write one of results",
     "status": "tell where a run stands, by its journal",
     "report": "draw how a run went, as one HTML page",
     "serve": "serve an Infe stand-in on 127.0.0.1",
+    "completion": "print a script that completes all of this in a shell",
 }
 """What each command does; the module of its name adds its options with ``add_COMMAND``."""
 
@@ -27,6 +27,7 @@ TOO_MANY = {
     "status": "it takes one JOURNAL",
     "report": "it takes one JOURNAL; --output (-o) says where the page goes",
     "serve": "it takes options alone; --port says where",
+    "completion": "it takes one SHELL",
 }
 """What each command takes besides its options."""
 
@@ -106,18 +107,24 @@ def _hint(given: str, known: Sequence[str]) -> str:
     return "" if found is None else f": do you mean {found}?"
 
 
-def _parser(given: Sequence[str]) -> Parser:
-    """Return the parser; only the module of the command that was given is loaded."""
+def _parser(given: Sequence[str], commands: Collection[str] | None = None) -> Parser:
+    """Return the parser.
+
+    Args:
+        given: the command line.
+        commands: the commands whose options it knows; None for the one that is given, because to
+            load the others takes time.
+    """
+    if commands is None:
+        commands = given[:1]
     parser = Parser(prog="resilient-infe", description=__doc__)
     parser.add_argument("--version", action="version", version=f"resilient-infe {__version__}")
-    commands = parser.commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(whole=lambda: _parser((), COMMANDS))
+    found = parser.commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, told in COMMANDS.items():
         # A shortened --config would be taken here, and missed where the file is read.
-        command = commands.add_parser(name, help=told, description=told, allow_abbrev=False)
-        if list(given[:1]) == [name]:
+        command = found.add_parser(name, help=told, description=told, allow_abbrev=False)
+        if name in commands:
             add_options = getattr(import_module(f".{name}", __name__), f"add_{name}")
-            if name == "run":
-                add_options(command, read_config(given))
-            else:
-                add_options(command)
+            add_options(command, given[1:])
     return parser

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..batch.files.option import Option
+from ..batch.files.options import RATES
 from ..core.by_model import OTHERS
 from ..core.ids import safe_name
 from ..errors import ConfigurationError
+
+TABLES = ("run", "limits", "account")
+"""The tables that a file may have."""
 
 LONGEST_CONFIG = 16 * 1024
 """Bytes. A file of options is shorter, and the parser's time grows with the square of a key."""
@@ -47,79 +52,85 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigurationError(f"--config {path} is not valid TOML: {error}") from None
     # Options may stand in a [run] table or at the top level; tables of limits at either place.
-    table = parsed.get("run", parsed)
+    table = parsed.pop("run", {})
     if not isinstance(table, dict):
-        return parsed
-    outside = {name: parsed[name] for name in ("limits", "account") if name in parsed}
-    return {**outside, **table}
+        raise ConfigurationError(f"--config: run is a table: [run]; got {table!r}")
+    stray = [name for name in parsed if table and (name not in TABLES or name in table)]
+    if stray:
+        raise ConfigurationError(f"--config: {stray[0]} stands outside of [run]: move it there")
+    return {**parsed, **table}
 
 
-def apply_config(parser: argparse.ArgumentParser, config: Mapping[str, Any]) -> None:
-    """Set the file's values as the parser's defaults.
+def values_in(config: Mapping[str, Any], options: Iterable[Option]) -> dict[str, Any]:
+    """Return the values in a file by the field of their option, and its tables of limits.
+
+    Args:
+        config: what the file has.
+        options: those that the command takes.
 
     Raises:
         ConfigurationError: there is no such option, or its value has the wrong type or is out of
             range.
     """
-    # argparse has no public way to list the options.
-    actions = {action.dest: action for action in parser._actions}  # noqa: SLF001
-    # The file can set neither of these two.
-    del actions["help"]
-    actions.pop("config", None)
-    short = {name[2:]: each for each in actions.values() for name in each.option_strings[1:]}
-    options = dict(config)
-    limited = actions | {name: each for name, each in short.items() if _is_limit(each.dest)}
-    limits = _limits(options.pop("limits", None), limited)
-    account = _account(options.pop("account", None), limited)
-    outside = {short[each].dest if each in short else each.replace("-", "_") for each in options}
-    for name, value in limits.pop(OTHERS, {}).items():  # the same as outside of [limits]
-        if name in outside:
-            raise ConfigurationError(f"--config: [limits.'*'] repeats {name.replace('_', '-')}")
-        parser.set_defaults(**{name: value})
-    parser.set_defaults(limits=limits, account=account)
-    for name, value in options.items():
-        action = actions.get(name.replace("-", "_")) or short.get(name)
-        if action is None:
-            shown = (dest for dest, each in actions.items() if each.help != argparse.SUPPRESS)
-            known = sorted(each.replace("_", "-") for each in shown)
-            near = get_close_matches(name.replace("_", "-"), known, 1)
-            hint = f"do you mean {near[0]}? " if near else ""
-            raise ConfigurationError(
-                f"--config: unknown option {name!r}; {hint}valid options: {', '.join(known)}"
-            )
-        parser.set_defaults(**{action.dest: _converted(name, value, action)})
-        action.required = False  # the file has a value for it
+    options = [each for each in options if each.field != "config"]  # a file names no other
+    known = {name: each for each in options for name in each.in_tables}
+    given = dict(config)
+    limits = _limits(given.pop("limits", None), options)
+    values = {"account": _account(given.pop("account", None), options)}
+    for name, value in given.items():
+        found = known.get(name.replace("_", "-"))
+        if found is None or isinstance(value, dict):
+            raise ConfigurationError(f"--config: {_unknown(name, value, options)}")
+        if found.field in values:
+            raise ConfigurationError(f"--config: {found.name} is there twice")
+        values[found.field] = _converted(name, value, found)
+    for field, value in limits.pop(OTHERS, {}).items():  # the same as outside of [limits]
+        if field in values:
+            raise ConfigurationError(f"--config: [limits.'*'] repeats {field.replace('_', '-')}")
+        values[field] = value
+    return values | {"limits": limits}
 
 
-def _converted(name: str, value: Any, action: argparse.Action) -> Any:
+def _unknown(name: str, value: Any, options: Iterable[Option]) -> str:
+    """Return what is wrong with a name that is none, and what it may be meant to be."""
+    known = sorted(each.name for each in options if each.help)
+    if isinstance(value, dict):
+        near = get_close_matches(name, TABLES, 1)
+        hint = f"do you mean [{near[0]}]?" if near else f"it may be {' or '.join(TABLES)}"
+        return f"there is no table [{safe_name(name)}]; {hint}"
+    near = get_close_matches(name.replace("_", "-"), known, 1)
+    hint = f"do you mean {near[0]}? " if near else ""
+    return f"unknown option {name!r}; {hint}valid options: {', '.join(known)}"
+
+
+def _converted(name: str, value: Any, option: Option) -> Any:
     """Check and convert a value as the command line would.
 
     There are three cases: a flag takes true or false; an option with a conversion function takes a
     string or a number; any other option takes a string.
     """
-    if action.nargs == 0:
+    if option.unit is None:
         if not isinstance(value, bool):
             raise ConfigurationError(f"--config: {name} must be true or false; got {value!r}")
-        return value
+        return value is not option.default
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigurationError(f"--config: {name} must be a string or a number; got {value!r}")
     if isinstance(value, str) and "\0" in value:
         raise ConfigurationError(f"--config: {name} contains a NUL character: take it out")
-    if action.type is None and not isinstance(value, str):
+    if option.kind is None and not isinstance(value, str):
         raise ConfigurationError(f"--config: {name} must be a string; got {value!r}")
     try:
-        convert: Any = action.type or str
-        return convert(str(value))
+        return (option.kind or str)(str(value))
     except (ValueError, argparse.ArgumentTypeError) as error:
         raise ConfigurationError(f"--config: {name}: {error}") from None
 
 
-def _limits(tables: Any, actions: Mapping[str, argparse.Action]) -> dict[str, dict[str, Any]]:
+def _limits(tables: Any, options: Iterable[Option]) -> dict[str, dict[str, Any]]:
     """Return the options of each model in ``[limits]``, by the model's name.
 
     Args:
         tables: what the file has there; None if it has nothing.
-        actions: the options of the command, by name.
+        options: those that the command takes.
 
     Raises:
         ConfigurationError: it is no table of tables, or has an option that is no limit.
@@ -139,11 +150,11 @@ def _limits(tables: Any, actions: Mapping[str, argparse.Action]) -> dict[str, di
         name = model if model == OTHERS else safe_name(model)
         if not name or name in found:
             raise ConfigurationError(f"--config: limits names {name!r} twice, or names nothing")
-        found[name] = _options_of(f"limits.{name}", table, actions)
+        found[name] = _options_of(f"limits.{name}", table, options)
     return found
 
 
-def _account(table: Any, actions: Mapping[str, argparse.Action]) -> dict[str, Any] | None:
+def _account(table: Any, options: Iterable[Option]) -> dict[str, Any] | None:
     """Return the limits in ``[account]`` by name; None if there are none.
 
     Raises:
@@ -155,37 +166,26 @@ def _account(table: Any, actions: Mapping[str, argparse.Action]) -> dict[str, An
         raise ConfigurationError("--config: account is a table: [account]")
     if not table:
         raise ConfigurationError("--config: account names no limit, like requests-per-minute = 600")
-    rates = {name: action for name, action in actions.items() if name != "concurrency"}
-    return _options_of("account", table, rates)
+    return _options_of("account", table, [each for each in options if each in RATES])
 
 
-def _options_of(
-    where: str,
-    table: Mapping[str, Any],
-    actions: Mapping[str, argparse.Action],
-) -> dict[str, Any]:
-    known = {name: each for name, each in actions.items() if _is_limit(each.dest)}
+def _options_of(where: str, table: Mapping[str, Any], options: Iterable[Option]) -> dict[str, Any]:
+    known = {name: each for each in options if each.by_model for name in each.in_tables}
     found: dict[str, Any] = {}
     for given, value in table.items():
-        name = given.replace("-", "_")
+        name = given.replace("_", "-")
         if isinstance(value, dict):
             raise ConfigurationError(
                 f"--config: [{where}.{safe_name(given)}] is a table in a table: a name with a dot "
                 f'needs quotes, as in [limits."gpt-4.1"]'
             )
         if name not in known:
-            full = [each for each in known if _is_limit(each)]
+            full = list(dict.fromkeys(each.name for each in known.values()))
             near = get_close_matches(name, full, 1)
-            shown = [each.replace("_", "-") for each in near or full]
-            hint = f"do you mean {shown[0]}?" if near else f"it may have {', '.join(shown)}"
+            hint = f"do you mean {near[0]}?" if near else f"it may have {', '.join(full)}"
             raise ConfigurationError(f"--config: [{where}] has no option {given!r}: {hint}")
-        dest = known[name].dest
-        if dest in found:
-            raise ConfigurationError(f"--config: [{where}] has {dest.replace('_', '-')} twice")
-        found[dest] = _converted(f"{where}.{safe_name(given)}", value, known[name])
+        option = known[name]
+        if option.field in found:
+            raise ConfigurationError(f"--config: [{where}] has {option.name} twice")
+        found[option.field] = _converted(f"{where}.{safe_name(given)}", value, option)
     return found
-
-
-def _is_limit(name: str) -> bool:
-    """Whether an option is a limit, which may differ by model."""
-    return name == "concurrency" or name.endswith(("_per_minute", "_per_day"))

@@ -1,69 +1,23 @@
-"""Values as they stand on a command line, checked before anything starts."""
+"""Values of the stand-in's options, as they stand on a command line."""
 
 from __future__ import annotations
 
 import argparse
-import math
-from string import ascii_letters
 
-from ..batch.progress import NO_LIMIT
-
-PERIODS = {
-    **dict.fromkeys(("s", "sec", "second"), 60.0),
-    **dict.fromkeys(("m", "min", "minute"), 1.0),
-    **dict.fromkeys(("h", "hour"), 1 / 60),
-    **dict.fromkeys(("d", "day"), 1 / 1440),
-}
-"""Minutes' worth of a limit, by the period that it is for."""
-
-SIZES = {
-    **dict.fromkeys(("", "b"), 1),
-    **dict.fromkeys(("k", "kib"), 2**10),
-    **dict.fromkeys(("m", "mib"), 2**20),
-    **dict.fromkeys(("g", "gib"), 2**30),
-    "kb": 10**3, "mb": 10**6, "gb": 10**9,
-}  # fmt: skip
-"""Bytes, by the unit."""
-
-LARGEST_SIZE = 2**40
-"""Bytes from which on a size is a slip."""
-
-
-def positive(text: str) -> float:
-    """Read a number above 0."""
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
+from ..batch.kinds import number, whole
 
 
 def duration(text: str) -> float:
     """Read seconds, from 0."""
-    value = _number(text)
+    value = number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds of at least 0")
     return value
 
 
-def weight(text: str) -> float:
-    """Read a number from 0 to 1."""
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return value
-
-
-def count(text: str) -> int:
-    """Read a whole number from 1."""
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return value
-
-
 def port(text: str) -> int:
     """Read a port."""
-    value = _whole(text)
+    value = whole(text)
     if not 0 <= value < 65_536:
         raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
     return value
@@ -72,7 +26,7 @@ def port(text: str) -> int:
 def share(text: str) -> tuple[str, float]:
     """Read a name and a share of all requests."""
     name, _, part = text.partition("=")
-    value = _number(part)
+    value = number(part)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: give NAME=SHARE with a share from 0 to 1")
     return name, value
@@ -81,57 +35,7 @@ def share(text: str) -> tuple[str, float]:
 def stretch(text: str) -> tuple[float, float]:
     """Read the start and the end of a stretch of time."""
     start, _, end = text.partition(":")
-    first, last = _number(start), _number(end)
+    first, last = number(start), number(end)
     if not 0 <= first < last:
         raise argparse.ArgumentTypeError(f"{text}: give START:END in seconds, like 5:9")
     return first, last
-
-
-def rate(text: str) -> float | None:
-    """Read a limit per minute, ``auto`` for one that is to be learned, or ``none`` for no limit.
-
-    One of another period has it behind a slash: ``10/s`` is 600.
-    """
-    if text == "none":
-        return NO_LIMIT
-    if text == "auto":
-        return None
-    number, slash, period = text.partition("/")
-    periods = PERIODS.get(period.strip().lower() if slash else "min")
-    if periods is None:
-        raise argparse.ArgumentTypeError(
-            f"{text} is not a limit: {period.strip() or 'nothing'} is no period; give one like "
-            f"600, 10/s, 600/min or 36000/h"
-        )
-    try:
-        return positive(str(_number(number) * periods))
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"{text} is not a number above 0; or give auto, or none"
-        ) from None
-
-
-def size(text: str) -> int:
-    """Read a number of bytes, like ``64MiB``, ``64MB`` or ``65536``."""
-    number = text.rstrip(ascii_letters + " ")
-    factor = SIZES.get(text[len(number) :].strip().lower())
-    value = _number(number) * (factor or math.nan)
-    if not 1 <= value < LARGEST_SIZE:
-        raise argparse.ArgumentTypeError(f"{text} is not a size: give one like 64MiB")
-    return int(value)
-
-
-def _number(text: str) -> float:
-    """Read a number; NaN stands for what is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _whole(text: str) -> int:
-    """Read a whole number; -1 stands for what is none."""
-    try:
-        return int(text)
-    except ValueError:
-        return -1

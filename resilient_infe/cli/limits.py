@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..adapters.http.masking import printable
+from ..batch.files.option import Option
 from ..batch.files.options import JobOptions
 from ..batch.progress import limits_in_words
 from ..core.by_model import OTHERS, value_for
@@ -18,8 +19,9 @@ ALIKE = 0.8
 """How alike a name must be to one that rows ask for, from 0 to 1, to be taken for a slip."""
 
 
-def for_models(options: argparse.Namespace, name: str) -> Any:
+def for_models(options: argparse.Namespace, option: Option) -> Any:
     """Return the value of an option: one for all models, or a mapping from model to value."""
+    name = option.field
     own = {model: each[name] for model, each in options.limits.items() if name in each}
     return {**own, OTHERS: getattr(options, name)} if own else getattr(options, name)
 

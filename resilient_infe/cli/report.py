@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..batch.report import history_of, page
@@ -11,7 +12,7 @@ from ..errors import BatchError, JournalError
 from .status import journal_at
 
 
-def add_report(parser: argparse.ArgumentParser) -> None:
+def add_report(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     """Add the options of ``report``."""
     parser.set_defaults(run=_report)
     parser.add_argument("journal", metavar="JOURNAL", help="or the output that it belongs to")

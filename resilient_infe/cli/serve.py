@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import anyio
 
+from ..batch.kinds import count, positive
 from ..errors import ConfigurationError
 from ..testing.limits import Style
 from ..testing.model import Break, Faults, InfeModel, RetryAfter
-from .kinds import count, duration, port, positive, share, stretch
+from .kinds import duration, port, share, stretch
 
 
-def add_serve(parser: argparse.ArgumentParser) -> None:
+def add_serve(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     """Add the options of ``serve``."""
     parser.set_defaults(run=_serve)
     add = parser.add_argument

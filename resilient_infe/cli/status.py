@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ..batch.store import is_in_use, recorded_at
 from ..errors import JournalError
 
 
-def add_status(parser: argparse.ArgumentParser) -> None:
+def add_status(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     """Add the options of ``status``."""
     parser.set_defaults(run=_status)
     parser.add_argument("journal", metavar="JOURNAL", help="or the output that it belongs to")

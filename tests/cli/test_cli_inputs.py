@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from resilient_infe.batch.kinds import rate, size
 from resilient_infe.batch.progress import NO_LIMIT
 from resilient_infe.cli import main
 from resilient_infe.cli.display import JsonLines
-from resilient_infe.cli.kinds import rate, size
 from resilient_infe.events import CircuitClosed, CircuitOpened
 from resilient_infe.testing import InfeModel
 from resilient_infe.testing.server import InfeServer

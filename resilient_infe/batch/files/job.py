@@ -24,7 +24,7 @@ from .counting import RowCount
 from .endpoints import Endpoints
 from .feed import Feed
 from .input import Input
-from .options import NO_KEY, JobOptions, check_paths, defaults_of, key_for, place_of
+from .options import NO_KEY, NO_PROXY, JobOptions, check_paths, defaults_of, key_for, place_of
 from .output import Output
 from .rows import requests_in
 
@@ -71,7 +71,10 @@ class Job:
         key = key_for(options)
         self.has_key = key != NO_KEY
         self._transport = InfeTransport(
-            key, base_url=options.base_url, proxy=options.proxy, trust_env=options.trust_env
+            key,
+            base_url=options.base_url,
+            proxy=None if options.proxy == NO_PROXY else options.proxy,
+            trust_env=options.trust_env,
         )
         self.journal = Journal(
             options.journal,
@@ -81,18 +84,7 @@ class Job:
         )
         self._count = RowCount(options.count, say)
         self.stack = presets.batch(
-            requests_per_minute=options.requests_per_minute,
-            tokens_per_minute=options.tokens_per_minute,
-            account=options.account,
-            input_tokens_per_minute=options.input_tokens_per_minute,
-            output_tokens_per_minute=options.output_tokens_per_minute,
-            requests_per_day=options.requests_per_day,
-            tokens_per_day=options.tokens_per_day,
-            cached_weight=options.cached_weight,
-            follow_headers=options.follow_headers,
-            concurrency=options.concurrency,
-            attempt_timeout=options.attempt_timeout,
-            max_attempts=options.max_attempts,
+            **options.for_preset,
             estimate=self._count,
             beliefs=self.journal.recorded.beliefs,
             listeners=[self.monitor, *listeners],

@@ -4,115 +4,160 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...adapters.infe.address import BASE_URL
 from ...core.by_model import Count, Rate
 from ...errors import BatchError, ConfigurationError
+from ...presets import BATCH_ATTEMPTS, BATCH_TIMEOUT, CONCURRENCY
 from ...rate.estimate import estimate_tokens
+from ..kinds import count, positive, rate, size, weight
 from ..request import CHAT, LONGEST, Defaults
+from .option import option, options_of
 from .output import STDOUT
 
 NO_KEY = "none"
 """What is sent to a server on this machine where no key was given."""
 
-RATES = (
-    "requests_per_minute",
-    "tokens_per_minute",
-    "input_tokens_per_minute",
-    "output_tokens_per_minute",
-    "requests_per_day",
-    "tokens_per_day",
-)
-"""The limits of a rate, in the order in which they are said."""
+NO_PROXY = "none"
+"""Stands for a proxy where none is to be used, whatever the environment names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """What a job is told.
+    """What a job is told. The text of each option says what it is.
 
     Attributes:
-        input: a path, or ``-`` for stdin.
-        output: a path, or ``-`` for stdout.
-        errors: the path for failures.
-        journal: its path.
-        api_key: the key, or None for the environment's.
-        base_url: where the API is, up to and with ``/v1``.
-        model: for lines that name none.
-        url: the endpoint for lines that name none.
-        prompt_column, id_column: the columns, or fields, that hold the prompt and the id.
-        max_line: bytes of a line.
-        proxy: the URL of an HTTP proxy, or None.
-        trust_env: whether to use the proxy that the environment names.
-        concurrency: attempts in flight per model.
-        requests_per_minute, tokens_per_minute: the limits per model; None to learn them. These and
-            those below, and `concurrency`, may be mappings from model to value, with ``"*"`` for
-            each other model.
-        account: the limits over all models, by name, or None.
-        input_tokens_per_minute, output_tokens_per_minute: the same for a part of the tokens.
-        requests_per_day, tokens_per_day: the limits of any 24 hours, or None.
-        cached_weight: what a token from the provider's cache counts; None to count as the usage.
-        follow_headers: whether to follow the limits that the server states.
         count: returns the tokens of a request's body.
-        max_attempts: attempts that may fail, 429s not counted.
-        attempt_timeout: seconds for one attempt.
-        deadline: seconds for each row, waits included, or None.
-        ordered: whether results stand in the order of the input.
-        limit: rows that are sent at most, or None.
-        skip_bad: go on without the lines that are no requests.
-        retry_failed: send rows again that failed for good.
-        keep_going: never pause, however many rows fail alike.
-        salvage: leave out damaged rows of the journal.
-        overwrite: replace an output that no journal belongs to.
+        account: the limits over all models, by name, or None.
     """
 
-    input: str
-    output: str
-    errors: str
-    journal: str
-    api_key: str | None = field(default=None, repr=False)
-    base_url: str = BASE_URL
-    model: str | None = None
-    url: str = CHAT
-    prompt_column: str | None = None
-    id_column: str | None = None
-    max_line: int = LONGEST
-    proxy: str | None = None
-    trust_env: bool = False
-    concurrency: Count = 64
-    requests_per_minute: Rate = None
-    tokens_per_minute: Rate = None
-    account: Mapping[str, float] | None = None
-    input_tokens_per_minute: Rate = None
-    output_tokens_per_minute: Rate = None
-    requests_per_day: Rate = None
-    tokens_per_day: Rate = None
-    cached_weight: float | None = None
-    follow_headers: bool = True
+    input: str = option(
+        ..., "JSON lines, a JSON array or CSV, also .gz and .zst; `-` is stdin", "INPUT",
+        group="input", positional=True,
+    )  # fmt: skip
+    prompt_column: str | None = option(
+        None, "the column (or field) that is the prompt; the others are not sent", "NAME",
+        group="input", usual="prompt",
+    )  # fmt: skip
+    id_column: str | None = option(
+        None, "the column (or field) that is the custom_id", "NAME",
+        group="input", usual="custom_id",
+    )  # fmt: skip
+    max_line: int = option(
+        LONGEST, "the longest line, like `64MiB`", "SIZE", size, group="input", usual="16MiB"
+    )
+    skip_bad: bool = option(False, "go on without the lines that are no requests", group="input")
+    output: str = option(
+        ..., "results, in the form of OpenAI's Batch; `-` is stdout, and needs `--journal`", "FILE",
+        group="results", short=("-o",),
+    )  # fmt: skip
+    errors: str = option(
+        ..., "failures, in the same form", "FILE", group="results", usual="OUTPUT.errors.jsonl"
+    )
+    journal: str = option(..., "what was done", "FILE", group="results", usual="OUTPUT.journal")
+    ordered: bool = option(False, "results in the order of the input", group="results")
+    overwrite: bool = option(False, "replace an output that has no journal", group="results")
+    salvage: bool = option(False, "go on without the journal's damaged rows", group="results")
+    limit: int | None = option(
+        None, "send at most so many rows in this run", "N", count, group="run"
+    )
+    retry_failed: bool = option(False, "send rows again that failed for good", group="run")
+    keep_going: bool = option(False, "never pause, however many rows fail alike", group="run")
+    base_url: str = option(
+        BASE_URL, "where the API is, up to and with `/v1`", "URL",
+        group="API", environment="INFE_BASE_URL",
+    )  # fmt: skip
+    proxy: str | None = option(
+        None, "the URL of an HTTP proxy, or `none`; if not given, that of `HTTPS_PROXY` or "
+        "`HTTP_PROXY`, but not for hosts in `NO_PROXY` and for this machine", "URL", group="API",
+    )  # fmt: skip
+    api_key: str | None = option(None, "", "KEY", group="API")
+    model: str | None = option(None, "for lines that name none", "ID", group="API")
+    url: str = option(CHAT, "for lines that name none", "PATH", group="API")
+    concurrency: Count = option(
+        CONCURRENCY, "attempts in flight per model", "N", count,
+        group="attempts", by_model=True, preset=True,
+    )  # fmt: skip
+    max_attempts: int = option(
+        BATCH_ATTEMPTS, "attempts that may fail; 429s are not counted", "N", count,
+        group="attempts", preset=True,
+    )  # fmt: skip
+    attempt_timeout: float = option(
+        BATCH_TIMEOUT, "the longest that one attempt takes", "SECONDS", positive,
+        group="attempts", preset=True,
+    )  # fmt: skip
+    deadline: float | None = option(
+        None, "the longest that each row takes, waits included", "SECONDS", positive,
+        group="attempts", usual="none",
+    )  # fmt: skip
+    requests_per_minute: Rate = option(
+        None, "per model: a number, one with its period like `10/s` or `36000/h`, `none` for no "
+        "limit, or `auto` to learn it; see `--config` for models that differ", "N", rate,
+        group="limits", short=("--rpm",), usual="auto", by_model=True, preset=True,
+    )  # fmt: skip
+    tokens_per_minute: Rate = option(
+        None, "the same for tokens, of the input and the output together", "N", rate,
+        group="limits", short=("--tpm",), usual="auto", by_model=True, preset=True,
+    )  # fmt: skip
+    input_tokens_per_minute: Rate = option(
+        None, "the same for those of the input alone", "N", rate,
+        group="limits", usual="none", by_model=True, preset=True,
+    )  # fmt: skip
+    output_tokens_per_minute: Rate = option(
+        None, "the same for those of the output alone", "N", rate,
+        group="limits", usual="none", by_model=True, preset=True,
+    )  # fmt: skip
+    requests_per_day: Rate = option(
+        None, "per model, in any 24 hours; the run pauses when it is used up", "N", positive,
+        group="limits", usual="none", by_model=True, preset=True,
+    )  # fmt: skip
+    tokens_per_day: Rate = option(
+        None, "the same for tokens", "N", positive,
+        group="limits", usual="none", by_model=True, preset=True,
+    )  # fmt: skip
+    account: Mapping[str, float] | None = option(
+        None, "limits over all models", "TABLE", group="limits", verbs=(), preset=True
+    )
+    cached_weight: float | None = option(
+        None, "what a token from the provider's cache counts, from 0 to 1", "N", weight,
+        group="limits", usual="as in the usage", preset=True,
+    )  # fmt: skip
+    follow_headers: bool = option(
+        True, "do not follow the limits that the server states", group="limits",
+        name="ignore-headers", preset=True,
+    )  # fmt: skip
     count: Callable[[Any], float] = estimate_tokens
-    max_attempts: int = 10
-    attempt_timeout: float = 120.0
-    deadline: float | None = None
-    ordered: bool = False
-    limit: int | None = None
-    skip_bad: bool = False
-    retry_failed: bool = False
-    keep_going: bool = False
-    salvage: bool = False
-    overwrite: bool = False
 
     @property
     def rates(self) -> dict[str, Rate]:
         """The limits of a rate, by name."""
-        return {name: getattr(self, name) for name in RATES}
+        return {each.field: getattr(self, each.field) for each in RATES}
+
+    @property
+    def for_preset(self) -> dict[str, Any]:
+        """The arguments of `presets.batch` among them."""
+        return {each.field: getattr(self, each.field) for each in OPTIONS if each.preset}
+
+    @property
+    def trust_env(self) -> bool:
+        """Whether to use the proxy that the environment names."""
+        return self.proxy is None and not is_local(self.base_url)
 
     @property
     def most_in_flight(self) -> int:
         """The number of attempts in flight, of all models that are named."""
         count = self.concurrency
         return sum(count.values()) if isinstance(count, Mapping) else count
+
+
+OPTIONS = options_of(JobOptions)
+"""The options of a job."""
+
+RATES = tuple(each for each in OPTIONS if each.by_model and each.field != "concurrency")
+"""The limits of a rate, in the order in which they are said."""
 
 
 def defaults_of(options: JobOptions) -> Defaults:
