@@ -8,7 +8,7 @@ import inspect
 import logging
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 
@@ -41,7 +41,9 @@ from resilient_infe.stack.describe import StackStatistics
 from resilient_infe.stack.order import ORDER
 from resilient_infe.telemetry.counters import CountersSnapshot
 from resilient_infe.telemetry.log import LEVELS
-from resilient_infe.testing import Books, Faults, InfeModel, plugin
+from resilient_infe.testing import Books, Faults, InfeModel, Record, plugin
+from resilient_infe.testing.scenario import Happening
+from resilient_infe.testing.workload import Workload
 
 ROOT = Path(resilient_infe.__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -107,7 +109,10 @@ NAMED = {
     "InfeModel": parameters(InfeModel, "faults"),
     "Faults": public(Faults),
     "Field of the snapshot": public(CountersSnapshot),
-    "Fixture": {"run", "backend", "infe_model"} & set(vars(plugin)),
+    "Fixture": {"run", "backend", "infe_model", "simulate"} & set(vars(plugin)),
+    "Workload": {each.__name__ for each in get_args(Workload)},
+    "Happening": {each.__name__ for each in Happening.__subclasses__()},
+    "Of a Record": public(Record) | {"seconds_of", "between", "per_second"} & set(vars(Record)),
     "Event": EVENTS,
     "Kind": {kind.name for kind in Kind},
     "layer": LAYERS,

@@ -1,4 +1,4 @@
-"""Helpers for tests and demonstrations: a stand-in for the Infe API, and virtual time.
+"""Helpers for tests and demonstrations: a stand-in for the Infe API, virtual time, a simulator.
 
 The stand-in works in process or over HTTP. In the library, only the command line imports this.
 """
@@ -6,16 +6,34 @@ The stand-in works in process or over HTTP. In the library, only the command lin
 from __future__ import annotations
 
 from .books import Books
+from .course import Second
 from .model import Faults, InfeModel, ModelReply, ModelRequest
+from .record import Attempted, Called, Record
+from .scenario import Broken, Errors, Limit, OtherUsers, Scenario, Slow
 from .shell import InProcessInfe
+from .simulation import simulate
 from .virtual import run_virtually
+from .workload import Rows, Traffic
 
 __all__ = [
+    "Attempted",
     "Books",
+    "Broken",
+    "Called",
+    "Errors",
     "Faults",
     "InProcessInfe",
     "InfeModel",
+    "Limit",
     "ModelReply",
     "ModelRequest",
+    "OtherUsers",
+    "Record",
+    "Rows",
+    "Scenario",
+    "Second",
+    "Slow",
+    "Traffic",
     "run_virtually",
+    "simulate",
 ]

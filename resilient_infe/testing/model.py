@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..errors import ConfigurationError
 from ..rate.estimate import estimate_tokens
 from .books import Books
 from .limits import ServerLimit, Style, make_limit
@@ -24,9 +25,9 @@ RetryAfter = Literal["none", "exact", "rounded", "lying"]
 tenth of the wait.
 """
 
-Break = Literal["cut", "reset", "garbage", "html", "slow"]
-"""How a reply breaks: cut half-way, reset, invalid JSON, a gateway's HTML page, or sent in ten slow
-parts.
+Break = Literal["cut", "reset", "garbage", "html", "slow", "silent"]
+"""How a reply breaks: cut half-way, reset, invalid JSON, a gateway's HTML page, sent in ten slow
+parts, or never sent; a silent stream stops half-way, and stays open.
 """
 
 HUNG = 1e6
@@ -94,6 +95,8 @@ class Faults:
             is answered with 503.
         hangs: spans, like `outages`, in which no request is answered.
         script: statuses for the next requests, in order; they take precedence over everything else.
+        hints: the Retry-After of the statuses in `rates`, in seconds; without one, the model's
+            `retry_after` decides.
     """
 
     rates: Mapping[int, float] = field(default_factory=dict)
@@ -101,6 +104,7 @@ class Faults:
     outages: Sequence[tuple[float, float]] = ()
     hangs: Sequence[tuple[float, float]] = ()
     script: Sequence[int] = ()
+    hints: Mapping[int, float] = field(default_factory=dict)
 
 
 class InfeModel:
@@ -124,6 +128,10 @@ class InfeModel:
         models: the ids that exist.
         api_keys: the keys that are accepted, or None for any key.
         seed: the seed of the random source; 0.
+
+    Attributes:
+        faults: what goes wrong; it may be changed while the model is in use.
+        latency: seconds before every reply; it may be changed too.
 
     State: all of it is here; `books` holds what the server saw.
     """
@@ -159,7 +167,7 @@ class InfeModel:
         self._send_headers = headers
         self._retry_after = retry_after
         self._charge_rejected = charge_rejected
-        self._latency = latency
+        self.latency = latency
         self._seconds_per_token = seconds_per_token
         self._output_tokens = output_tokens
         self._api_keys = None if api_keys is None else set(api_keys)
@@ -181,13 +189,37 @@ class InfeModel:
         tokens = reply.body["usage"]["total_tokens"] if reply.status == 200 else 0
         if reply.status == 200:
             self._break(reply)
-            end = now + reply.delay + reply.chunk_gap * len(reply.chunks or ())
-            heapq.heappush(self._ends, end)
+            if reply.delay < HUNG:
+                end = now + reply.delay + reply.chunk_gap * len(reply.chunks or ())
+                heapq.heappush(self._ends, end)
         # A reply that is broken on the way, or never comes, does not count as an answer.
-        unanswered = reply.broken in ("cut", "reset", "garbage", "html") or reply.delay >= HUNG
+        unanswered = reply.broken not in (None, "slow") or reply.delay >= HUNG
         status = 0 if unanswered else reply.status
         self.books.replied(status, tokens, request.client_id)
         return reply
+
+    def resize(self, dimension: str, limit: float, now: float) -> None:
+        """Keep another limit per minute from now on; what was spent stays spent.
+
+        Args:
+            dimension: ``"requests"`` or ``"tokens"``; the model must have a limit on it.
+            limit: units per minute, above 0.
+            now: the current time.
+
+        Raises:
+            ConfigurationError: the model has no limit on it.
+        """
+        if dimension not in self._limits:
+            raise ConfigurationError(
+                f"the model has no limit of {dimension}: give {dimension}_per_minute first"
+            )
+        self._limits[dimension].resize(limit, now)
+
+    def charge(self, tokens: float, now: float) -> None:
+        """Charge a request of another user of the account, if the limits let it in."""
+        if all(limit.fits(1.0, now) for limit in self._limits.values()):
+            for dimension, limit in self._limits.items():
+                limit.take(1.0 if dimension == "requests" else tokens, now)
 
     def list_models(self) -> ModelReply:
         """Return the reply to ``GET /v1/models``."""
@@ -208,7 +240,7 @@ class InfeModel:
         draw = self._random.random()
         for status, share in self.faults.rates.items():
             if draw < share:
-                return self._error(status, "drawn")
+                return self._error(status, "drawn", hint=self.faults.hints.get(status))
             draw -= share
         return self._complete(request.body, now)
 
@@ -274,13 +306,13 @@ class InfeModel:
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": usage,
         }
-        delay = self._latency + self._seconds_per_token * output
+        delay = self.latency + self._seconds_per_token * output
         if not body.get("stream"):
             return ModelReply(200, {}, content, delay)
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         chunks = _chunks(reply_id, body.get("model"), text.split(), usage if wants_usage else None)
         gap = self._seconds_per_token * output / len(chunks)
-        return ModelReply(200, {}, content, self._latency, chunks, gap)
+        return ModelReply(200, {}, content, self.latency, chunks, gap)
 
     def _break(self, reply: ModelReply) -> None:
         draw = self._random.random()
@@ -291,6 +323,8 @@ class InfeModel:
                     reply.body, reply.chunks = "<html><body>bad gateway</body></html>", None
                 elif kind == "garbage":
                     reply.body, reply.chunks = '{"id": "chatcmpl", "choices": [', None
+                elif kind == "silent" and reply.chunks is None:
+                    reply.delay = HUNG
                 return
             draw -= share
 
@@ -302,12 +336,15 @@ class InfeModel:
         delay: float | None = None,
         wait: float = 1.0,
         code: str | None = None,
+        hint: float | None = None,
     ) -> ModelReply:
         kind, usual = TABLE.get(status, ("server_error", "api_error"))
         code = usual if code is None else code
         body = {"error": {"message": message, "type": kind, "code": code}}
-        headers = {} if status not in (429, 503) else self._hint(wait)
-        return ModelReply(status, headers, body, self._latency if delay is None else delay)
+        headers = self._hint(wait) if status in (429, 503) else {}
+        if hint is not None:
+            headers = {"retry-after": f"{hint:g}"}
+        return ModelReply(status, headers, body, self.latency if delay is None else delay)
 
     def _hint(self, wait: float) -> dict[str, str]:
         match self._retry_after:

@@ -10,11 +10,14 @@ A test that uses `run` is run twice, on asyncio and on trio, in virtual time::
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from . import simulation
 from .model import InfeModel
+from .record import Record
 from .virtual import Backend, run_virtually
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -36,3 +39,9 @@ def run(backend: Backend) -> Run:
 def infe_model() -> InfeModel:
     """Return a stand-in without limits or faults; `InfeModel` has the options."""
     return InfeModel()
+
+
+@pytest.fixture
+def simulate(backend: Backend) -> Callable[..., Record]:
+    """Return `resilient_infe.testing.simulate`; the test runs on both loops."""
+    return partial(simulation.simulate, backend=backend)

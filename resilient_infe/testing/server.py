@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from .. import aio
-from .model import InfeModel, ModelReply, ModelRequest
+from .model import HUNG, InfeModel, ModelReply, ModelRequest
 from .shell import events_of
 
 LARGEST_REQUEST = 16 * 1024 * 1024
@@ -66,7 +66,7 @@ class InfeServer:
         reply = self.model.handle(asked, now)
         await asyncio.sleep(max(0.0, now + reply.delay - runtime.now()))
         if reply.chunks is not None:
-            return await _streamed(request, reply, runtime)
+            return await _streamed(request, reply)
         if reply.broken == "reset":
             return _reset(request)
         return await _plain(request, reply)
@@ -105,15 +105,16 @@ async def _plain(request: web.Request, reply: ModelReply) -> web.StreamResponse:
     return response
 
 
-async def _streamed(
-    request: web.Request, reply: ModelReply, runtime: aio.Runtime
-) -> web.StreamResponse:
+async def _streamed(request: web.Request, reply: ModelReply) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_type = "text/event-stream"
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):  # the client may close its stream early
-        async for event in events_of(reply, runtime):
+        for event in events_of(reply):
+            await asyncio.sleep(reply.chunk_gap)
             await response.write(f"data: {event}\n\n".encode())
+        if reply.broken == "silent":
+            await asyncio.sleep(HUNG)
     if reply.broken == "reset":
         return _reset(request)
     return response
