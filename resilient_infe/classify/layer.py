@@ -163,7 +163,8 @@ def _compare(call: Call[Any], crowd: InFlight, verdict: Verdict) -> None:
         return
     # A 429 without a code may be a proxy's, and a wrong pace is slow to be unlearned.
     excuse = verdict.kind is Kind.RATE_LIMITED and verdict.code is None
-    if crowd.answered(call.state.others, call.runtime.now(), refused=refused, excuse=excuse):
+    others, again = call.state.others, call.sends > 1
+    if crowd.answered(others, call.runtime.now(), refused=refused, excuse=excuse, again=again):
         call.verdict = replace(verdict, crowded=True)
 
 

@@ -173,7 +173,9 @@ class InFlight(Protocol):
         """Count an attempt that is sent now; return the number of others in flight."""
         ...
 
-    def answered(self, others: int, now: float, *, refused: bool, excuse: bool) -> bool:
+    def answered(
+        self, others: int, now: float, *, refused: bool, excuse: bool, again: bool
+    ) -> bool:
         """Learn from an answer; return whether too many in flight are why it was refused."""
         ...
 

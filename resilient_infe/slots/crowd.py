@@ -15,7 +15,8 @@ There are three states:
 
 1. UNKNOWN: all configured slots are in use. Refusals are counted that come in a row, with no
    attempt let in between that had as many others. `WITNESSES` of them set a limit, the fewest
-   others among them, once no other attempt above it is still unanswered.
+   others among them, once no other attempt above it is still unanswered. A call counts once: ten
+   rows that a server refuses for what they are would set a limit with their second attempts.
 2. FOUND: the limit is in use. Refusals below it that come in a row, as in UNKNOWN, set a lower one:
    the server has less room than it had. If others below it are refused, more than a quarter as
    often as they are let in, it was an error: UNKNOWN, and twice as many witnesses next time.
@@ -126,7 +127,15 @@ class Crowd:
             if not self.stalled and self.on_moving is not None:
                 self.on_moving()
 
-    def answered(self, others: int, now: float, *, refused: bool, excuse: bool = False) -> bool:
+    def answered(
+        self,
+        others: int,
+        now: float,
+        *,
+        refused: bool,
+        excuse: bool = False,
+        again: bool = False,
+    ) -> bool:
         """Learn from an answer; return whether it is a refusal because too many were in flight.
 
         Args:
@@ -135,13 +144,17 @@ class Crowd:
             refused: whether it was refused by a bare 503 or 429; else it was let in.
             excuse: whether to return True on suspicion too, because a False costs more: if the
                 attempt had more others than any that was let in.
+            again: whether the call was sent before. If so, it is not a witness in UNKNOWN, because
+                the server may refuse it for what it is.
         """
         if self.stage is Stage.UNKNOWN:
             if not refused:
                 self._let_in(others)
                 return False
             known = self._most if now > self._erred_at + FORGIVEN_AFTER else math.inf
-            return self._refused(others, now) or (excuse and others > max(0, known))
+            if not (again and others):
+                self._refused(others, now)
+            return excuse and others > max(0, known)
         above = others >= self._found
         (self._above if above else self._below)[refused] += 1
         if not above:
@@ -178,21 +191,20 @@ class Crowd:
         if others >= self._lowest or not self._row:
             self._end_row()
 
-    def _refused(self, others: int, now: float) -> bool:
+    def _refused(self, others: int, now: float) -> None:
         if others == 0:  # refused alone: others are not the reason
             self._end_row()
-            return False
+            return
         self.proven = -1
         self._row += 1
         self._lowest = min(self._lowest, others)
         if now > self._erred_at + FORGIVEN_AFTER:
             self._witnesses = WITNESSES
         if self._row < self._witnesses or self._unanswered(int(self._lowest)):
-            return False
+            return
         self._pause = FIRST_PAUSE
         self._find(int(self._lowest), now + self._pause)
         self._below = [0, 0]
-        return False
 
     def _judge_limit(self, others: int, now: float, *, refused: bool) -> None:
         let_in, against = self._below

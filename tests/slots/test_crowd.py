@@ -62,6 +62,17 @@ def test_refused_alone_is_no_crowd():
     assert crowd.stage is Stage.UNKNOWN
 
 
+def test_calls_that_are_refused_again_are_no_witnesses():
+    """Ten requests that the server refuses for what they are set no limit, however often."""
+    crowd = Crowd()
+    for _ in range(12):
+        crowd.sent()  # they are answered later
+    for number in range(40):
+        crowd.answered(crowd.sent(), 0.0, refused=True, again=number >= 4)
+        crowd.ended()
+    assert crowd.stage is Stage.UNKNOWN
+
+
 def test_one_let_in_with_as_many_others_ends_the_row():
     """Refusals do not add up if attempts with as many others are let in between."""
     crowd = Crowd()
