@@ -26,7 +26,7 @@ from ..core import bounds
 from ..core.verdict import MINUTE
 from .calibration import Calibration
 from .depth import Depth
-from .ledger import Slice
+from .ledger import Ledger, Slice
 
 CATCH_UP = 0.75
 """Seconds of the rate, the burst included, that are sent after a stop whatever was seen to pass:
@@ -84,6 +84,7 @@ class Bucket:
     paced: bool
     index: int
     calibration: Calibration
+    ledger: Ledger
     _even: float
 
     def __init__(self, burst: float) -> None:
@@ -131,7 +132,9 @@ class Bucket:
             part: the slice of the ledger in which it was taken.
             now: the loop time, in seconds.
         """
-        alive = now <= self.let_in_at + ALIVE
+        # Answers take a while, and refusals do not: what was sent before this one, and would have
+        # been refused by now, was let in.
+        alive = now <= self.let_in_at + ALIVE or self.ledger.unrefused(now - ALIVE, part)
         explained = self._depth.refused(cost * self._even, part, now, alive=alive)
         self._shape()
         if self._spaced:

@@ -181,6 +181,15 @@ class Ledger:
                 total += each.spent * inside / width
         return total
 
+    def unrefused(self, since: float, before: Slice) -> bool:
+        """Whether a request that was sent since a loop time, and before a slice, is not refused."""
+        for part in reversed(self._slices):
+            if part.start < since:
+                return False
+            if part.sent > 0 and part.start < before.start:
+                return True
+        return False
+
     def resize(self, window: float, now: float) -> None:
         """Change the length of the window; what was taken stays, up to the first length."""
         slices, width = (*self._past, *self._slices), window / self._count

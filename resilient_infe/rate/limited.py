@@ -97,6 +97,10 @@ class Limited(Shared):
         """Report a 429 to the learner; return the change of its limit. See `Rates.rejected`."""
         return self._rates.rejected(reservation, now, hint, steep=steep)
 
+    def uncount(self, reservation: Reservation) -> None:
+        """Note that the server has refused a request, and so has not counted it."""
+        self._rates.uncount(reservation)
+
     def refused(self, reservation: Reservation, now: float) -> bool:
         """Note a 429; return whether it only shows that the server bears a smaller burst."""
         return self._rates.refused(reservation, now)

@@ -183,6 +183,12 @@ class Rates:
         if not sent and taken.ticket is not None:
             self.learner.unsent(taken.ticket)
 
+    def uncount(self, taken: Reservation) -> None:
+        """Note that the server has refused a request, and so has not counted it."""
+        for window, _, _, cost, *_ in taken.taken:
+            if not window.index:
+                window.uncount(cost)
+
     def refused(self, taken: Reservation, now: float) -> bool:
         """Note a 429; return whether a burst explains it, which then becomes smaller.
 
@@ -190,9 +196,7 @@ class Rates:
         """
         furthest = None
         for each in taken.taken:
-            window, part, _, cost, *_ = each
-            if not window.index:
-                window.uncount(cost)
+            window, part, *_ = each
             if window.paced and (furthest is None or part.ahead >= furthest[1].ahead):
                 furthest = each
         return furthest is not None and furthest[0].refused(furthest[3], furthest[1], now)

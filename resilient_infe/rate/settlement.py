@@ -103,6 +103,8 @@ def learn(
         allowance.let_in(reservation, now)
     else:
         allowance.gate.not_let_in(sent_at)
+        if verdict.kind is Kind.RATE_LIMITED:
+            allowance.uncount(reservation)
         if own is None or not own.suspect or own.doubtful:
             yield from _teach(allowance, reservation, verdict, now, max_hint, own)
         if own is None or not own.suspect:
@@ -125,7 +127,9 @@ def _teach(
     # A stop tells when to ask again, and nothing of the limit. So a call that was sent into a stop
     # does not count, unless the stop is so short that the pace explains it.
     limited = verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict)
-    if limited and allowance.refused(reservation, now):
+    # That there were too many calls in flight may be a guess: it may as well have been the burst.
+    guessed = verdict.kind is Kind.RATE_LIMITED and verdict.crowded
+    if (limited or guessed) and allowance.refused(reservation, now):
         return  # it shows how much the server bears at once, and nothing of the limit
     if reservation.ticket is None and own is not None and own.times > 1:
         return  # at rest, one call says but once that the declared limit is too high

@@ -112,6 +112,17 @@ def test_what_was_spent_between_two_instants(start, end, spent):
     assert ledger.within(start, end) == spent
 
 
+def test_what_was_sent_before_and_is_not_refused_was_let_in():
+    """Only a slice before the one of a 429 counts, and only since an instant."""
+    ledger, parts = Ledger(60.0), list[Slice]()
+    for now, sent in ((10.0, 1), (11.0, 0), (12.0, 2)):
+        ledger.add(1.0, now)
+        ledger.newest.sent = sent
+        parts.append(ledger.newest)
+    assert [ledger.unrefused(0.0, part) for part in parts] == [False, True, True]
+    assert not ledger.unrefused(10.5, parts[2])
+
+
 def test_rebase_moves_what_was_spent_to_another_clock():
     """A cost leaves the window as long after a change of clock as it would have without one."""
     ledger = Ledger(60.0)

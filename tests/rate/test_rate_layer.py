@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 from functools import partial
 
 import anyio
@@ -30,6 +31,7 @@ from resilient_infe.aio import current
 from resilient_infe.errors import ConfigurationError
 from resilient_infe.rate.settlement import SETTLEMENTS, Settlement
 from resilient_infe.testing import InfeModel, InProcessInfe
+from resilient_infe.testing.limits import make_limit
 
 PAYLOAD = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -623,3 +625,31 @@ def test_a_call_larger_than_the_whole_limit_is_told_once(run):
     assert (event.request_id, event.partition, event.tokens) == ("row-1", "p", 150.0)
     assert event.reason == "more than the limit, 100 tokens per minute"
     assert not event.routine
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_calls_of_people_find_a_bucket_of_one(seed, run):
+    """Of two that come together one is refused, once, although few are in flight."""
+    draw, bucket, refused = random.Random(seed), make_limit("bucket", 60, 60.0, 1.0), []
+
+    async def server(payload):
+        await current().sleep_until(current().now() + draw.uniform(0.02, 0.05))
+        now = current().now()
+        if not bucket.fits(1.0, now):
+            refused.append(now)
+            raise errors.RateLimitError("too many", status=429)
+        bucket.take(1.0, now)
+        await anyio.sleep(draw.lognormvariate(0.0, 1.0))
+        return payload
+
+    async def main():
+        retry = Retry(4, uniform=lambda: 0.5)
+        stack = presets.service(requests_per_minute=60, deadline=3_600.0, retry=retry, log=False)
+        send = stack.around(server)
+        async with anyio.create_task_group() as calls:
+            for number in range(300):
+                await anyio.sleep(draw.expovariate(0.5))
+                calls.start_soon(send, number)
+
+    run(main)
+    assert len(refused) <= 2
