@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .monitor import Monitor
+from .prices import listed, per_million
 from .result import Failure, Result, RowFailed
 from .run import BatchRun, run_batch
 from .sample import Tally
@@ -16,5 +17,7 @@ __all__ = [
     "Result",
     "RowFailed",
     "Tally",
+    "listed",
+    "per_million",
     "run_batch",
 ]

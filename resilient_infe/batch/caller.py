@@ -8,16 +8,20 @@ from typing import Any, Generic
 
 from .. import aio
 from ..adapters.http.masking import printable
+from ..classify.usage import usage_of
 from ..core.call import Call, Reply
 from ..core.ids import clean_id, model_in
 from ..core.priority import Priority
 from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining, RowError
 from ..rate.days import utc
+from ..rate.estimate import estimate_tokens
 from ..stack.stack import Send
 from .lane import Taken, Withdrawn
+from .monitor import listening
 from .plain import as_read_back, digest_of, one_line
 from .result import Failure, Result, Row, Value, failure_of, hook_failure
+from .spending import Spending
 from .trial import said
 
 REQUEST_ADVICE = "the request= hook raised, and nothing was sent: the row is tried again next time"
@@ -45,12 +49,25 @@ class Caller(Generic[Row, Value]):
         send: what `Stack.around` made, or any async function of one payload.
         hooks: of the user.
         encode: whether a value must be JSON, for a journal.
+        spending: counts what rows cost; None for a count without bounds.
+        wall: reads the seconds since 1970.
+
+    Attributes:
+        spending: the same.
+        stack: that it sends with, or None.
+        monitor: listens to the stack; None without one.
 
     State: none.
     """
 
     def __init__(
-        self, send: Callable[[Any], Awaitable[Any]], hooks: Hooks[Row, Value], *, encode: bool
+        self,
+        send: Callable[[Any], Awaitable[Any]],
+        hooks: Hooks[Row, Value],
+        *,
+        encode: bool,
+        spending: Spending | None = None,
+        wall: Callable[[], float] = aio.wall_time,
     ) -> None:
         """Find out whether there is a stack."""
         if not callable(send):
@@ -60,6 +77,8 @@ class Caller(Generic[Row, Value]):
         self._send = send
         self._run = send.run if isinstance(send, Send) else self._plainly
         self.stack = send.stack if isinstance(send, Send) else None
+        self.monitor, self._emit = listening(self.stack, wall)
+        self.spending = spending or Spending()
         self._hooks = hooks
         self._encode = encode
 
@@ -91,6 +110,7 @@ class Caller(Generic[Row, Value]):
             payload,
             clean_id(row_id),
             partition,
+            emit=self._emit,
             priority=hooks.priority,
             tenant=hooks.tenant,
         )
@@ -112,7 +132,7 @@ class Caller(Generic[Row, Value]):
         call = taken.call
         result: Result[Row, Value] = Result(taken.index, taken.row_id, taken.row)
         clock = aio.current().now
-        started = clock()
+        started, answered = clock(), False
         try:
             reply = await self._run(call, self._hooks.deadline)
         except (Draining, Withdrawn):
@@ -124,6 +144,8 @@ class Caller(Generic[Row, Value]):
             result.failure = self._kept(failure_of(call, error))
             _check_hint(result.failure, call)
         else:
+            answered = True
+            result.usage = usage_of(reply)
             self._take(result, reply, call.reply)
         result.seconds = clock() - started
         result.attempts = taken.sends + call.sends
@@ -131,10 +153,14 @@ class Caller(Generic[Row, Value]):
         result.request_ids = taken.request_ids + call.server_request_ids
         verdict = call.verdict
         if verdict is not None:
-            result.usage = verdict.usage
+            result.usage = verdict.usage or result.usage
             result.status = verdict.status
         if result.status is None and call.reply is not None:
             result.status = call.reply.status
+        estimate = None
+        if answered and result.usage is None and self.spending.bounded:
+            estimate = estimate_tokens(call.payload) if call.tokens is None else call.tokens
+        self.spending.count(model_in(call.payload) or call.partition, result.usage, estimate)
         return result
 
     def _take(self, result: Result[Row, Value], reply: Any, seen: Reply | None) -> None:

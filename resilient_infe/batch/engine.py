@@ -1,9 +1,8 @@
 """Carries rows to their results: so many workers, one journal, one that iterates.
 
-Each worker takes a row, sends it, and puts its result into the outbox, through the journal where
-there is one. Rows that were taken and not handed out are bounded, so a slow consumer holds up the
-workers, and they the input. The engine runs in a task of its own, so that an iteration may be left
-at any point.
+Each worker takes a row, sends it, and puts its result into the outbox, by way of the journal. Rows
+that were taken and not handed out are bounded, so a slow consumer holds up the workers and the
+input. The engine is a task of its own, so that an iteration may be left at any point.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Engine(Generic[Row, Value]):
             lend=self._let_go,
             most_lent=min(in_memory * LENT, MOST_LENT),
         )
-        self._sampler = Sampler(self._recorder, self.tally, self.stack)
+        self._sampler = Sampler(self._recorder, self.tally, self.stack, caller.monitor)
         self._replay = replay
         self._trials = Trials(again=self._recorder.paused, keep_going=keep_going)
         self._put_off: deque[Taken[Row]] = deque()  # rows that failed before a pause: sent last
@@ -106,7 +105,7 @@ class Engine(Generic[Row, Value]):
     def start(self) -> None:
         """Begin, from inside the event loop."""
         self._runtime = aio.current()
-        self._recorder.start(self._break)
+        self._recorder.start(self._break, self._caller.spending)
         self._cancel = self._runtime.start(self._main)
 
     async def next(self) -> Result[Row, Value] | None:
@@ -133,6 +132,7 @@ class Engine(Generic[Row, Value]):
         if not self._stopping:
             self._stopping = True
             self._halting.set()
+            self._lanes.end()  # at once: nothing that waits is sent
             self._room.ring()
 
     def cancel(self) -> None:
@@ -160,13 +160,13 @@ class Engine(Generic[Row, Value]):
         try:
             async with anyio.create_task_group() as around:
                 around.start_soon(self._cut_what_waits)
-                around.start_soon(self._take_samples)
+                around.start_soon(self._sampler.run, self.stop)
                 async with anyio.create_task_group() as workers:
                     self._lanes.start(workers, self._work)
                 self._close_trials()
                 await self._recorder.settle(self._runtime)
                 around.cancel_scope.cancel()
-        except Exception as error:  # of our own making; told to who iterates, like all else
+        except Exception as error:  # of our own making
             self._reason = self._reason or error
         finally:
             self._finish()
@@ -246,7 +246,7 @@ class Engine(Generic[Row, Value]):
         if earlier is not None:
             if earlier.ok and isinstance(call, Call):
                 self._trials.note_passed(call.partition)
-            self.tally.replayed += 1
+            self.tally.count_replayed(earlier)
             if self._replay:
                 self._hand_out(earlier)
             return self._replay
@@ -274,7 +274,7 @@ class Engine(Generic[Row, Value]):
             self._put_off.append(taken)
             lane.index, lane.row = -1, None
             return False
-        if not await self._is_admitted(lane, trial):
+        if not await self._is_admitted(lane, trial) or self._is_used_up():
             return False
         number = trial.begin()
         lane.trial = trial
@@ -289,11 +289,18 @@ class Engine(Generic[Row, Value]):
             self._heed(trial, before)
             raise
         lane.trial = None
+        self._is_used_up()
         before = trial.outlook
         stands = trial.end(number, result, taken.digest)
         self._recorder.put(result, taken.digest, stands=stands)
         self._heed(trial, before)
         return True
+
+    def _is_used_up(self) -> bool:
+        """Whether the run has spent what it may: then it stops."""
+        if (pause := self._caller.spending.used_up()) is not None:
+            self.stop(pause)
+        return pause is not None
 
     def _is_idle(self) -> bool:
         full = self._outbox.is_blocked and len(self._room) >= self._in_memory / 2
@@ -327,10 +334,9 @@ class Engine(Generic[Row, Value]):
         """Act on what a result says of its whole partition."""
         for result, digest in trial.settled():
             self._recorder.put_anew(result, digest)
-        if trial.outlook == before:
-            return
-        self._lanes.cut_if_held(trial)
-        self._admission.ring()
+        if trial.outlook != before:
+            self._lanes.cut_if_held(trial)
+            self._admission.ring()
 
     def _count_and_hand_out(self, result: Result[Row, Value]) -> None:
         self.tally.count(result)
@@ -373,11 +379,6 @@ class Engine(Generic[Row, Value]):
             self._lanes.end()
             await self._runtime.sleep_until(self._runtime.now() + POLL)
 
-    async def _take_samples(self) -> None:
-        error = await self._sampler.run()
-        if error is not None:
-            self.stop(error)
-
     def _break(self, error: JournalWriteFailed) -> None:
         """End the run, since what it does cannot be recorded any more."""
         self.stop(error)
@@ -390,8 +391,7 @@ class Engine(Generic[Row, Value]):
         try:
             self._sampler.take(self._runtime.now())
             beliefs = {} if self.stack is None else self.stack.beliefs()
-            why = "stopped" if self._stopping else "finished"
-            paused = self._trials.paused
+            why, paused = "stopped" if self._stopping else "finished", self._trials.paused
             self._recorder.finish(self.tally, why, self._reason, beliefs=beliefs, paused=paused)
         except JournalError as error:
             self._reason = self._reason or error

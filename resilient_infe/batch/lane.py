@@ -48,6 +48,7 @@ class Taken(Generic[Row]):
             call.payload,
             call.request_id,
             call.partition,
+            emit=call.emit,
             priority=call.priority,
             tenant=call.tenant,
         )

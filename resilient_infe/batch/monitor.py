@@ -26,6 +26,8 @@ from ..events import (
 from ..rate.snapshots import AllowanceStatistics
 from ..retry.layer import REFUSED_ALONE
 from ..stack.describe import StackStatistics
+from ..stack.stack import Stack
+from ..telemetry.emitter import Emitter
 
 NEVER_SENT = "NeverSentError"
 """What a transport of ours raises where no connection could be made."""
@@ -35,7 +37,7 @@ KEPT = 200
 
 
 class Monitor:
-    """A listener for ``presets.batch(listeners=[monitor])``: `run_batch` finds it there.
+    """Listens to the stack of a batch. `run_batch` makes one, unless the stack has one already.
 
     Attributes:
         retries: attempts that were tried again.
@@ -130,6 +132,24 @@ class Monitor:
         events = list(self._events)
         self._events.clear()
         return events
+
+
+def listening(
+    stack: Stack | None, wall: Callable[[], float]
+) -> tuple[Monitor | None, Emitter | None]:
+    """Return the monitor of a batch, and what its calls send events to if the stack has no monitor.
+
+    Args:
+        stack: that it sends with, or None: then there are no events.
+        wall: as for `Monitor`.
+    """
+    if stack is None:
+        return None, None
+    for listener in stack.listeners:
+        if isinstance(listener, Monitor):
+            return listener, None
+    monitor = Monitor(wall)
+    return monitor, Emitter((*stack.listeners, monitor))
 
 
 def _row(event: RetryScheduled) -> str:

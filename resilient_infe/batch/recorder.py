@@ -12,6 +12,7 @@ from ..errors import JournalWriteFailed, RowError
 from .bell import Bell
 from .result import Result, Row, Value
 from .sample import Tally
+from .spending import Spending
 from .store import Journal
 from .store.rows import OK
 
@@ -70,8 +71,13 @@ class Recorder(Generic[Row, Value]):
         end = None if self._journal is None else self._journal.recorded.end
         return frozenset((end or {}).get("paused") or ())
 
-    def start(self, broken: Callable[[JournalWriteFailed], None]) -> None:
-        """Begin to write, from inside the event loop; `broken` is told if that ends."""
+    def start(self, broken: Callable[[JournalWriteFailed], None], spending: Spending) -> None:
+        """Begin to write, and to count on from what earlier runs have spent.
+
+        Args:
+            broken: is told if nothing can be written any more.
+            spending: of the run.
+        """
 
         def fail(error: JournalWriteFailed) -> None:
             self._broken = True
@@ -79,7 +85,8 @@ class Recorder(Generic[Row, Value]):
             broken(error)
 
         if self._journal is not None:
-            self._journal.start(fail)
+            spending.resume(self._journal.recorded.spent)
+            self._journal.start(fail, spending.take_news)
 
     async def settle(self, runtime: Runtime) -> None:
         """Wait until all results are safe, or nothing is written any more."""

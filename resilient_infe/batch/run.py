@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Self
 
 import anyio
 
+from .. import aio
 from ..core import bounds
 from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 from .caller import Caller, Hooks
 from .engine import Engine
+from .prices import Price
 from .reader import reader_for
 from .result import Result, Row, Value
 from .sample import Failures, Tally
 from .source import Source
+from .spending import Spending
 from .store import Journal
 
 IN_MEMORY = 256
@@ -42,6 +45,9 @@ def run_batch(
     deadline: float | None = None,
     priority: Priority = "batch",
     tenant: str | None = None,
+    price: Price | None = None,
+    max_cost: float | None = None,
+    max_tokens: int | None = None,
     journal: str | os.PathLike[str] | Journal | None = None,
     settings: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
@@ -79,6 +85,12 @@ def run_batch(
         priority: the class of the rows where other calls share the stack: "batch" lets those of
             the classes "interactive" and "normal" go first. A batch alone is as fast in any class.
         tenant: the name of the one that the rows are for; the tenants of a class get equal shares.
+        price: what a call costs in dollars, by its model and its usage: `per_million` (given
+            prices), `listed` (a public list), or a function of your own; None, where cost is not
+            told.
+        max_cost: dollars that all runs of the journal may spend together, above 0; then the batch
+            pauses. What is in flight comes on top. None for no bound.
+        max_tokens: the same for tokens of input and output together, as the server charges them.
         journal: the path of a file that records every result, so that the same call goes on where
             it was interrupted; values must then have a form in JSON. None records nothing.
         settings: what must be the same for the journal to be gone on with, small and JSON, such as
@@ -106,7 +118,11 @@ def run_batch(
             raise ConfigurationError(f"{hook!r} is no hook: give a function, not async")
     reader = reader_for(send, request, model)
     hooks = Hooks(reader, record, row_id, partition, deadline, priority, tenant)
-    caller: Caller[Row, Value] = Caller(send, hooks, encode=journal is not None)
+    spending = Spending(price, max_cost, max_tokens)
+    wall = journal.wall if isinstance(journal, Journal) else aio.wall_time
+    caller: Caller[Row, Value] = Caller(
+        send, hooks, encode=journal is not None, spending=spending, wall=wall
+    )
     source = Source(rows)
 
     def engine(opened: Journal | None, owned: bool) -> Engine[Row, Value]:
@@ -122,13 +138,16 @@ def run_batch(
             keep_going=keep_going,
         )
 
-    return BatchRun(engine, journal, settings)
+    return BatchRun(engine, journal, settings, spending)
 
 
 class BatchRun(Generic[Row, Value]):
     """A batch under way: iterate over it with ``async for``.
 
     Made by `run_batch`. State: one run.
+
+    Attributes:
+        spending: what it has spent (``spending.now``), and what earlier runs had (``.before``).
     """
 
     def __init__(
@@ -136,6 +155,7 @@ class BatchRun(Generic[Row, Value]):
         engine: Callable[[Journal | None, bool], Engine[Row, Value]],
         journal: str | os.PathLike[str] | Journal | None,
         settings: Mapping[str, Any] | None,
+        spending: Spending,
     ) -> None:
         """Nothing is opened before the first result is asked for."""
         self._make = engine
@@ -143,6 +163,7 @@ class BatchRun(Generic[Row, Value]):
         self._settings = settings
         self._engine: Engine[Row, Value] | None = None
         self._stopped = False
+        self.spending = spending
 
     @property
     def tally(self) -> Tally:

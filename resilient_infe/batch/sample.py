@@ -26,6 +26,7 @@ class Tally:
         ok: rows with a value, those of earlier runs left out.
         failed: rows that failed, likewise.
         replayed: rows that an earlier run had recorded.
+        replayed_failed: of these, those that failed.
         attempts: that were sent for the rows that ended.
         prompt_tokens, completion_tokens: what the server says they cost.
         cached_tokens: the part of the input that was read from the provider's cache.
@@ -35,6 +36,7 @@ class Tally:
     ok: int = 0
     failed: int = 0
     replayed: int = 0
+    replayed_failed: int = 0
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -51,6 +53,11 @@ class Tally:
             self.prompt_tokens += result.usage.prompt_tokens
             self.completion_tokens += result.usage.completion_tokens
             self.cached_tokens += result.usage.cached_tokens
+
+    def count_replayed(self, result: Result[Any, Any]) -> None:
+        """Count what an earlier run recorded."""
+        self.replayed += 1
+        self.replayed_failed += not result.ok
 
     @property
     def ended(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import aio
@@ -28,23 +29,26 @@ class Sampler:
         recorder: of the run; without a journal nothing is taken.
         tally: what the run has done.
         stack: that it sends with, or None.
-
-    Attributes:
-        monitor: the stack's listener that the samples and the progress line read, or None.
+        monitor: listens to the stack, or None.
 
     State: one run.
     """
 
-    def __init__(self, recorder: Recorder[Any, Any], tally: Tally, stack: Stack | None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder[Any, Any],
+        tally: Tally,
+        stack: Stack | None,
+        monitor: Monitor | None = None,
+    ) -> None:
         self._recorder = recorder
         self._tally = tally
         self._stack = stack
-        listeners = () if stack is None else stack.listeners
-        self.monitor = next((each for each in listeners if isinstance(each, Monitor)), None)
+        self.monitor = monitor
         self._due = 0.0  # when what was learned is recorded
 
-    async def run(self) -> JournalError | None:
-        """Take samples for ever; return the error that ends it, or None without a journal."""
+    async def run(self, failed: Callable[[JournalError], None]) -> None:
+        """Take samples for ever; without a journal, none. `failed` takes the error that ends it."""
         runtime = aio.current()
         started = runtime.now()
         while self._recorder.records:
@@ -53,8 +57,8 @@ class Sampler:
             try:
                 self.take(runtime.now())
             except JournalError as error:
-                return error
-        return None
+                failed(error)
+                return
 
     def ended(self, row_id: str) -> None:
         """Note that a row has its result."""

@@ -61,6 +61,7 @@ class Journal:
         about: what the next run is about, such as its input: recorded when it starts.
         salvaged: where the damaged file is kept, if it was repaired.
         taken: the ids of the rows that were taken from the input in this run.
+        wall: reads the seconds since 1970.
 
     Raises:
         JournalInUse: another run writes to it.
@@ -89,7 +90,7 @@ class Journal:
         self.salvaged: Path | None = None
         self._library = library
         self._threaded = threaded
-        self._wall = wall
+        self.wall = wall
         self._used = False
         self.resumed = True  # until it is known: what cannot be read is never removed
         self._writer: InlineWriter | ThreadWriter | None = None
@@ -156,8 +157,16 @@ class Journal:
         with explained(self.path):
             return result_of(entry, value, index, row), same
 
-    def start(self, failed: Callable[[JournalWriteFailed], None]) -> None:
-        """Begin to write, from inside the event loop; `failed` is called if that ends.
+    def start(
+        self,
+        failed: Callable[[JournalWriteFailed], None],
+        spent: Callable[[], Mapping[str, Any] | None] = lambda: None,
+    ) -> None:
+        """Begin to write, from inside the event loop.
+
+        Args:
+            failed: called if the disk takes no more.
+            spent: returns what the batch has spent, if that has changed: kept with each group.
 
         Raises:
             JournalError: it was written to before: what it knows of its rows is of before that.
@@ -166,23 +175,29 @@ class Journal:
             raise JournalError(f"{self.path}: a journal is opened anew for every run")
         self._used = True
         self._names = Names(self.path)
+
+        def also() -> list[Note]:
+            news = spent()
+            return [] if news is None else [Note(SAVE, saved("spent", news))]
+
+        self._also = also
         if self._threaded:
-            self._writer = ThreadWriter(self._db, aio.current(), failed, self._names.check)
+            self._writer = ThreadWriter(self._db, aio.current(), failed, self._names.check, also)
         else:
-            self._writer = InlineWriter(self._db, self._names.check)
-        about = _json({"pid": os.getpid()} | self.about)
+            self._writer = InlineWriter(self._db, self._names.check, also)
+        about = _json({"pid": os.getpid(), "version": self._library} | self.about)
         sql = "INSERT INTO runs (began, about) VALUES (?, ?)"
-        self._note(sql, round(self._wall(), 3), about)
+        self._note(sql, round(self.wall(), 3), about)
 
     def put(self, result: Result[Any, Any], digest: str | None, done: Done) -> None:
         """Record a result; `done` runs in the loop once it is safe."""
-        self._open_writer().put(packed(result, digest, round(self._wall(), 3)), done)
+        self._open_writer().put(packed(result, digest, round(self.wall(), 3)), done)
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Record a ``"sample"`` or an ``"event"`` of the run; what it believes of limits apart."""
         self._believe(fields.pop("beliefs", None))
         sql = f"INSERT INTO {kind}s (at, {kind}) VALUES (?, ?)"  # noqa: S608  # one of two
-        self._note(sql, round(self._wall(), 3), _json(fields))
+        self._note(sql, round(self.wall(), 3), _json(fields))
 
     def stop(self, **fields: Any) -> None:
         """Write what is queued, and how the run ended.
@@ -195,13 +210,13 @@ class Journal:
             return
         writer.close()
         assert self._db is not None
-        self._writer = InlineWriter(self._db, self._names.check)
+        self._writer = InlineWriter(self._db, self._names.check, self._also)
         self._believe(fields.pop("beliefs", None))
         why, said = fields.pop("why", None), fields.pop("said", None)
         sql = """UPDATE runs SET ended = ?, why = ?, said = ?, outcome = ?
             WHERE run = (SELECT max(run) FROM runs)"""
         try:
-            self._note(sql, round(self._wall(), 3), why, said, _json(fields))
+            self._note(sql, round(self.wall(), 3), why, said, _json(fields))
         finally:
             self._writer = None
 

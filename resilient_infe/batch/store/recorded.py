@@ -14,11 +14,17 @@ from zlib import crc32
 
 from ...errors import JournalDamaged
 from ..plain import to_json
+from ..spending import Spent, read_spent
 from .rows import OK
 from .schema import check_form, connected, damage, explained, is_empty
 
 SAVE = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value, \
 crc = excluded.crc"
+
+
+_SPENT = """SELECT count(usage), coalesce(sum(json_extract(usage, '$.prompt_tokens')), 0),
+coalesce(sum(json_extract(usage, '$.completion_tokens')), 0),
+coalesce(sum(json_extract(usage, '$.cached_tokens')), 0) FROM rows WHERE usage IS NOT NULL"""
 
 
 def saved(name: str, value: Any) -> tuple[str, str, int]:
@@ -35,6 +41,7 @@ class Recorded:
         kinds: how many rows ended in each way, by what stands for each row.
         permanent: how many of the failed ones failed permanently.
         beliefs: what the last run had learned of limits.
+        spent: what all runs have spent on each model.
         about: what the last run was about.
         runs: how often it was run.
         end: how the last run ended, or None if it runs or was killed.
@@ -48,6 +55,7 @@ class Recorded:
         self.kinds: Counter[str] = Counter()
         self.permanent = 0
         self.beliefs: dict[str, Any] = {}
+        self.spent: dict[str, Spent] = {}
         self.about: dict[str, Any] = {}
         self.runs = 0
         self.end: dict[str, Any] | None = None
@@ -82,6 +90,11 @@ class Recorded:
                 raise JournalDamaged(damage(path, f"its {name} has changed"))
             if name in ("settings", "beliefs"):
                 setattr(recorded, name, json.loads(text))
+            elif name == "spent":
+                recorded.spent = read_spent(json.loads(text))
+        if counted and not recorded.spent:  # a salvage could not read it
+            spent = Spent(*db.execute(_SPENT).fetchone())
+            recorded.spent = {"": spent} if spent.calls else {}
         recorded._read_runs(db)
         return recorded
 

@@ -77,15 +77,22 @@ class InlineWriter:
     Args:
         db: a connection.
         check: raises `JournalWriteFailed` where the files are not the journal's any more.
+        also: returns what else is written with each group.
     """
 
-    def __init__(self, db: sqlite3.Connection, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        check: Callable[[], None],
+        also: Callable[[], list[Note]] = list,
+    ) -> None:
         self._db = db
         self._check = check
+        self._also = also
 
     def put(self, item: Item, done: Done | None) -> None:
         """Write a result or a note, and wait for the disk."""
-        write(self._db, [item])
+        write(self._db, [item, *self._also()])
         self._check()
         if done is not None:
             done()
@@ -101,7 +108,7 @@ class ThreadWriter:
         db: a connection, which nobody else uses meanwhile.
         runtime: the event loop that results come from.
         failed: called in the loop when the disk takes no more.
-        check: as for `InlineWriter`; called once a group.
+        check, also: as for `InlineWriter`; called once a group.
 
     State: what has gathered. After a failure nothing is written any more: it cannot be asked a
     second time whether the disk kept what it was given.
@@ -113,10 +120,12 @@ class ThreadWriter:
         runtime: Runtime,
         failed: Callable[[JournalWriteFailed], None],
         check: Callable[[], None],
+        also: Callable[[], list[Note]] = list,
     ) -> None:
         """Start the thread."""
         self._db = db
         self._check = check
+        self._also = also
         self._call_soon = runtime.call_soon
         self._failed = failed
         self._error: JournalWriteFailed | None = None
@@ -151,6 +160,7 @@ class ThreadWriter:
         group, self._gathered = self._gathered, []
         self._busy = bool(group)
         if group:
+            group += [(note, None) for note in self._also()]
             self._groups.put(group)
 
     def _end(self, group: Group) -> None:
