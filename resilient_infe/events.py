@@ -41,9 +41,9 @@ class Event:
 def _plain(value: Any) -> Any:
     if isinstance(value, Kind):
         return value.value
-    if isinstance(value, Usage):
+    if isinstance(value, Usage | ConfiguredLimit):
         return asdict(value)
-    return list(value) if isinstance(value, tuple) else value
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 @frozen
@@ -183,6 +183,30 @@ class RateLimitChanged(Event):
 
 
 @frozen
+class ConfiguredLimit:
+    """One limit that was changed while in use, from `old` to `new`; None is no declared limit.
+
+    `limit` is its name, such as ``requests_per_minute`` or ``concurrency``. `model` is whose it is:
+    None for all calls together, ``"*"`` for each model with the usual limit. `account` says that it
+    is one over all models.
+    """
+
+    limit: str
+    model: str | None
+    old: float | None
+    new: float
+    account: bool = False
+
+
+@frozen
+class LimitsConfigured(Event):
+    """`Stack.configure` changed limits while in use: all of one call, in order."""
+
+    name: ClassVar[str] = "limits.configured"
+    changes: tuple[ConfiguredLimit, ...]
+
+
+@frozen
 class SlotsNarrowed(Event):
     """The server reported too many calls in progress, so the concurrency limit fell to `new`."""
 
@@ -272,7 +296,9 @@ __all__ = [
     "CircuitHalfOpened",
     "CircuitOpened",
     "CircuitThrottled",
+    "ConfiguredLimit",
     "Event",
+    "LimitsConfigured",
     "Listener",
     "RateGateClosed",
     "RateLimitChanged",

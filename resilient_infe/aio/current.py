@@ -53,6 +53,16 @@ def current() -> Runtime:
     return kept
 
 
+def runs_here(runtime: Runtime) -> bool:
+    """Return whether the loop of a runtime runs in this thread."""
+    if runtime.thread is not None:
+        return runtime.thread == this_thread()
+    try:
+        return current() is runtime
+    except RuntimeError:
+        return False
+
+
 def _forget_parents_loops() -> None:
     # A child process that is forked inside a task runs none of its parent's loops.
     for runtime in list(_runtimes.values()):

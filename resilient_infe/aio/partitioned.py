@@ -41,15 +41,16 @@ class Partitioned(Generic[K]):
 
     Attributes:
         one: the policy that serves all calls, or None if there is one per partition.
+        keyed: what makes the policies, or None if one serves all calls.
     """
 
-    __slots__ = ("_check", "_keeper", "_kept", "_keyed", "_settled", "one")
+    __slots__ = ("_check", "_keeper", "_kept", "_settled", "keyed", "one")
 
     _keeper: Keeper
 
     def __init__(self, policy: K | Keyed[K], cls: type[K], layer: str, instead: str) -> None:
         self._check = partial(bounds.instance, cls=cls, what=layer, instead=instead)
-        self._keyed = policy if isinstance(policy, Keyed) else None
+        self.keyed = policy if isinstance(policy, Keyed) else None
         self.one: K | None = None if isinstance(policy, Keyed) else policy
         sample = self._usual()
         if sample is not None:
@@ -64,7 +65,7 @@ class Partitioned(Generic[K]):
             TooManyPartitions: more partitions are in use than `Keyed` may hold.
             WrongLoopError: the policy is in use on another event loop.
         """
-        keyed = self._keyed
+        keyed = self.keyed
         if keyed is None:
             policy = self.one
         elif call.partition is keyed.latest:
@@ -100,10 +101,10 @@ class Partitioned(Generic[K]):
                     f"leave partition= out, or declare the limits by model"
                 )
             return self.one
-        assert self._keyed is not None
-        keepers = [KEEPERS.get(id(policy)) for policy in self._keyed.policies.values()]
+        assert self.keyed is not None
+        keepers = [KEEPERS.get(id(policy)) for policy in self.keyed.policies.values()]
         now = max((keeper.runtime.now() for keeper in keepers if keeper is not None), default=0.0)
-        policy = self._keyed.of(partition, now)
+        policy = self.keyed.of(partition, now)
         self._check(policy)
         return policy
 
@@ -121,25 +122,25 @@ class Partitioned(Generic[K]):
 
     def items(self) -> Iterator[tuple[str | None, K]]:
         """Yield each partition with its policy; a policy for all calls has the partition None."""
-        if self._keyed is not None:
-            yield from self._keyed.items()
+        if self.keyed is not None:
+            yield from self.keyed.items()
         elif self.one is not None:
             yield None, self.one
 
     def remembered(self) -> Iterator[tuple[str | None, K]]:
         """Yield what `items` does, and the policies at rest."""
-        yield from self.items() if self._keyed is None else self._keyed.remembered()
+        yield from self.items() if self.keyed is None else self.keyed.remembered()
 
     def each_known(self) -> Iterator[K]:
         """Yield a policy for each limit that is known: those in use, and those yet to be made."""
         usual = self._usual()
         if usual is not None:
             yield usual
-        if self._keyed is not None:
-            yield from self._keyed.policies.values()
-            for name in self._keyed.names:
-                if name not in self._keyed.policies:
-                    yield self._keyed.sample(name)
+        if self.keyed is not None:
+            yield from self.keyed.policies.values()
+            for name in self.keyed.names:
+                if name not in self.keyed.policies:
+                    yield self.keyed.sample(name)
 
     def describe(self, text: Callable[[K], str] = str) -> str:
         """Return the policies as text: that of most partitions, then those that differ from it.
@@ -148,11 +149,11 @@ class Partitioned(Generic[K]):
             text: returns one policy as text.
         """
         usual = self._usual()
-        if self._keyed is None:
+        if self.keyed is None:
             return "" if usual is None else text(usual)
         common = "by your function" if usual is None else text(usual)
-        known, sample = self._keyed.policies, self._keyed.sample
-        names = dict.fromkeys((*self._keyed.names, *[name for name in known if name is not None]))
+        known, sample = self.keyed.policies, self.keyed.sample
+        names = dict.fromkeys((*self.keyed.names, *[name for name in known if name is not None]))
         own = {name: text(known[name] if name in known else sample(name)) for name in names}
         others = [f"{safe_name(name)}: {each}" for name, each in own.items() if each != common]
         if len(others) > MOST_NAMED:
@@ -164,12 +165,12 @@ class Partitioned(Generic[K]):
 
         None if a factory that takes the key refuses one that no call has.
         """
-        if self._keyed is None:
+        if self.keyed is None:
             return self.one
         try:
-            return self._keyed.sample()
+            return self.keyed.sample()
         except Exception:
-            if self._keyed.takes_key:  # such as a KeyError: the user's function may raise anything
+            if self.keyed.takes_key:  # such as a KeyError: the user's function may raise anything
                 return None
             raise
 

@@ -63,7 +63,11 @@ class ErrorClassifier(Guard[float]):
         """
         state = call.state
         crowd, on_send = state.crowd, state.on_send
-        if crowd is not None and crowd.limit is not None and _is_taken(state, crowd):
+        if (
+            crowd is not None
+            and (crowd.limit is not None or crowd.in_flight >= crowd.most)
+            and _is_taken(state, crowd)
+        ):
             raise call.refuse(SlotTaken("fewer slots are left than when this call got its own"))
         if on_send is not None:
             on_send(call)

@@ -65,7 +65,7 @@ def by_model(
         ConfigurationError: a mapping is empty, a name is not a text, two names are the same in
             logs, or `make` refuses a value. The message names the argument or the model.
     """
-    checked = {name: _checked(name, value, usual or {}) for name, value in limits.items()}
+    checked = {name: checked_by_model(name, value, usual or {}) for name, value in limits.items()}
     mappings = [value for value in checked.values() if isinstance(value, dict)]
     names = tuple(dict.fromkeys(name for each in mappings for name in each if name != OTHERS))
 
@@ -86,7 +86,17 @@ def by_model(
     return Keyed(made, max_keys=max_keys, names=names)
 
 
-def _checked(name: str, value: Any, usual: Mapping[str, Any]) -> Any:
+def checked_by_model(name: str, value: Any, usual: Mapping[str, Any]) -> Any:
+    """Return an argument; a mapping as a copy whose keys are safe to log, ``"*"`` among them.
+
+    Args:
+        name: of the argument.
+        value: one value for all models, or a mapping from model to value.
+        usual: by name, the value that ``"*"`` has if the mapping does not say.
+
+    Raises:
+        ConfigurationError: a mapping is empty, a name is not a text, or two are the same in logs.
+    """
     if not isinstance(value, Mapping):
         return value
     if not value:

@@ -157,8 +157,18 @@ class InFlight(Protocol):
         ...
 
     @property
+    def most(self) -> float:
+        """The number of attempts that was configured last, if it was changed while in use."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """The attempts that were sent and have not ended."""
+        ...
+
+    @property
     def full(self) -> bool:
-        """Whether the limit that was found allows no further attempt now."""
+        """Whether the limit, found or configured anew, allows no further attempt now."""
         ...
 
     def stall(self) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 from ..errors import ConfigurationError, TooManyPartitions
 from . import bounds
+from .revisions import Revisions
 from .shared import Shared
 
 MOST_RESTING = 16
@@ -64,6 +65,8 @@ class Keyed(Shared, Generic[K]):
         takes_key: whether the factory is given the key.
         latest: the key that was used last; no text before the first.
         current: the policy of `latest`.
+        revisions: the limits that were changed while in use, which policies made later have too;
+            see `Revisions`.
 
     State: shared by every layer that is given the object.
     """
@@ -76,6 +79,7 @@ class Keyed(Shared, Generic[K]):
         "max_keys",
         "names",
         "policies",
+        "revisions",
         "takes_key",
     )
 
@@ -107,6 +111,7 @@ class Keyed(Shared, Generic[K]):
         self.latest: object = _NO_KEY
         self.current: K | None = None
         self.max_keys = max_keys
+        self.revisions: Revisions | None = None
 
     def of(self, key: str | None, now: float) -> K:
         """Return the policy of `key`; make it if it does not exist.
@@ -147,6 +152,13 @@ class Keyed(Shared, Generic[K]):
 
     def sample(self, key: str | None = None) -> K:
         """Return a new policy that is not kept, for descriptions of what the factory makes."""
+        policy = self.original(key)
+        if self.revisions is not None:
+            self.revisions.apply(key, policy)
+        return policy
+
+    def original(self, key: str | None = None) -> K:
+        """Return a new policy as the factory makes it, without the `revisions`."""
         return self._factory(key) if self.takes_key else self._factory()
 
     def _make(self, key: str | None, now: float) -> K:

@@ -26,7 +26,6 @@ from ..core.verdict import SUCCESS, Usage
 from ..errors import (
     SHORTEST_HINT,
     ConfigurationError,
-    DayUsedUp,
     DeadlineExceeded,
     QueueFull,
     SlotTaken,
@@ -37,13 +36,12 @@ from .allowance import Allowance
 from .behind import BEHIND_SECONDS, LAST, behind_others, count_refusal, too_small_for
 from .beliefs import ACCOUNT, Beliefs
 from .costs import costs_of
-from .days import utc
 from .estimate import TokenCount, estimate_tokens, expected_output
 from .refusals import Refusals
 from .reservation import Reservation
 from .settlement import learn, settle
 from .snapshots import AllowanceStatistics
-from .told import report, report_wait
+from .told import day_used_up, report, report_wait
 
 Held: TypeAlias = tuple[Allowance, Reservation, int]
 """The allowance, the reservation in it, and the number of attempts the call had sent before."""
@@ -202,7 +200,7 @@ class RateLimiter(Guard[Held]):
                     stalled.stall()
                 await call.runtime.park(reservation)
             if not reservation.granted:
-                raise _day_used_up(call, allowance, reservation.full_until)
+                raise day_used_up(call, allowance, reservation.full_until, wall_time())
         except BaseException:
             for each, taken in self._taken(allowance, reservation):
                 each.cancel(taken, call.runtime.now())
@@ -212,6 +210,11 @@ class RateLimiter(Guard[Held]):
             if stalled is not None:
                 stalled.move()
             call.state.waited("rate_limit", call.runtime.now() - began)
+        if call.tokens is None and any(each.limits_tokens for each in self._limits(allowance)):
+            # A limit of tokens is new: the call takes its place again, with its tokens counted.
+            for each, taken in self._taken(allowance, reservation):
+                each.cancel(taken, call.runtime.now())
+            return self.enter(call) or await self.wait(call)
         return allowance, reservation, call.sends
 
     def leave(self, call: Call[Any], held: Held, _: Any, error: BaseException | None) -> None:
@@ -256,9 +259,15 @@ class RateLimiter(Guard[Held]):
             raise ConfigurationError("resize(account=True) needs an account=, and no partition=")
         whole = self.account if account else None
         allowance = self.allowances.to_resize(partition) if whole is None else whole.allowance
-        keeper = keeper_of(allowance if whole is None else whole)
+        self.declare(allowance, **limits)
+
+    def declare(self, allowance: Allowance, **limits: float | None) -> None:
+        """Declare new limits of an allowance of this layer, and grant what fits now."""
+        keeper = keeper_of(allowance)
+        if keeper is None and self.account is not None:
+            keeper = keeper_of(self.account)
         allowance.resize(0.0 if keeper is None else keeper.runtime.now(), **limits)
-        if keeper is not None:
+        if keeper is not None and not keeper.runtime.is_closed():
             self._pump(allowance)
 
     def beliefs(self) -> dict[str, dict[str, Any]]:
@@ -333,7 +342,7 @@ class RateLimiter(Guard[Held]):
         costs, state = costs_of(call.tokens or 0.0, call.state.output_tokens), call.state
         for each in self._limits(allowance):
             if (until := each.days_full_until(costs)) > now:
-                raise _day_used_up(call, each, until)
+                raise day_used_up(call, each, until, wall_time())
         too_small = too_small_for(costs, self._limits(allowance))
         parked = isinstance(own := state.refusals, Refusals) and own.parked
         state.behind = parked or too_small is not None
@@ -386,13 +395,3 @@ def _belief_of(limit: Allowance | Account) -> dict[str, Any] | None:
     keeper = keeper_of(limit)
     now = None if keeper is None else keeper.runtime.now()
     return limit.belief(now, wall_time())
-
-
-def _day_used_up(call: Call[Any], allowance: Allowance, until: float) -> DayUsedUp:
-    wait = max(SHORTEST_HINT, until - call.runtime.now())
-    instant = utc(wall_time() + wait)
-    refusal = DayUsedUp(
-        f"the limit of a day is used up ({allowance}): there is room again {instant}",
-        retry_after=wait,
-    )
-    return call.refuse(refusal)

@@ -149,6 +149,11 @@ class Ledger:
             if part.spent > 0.0
         ]
 
+    def sends(self, now: float) -> list[tuple[float, int]]:
+        """Return when each slice of the window that ends at `now` ended, and its requests."""
+        self._forget(now)
+        return [(min(now, part.start + self._slice), part.sent) for part in self._slices]
+
     def abandon(self) -> None:
         """Forget what is in flight, because its loop was closed."""
         for part in (*self._past, *self._slices):

@@ -35,6 +35,11 @@ class Limited(Shared):
     others: Others
 
     @property
+    def limits_tokens(self) -> bool:
+        """Whether there is a limit on tokens."""
+        return self._rates.furthest > 0
+
+    @property
     def counts_tokens(self) -> bool:
         """Whether there is a token limit, or one may be learned: only then tokens matter."""
         rates = self._rates
@@ -118,6 +123,14 @@ class Limited(Shared):
         self._resized = True
         for name, limit in limits.items():
             self._rates.declare(name, limit, now)
+
+    def declared(self, limit: str) -> float | None:
+        """Return a declared limit by its name, of all processes; None if it is not declared."""
+        return self._rates.declared(limit)
+
+    def declare(self, limit: str, value: float, now: float) -> None:
+        """Declare another limit, by its name."""
+        self.resize(now, **{limit: value})
 
     def believe(
         self, belief: Mapping[str, Any], now: float | None = None, wall: float = 0.0

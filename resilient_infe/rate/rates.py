@@ -27,6 +27,7 @@ from .costs import ALL_TOKENS, DIMENSIONS, Costs
 from .depth import PROOF
 from .learning.learner import Learner
 from .reservation import Reservation
+from .spent import charge
 from .window import Window
 
 LEAST: dict[Dimension, float] = {each: 1.0 if each == "requests" else 100.0 for each in DIMENSIONS}
@@ -234,7 +235,7 @@ class Rates:
         return self.learner.idle(now) and all(each.untouched(now) for each in self.windows)
 
     def declare(self, name: str, limit: float | None, now: float) -> None:
-        """Set a declared limit by its name; units taken stay taken."""
+        """Set a declared limit by its name; what was spent stays spent, as far as it is known."""
         if name not in NAMES:
             raise ConfigurationError(f"{name!r} is not a limit: give one of {', '.join(NAMES)}")
         if limit is None:
@@ -243,11 +244,18 @@ class Rates:
         dimension, place = NAMES[name]
         self._declared[dimension, place] = limit
         self._followed = []
+        known = self.windows
         self._set_limit(dimension, place, limit, DAY if place == "day" else MINUTE, now)
+        if len(self.windows) > len(known):
+            charge(self._places[dimension, place], known, self.learner, now)
         if place == "main" and dimension in ("requests", "tokens"):
             self.learner.bound(dimension, limit * self.share)
         elif place == "main":
             self.learner.stated("tokens")
+
+    def declared(self, name: str) -> float | None:
+        """Return a declared limit by its name; None if it is not declared."""
+        return self._declared.get(NAMES[name])
 
     def are_as_expected(
         self, limits: Sequence[Limit], after: Costs, age: float, now: float

@@ -1,4 +1,4 @@
-"""The events of the rate limiter."""
+"""What the rate limiter says of a call: its events, and the refusal of a day."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.call import Call
+from ..errors import SHORTEST_HINT, DayUsedUp
 from ..events import RateGateClosed, RateLimitChanged, RateWaiting
 from .account import Account
 from .allowance import Allowance
 from .change import Change
+from .days import utc
 from .gate import GateClosed
 
 
@@ -37,3 +39,20 @@ def report_wait(call: Call[Any], allowance: Allowance, account: Account | None) 
     call.emit(
         RateWaiting(call.request_id, call.partition, delay, reason, waiting, scope, call.priority)
     )
+
+
+def day_used_up(call: Call[Any], allowance: Allowance, until: float, wall: float) -> DayUsedUp:
+    """Return the refusal of a call for which a day has no room before `until`.
+
+    Args:
+        call: the call.
+        allowance: the limit.
+        until: a loop time, in seconds.
+        wall: seconds since 1970 now.
+    """
+    wait = max(SHORTEST_HINT, until - call.runtime.now())
+    refusal = DayUsedUp(
+        f"the limit of a day is used up ({allowance}): there is room again {utc(wall + wait)}",
+        retry_after=wait,
+    )
+    return call.refuse(refusal)

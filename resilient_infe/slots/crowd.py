@@ -77,6 +77,7 @@ class Crowd:
     Attributes:
         in_flight: the attempts that were sent and have not ended.
         limit: the number of slots to use, or None if there is no reason to use fewer.
+        most: the number of slots that was configured last, if it was changed while in use.
         proven: an attempt that is let in with at most this number of others changes nothing.
         stage: what is known of the limit.
         stalled: the calls that hold a slot and wait for the rate limit.
@@ -86,13 +87,14 @@ class Crowd:
     """
 
     __slots__ = ("_above", "_below", "_erred_at", "_found", "_lowest", "_most", "_pause", "_row",
-                 "_try_at", "_witnesses", "in_flight", "limit", "on_moving", "proven", "stage",
-                 "stalled")  # fmt: skip
+                 "_try_at", "_witnesses", "in_flight", "limit", "most", "on_moving", "proven",
+                 "stage", "stalled")  # fmt: skip
 
     def __init__(self) -> None:
         self.in_flight = self.stalled = 0
         self.on_moving: Callable[[], None] | None = None
         self.limit: int | None = None
+        self.most: float = math.inf
         self.stage = Stage.UNKNOWN
         self._found = 0  # the limit, without what is being tried
         self._row, self._lowest = 0, math.inf  # refusals in a row, and the fewest others of one
@@ -103,8 +105,9 @@ class Crowd:
 
     @property
     def full(self) -> bool:
-        """Whether the limit that was found allows no further attempt now."""
-        return self.limit is not None and self.in_flight >= self.limit
+        """Whether the limit, found or configured anew, allows no further attempt now."""
+        in_flight = self.in_flight
+        return in_flight >= self.most or (self.limit is not None and in_flight >= self.limit)
 
     def sent(self) -> int:
         """Count an attempt that is sent now; return the number of others in flight."""

@@ -152,8 +152,11 @@ class ConcurrencyLimiter(Guard[Held]):
             ConfigurationError: the limit is below 1, or all partitions share the slots.
             TooManyPartitions: the partition is new, and `Keyed` has no room for it.
         """
-        slots = self.slots.to_resize(partition)
-        for waiter in slots.resize(limit):
+        self.declare(self.slots.to_resize(partition), limit)
+
+    def declare(self, slots: Slots, concurrency: int) -> None:
+        """Change the limit of slots of this layer, and grant those that are free now."""
+        for waiter in slots.resize(concurrency):
             wake(waiter)
 
     def statistics(self, _: float) -> dict[str | None, SlotsStatistics]:

@@ -285,7 +285,16 @@ class Slots(Shared):
         self._configured = bounds.whole(limit, 1, "a concurrency limit")
         self._named = None
         self._resized = True
+        self.crowd.most = limit  # for calls that hold a slot already, and are not sent yet
         return self._use_least()
+
+    def declared(self, _: str) -> int:
+        """Return the configured limit, whatever the server accepts now."""
+        return self._configured
+
+    def declare(self, _: str, limit: int, __: float) -> list[Waiter]:
+        """Do what `resize` does."""
+        return self.resize(limit)
 
     def narrow(self, now: float) -> bool:
         """Lower the limit, because the server rejected a call; return whether the limit fell.

@@ -12,7 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, Generic, Never, TypeVar
+from typing import Any, Generic, Never, TypeVar, Unpack
 
 from .. import aio
 from ..aio import task_on, this_thread
@@ -23,13 +23,14 @@ from ..core.queue import Waiter, ages
 from ..core.shared import Shared
 from ..core.verdict import Kind, Usage
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
-from ..events import Listener
+from ..events import ConfiguredLimit, Event, LimitsConfigured, Listener
 from ..rate.layer import RateLimiter
 from ..retry.layer import Retry, trying_again
 from ..telemetry.emitter import Emitter
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
 from .compiled import compiled, handler_of
+from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
 from .layers import check_layer, left_out, name_of, replaced
 from .options import check_options, current_options, misplaced
@@ -136,6 +137,38 @@ class Stack(Shared):
     def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
         """Return a handler that runs `inner`, which takes a `Call`, inside the layers."""
         return partial(self._enter, compiled(self.layers, inner))
+
+    def configure(
+        self, *, model: str | None = None, **limits: Unpack[Limits]
+    ) -> tuple[ConfiguredLimit, ...]:
+        """Change limits while calls run; return those that are others now.
+
+        Waiting calls that a higher limit has room for go at once. A lower one holds from now on:
+        what was sent counts, and what is under way is not cut. The next statistics show them. All
+        is checked before anything changes. Other stacks that share a policy have its new limits.
+
+        Args:
+            model: whose limits they are, if each model has its own; None for all models.
+            limits: ``concurrency``, and the limits of the rate by the names of the presets, such as
+                ``requests_per_minute``; ``account`` is a mapping of those over all models. Each is
+                one value, or a mapping from model to value, where ``"*"`` is each model that has
+                the usual limit; models that come later too. None keeps a limit.
+
+        Raises:
+            ConfigurationError: the stack has no such limit, a value is out of range, or one value
+                is given and the models have different ones.
+            WrongLoopError: the stack's event loop runs in another thread.
+        """
+        changes = configure(self.layers, limits, model)
+        if changes:
+            self.report(LimitsConfigured(changes))
+        return changes
+
+    def report(self, event: Event) -> None:
+        """Report an event that belongs to no call, to the listeners and the log."""
+        logger = next((each for each in self.layers if isinstance(each, RequestIdLogger)), None)
+        if logger is not None:
+            logger.report(event, self._emitter)
 
     def statistics(self) -> StackStatistics:
         """Return a frozen snapshot of the stack's counts and of its policies."""

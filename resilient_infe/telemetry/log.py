@@ -31,6 +31,7 @@ LEVELS = {
     "rate.gate_closed": logging.WARNING,
     "rate.limit_changed": logging.INFO,
     "rate.too_large": logging.INFO,
+    "limits.configured": logging.INFO,
     "slots.narrowed": logging.INFO,
     "circuit.opened": logging.WARNING,
     "circuit.throttled": logging.WARNING,

@@ -19,7 +19,7 @@ from ..core.guard import Guard
 from ..core.ids import clean_id
 from ..core.verdict import OK, SUCCESS, Kind, Usage
 from ..errors import Refused
-from ..events import CallFinished, CallStarted, Listener
+from ..events import CallFinished, CallStarted, Event, Listener
 from .emitter import Emitter
 from .log import LogListener
 
@@ -81,6 +81,20 @@ class RequestIdLogger(Guard[Emit]):
             call.hold.on_close(partial(_finish, call, held, None))
         elif failed or held.routine:
             _finish(call, held, error)
+
+    def report(self, event: Event, emit: Emit | None) -> None:
+        """Report an event that belongs to no call.
+
+        Args:
+            event: the event.
+            emit: passes events to the stack's listeners; None if there are none.
+        """
+        if self._log is not None:
+            if emit is not self._base:
+                self._join(emit, self._log)
+            emit = self._quiet
+        if emit is not None:
+            emit(event)
 
     def describe(self) -> str:
         """Return as text where it logs to."""

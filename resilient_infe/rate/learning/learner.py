@@ -142,6 +142,18 @@ class Learner:
         self._seeker.course.ceiling = self._ceiling()
         self.active = False
 
+    def passed(self, since: float, until: float, dimension: int) -> float:
+        """Return what was sent after `since`, up to `until`, and not refused, while it learned.
+
+        Args:
+            since: a loop time, in seconds.
+            until: a later one.
+            dimension: 0 for requests, 1 for tokens, as they were estimated.
+        """
+        sends = self._seeker.record.sends
+        units = sends.units(since, until, dimension)
+        return max(0.0, units * sends.scale if dimension else units)
+
     def news(self) -> Change | None:
         """Return how the belief changed since it was last told, or None."""
         limit = self.limit
