@@ -11,7 +11,7 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies gym \
+.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies gym pictures \
 	gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -51,6 +51,9 @@ gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, 
 
 gym-full: $(BENCH)/ready  ## the full cross of servers; takes half an hour
 	$(BENCH)/bin/python -m benchmarks.gym --full
+
+pictures: $(DEV)/ready  ## what each layer is for, simulated and drawn into docs/pictures
+	$(DEV)/bin/python -m benchmarks.pictures
 
 bench-clients: $(DEV)/ready  ## what wrapping costs each client, in CPU time per call
 	$(DEV)/bin/python -m benchmarks.clients

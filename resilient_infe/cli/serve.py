@@ -35,6 +35,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add("--style", choices=get_args(Style), default="bucket", help="how limits are kept")
     add("--burst", type=positive, default=1.0, help="seconds of the rate in a bucket (default 1)")
     add("--concurrency", type=count, metavar="N", help="requests in progress (default any)")
+    add("--capacity", type=count, metavar="N", help="in progress at full speed (default any)")
     add("--headers", action="store_true", help="send x-ratelimit-* headers")
     add("--retry-after", choices=get_args(RetryAfter), default="none", help="what a 429 tells")
     add("--charge-rejected", action="store_true", help="a 429 uses up the limit too")
@@ -101,6 +102,7 @@ def model_of(options: argparse.Namespace) -> InfeModel:
         style=options.style,
         burst=options.burst,
         concurrency=options.concurrency,
+        capacity=options.capacity,
         headers=options.headers,
         retry_after=options.retry_after,
         charge_rejected=options.charge_rejected,

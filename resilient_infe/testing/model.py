@@ -117,6 +117,8 @@ class InfeModel:
         style: how the limits are applied; ``"bucket"``, a token bucket.
         burst: the size of a bucket, in seconds of the rate; 1.
         concurrency: the most requests in progress at once, or None for no limit.
+        capacity: the requests in progress that it can answer at full speed; with more of them,
+            each new one takes longer in proportion, even if callers leave; None for any number.
         headers: whether to send ``x-ratelimit-*``; False.
         retry_after: the hint of a 429 and a 503; ``"none"``.
         charge_rejected: whether a rejected request also uses up the limit of requests; False.
@@ -144,6 +146,7 @@ class InfeModel:
         style: Style = "bucket",
         burst: float = 1.0,
         concurrency: int | None = None,
+        capacity: int | None = None,
         headers: bool = False,
         retry_after: RetryAfter = "none",
         charge_rejected: bool = False,
@@ -163,7 +166,7 @@ class InfeModel:
             self._limits["requests"] = make_limit(style, requests_per_minute, 60.0, burst)
         if tokens_per_minute is not None:
             self._limits["tokens"] = make_limit(style, tokens_per_minute, 60.0, burst)
-        self._concurrency = concurrency
+        self._concurrency, self._capacity = concurrency, capacity
         self._send_headers = headers
         self._retry_after = retry_after
         self._charge_rejected = charge_rejected
@@ -307,6 +310,8 @@ class InfeModel:
             "usage": usage,
         }
         delay = self.latency + self._seconds_per_token * output
+        if self._capacity is not None:
+            delay *= max(1.0, (len(self._ends) + 1) / self._capacity)
         if not body.get("stream"):
             return ModelReply(200, {}, content, delay)
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))

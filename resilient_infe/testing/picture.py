@@ -7,6 +7,7 @@ at a glance. The file follows the page's colour scheme, light or dark.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 INK = "#1f2933"
 """The colour of text and axes. On a dark page, the style in the file replaces it."""
 
-ON_DARK = {INK: "#dfe5ec", "#1f77b4": "#5aa9e6", "#d9dee4": "#3c4650"}
-"""The colours that are too dark on a dark page, or too light, and what replaces them there."""
+ANSWERED, REJECTED, FAILED = "#2a9d6f", "#e0a100", "#d1495b"
+LET_IN, WAITING, IN_FLIGHT = "#d9dee4", "#8fbbe0", "#b4bcc6"
 
-ANSWERED, REJECTED, FAILED, WAITING = "#2a9d6f", "#e0a100", "#d1495b", "#1f77b4"
-IDLE = "#d9dee4"
+ON_DARK = {INK: "#dfe5ec", LET_IN: "#3c4650", WAITING: "#3f6d94", IN_FLIGHT: "#6b7683"}
+"""The colours that are too dark on a dark page, or too light, and what replaces them there."""
 
 
 def draw(courses: Sequence[tuple[str, list[Second]]], step: float) -> str:
@@ -62,53 +63,63 @@ def draw(courses: Sequence[tuple[str, list[Second]]], step: float) -> str:
             top = max(each.get_ylim()[1] for each in alike)
             for each in alike:
                 each.set_ylim(0, top)
-        axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False,
-            fontsize=9)  # fmt: skip
+        handles = [handle for each in axes[:2] for handle in each.get_legend_handles_labels()[0]]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9
+        )
         axes[-1].set_xlabel("seconds")
         axes[-1].set_xlim(0, max(course[-1].start + step for _, course in courses))
         drawn = io.StringIO()
         figure.savefig(
             drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
-    return _with_dark_style(drawn.getvalue())
+    return _finished(drawn.getvalue())
 
 
 def _sends(axes: Axes, course: list[Second], step: float) -> None:
     """Draw the attempts of each step: let in, refused, failed; and the answers as a line."""
-    starts = [each.start for each in course]
-    base = [0.0] * len(course)
+    edges, base = _edges(course, step), [0.0] * (len(course) + 1)
     for label, colour, counts in (
-        ("sent, let in", IDLE, [each.sent - each.rejected - each.failed for each in course]),
+        ("let in", LET_IN, [each.sent - each.rejected - each.failed for each in course]),
         ("429", REJECTED, [each.rejected for each in course]),
         ("failed", FAILED, [each.failed for each in course]),
     ):
-        heights = [count / step for count in counts]
-        axes.bar(starts, heights, step, base, align="edge", color=colour, label=label, linewidth=0)
-        base = [low + height for low, height in zip(base, heights, strict=True)]
+        top = [low + count / step for low, count in zip(base, [*counts, 0], strict=True)]
+        axes.fill_between(edges, top, base, step="post", color=colour, label=label, linewidth=0)
+        base = top
     answered = [each.answered / step for each in course]
-    axes.step(starts, answered, where="post", color=ANSWERED, linewidth=1.6, label="answered")
+    axes.step(
+        edges, [*answered, 0.0], where="post", color=ANSWERED, linewidth=1.6, label="answered"
+    )
     axes.set_ylabel("per second")
 
 
 def _queue(axes: Axes, course: list[Second], step: float) -> None:
     """Draw the calls that wait at the end of each step, above those in flight."""
-    ends = [each.start + step for each in course]
+    edges = _edges(course, step)
     in_flight = [each.in_flight for each in course]
     total = [each.in_flight + each.waiting for each in course]
-    axes.fill_between(ends, total, in_flight, step="pre", color=WAITING, alpha=0.55, linewidth=0)
-    axes.fill_between(ends, in_flight, step="pre", color=IDLE, linewidth=0)
+    for label, colour, counts, low in (
+        ("waiting", WAITING, total, in_flight),
+        ("in flight", IN_FLIGHT, in_flight, [0] * len(course)),
+    ):
+        top, base = [*counts, 0], [*low, 0]
+        axes.fill_between(edges, top, base, step="post", color=colour, label=label, linewidth=0)
     axes.set_ylabel("calls open")
-    axes.text(0.995, 0.96, "waiting (blue), in flight (grey)", transform=axes.transAxes, ha="right",
-        va="top", fontsize=9)  # fmt: skip
 
 
-def _with_dark_style(drawn: str) -> str:
-    """Return an SVG file that changes its colours on a page with a dark colour scheme."""
+def _edges(course: list[Second], step: float) -> list[float]:
+    """Return where each step begins, and where the last one ends."""
+    return [*(each.start for each in course), course[-1].start + step]
+
+
+def _finished(drawn: str) -> str:
+    """Return an SVG file with shorter numbers, and with other colours on a dark page."""
     rules = "".join(
         f'[style*="{kind}: {light}"]{{{kind}:{dark} !important}}'
         for light, dark in ON_DARK.items()
         for kind in ("fill", "stroke")
     )
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
-    head, found, rest = drawn.partition("<defs>")
+    head, found, rest = re.sub(r"(\.\d\d)\d+", r"\1", drawn).partition("<defs>")
     return f"{head}{style}{found}{rest}"

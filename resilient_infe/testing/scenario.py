@@ -162,8 +162,11 @@ class Scenario:
         style: how it keeps its limits; ``"sliding"``, over any 60 s; ``"fixed"`` or ``"bucket"``.
         burst: seconds of the rate that a bucket holds; 1.
         concurrency: the most requests in progress, from 1; None, the default, for no limit.
+        capacity: the requests in progress that it can answer at full speed, from 1; with more of
+            them each takes longer in proportion; None, the default, for any number.
         headers: whether it states its limits in ``x-ratelimit-*``; False.
         retry_after: the hint of its 429s and 503s; ``"none"``.
+        charge_rejected: whether a rejected request uses up the limit of requests too; False.
         latency: seconds before each reply, from 0; 0.5.
         seconds_per_token: seconds more for each token of output; 0.02, so that an answer usually
             takes a second, and a long one some.
@@ -181,8 +184,10 @@ class Scenario:
     style: Style = "sliding"
     burst: float = 1.0
     concurrency: int | None = None
+    capacity: int | None = None
     headers: bool = False
     retry_after: RetryAfter = "none"
+    charge_rejected: bool = False
     latency: float = 0.5
     seconds_per_token: float = 0.02
     output_tokens: int = 20
@@ -196,8 +201,9 @@ class Scenario:
         for name in ("burst", "latency", "seconds_per_token"):
             bounds.at_least(getattr(self, name), 0.0, name)
         bounds.whole(self.output_tokens, 1, "output_tokens")
-        if self.concurrency is not None:
-            bounds.whole(self.concurrency, 1, "concurrency")
+        for name in ("concurrency", "capacity"):
+            if getattr(self, name) is not None:
+                bounds.whole(getattr(self, name), 1, name)
         for each in self.happenings:
             bounds.instance(each, Happening, "happenings", "Errors(...), Slow(...) or another")
             each.apply(self.model(), 0.0)

@@ -237,3 +237,11 @@ def test_the_books_over_http():
                 return await response.json()
 
     assert asyncio.run(main()) == model.books.summary()
+
+
+def test_more_than_the_capacity_is_slower():
+    """Each request takes longer in proportion to those in progress, up to its own arrival."""
+    model = InfeModel(latency=1.0, capacity=2)
+    request = ModelRequest(ASK)
+    assert [model.handle(request, 0.0).delay for _ in range(4)] == [1.0, 1.0, 1.5, 2.0]
+    assert model.handle(request, 3.0).delay == 1.0
