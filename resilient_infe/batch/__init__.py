@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .monitor import Monitor
 from .prices import listed, per_million
+from .progress import Progress
 from .result import Failure, Result, RowFailed
 from .run import BatchRun, run_batch
 from .sample import Tally
@@ -14,6 +15,7 @@ __all__ = [
     "Failure",
     "Journal",
     "Monitor",
+    "Progress",
     "Result",
     "RowFailed",
     "Tally",

@@ -73,7 +73,7 @@ class Engine(Generic[Row, Value]):
         self.tally = Tally()
         self.failures = Failures()
         self.over = False
-        self.stack = caller.stack
+        self.stack, self.monitor, self.spending = caller.stack, caller.monitor, caller.spending
         self._source = source
         self._caller = caller
         self._outbox: Outbox[Row, Value] = Outbox(ordered=ordered)
@@ -105,7 +105,7 @@ class Engine(Generic[Row, Value]):
     def start(self) -> None:
         """Begin, from inside the event loop."""
         self._runtime = aio.current()
-        self._recorder.start(self._break, self._caller.spending)
+        self._recorder.start(self._break, self.spending)
         self._cancel = self._runtime.start(self._main)
 
     async def next(self) -> Result[Row, Value] | None:
@@ -298,7 +298,7 @@ class Engine(Generic[Row, Value]):
 
     def _is_used_up(self) -> bool:
         """Whether the run has spent what it may: then it stops."""
-        if (pause := self._caller.spending.used_up()) is not None:
+        if (pause := self.spending.used_up()) is not None:
             self.stop(pause)
         return pause is not None
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..adapters.http.masking import printable
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, counted, limit_of, limits_of, under_way, waiting_for
 from .sample import Failures, Tally
+from .spending import Spending, dollars
 
 NO_LIMIT = 1e9
 """Per minute: what stands for no limit at all; no server answers so many."""
@@ -21,7 +23,7 @@ SPAN = 60.0
 """Seconds over which the rate is taken: a full period of the usual limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """A run at one moment.
 
@@ -32,12 +34,16 @@ class Progress:
         commonest: the most frequent failure of this run in a few words, or None.
         replayed: of both, those that an earlier run recorded.
         rate: rows a minute that came to their end lately.
+        elapsed: seconds since this run began.
         left: seconds until the end at that rate, or None.
-        in_flight: attempts under way.
-        queued: calls that wait for a slot or for the limit.
-        retries: attempts that were tried again.
-        rejected: 429s.
-        tokens: what the server charged.
+        in_flight: attempts under way; None without a stack, which would know.
+        queued: calls that wait for a slot or for the limit; None likewise.
+        retries: attempts that were tried again; None likewise.
+        rejected: 429s; None likewise.
+        tokens: what the server charged in this run, or None as long as it has not said.
+        cached: those of them that were read from the provider's cache.
+        cost: dollars that this run has spent, or None if that is not known.
+        cost_of_all: the same for all runs of the journal.
         limit: what is kept or learned, in words, or None.
         refused: the row that the server refuses each time, and why, or None.
         too_large: rows that cost more than the limit of a minute, in words, or None.
@@ -51,15 +57,19 @@ class Progress:
     commonest: str | None
     replayed: int
     rate: float
-    left: float | None
-    in_flight: int
-    queued: int
-    retries: int
-    rejected: int
-    tokens: int
-    limit: str | None
-    refused: str | None
-    waits: str | None
+    left: float | None = None
+    elapsed: float
+    in_flight: int | None = None
+    queued: int | None = None
+    retries: int | None = None
+    rejected: int | None = None
+    tokens: int | None
+    cached: int
+    cost: float | None
+    cost_of_all: float | None
+    limit: str | None = None
+    refused: str | None = None
+    waits: str | None = None
     stopping: bool
     too_large: str | None = None
 
@@ -70,87 +80,109 @@ class Gauge:
     Args:
         rows: to be done in all, or None where that is not known.
 
-    State: when how many rows had ended, for a minute.
+    Attributes:
+        rows: the same.
+        stopping: whether the run takes no more rows.
+
+    State: when it began, and when how many rows had ended, for a minute.
     """
 
     def __init__(self, rows: int | None) -> None:
         """Nothing was seen yet."""
         self.rows = rows
+        self.stopping = False
         self._seen: deque[tuple[float, int]] = deque()
+        self._began = 0.0
 
     def begin(self, now: float) -> None:
         """Note when the run began."""
+        self._began = now
         self._seen.append((now, 0))
 
     def read(
         self,
         now: float,
         tally: Tally,
-        stack: StackStatistics,
-        monitor: Monitor,
+        stack: StackStatistics | None,
+        monitor: Monitor | None,
         *,
         failures: Failures | None = None,
-        old_failed: int = 0,
-        stopping: bool = False,
+        spending: Spending | None = None,
     ) -> Progress:
         """Return how far a run is.
 
         Args:
             now: seconds of any clock.
             tally: what the run has done.
-            stack: the stack's figures.
-            monitor: the stack's listener.
+            stack: the stack's figures, or None without one.
+            monitor: the stack's listener, or None without one.
             failures: what the run's failures have in common.
-            old_failed: of the rows that were replayed, those that failed.
-            stopping: whether the run takes no more rows.
+            spending: what it has spent.
         """
+        if not self._seen:
+            self.begin(now)
         self._seen.append((now, tally.ended))
         while self._seen[0][0] < now - SPAN:
             self._seen.popleft()
         since, before = self._seen[0]
         rate = (tally.ended - before) / (now - since) * 60.0 if now > since else 0.0
-        remaining = None if self.rows is None else self.rows - tally.replayed - tally.ended
-        refused, waits = monitor.refused(), waiting_for(stack, monitor.trouble)
-        moves = under_way(stack) > 0 or stack.waiting > 0
-        if waits is None and refused is None and not moves and remaining != 0:
-            waits = monitor.retried()
-        # What is left may be only rows that are refused each time: the rate says nothing of them.
-        tells = remaining is not None and remaining > monitor.number_refused and rate > 0.0
-        return Progress(
+        spent = Spending() if spending is None else spending
+        progress = Progress(
             rows=self.rows,
-            done=tally.ok + tally.replayed - old_failed,
-            failed=tally.failed + old_failed,
+            done=tally.ok + tally.replayed - tally.replayed_failed,
+            failed=tally.failed + tally.replayed_failed,
             commonest=None if failures is None else failures.commonest(),
             replayed=tally.replayed,
             rate=rate,
-            left=remaining / rate * 60.0 if remaining is not None and tells else None,
-            in_flight=under_way(stack),
-            queued=stack.waiting,
-            retries=monitor.retries,
-            rejected=monitor.rejected,
-            tokens=tally.prompt_tokens + tally.completion_tokens,
-            limit=_limit(stack),
-            refused=refused,
-            waits=waits,
-            stopping=stopping,
-            too_large=monitor.too_large(),
+            elapsed=now - self._began,
+            tokens=spent.now.tokens if spent.now.calls else None,
+            cached=spent.now.cached,
+            cost=spent.now.dollars if spent.now.calls else None,
+            cost_of_all=spent.total.dollars if spent.total.calls else None,
+            stopping=self.stopping,
         )
+        remaining = None if self.rows is None else self.rows - tally.replayed - tally.ended
+        known = {} if stack is None or monitor is None else _of_stack(stack, monitor, remaining)
+        # What is left may be only rows that are refused each time: the rate says nothing of them.
+        asked = 0 if monitor is None else monitor.number_refused
+        if remaining is not None and remaining > asked and rate > 0.0:
+            known["left"] = remaining / rate * 60.0
+        return replace(progress, **known)
+
+
+def _of_stack(stack: StackStatistics, monitor: Monitor, remaining: int | None) -> dict[str, Any]:
+    """Return the fields of a progress that only a stack knows."""
+    refused, waits = monitor.refused(), waiting_for(stack, monitor.trouble)
+    moves = under_way(stack) > 0 or stack.waiting > 0
+    if waits is None and refused is None and not moves and remaining != 0:
+        waits = monitor.retried()
+    return {
+        "in_flight": under_way(stack),
+        "queued": stack.waiting,
+        "retries": monitor.retries,
+        "rejected": monitor.rejected,
+        "limit": _limit(stack),
+        "refused": refused,
+        "waits": waits,
+        "too_large": monitor.too_large(),
+    }
 
 
 def in_words(progress: Progress) -> str:
     """Return a progress as one line."""
-    parts = [_rows(progress), f"{progress.rate:,.0f}/min"]
+    pace = f"{progress.rate:,.0f}/min ({per_second(progress.rate / 60.0)})"
+    parts = [f"{_rows(progress)} in {span(progress.elapsed)}", pace]
     if progress.failed:
         mostly = f" (mostly {progress.commonest})" if progress.commonest else ""
         parts.append(f"{progress.failed:,} failed{mostly}")
-    parts.append(f"{progress.in_flight:,} in flight")
+    if progress.in_flight is not None:
+        parts.append(f"{progress.in_flight:,} in flight")
     if progress.retries:
         parts.append(counted(progress.retries, "retry", "retries"))
     if progress.rejected:
         parts.append(counted(progress.rejected, "429"))
     parts += filter(None, (progress.refused, progress.too_large))
-    if progress.tokens:
-        parts.append(f"{short(progress.tokens)} tokens")
+    parts += _spent(progress)
     if progress.limit:
         parts.append(progress.limit)
     if progress.waits:
@@ -162,15 +194,33 @@ def in_words(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+def _spent(progress: Progress) -> Iterator[str]:
+    if progress.tokens:
+        cached = f" ({short(progress.cached)} cached)" if progress.cached else ""
+        yield f"{short(progress.tokens)} tokens{cached}"
+    if progress.cost is not None:
+        of_all = progress.cost_of_all
+        more = "" if of_all in (None, progress.cost) else f" ({dollars(of_all or 0)} in all runs)"
+        yield f"{dollars(progress.cost)}{more}"
+
+
 def span(seconds: float) -> str:
-    """Return a time in words: ``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
+    """Return a time in words: ``0.4 s``, ``45 s``, ``2 min 19 s``, ``3 h 20 min``."""
+    if 0 < seconds < 0.95:
+        return f"{max(0.1, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    minutes, left = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {left} s" if left else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def per_second(rate: float) -> str:
+    """Return a rate of rows in words: ``144/s``, ``1.7/s``, ``0.08/s``."""
+    return f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.2g}/s"
 
 
 def short(number: float) -> str:

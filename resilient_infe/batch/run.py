@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Never, Self
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sized
+from functools import partial
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Never,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 import anyio
 
@@ -16,12 +28,18 @@ from ..errors import ConfigurationError
 from .caller import Caller, Hooks
 from .engine import Engine
 from .prices import Price
+from .progress import Gauge, Progress
 from .reader import reader_for
 from .result import Result, Row, Value
 from .sample import Failures, Tally
+from .showing import Shower, Shows
 from .source import Source
 from .spending import Spending
 from .store import Journal
+
+Reply = TypeVar("Reply")
+
+Kept: TypeAlias = str | os.PathLike[str] | Journal
 
 IN_MEMORY = 256
 """Rows between the input and whoever iterates: enough for the presets' 64 slots, with as many again
@@ -29,6 +47,61 @@ that back off, and some results that are being looked at."""
 
 CLEAN_UP = 5.0
 """Seconds that leaving a run early waits for what is under way to be let go."""
+
+
+class Options(TypedDict, Generic[Row], total=False):
+    """The arguments of `run_batch` on which the type of a result does not depend."""
+
+    request: Callable[[Row], Any] | None
+    row_id: Callable[[Row], str] | None
+    partition: Callable[[Any], str | None] | None
+    model: str | None
+    ordered: bool
+    in_memory: int
+    deadline: float | None
+    priority: Priority
+    tenant: str | None
+    price: Price | None
+    max_cost: float | None
+    max_tokens: int | None
+    settings: Mapping[str, Any] | None
+    retry_failed: bool
+    replay: bool
+    keep_going: bool
+    progress: Shows | None
+
+
+@overload
+def run_batch(
+    rows: Iterable[Row] | AsyncIterable[Row],
+    send: Callable[[Any], Awaitable[Reply]],
+    *,
+    record: None = None,
+    journal: None = None,
+    **options: Unpack[Options[Row]],
+) -> BatchRun[Row, Reply]: ...
+
+
+@overload
+def run_batch(
+    rows: Iterable[Row] | AsyncIterable[Row],
+    send: Callable[[Any], Awaitable[Reply]],
+    *,
+    record: Callable[[Reply], Value],
+    journal: Kept | None = None,
+    **options: Unpack[Options[Row]],
+) -> BatchRun[Row, Value]: ...
+
+
+@overload  # what a journal keeps of a reply is read back from JSON
+def run_batch(
+    rows: Iterable[Row] | AsyncIterable[Row],
+    send: Callable[[Any], Awaitable[Any]],
+    *,
+    record: None = None,
+    journal: Kept | None,
+    **options: Unpack[Options[Row]],
+) -> BatchRun[Row, Any]: ...
 
 
 def run_batch(
@@ -48,11 +121,12 @@ def run_batch(
     price: Price | None = None,
     max_cost: float | None = None,
     max_tokens: int | None = None,
-    journal: str | os.PathLike[str] | Journal | None = None,
+    journal: Kept | None = None,
     settings: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
     replay: bool = True,
     keep_going: bool = False,
+    progress: Shows | None = None,
 ) -> BatchRun[Row, Value]:
     """Send every row, and hand out what comes of each to an ``async for``.
 
@@ -99,6 +173,9 @@ def run_batch(
             What failed otherwise is always sent again.
         replay: hand out what earlier runs recorded too, so that the loop sees every row.
         keep_going: never pause, however many rows fail alike.
+        progress: shows how far the run is, twice a second and at its end: ``"rich"`` or ``"tqdm"``
+            (each is another package), a ``rich.progress.Progress`` or a bar of tqdm that you made,
+            or a function that takes a `Progress`. None shows nothing.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -138,7 +215,8 @@ def run_batch(
             keep_going=keep_going,
         )
 
-    return BatchRun(engine, journal, settings, spending)
+    total = len(rows) if isinstance(rows, Sized) else None
+    return BatchRun(engine, journal, settings, spending, total, progress)
 
 
 class BatchRun(Generic[Row, Value]):
@@ -147,6 +225,7 @@ class BatchRun(Generic[Row, Value]):
     Made by `run_batch`. State: one run.
 
     Attributes:
+        gauge: how many rows there are in all, ``gauge.rows``: set it where `run_batch` cannot know.
         spending: what it has spent (``spending.now``), and what earlier runs had (``.before``).
     """
 
@@ -156,6 +235,8 @@ class BatchRun(Generic[Row, Value]):
         journal: str | os.PathLike[str] | Journal | None,
         settings: Mapping[str, Any] | None,
         spending: Spending,
+        rows: int | None = None,
+        shows: Shows | None = None,
     ) -> None:
         """Nothing is opened before the first result is asked for."""
         self._make = engine
@@ -164,11 +245,19 @@ class BatchRun(Generic[Row, Value]):
         self._engine: Engine[Row, Value] | None = None
         self._stopped = False
         self.spending = spending
+        self.gauge = Gauge(rows)
+        self._shower = None if shows is None else Shower(shows)
 
     @property
     def tally(self) -> Tally:
         """What the run has done so far."""
         return Tally() if self._engine is None else self._engine.tally
+
+    def progress(self) -> Progress:
+        """Return how far it is; from inside the event loop."""
+        if self._engine is None:
+            return self.gauge.read(0.0, Tally(), None, None)
+        return _look(self._engine, self.gauge)
 
     @property
     def failures(self) -> Failures:
@@ -180,7 +269,7 @@ class BatchRun(Generic[Row, Value]):
 
         The iteration then ends by itself.
         """
-        self._stopped = True
+        self._stopped = self.gauge.stopping = True
         if self._engine is not None:
             self._engine.stop()
 
@@ -193,6 +282,7 @@ class BatchRun(Generic[Row, Value]):
         engine.cancel()
         with anyio.move_on_after(CLEAN_UP, shield=True):
             await engine.ended()
+        self._close()
 
     def __aiter__(self) -> Self:
         """Return self."""
@@ -216,8 +306,10 @@ class BatchRun(Generic[Row, Value]):
         except BaseException:
             if not engine.over:  # whoever iterates is cancelled
                 engine.cancel()
+            self._close()
             raise
         if result is None:
+            self._close()
             raise StopAsyncIteration
         return result
 
@@ -240,4 +332,24 @@ class BatchRun(Generic[Row, Value]):
         self._engine = engine
         engine.start()
         weakref.finalize(self, engine.cancel_soon).atexit = False
+        self.gauge.begin(aio.current().now())
+        if self._shower is not None:
+            # Neither refers to this object: a run that is dropped is cancelled.
+            look = partial(_look, engine, self.gauge)
+            aio.current().start(partial(self._shower.run, look, lambda: engine.over))
         return engine
+
+    def _close(self) -> None:
+        if self._shower is not None:
+            self._shower.close()
+
+
+def _look(engine: Engine[Any, Any], gauge: Gauge) -> Progress:
+    return gauge.read(
+        aio.current().now(),
+        engine.tally,
+        None if engine.stack is None else engine.stack.statistics(),
+        engine.monitor,
+        failures=engine.failures,
+        spending=engine.spending,
+    )

@@ -117,7 +117,7 @@ class Spending:
 
     def resume(self, models: Mapping[str, Spent]) -> None:
         """Start from what earlier runs have spent; what had no price then gets that of now."""
-        self.models = dict(models)
+        self.models = {name: replace(each) for name, each in models.items()}
         for model, spent in self.models.items():
             if spent.dollars is None and spent.calls:
                 spent.dollars = self._priced(model, spent)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import anyio
 import pytest
 from fakes import FakeServer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resilient_infe import Kind, Retry, presets
-from resilient_infe.batch import Monitor, Tally, run_batch
+from resilient_infe.batch import Monitor, Tally, per_million, run_batch
 from resilient_infe.batch.monitor import waiting_for
 from resilient_infe.batch.progress import NO_LIMIT, Gauge, in_words, short, span
+from resilient_infe.batch.spending import Spending
+from resilient_infe.core.verdict import Usage
 from resilient_infe.errors import InfeError, RateLimitError
 
 
@@ -162,10 +168,10 @@ def test_a_gauge_without_an_end():
     gauge = Gauge(None)
     stack = presets.batch(requests_per_minute=NO_LIMIT).statistics()
     gauge.read(0.0, Tally(), stack, Monitor())
-    progress = gauge.read(30.0, Tally(ok=50, replayed=7), stack, Monitor(), old_failed=2)
+    progress = gauge.read(30.0, Tally(ok=50, replayed=7, replayed_failed=2), stack, Monitor())
     assert (progress.done, progress.failed, progress.left) == (55, 2, None)
     assert progress.rate == 100.0
-    assert in_words(progress) == "57 rows, 100/min, 2 failed, 0 in flight"
+    assert in_words(progress) == "57 rows in 30 s, 100/min (1.7/s), 2 failed, 0 in flight"
 
 
 def test_a_rate_is_of_the_last_minute():
@@ -180,11 +186,52 @@ def test_a_rate_is_of_the_last_minute():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (89, "89 s"), (600, "10 min"), (12_000, "3 h 20 min"), (864_000, "10 days 0 h")],
+    [
+        (0, "0 s"),
+        (0.26, "0.3 s"),
+        (89, "89 s"),
+        (139, "2 min 19 s"),
+        (600, "10 min"),
+        (3_599.6, "1 h 0 min"),
+        (12_000, "3 h 20 min"),
+        (864_000, "10 days 0 h"),
+    ],
 )
 def test_times_in_words(seconds, words):
     """A time has no more digits than it is worth."""
     assert span(seconds) == words
+
+
+@given(st.floats(0.0, 1e9))
+def test_a_time_in_words_has_no_60(seconds):
+    """No part of it is as large as the next unit, and nothing but 0 is told as 0."""
+    told = span(seconds)
+    assert (told == "0 s") == (seconds == 0)
+    assert not re.search(r" 60 s|\b60 min", told)
+
+
+def test_tokens_and_money_in_words():
+    """They are told once they are known, those of earlier runs apart."""
+    spending, stack = Spending(per_million(2.0, 8.0)), presets.batch(requests_per_minute=NO_LIMIT)
+    gauge, stack = Gauge(None), stack.statistics()
+    words = in_words(gauge.read(0.0, Tally(), stack, Monitor(), spending=spending))
+    assert "token" not in words
+    assert "$" not in words
+    spending.count("m", Usage(1_000, 500, 1_500, 400), None)
+    words = in_words(gauge.read(1.0, Tally(ok=1), stack, Monitor(), spending=spending))
+    assert "1.5k tokens (400 cached), $0.0060" in words
+    later = Spending(per_million(2.0, 8.0))
+    later.resume(spending.models)
+    later.count("m", Usage(1_000, 500, 1_500), None)
+    words = in_words(gauge.read(1.0, Tally(ok=1), stack, Monitor(), spending=later))
+    assert "1.5k tokens, $0.0060 ($0.0120 in all runs)" in words
+
+
+def test_without_a_stack_nobody_knows_of_retries():
+    """What is not known is not told as 0."""
+    progress = Gauge(10).read(0.0, Tally(), None, None)
+    assert (progress.in_flight, progress.retries, progress.rejected) == (None, None, None)
+    assert in_words(progress) == "0/10 (0%) in 0 s, 0/min (0/s)"
 
 
 def test_numbers_in_few_digits():

@@ -9,6 +9,7 @@ import aiohttp
 import httpx
 import httpx2
 import openai
+import rich.progress
 
 from resilient_infe import (
     Account,
@@ -35,7 +36,7 @@ from resilient_infe import (
     wrap,
 )
 from resilient_infe.adapters.infe.stream import InfeStream
-from resilient_infe.batch import BatchRun, Result
+from resilient_infe.batch import BatchRun, Journal, Progress, Result, per_million
 
 
 class Response:
@@ -197,3 +198,26 @@ async def a_batch_keeps_the_types_of_rows_and_values(send: Send[str, Response]) 
         assert_type(result.row, tuple[int, str])
         assert_type(result.value, int | None)
         assert_type(result.unwrap(), int)
+
+
+async def the_value_of_a_batch_is_known_without_a_hook(
+    send: Send[str, Response], kept: Journal, columns: rich.progress.Progress
+) -> None:
+    """It is the reply; with a journal, what JSON makes of it; with a hook, what that makes."""
+    assert_type(run_batch(["one"], send), BatchRun[str, Response])
+    assert_type(run_batch(["one"], send, ordered=True, progress="rich"), BatchRun[str, Response])
+    assert_type(run_batch(["one"], transport, journal=None), BatchRun[str, Response])
+    assert_type(run_batch(["one"], send, journal="a.db", model="m"), BatchRun[str, Any])
+    assert_type(run_batch(["one"], send, record=repr, journal=kept), BatchRun[str, str])
+    infe: Send[Mapping[str, Any], dict[str, Any]]
+    infe = presets.batch(requests_per_minute=600).around(InfeTransport("sk-x"))
+    assert_type(run_batch(["one"], infe), BatchRun[str, dict[str, Any]])
+    run_batch(["one"], send, progress=columns)
+    run = run_batch(["one"], send, progress=lambda progress: print(progress.done, progress.cost))
+    assert_type(run.progress(), Progress)
+    assert_type(run.spending.now.dollars, float | None)
+    run_batch(["one"], send, max_cost=5.0, price=per_million(2.0, 8.0))
+    async for result in run:
+        assert_type(result.value, Response | None)
+    run_batch(["one"], send, ordred=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    run_batch(["one"], send, record=len)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]

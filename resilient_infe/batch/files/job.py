@@ -94,7 +94,6 @@ class Job:
         self._output = Output(options.output, beside=self._known > 0)
         self._errors = Output(options.errors, beside=self._known > 0)
         self._run: BatchRun[Request, Any] | None = None
-        self._gauge = Gauge(None)
         self._input = Input(options.input)
         self._replayed = self._old_failed = 0
         self._broken: BatchError | None = None
@@ -121,7 +120,6 @@ class Job:
         self._check_known(self.found.known)
         if options.limit is not None:
             self.left = max(0, self.found.pending - options.limit)
-        self._gauge = Gauge(self.found.rows - self.left)
         return self.found
 
     async def run(self) -> None:
@@ -141,7 +139,7 @@ class Job:
             self._run = self._batch()
             if self._stopped:
                 self._run.stop()
-            self._gauge.begin(aio.current().now())
+            self._run.gauge.rows = None if found is None else found.rows - self.left
             stop_flushing = aio.current().start(self._flush_now_and_then)
             try:
                 async with self._run as results:
@@ -182,15 +180,7 @@ class Job:
 
     def progress(self) -> Progress:
         """Return how far it is; from inside the event loop."""
-        return self._gauge.read(
-            aio.current().now(),
-            Tally() if self._run is None else self._run.tally,
-            self.stack.statistics(),
-            self.monitor,
-            failures=self.failures,
-            old_failed=self._old_failed,
-            stopping=self._stopped,
-        )
+        return Gauge(None).read(0.0, Tally(), None, None) if not self._run else self._run.progress()
 
     @property
     def failures(self) -> Failures:
