@@ -27,6 +27,7 @@ from .result import Failure, Result, Row, Value
 from .sample import Failures, Tally
 from .sampler import Sampler
 from .source import Source
+from .steering import Steering
 from .store import Journal
 from .trial import MOST_PUT_OFF, MOST_SKIPPED, PATIENCE, Trial, Trials
 
@@ -74,10 +75,8 @@ class Engine(Generic[Row, Value]):
         self.failures = Failures()
         self.over = False
         self.stack, self.monitor, self.spending = caller.stack, caller.monitor, caller.spending
-        self._source = source
-        self._caller = caller
+        self._source, self._caller = source, caller
         self._outbox: Outbox[Row, Value] = Outbox(ordered=ordered)
-        self._in_memory = in_memory
         self._recorder = Recorder(
             journal,
             owned=owned,
@@ -100,6 +99,7 @@ class Engine(Generic[Row, Value]):
         self._halting = anyio.Event()
         self._lanes = Lanes(in_memory)
         self._rests = Rests(self._lanes, self._trials, idle=self._is_idle, lend=self._let_go)
+        self.steering = Steering(self.stack, self._lanes, self._admission, self._sampler, self.stop)
         self._cancel: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -192,7 +192,7 @@ class Engine(Generic[Row, Value]):
         return self._stopping or (self._source.over and not left)
 
     async def _take_one(self, lane: Lane) -> None:
-        if lane.row is None and self._held >= self._in_memory and not self._sends_late():
+        if lane.row is None and self._held >= self._lanes.number and not self._sends_late():
             await self._room.wait(self._runtime)
             return
         handed_out = False
@@ -303,7 +303,7 @@ class Engine(Generic[Row, Value]):
         return pause is not None
 
     def _is_idle(self) -> bool:
-        full = self._outbox.is_blocked and len(self._room) >= self._in_memory / 2
+        full = self._outbox.is_blocked and len(self._room) >= self._lanes.number / 2
         return self._stopping or self._source.over or self._lanes.ask or full
 
     def _sends_late(self) -> bool:
@@ -311,18 +311,18 @@ class Engine(Generic[Row, Value]):
         if not self._put_off:
             return False
         asks = self._trials.of(self._put_off[0].call.partition).asks
-        return self._source.over or not asks or self._held >= self._in_memory
+        return self._source.over or not asks or self._held >= self._lanes.number
 
     def _puts_off(self, trial: Trial, taken: Taken[Row]) -> bool:
         """Whether others should be asked with, after a pause: this row has failed before."""
-        late = self._source.over or self._held > self._in_memory
+        late = self._source.over or self._held > self._lanes.number
         if not trial.asks or late or len(self._put_off) >= MOST_PUT_OFF:
             return False
         return self._recorder.has_failed(taken.row_id)
 
     async def _is_admitted(self, lane: Lane, trial: Trial) -> bool:
         """Wait until a row of a partition may be sent; False if it is left for another run."""
-        while not trial.admits() and trial.state != "paused":
+        while (self._lanes.brake.on or not trial.admits()) and trial.state != "paused":
             lane.asks = True
             try:
                 await self._admission.wait(self._runtime)
@@ -360,8 +360,8 @@ class Engine(Generic[Row, Value]):
 
     def _let_go(self, places: int = 1) -> None:
         self._held -= places
-        if self._room and self._held <= self._in_memory * ROOM:
-            self._room.ring(self._in_memory - self._held)
+        if self._room and self._held <= self._lanes.number * ROOM:
+            self._room.ring(self._lanes.number - self._held)
 
     def _close_trials(self) -> None:
         """Decide, with no row under way, whether the run is paused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from anyio.abc import TaskGroup
 from ..core.call import Call
 from ..core.verdict import SUCCESS
 from ..errors import Refused
+from .brake import Brake
 from .result import Row
 from .trial import Trial
 
@@ -95,6 +97,11 @@ class Lane:
         failed = call.verdict is not None and call.verdict.kind is not SUCCESS
         return call.sends != call.attempt or failed
 
+    def backs_off(self) -> bool:
+        """Whether its call is between two attempts, and does not queue for the next one yet."""
+        call = None if self.row is None else self.row.call
+        return call is not None and call.sends == call.attempt
+
     def end(self) -> None:
         """Cut it, while it waits. What is granted to it in this moment is not used any more."""
         if self.trial is not None and self.row is not None and not self.row.call.sends:
@@ -119,17 +126,19 @@ class Lanes:
         number: of lanes at the start.
 
     Attributes:
-        number: the same; `add` does not change it.
+        number: the same; `widen` raises it, and `add` does not change it.
+        brake: holds back what they would send.
 
     State: one run.
     """
 
-    __slots__ = ("_context", "_lanes", "_start", "number")
-
-    _start: Callable[[Lane], object]
+    __slots__ = ("_context", "_lanes", "_start", "brake", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.brake = Brake()
+        self._context = copy_context()
+        self._start: Callable[[Lane], object] = lambda _: None  # until they are started
         self._lanes = [Lane() for _ in range(number)]
 
     def __len__(self) -> int:
@@ -154,6 +163,19 @@ class Lanes:
         """Start one more."""
         self._lanes.append(Lane())
         self._context.run(self._start, self._lanes[-1])
+
+    def widen(self, number: int) -> None:
+        """Have so many, if that is more than there are now."""
+        more, self.number = max(0, number - self.number), max(number, self.number)
+        with contextlib.suppress(RuntimeError):  # the run comes to its end, and starts no more
+            for _ in range(more):
+                self.add()
+
+    def hold(self) -> None:
+        """Cut those whose call waits to be sent; they keep the row. One that backs off goes on."""
+        for lane in self._lanes:
+            if lane.trial is not None and lane.waits() and not lane.backs_off():
+                lane.send_later()
 
     def cut_if_held(self, trial: Trial) -> None:
         """Cut those whose row is of a partition that is held, and waits; they keep it."""

@@ -16,6 +16,7 @@ from ..events import (
     CircuitChanged,
     CircuitOpened,
     Event,
+    LimitsConfigured,
     RateGateClosed,
     RateLimitChanged,
     RateTooLarge,
@@ -34,6 +35,16 @@ NEVER_SENT = "NeverSentError"
 
 KEPT = 200
 """Events that are kept until somebody takes them; a storm of them is not worth more."""
+
+
+KEPT_EVENTS = (
+    CircuitChanged,
+    LimitsConfigured,
+    RateGateClosed,
+    RateLimitChanged,
+    SlotsNarrowed,
+)
+"""What is recorded of events."""
 
 
 class Monitor:
@@ -73,7 +84,7 @@ class Monitor:
             self._note_refused(event)
         elif isinstance(event, RateTooLarge):
             self._too_large.add(event.request_id)
-        elif isinstance(event, CircuitChanged | RateGateClosed | RateLimitChanged | SlotsNarrowed):
+        elif isinstance(event, KEPT_EVENTS):
             if isinstance(event, CircuitOpened):
                 self.trouble = event.reason.rpartition(": ")[2]
             told = {"name": event.name, "when": round(self._wall(), 3)} | event.as_dict()

@@ -120,6 +120,7 @@ class Rests:
         rests = refused and call.deadline is None and not full
         if not rests or self._idle():
             await call.runtime.sleep_until(until)
+            await lanes.brake.wait(call.runtime)
             return
         if call.verdict is not None and call.verdict.retry_after is not None:
             self._places.append((call.partition, call.state.place))
@@ -140,6 +141,7 @@ class Rests:
         if not goes:
             with anyio.move_on_after(LONGEST):
                 await self._bell.wait(call.runtime)
+        await self._lanes.brake.wait(call.runtime)
 
     @property
     def _few(self) -> bool:

@@ -25,6 +25,8 @@ from .. import aio
 from ..core import bounds
 from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
+from ..events import ConfiguredLimit
+from ..stack.configure import Limits
 from .caller import Caller, Hooks
 from .engine import Engine
 from .prices import Price
@@ -35,6 +37,7 @@ from .sample import Failures, Tally
 from .showing import Shower, Shows
 from .source import Source
 from .spending import Spending
+from .steering import State
 from .store import Journal
 
 Reply = TypeVar("Reply")
@@ -243,7 +246,7 @@ class BatchRun(Generic[Row, Value]):
         self._given = journal
         self._settings = settings
         self._engine: Engine[Row, Value] | None = None
-        self._stopped = False
+        self._stopped = self._paused = False
         self.spending = spending
         self.gauge = Gauge(rows)
         self._shower = None if shows is None else Shower(shows)
@@ -272,6 +275,58 @@ class BatchRun(Generic[Row, Value]):
         self._stopped = self.gauge.stopping = True
         if self._engine is not None:
             self._engine.stop()
+
+    def pause(self) -> None:
+        """Send no row from now on, until `resume`; what is being sent comes to its end.
+
+        A row whose attempt fails meanwhile has its next one after `resume`.
+        """
+        self._paused = True
+        if self._engine is not None and not self._engine.over:
+            self._engine.steering.pause()
+
+    def resume(self) -> None:
+        """Send rows again, after `pause`."""
+        self._paused = False
+        if self._engine is not None and not self._engine.over:
+            self._engine.steering.resume()
+
+    def drain(self) -> None:
+        """End as `stop` does; then the iteration raises `BatchPaused`, as what is left goes on."""
+        if self._engine is None:
+            self._stopped = True
+        elif not self._engine.over:
+            self._engine.steering.drain()
+
+    def configure(
+        self, *, model: str | None = None, **limits: Unpack[Limits]
+    ) -> tuple[ConfiguredLimit, ...]:
+        """Change limits of the run's stack, and record it; return those that are others now.
+
+        Besides what `Stack.configure` does, more rows are taken into memory if `concurrency` needs
+        that: `in_memory` becomes twice as much, up to 8,192.
+
+        Args:
+            model: as for `Stack.configure`.
+            limits: as there.
+
+        Raises:
+            ConfigurationError: they cannot be changed, the run has not begun or has ended, or
+                `send` is not of a stack.
+        """
+        engine = self._engine
+        if engine is None or engine.over:
+            raise ConfigurationError(
+                "the run is not under way: change the limits of its stack, by stack.configure(...)"
+            )
+        return engine.steering.configure(model, **limits)
+
+    @property
+    def state(self) -> State:
+        """Whether it sends, is paused, or comes to its end."""
+        if self._engine is None:
+            return "draining" if self._stopped else "paused" if self._paused else "running"
+        return "draining" if self._stopped else self._engine.steering.state
 
     async def aclose(self) -> None:
         """End at once: what is under way is cancelled, and left for the next run."""
@@ -331,6 +386,8 @@ class BatchRun(Generic[Row, Value]):
             engine = self._make(Journal(given, self._settings, library=__version__), True)
         self._engine = engine
         engine.start()
+        if self._paused:
+            engine.steering.pause()
         weakref.finalize(self, engine.cancel_soon).atexit = False
         self.gauge.begin(aio.current().now())
         if self._shower is not None:

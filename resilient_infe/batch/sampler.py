@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import aio
@@ -65,8 +65,12 @@ class Sampler:
         if self.monitor is not None:
             self.monitor.ended(row_id)
 
-    def take(self, now: float) -> None:
+    def take(self, now: float, told: Sequence[dict[str, Any]] = ()) -> None:
         """Record one sample, and the events since the last.
+
+        Args:
+            now: the loop time, in seconds.
+            told: more events.
 
         Raises:
             JournalError: it cannot be recorded.
@@ -81,4 +85,4 @@ class Sampler:
             beliefs = sample["beliefs"] = stack.beliefs()
             counts_days = any(DAYS in each for each in beliefs.values())
             self._due = now if counts_days else now + BELIEFS
-        self._recorder.tell(sample, events)
+        self._recorder.tell(sample, [*events, *told])

@@ -17,6 +17,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from ..progress import NO_LIMIT
+from ..steered import IS_ONE, NAMES, steered_in
 from ..store import Recorded, is_in_use
 from ..store.recorded import reading
 from ..store.rows import OK
@@ -112,6 +113,7 @@ class History:
         limits: the limits of each model in the last sample.
         account: the limit over all models in the last sample, or None.
         events: the first `MAX_EVENTS` events, as (seconds of run time, record).
+        steering: what was changed while a run went on, likewise, the last `MAX_EVENTS`.
         running: whether a run is active now.
     """
 
@@ -131,6 +133,7 @@ class History:
     limits: dict[str, dict[str, float | None]] = field(default_factory=dict)
     account: dict[str, float | None] | None = None
     events: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    steering: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     running: bool = False
 
     @property
@@ -227,7 +230,12 @@ class _Reader:
                 self._last_counts.clear()
                 until = next(starts, float("inf"))
             self._add_sample(at, json.loads(sample))
-        for (event,) in db.execute("SELECT event FROM events ORDER BY seq LIMIT ?", (MAX_EVENTS,)):
+        for told in steered_in(db, MAX_EVENTS):
+            self._history.steering.append((self._run_time(told["when"]), told))
+        for (event,) in db.execute(
+            f"SELECT event FROM events WHERE NOT {IS_ONE} ORDER BY seq LIMIT ?",  # noqa: S608
+            (*NAMES, MAX_EVENTS),
+        ):
             told = json.loads(event)
             self._history.events.append((self._run_time(told["when"]), told))
         self._history.failures = sorted(self._groups.values(), key=lambda group: -group.rows)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..monitor import counted
 from ..progress import NO_LIMIT, have_result, short, span
+from ..steered import in_words
 from .chart import Series, chart, number_text, strip
 from .history import FailureGroup, History
 
@@ -36,6 +37,7 @@ def page(history: History) -> str:
         failures=_failures(history.failures),
         runs=_runs(history),
         events=_events(history),
+        steering=_steering(history),
     )
 
 
@@ -203,6 +205,18 @@ def _runs(history: History) -> str:
     )
     head = "<tr><th>began (UTC)</th><th>took</th><th>ended</th></tr>"
     return f"<div class=wide><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+
+
+def _steering(history: History) -> str:
+    """Return a section on what was changed while a run went on; empty if nothing was."""
+    rows = "".join(
+        f"<tr><td>{_date(told['when'])}</td><td>{span(at)}</td><td>{escape(each)}</td></tr>"
+        for at, told in history.steering
+        for each in in_words(told)
+    )
+    head = "<tr><th>when (UTC)</th><th>after</th><th>what</th></tr>"
+    table = f"<div class=wide><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+    return f"<h2>Steered</h2>{table}" if rows else ""
 
 
 def _events(history: History) -> str:
