@@ -19,14 +19,14 @@ from ..rate.estimate import estimate_tokens
 from ..stack.stack import Send
 from .lane import Taken, Withdrawn
 from .monitor import listening
-from .plain import as_read_back, digest_of, one_line
+from .plain import NumberTooLong, as_read_back, digest_of, one_line
 from .result import Failure, Result, Row, Value, failure_of, hook_failure
 from .spending import Spending
 from .trial import said
 
 REQUEST_ADVICE = "the request= hook raised, and nothing was sent: the row is tried again next time"
 ROW_ADVICE = "nothing was sent: fix the row and run the same again"
-RECORD_ADVICE = "the record= hook raised on the reply: the row is sent again next time"
+RECORD_ADVICE = "the reply has no value that can be recorded: the row is sent again next time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +166,22 @@ class Caller(Generic[Row, Value]):
     def _take(self, result: Result[Row, Value], reply: Any, seen: Reply | None) -> None:
         record = self._hooks.record
         try:
-            result.value = reply if record is None else record(reply)
+            value = reply if record is None else record(reply)
         except Exception as error:  # a user's hook may raise anything; the other rows go on
             result.exception = error
             result.failure = hook_failure("record_hook", error, RECORD_ADVICE)
             return
-        if not self._encode:
-            return
-        if seen is not None and seen.raw is not None and seen.body is result.value:
-            result.encoded = one_line(seen.raw)
-        if result.encoded is None:
-            result.value, result.encoded = as_read_back(result.value)
+        if self._encode:
+            if seen is not None and seen.raw is not None and seen.body is value:
+                result.encoded = one_line(seen.raw)
+            if result.encoded is None:
+                try:
+                    value, result.encoded = as_read_back(value)
+                except NumberTooLong as error:  # of this row alone, unlike a type without a form
+                    result.exception = error
+                    result.failure = hook_failure("record_hook", error, RECORD_ADVICE)
+                    return
+        result.value = value
 
     def _kept(self, failure: Failure) -> Failure:
         """Return a failure as a journal replays it: an exception may carry any body."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import marshal
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import ConfigurationError
 
@@ -22,8 +23,14 @@ DEEPEST = 200
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
+class NumberTooLong(ConfigurationError):
+    """An integer has more digits than Python reads back from a text."""
+
+
 def to_json(value: Any) -> bytes:
-    """Return a value as JSON in ASCII, on one line; NaN and infinities become null.
+    """Return a value as JSON in ASCII, on one line.
+
+    NaN, infinities and integers that have too many digits to be read back become null.
 
     Args:
         value: made of dicts, lists, texts, numbers and None, or an SDK's object (``model_dump``).
@@ -34,7 +41,7 @@ def to_json(value: Any) -> bytes:
     try:
         return _encoder.encode(value).encode("ascii")
     except (TypeError, ValueError, RecursionError):
-        return _written(_plain(value, 0))
+        return _written(_plain(value, 0, _null))
 
 
 def as_read_back(value: Any) -> tuple[Any, bytes]:
@@ -45,12 +52,13 @@ def as_read_back(value: Any) -> tuple[Any, bytes]:
 
     Raises:
         ConfigurationError: JSON has no form for it.
+        NumberTooLong: an integer in it could not be read back.
     """
-    encoded = to_json(value)
     try:
+        encoded = _encoder.encode(value).encode("ascii")
         return json.loads(encoded), encoded
-    except RecursionError:  # it can be written a little deeper than it can be read
-        encoded = _written(_plain(value, 0))
+    except (TypeError, ValueError, RecursionError):  # it is written a little deeper than it is read
+        encoded = _written(_plain(value, 0, _too_long))
         return json.loads(encoded), encoded
 
 
@@ -92,26 +100,66 @@ def _written(value: Any) -> bytes:
         raise ConfigurationError(f"this cannot be written as JSON: {error}") from None
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _plain(value: Any, depth: int, long: Callable[[int], Any]) -> Any:
+    """Return a value as JSON has it.
+
+    Args:
+        value: of any type.
+        depth: levels around it.
+        long: returns what stands for an integer that has too many digits.
+    """
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
-        return value if _is_printable(value) else None
+        return _number(value, long)
     if depth > DEEPEST:
         return None
     if isinstance(value, Mapping):
-        return {str(name): _plain(item, depth + 1) for name, item in value.items()}
+        return {_key(name, long): _plain(item, depth + 1, long) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
+        return [_plain(item, depth + 1, long) for item in value]
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        return _plain(dump(mode="json"), depth + 1)
+        return _plain(dump(mode="json"), depth + 1, long)
     raise ConfigurationError(
         f"a {type(value).__name__} has no form in JSON: with a journal, let record= return texts, "
         f"numbers, lists and dicts"
     )
 
 
-def _is_printable(number: float) -> bool:
-    """Whether JSON has a form for a number; beyond some length Python prints no integer."""
-    return number.bit_length() < 10_000 if isinstance(number, int) else math.isfinite(number)
+def _key(name: Any, long: Callable[[int], Any]) -> str:
+    """Return a key as the encoder writes it, and one that it refuses as a text."""
+    if isinstance(name, str):
+        return name
+    if isinstance(name, int) and not _is_printable(name):
+        return f"{long(name)}"
+    try:
+        return str(next(iter(json.loads(_encoder.encode({name: 0})))))
+    except (TypeError, ValueError):
+        return str(name)
+
+
+def _number(value: int | float, long: Callable[[int], Any]) -> Any:  # noqa: PYI041  # mypy sees it
+    if isinstance(value, int):
+        return value if _is_printable(value) else long(value)
+    return value if math.isfinite(value) else None
+
+
+def _is_printable(number: int) -> bool:
+    try:
+        str(int(number))
+    except ValueError:
+        return False
+    return True
+
+
+def _null(_: int) -> None:
+    return None
+
+
+def _too_long(number: int) -> NoReturn:
+    raise NumberTooLong(
+        f"an integer of {number.bit_length():,} bits has over {sys.get_int_max_str_digits():,} "
+        f"digits, which Python does not read back from JSON: let record= return it as a text, as "
+        f"by hex()"
+    )

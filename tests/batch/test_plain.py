@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_infe.batch.plain import digest_of, one_line, text, to_json
+from resilient_infe.batch.plain import (
+    NumberTooLong,
+    as_read_back,
+    digest_of,
+    one_line,
+    text,
+    to_json,
+)
 from resilient_infe.errors import ConfigurationError
 
 TEXTS = st.text(st.characters(codec=None), max_size=20)
@@ -76,6 +83,24 @@ def test_enormous_values_are_written():
         deep = [deep]
     assert json.loads(to_json({"n": 10**5000})) == {"n": None}
     assert to_json(deep).startswith(b"[[[")
+
+
+def test_what_is_recorded_is_never_null_for_its_size():
+    """An integer is kept as long as it can be read back, whatever stands beside it."""
+    long = 10**4_299
+    for value in (2**70, long, [math.nan, long], {"n": -long, "x": math.inf}, {long: math.nan}):
+        found, encoded = as_read_back(value)
+        assert json.loads(encoded) == found
+        assert str(long) in str(found) or found == value
+    for value in (10**4_300, [10**5_000], {10**5_000: 1}, {"a": (1, -(10**9_000))}):
+        with pytest.raises(NumberTooLong, match=r"over 4,300 digits.*record="):
+            as_read_back(value)
+
+
+@given(st.dictionaries(st.integers() | st.booleans() | st.floats(allow_nan=False), st.none()))
+def test_keys_do_not_depend_on_what_stands_beside_them(value):
+    """A key is the same text whether NaN is among the values or not."""
+    assert list(as_read_back([value, math.nan])[0][0]) == list(as_read_back([value])[0][0])
 
 
 def test_an_sdk_object_is_written_by_its_own_dump():

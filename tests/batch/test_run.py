@@ -167,6 +167,23 @@ def test_a_hook_that_raises_fails_its_row_alone(run):
         recorded[0].unwrap()
 
 
+def test_a_number_that_cannot_be_recorded_fails_its_row_alone(run, tmp_path):
+    """It is not recorded as null: the row says what to do, and is sent again."""
+
+    async def main():
+        async def send(row):
+            return 10 ** (5_000 if row == 1 else 30)
+
+        journal = Journal(tmp_path / "journal", threaded=False)
+        return await results_of(run_batch([1, 2], send, journal=journal))
+
+    long, short = run(main)
+    assert long.failure.code == "record_hook"
+    assert "let record= return it as a text" in long.failure.message
+    assert (long.value, long.attempts, long.failure.permanent) == (None, 1, False)
+    assert short.value == 10**30
+
+
 def test_a_row_that_cannot_be_mended_fails_alone(run):
     """A bad request is a failure for good; a server that fails too often is one for now."""
     stack = Stack(Retry(max_attempts=2), ErrorClassifier())
