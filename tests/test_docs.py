@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import resilient_infe
+from resilient_infe.batch import phases
 from resilient_infe.circuit.states import diagram
 from resilient_infe.rate.learning import states
 from resilient_infe.stack.order import ORDER
@@ -173,9 +174,10 @@ def test_the_designs_public_names_run():
 
 
 def test_the_diagram_is_drawn_from_the_table():
-    """The breaker's page, and the learner's, hold the diagram of the table, to the letter."""
+    """The page of each state machine holds the diagram of its table, to the letter."""
     assert diagram() + "\n" in blocks(ROOT / "docs/layers/breaker.md", "mermaid")
     assert states.diagram() + "\n" in blocks(ROOT / "docs/learning.md", "mermaid")
+    assert phases.diagram() + "\n" in blocks(ROOT / "docs/batch.md", "mermaid")
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda p: p.name)

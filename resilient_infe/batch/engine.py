@@ -21,6 +21,7 @@ from .bell import Bell
 from .caller import Caller
 from .lane import Lane, Lanes, Taken, Withdrawn
 from .outbox import Outbox
+from .phases import TRANSITIONS, Phase, Trigger
 from .recorder import LENT, MOST_LENT, Recorder
 from .rest import Rests
 from .result import Failure, Result, Row, Value
@@ -55,7 +56,7 @@ class Engine(Generic[Row, Value]):
         replay: whether to hand out what earlier runs recorded.
         keep_going: whether not to pause for failures that every row would meet.
 
-    State: one run.
+    State: one run; its `phase`, and in `tally` and `failures` what came of its rows so far.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class Engine(Generic[Row, Value]):
         replay: bool,
         keep_going: bool,
     ) -> None:
+        self.phase = Phase.NEW
         self.tally = Tally()
         self.failures = Failures()
-        self.over = False
         self.stack, self.monitor, self.spending = caller.stack, caller.monitor, caller.spending
         self._source, self._caller = source, caller
         self._outbox: Outbox[Row, Value] = Outbox(ordered=ordered)
@@ -94,9 +95,8 @@ class Engine(Generic[Row, Value]):
         self._room = Bell()  # for lanes that wait until results are taken
         self._admission = Bell()  # for lanes whose row may not be sent yet
         self._news = Bell()  # for tasks that wait for a result or for the end
-        self._began = self._stopping = False
+        self._turns = Bell()  # for a task that waits for another phase
         self._reason: BaseException | None = None
-        self._halting = anyio.Event()
         self._lanes = Lanes(in_memory)
         self._rests = Rests(self._lanes, self._trials, idle=self._is_idle, lend=self._let_go)
         self.steering = Steering(self.stack, self._lanes, self._admission, self._sampler, self.stop)
@@ -119,7 +119,7 @@ class Engine(Generic[Row, Value]):
             if result is not None:
                 self._let_go()
                 return result
-            if self.over:
+            if self.phase is Phase.OVER:
                 reason, self._reason = self._reason, None
                 if reason is not None:
                     raise reason
@@ -129,34 +129,41 @@ class Engine(Generic[Row, Value]):
     def stop(self, reason: BaseException | None = None) -> None:
         """Take no more rows, finish what is under way, cut what waits; `reason` is raised then."""
         self._reason = self._reason or reason
-        if not self._stopping:
-            self._stopping = True
-            self._halting.set()
-            self._lanes.end()  # at once: nothing that waits is sent
-            self._room.ring()
+        if self._turn(Trigger.STOPPED):
+            self._lanes.end()  # at once, before any of them is granted what it waits for
 
     def cancel(self) -> None:
         """End at once; what is under way is sent again next time."""
-        self._stopping = True
+        self._turn(Trigger.CANCELLED)
         self._cancel()
-        if not self._began:  # and so it never will: a task that was cancelled before its first step
-            self._began = True
-            self._finish()
 
     def cancel_soon(self) -> None:
         """End at once, from a finaliser in whatever thread."""
-        if not self.over:
+        if self.phase is not Phase.OVER:
             self._runtime.call_soon(self.cancel)
 
     async def ended(self) -> None:
         """Wait until nothing of the run is left."""
-        while not self.over:
+        while self.phase is not Phase.OVER:
             await self._news.wait(self._runtime)
 
+    def _turn(self, trigger: Trigger) -> bool:
+        """Change the phase, if that is what a trigger does in this one."""
+        after = TRANSITIONS.get((self.phase, trigger))
+        if after is None:
+            return False
+        try:
+            if after is Phase.OVER:
+                self._close_books()
+        finally:
+            self.phase = after
+            for bell in (self._turns, self._room, self._news):
+                bell.ring()
+        return True
+
     async def _main(self) -> None:
-        if self._began:
-            return
-        self._began = True
+        if not self._turn(Trigger.BEGUN):
+            return  # it was over before
         try:
             async with anyio.create_task_group() as around:
                 around.start_soon(self._cut_what_waits)
@@ -169,7 +176,7 @@ class Engine(Generic[Row, Value]):
         except Exception as error:  # of our own making
             self._reason = self._reason or error
         finally:
-            self._finish()
+            self._turn(Trigger.ALL_ENDED)
 
     async def _work(self, lane: Lane) -> None:
         try:
@@ -188,8 +195,9 @@ class Engine(Generic[Row, Value]):
             self.stop(error)
 
     def _is_over_for(self, lane: Lane) -> bool:
-        left = lane.row is not None or self._put_off
-        return self._stopping or (self._source.over and not left)
+        if self.phase is Phase.ENDING:
+            return lane.row is None and not self._put_off
+        return self.phase is not Phase.RUNNING
 
     async def _take_one(self, lane: Lane) -> None:
         if lane.row is None and self._held >= self._lanes.number and not self._sends_late():
@@ -231,17 +239,16 @@ class Engine(Generic[Row, Value]):
         if late is not None:
             lane.index = late.index
             return late
-        found = self._source.ready()
+        found = self._source.ready() or await self._wait_for_row(lane)
         if found is None:
-            found = await self._wait_for_row(lane)
-        if found is None:
+            if self._source.over:
+                self._turn(Trigger.INPUT_OVER)
             return False
         lane.index, row = index, _ = found
         self.tally.taken += 1
-        caller = self._caller
-        row_id = caller.id_of(row, index)
-        call = caller.call_of(row, row_id)
-        digest = caller.digest_of(call) if self._recorder.records else None
+        row_id = self._caller.id_of(row, index)
+        call = self._caller.call_of(row, row_id)
+        digest = self._caller.digest_of(call) if self._recorder.records else None
         earlier = self._recorder.earlier(row_id, index, row, digest)
         if earlier is not None:
             if earlier.ok and isinstance(call, Call):
@@ -256,17 +263,14 @@ class Engine(Generic[Row, Value]):
         return Taken(index, row, row_id, digest, call)
 
     async def _wait_for_row(self, lane: Lane) -> tuple[int, Row] | None:
-        lane.asks = True
-        self._rests.note_idle()
-        try:
+        with lane.asking():
+            self._rests.note_idle()
             if not self._trials.all_paused:
                 return await self._source.next()
             with anyio.move_on_after(PATIENCE):
                 return await self._source.next()
             self.stop()
             return None
-        finally:
-            lane.asks = False
 
     async def _send(self, lane: Lane, taken: Taken[Row]) -> bool:
         trial = self._trials.of(taken.call.partition)
@@ -304,18 +308,18 @@ class Engine(Generic[Row, Value]):
 
     def _is_idle(self) -> bool:
         full = self._outbox.is_blocked and len(self._room) >= self._lanes.number / 2
-        return self._stopping or self._source.over or self._lanes.ask or full
+        return self.phase is not Phase.RUNNING or self._lanes.ask or full
 
     def _sends_late(self) -> bool:
         """Whether it is the turn of a row that was put off."""
         if not self._put_off:
             return False
         asks = self._trials.of(self._put_off[0].call.partition).asks
-        return self._source.over or not asks or self._held >= self._lanes.number
+        return self.phase is Phase.ENDING or not asks or self._held >= self._lanes.number
 
     def _puts_off(self, trial: Trial, taken: Taken[Row]) -> bool:
         """Whether others should be asked with, after a pause: this row has failed before."""
-        late = self._source.over or self._held > self._lanes.number
+        late = self.phase is Phase.ENDING or self._held > self._lanes.number
         if not trial.asks or late or len(self._put_off) >= MOST_PUT_OFF:
             return False
         return self._recorder.has_failed(taken.row_id)
@@ -323,11 +327,8 @@ class Engine(Generic[Row, Value]):
     async def _is_admitted(self, lane: Lane, trial: Trial) -> bool:
         """Wait until a row of a partition may be sent; False if it is left for another run."""
         while (self._lanes.brake.on or not trial.admits()) and trial.state != "paused":
-            lane.asks = True
-            try:
+            with lane.asking():
                 await self._admission.wait(self._runtime)
-            finally:
-                lane.asks = False
         return trial.state != "paused"
 
     def _heed(self, trial: Trial, before: object) -> None:
@@ -374,8 +375,9 @@ class Engine(Generic[Row, Value]):
 
     async def _cut_what_waits(self) -> None:
         """Once the run stops, cut whatever is not under way."""
-        await self._halting.wait()
         while True:
+            while self.phase is not Phase.STOPPING:
+                await self._turns.wait(self._runtime)
             self._lanes.end()
             await self._runtime.sleep_until(self._runtime.now() + POLL)
 
@@ -384,17 +386,15 @@ class Engine(Generic[Row, Value]):
         self.stop(error)
         self._lanes.cancel()
 
-    def _finish(self) -> None:
-        """Close the books: the last thing that a run does, however it ends."""
-        if not (self._stopping or self._source.over or self._reason):
-            self._reason = BatchError("the run was ended from outside; run the same again")
+    def _close_books(self) -> None:
+        """Record how the run ended: the last thing that it does, however it ends."""
+        if self.phase is Phase.RUNNING:
+            self._reason = self._reason or BatchError("it was ended from outside: run it again")
         try:
             self._sampler.take(self._runtime.now())
             beliefs = {} if self.stack is None else self.stack.beliefs()
-            why, paused = "stopped" if self._stopping else "finished", self._trials.paused
+            why = "finished" if self.phase is Phase.ENDING else "stopped"
+            paused = self._trials.paused
             self._recorder.finish(self.tally, why, self._reason, beliefs=beliefs, paused=paused)
         except JournalError as error:
             self._reason = self._reason or error
-        finally:
-            self.over = True
-            self._news.ring()

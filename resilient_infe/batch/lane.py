@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -86,6 +86,15 @@ class Lane:
         self.trial: Trial | None = None
         self.asks = self.cut = False
         self.scope = anyio.CancelScope()
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Say meanwhile that it waits for a row, or until its row may be sent."""
+        self.asks = True
+        try:
+            yield
+        finally:
+            self.asks = False
 
     def waits(self) -> bool:
         """Whether it waits for a row, or its call for something: nothing is lost if it is cut."""

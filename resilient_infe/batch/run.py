@@ -29,6 +29,7 @@ from ..events import ConfiguredLimit
 from ..stack.configure import Limits
 from .caller import Caller, Hooks
 from .engine import Engine
+from .phases import Phase
 from .prices import Price
 from .progress import Gauge, Progress
 from .reader import reader_for
@@ -282,20 +283,20 @@ class BatchRun(Generic[Row, Value]):
         A row whose attempt fails meanwhile has its next one after `resume`.
         """
         self._paused = True
-        if self._engine is not None and not self._engine.over:
+        if self._engine is not None and self._engine.phase is not Phase.OVER:
             self._engine.steering.pause()
 
     def resume(self) -> None:
         """Send rows again, after `pause`."""
         self._paused = False
-        if self._engine is not None and not self._engine.over:
+        if self._engine is not None and self._engine.phase is not Phase.OVER:
             self._engine.steering.resume()
 
     def drain(self) -> None:
         """End as `stop` does; then the iteration raises `BatchPaused`, as what is left goes on."""
         if self._engine is None:
             self._stopped = True
-        elif not self._engine.over:
+        elif self._engine.phase is not Phase.OVER:
             self._engine.steering.drain()
 
     def configure(
@@ -315,7 +316,7 @@ class BatchRun(Generic[Row, Value]):
                 `send` is not of a stack.
         """
         engine = self._engine
-        if engine is None or engine.over:
+        if engine is None or engine.phase is Phase.OVER:
             raise ConfigurationError(
                 "the run is not under way: change the limits of its stack, by stack.configure(...)"
             )
@@ -359,7 +360,7 @@ class BatchRun(Generic[Row, Value]):
         try:
             result = await engine.next()
         except BaseException:
-            if not engine.over:  # whoever iterates is cancelled
+            if engine.phase is not Phase.OVER:  # whoever iterates is cancelled
                 engine.cancel()
             self._close()
             raise
@@ -393,7 +394,7 @@ class BatchRun(Generic[Row, Value]):
         if self._shower is not None:
             # Neither refers to this object: a run that is dropped is cancelled.
             look = partial(_look, engine, self.gauge)
-            aio.current().start(partial(self._shower.run, look, lambda: engine.over))
+            aio.current().start(partial(self._shower.run, look, lambda: engine.phase is Phase.OVER))
         return engine
 
     def _close(self) -> None:

@@ -48,7 +48,7 @@ class Sampler:
         self._due = 0.0  # when what was learned is recorded
 
     async def run(self, failed: Callable[[JournalError], None]) -> None:
-        """Take samples for ever; without a journal, none. `failed` takes the error that ends it."""
+        """Take samples until one cannot be recorded, of which `failed` is told."""
         runtime = aio.current()
         started = runtime.now()
         while self._recorder.records:
