@@ -16,7 +16,7 @@ from ..aio.partitioned import Partitioned
 from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
-from ..core.verdict import EMPTY_ANSWER, Kind
+from ..core.verdict import EMPTY_ANSWER, SUCCESS, Kind, Verdict
 from ..errors import CircuitOpen
 from ..events import (
     CircuitChanged,
@@ -111,15 +111,8 @@ class CircuitBreaker(Guard[Held]):
         """Report to the circuit what the verdict says about the server's health."""
         circuit, permit, sent_at = held
         verdict = call.verdict
-        success = None if verdict is None else _IS_SUCCESS.get(verdict.kind)
-        if (
-            verdict is None
-            or success is None
-            # A limit on the calls in flight is not an outage, nor is a whole answer that is empty.
-            or verdict.crowded
-            or verdict.error == EMPTY_ANSWER
-            or (success and not verdict.sent)
-        ):
+        success = None if verdict is None else _counts_as(verdict)
+        if success is None:
             circuit.drop(permit)
         else:
             now = call.runtime.now()
@@ -161,3 +154,14 @@ class CircuitBreaker(Guard[Held]):
         if circuit.shadow:
             reason += " (shadow: nothing is refused)"
         call.emit(_EVENTS[transition.state](call.partition, str(transition.previous), reason))
+
+
+def _counts_as(verdict: Verdict) -> bool | None:
+    """Return whether an attempt counts as a success; None if it says nothing of the server."""
+    if verdict.kind is SUCCESS and verdict.sent:
+        return True
+    # A limit on the calls in flight is not an outage, nor is a whole answer that is empty.
+    if verdict.crowded or verdict.error == EMPTY_ANSWER:
+        return None
+    success = _IS_SUCCESS.get(verdict.kind)
+    return None if success and not verdict.sent else success

@@ -62,15 +62,15 @@ class ErrorClassifier(Guard[float]):
             SlotTaken: while the call waited for the rate limit, the slots were narrowed.
         """
         state = call.state
-        crowd, on_send = state.crowd, state.on_send
+        crowd = state.crowd
         if (
             crowd is not None
             and (crowd.limit is not None or crowd.in_flight >= crowd.most)
             and _is_taken(state, crowd)
         ):
             raise call.refuse(SlotTaken("fewer slots are left than when this call got its own"))
-        if on_send is not None:
-            on_send(call)
+        if state.on_send is not None:
+            state.on_send(call)
             state.on_send = None
         # A layer that calls on more than once in one slot is counted once: its last attempt ended.
         if crowd is not None and state.others < 0:
@@ -101,7 +101,7 @@ class ErrorClassifier(Guard[float]):
             _compare(call, crowd, verdict)
         if verdict.request_id is not None:
             call.server_request_ids += (verdict.request_id,)
-        if call.emit is not None:
+        if call.emit is not None and (call.emit.routine or verdict.kind is not SUCCESS):
             if call.hold is None or error is not None:
                 _finish(call, held)
             else:

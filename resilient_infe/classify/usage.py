@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from ..core.verdict import Usage
@@ -44,6 +45,10 @@ PLACES = ("usage", "usageMetadata", "usage_metadata")
 
 Field = Callable[[str, None], Any]
 
+_new = object.__new__
+
+_three = itemgetter(PROMPT[0], COMPLETION[0], TOTAL[0])
+
 _counted = struct.Struct("<3I").pack
 """Raises unless all three are counts (`True` passes as 1): one check in C instead of three in
 Python.
@@ -60,12 +65,14 @@ def usage_of(content: Any) -> Usage | None:
     stated = content.get("usage") if type(content) is dict else None
     if type(stated) is dict and len(stated) == 3:  # not a subclass: a `Counter`, for one, invents
         try:  # the usual case: a chat completion that names all three, and no parts of them
-            prompt, completion = stated["prompt_tokens"], stated["completion_tokens"]
-            total = stated["total_tokens"]
-            _counted(prompt, completion, total)
+            counts = _three(stated)
+            _counted(*counts)
         except (KeyError, struct.error):
             return _unusual(content)
-        return Usage(prompt, completion, total)
+        usage: Any = _new(Usage)  # the constructor would set the parts too
+        usage.prompt_tokens, usage.completion_tokens, usage.total_tokens = counts
+        made: Usage = usage
+        return made
     return _unusual(content)
 
 

@@ -265,9 +265,11 @@ class CallState:
         self.waits[reason] = self.waits.get(reason, 0.0) + seconds
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Call(Generic[P]):
     """One call on its way through the stack. State: per call.
+
+    It has no slots: a default stays in the class, and a stack sets only what differs from it.
 
     Attributes:
         payload: what the transport takes.

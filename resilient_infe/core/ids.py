@@ -27,8 +27,8 @@ def model_in(body: Any) -> str | None:
     It is the partition of a request, whatever client sends it.
     """
     model = body.get("model") if type(body) is dict or isinstance(body, Mapping) else None
-    if type(model) is str and 0 < len(model) <= LONGEST_NAME:  # nearly always
-        return _safe(model)
+    if type(model) is str and len(model) <= LONGEST_NAME:  # nearly always
+        return _safe(model) or None
     return (safe_name(model) or None) if isinstance(model, str) else None
 
 

@@ -30,6 +30,9 @@ trying_again: ContextVar[bool] = ContextVar("resilient_infe_retry", default=Fals
 it would multiply the attempts.
 """
 
+is_trying_again = trying_again.get
+"""Returns the value of `trying_again`."""
+
 
 REFUSED_ALONE = "others are let in, and this call is not"
 """The reason of a delay after a 429 that seems to be about one call."""

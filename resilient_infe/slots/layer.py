@@ -85,7 +85,8 @@ class ConcurrencyLimiter(Guard[Held]):
     def enter(self, call: Call[Any]) -> Held | None:
         """Take a slot if one is free."""
         slots = self.slots.of(call)
-        call.state.crowd, call.state.others = slots.crowd, -1
+        state = call.state
+        state.crowd, state.others = slots.crowd, -1
         if call.priority is None and not slots.ranked:
             taken = slots.take()
         else:

@@ -72,6 +72,8 @@ class Slots(Shared):
         ConfigurationError: a value is out of its range.
 
     Attributes:
+        limit: the number of slots that may be held at once.
+        held: the number of slots that are held now.
         last_wait: seconds that the last call waited in the queue, set by the layer; 1 before the
             first. A call that finds the queue full is asked to come back after this time, in which
             the calls that wait now will probably have been served.
@@ -92,16 +94,16 @@ class Slots(Shared):
         "__weakref__",
         "_classes",
         "_configured",
-        "_held",
-        "_limit",
         "_named",
         "_queue",
         "_resized",
         "_trickle",
         "_widened_at",
         "crowd",
+        "held",
         "last_wait",
         "lease",
+        "limit",
         "max_waiting",
         "narrowed",
         "ranked",
@@ -111,7 +113,7 @@ class Slots(Shared):
     def __init__(
         self, limit: int, *, max_waiting: int | None = None, trickle: float = TRICKLE
     ) -> None:
-        self._limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
+        self.limit = self._configured = bounds.whole(limit, 1, "a concurrency limit")
         # The limit is the least of three: the configured one, the one from errors that name the
         # calls in progress, and the crowd's.
         self._named: int | None = None
@@ -121,7 +123,7 @@ class Slots(Shared):
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting
-        self._held = 0
+        self.held = 0
         self.last_wait = 1.0
         self._resized = False
         self.lease = object()
@@ -129,16 +131,6 @@ class Slots(Shared):
         self._trickle = trickle_of(trickle)
         self._classes, self.ranked = Presence(), False
         self._queue: WaitQueue[Waiter] | ClassQueue[Waiter] = WaitQueue()
-
-    @property
-    def limit(self) -> int:
-        """The number of slots that may be held at once."""
-        return self._limit
-
-    @property
-    def held(self) -> int:
-        """The number of slots that are held now."""
-        return self._held
 
     @property
     def waiting(self) -> int:
@@ -153,7 +145,7 @@ class Slots(Shared):
     @property
     def busy(self) -> bool:
         """Whether a slot is held or waited for, so that only its own loop may use it."""
-        return self._held > 0 or self._queue.live > 0
+        return self.held > 0 or self._queue.live > 0
 
     def in_use(self, _: float) -> bool:
         """Whether a slot is held or a call waits, so that `Keyed` must not drop it."""
@@ -170,12 +162,12 @@ class Slots(Shared):
     @property
     def spare(self) -> bool:
         """Whether a call waits that may have a slot, because no class above needs it any more."""
-        return self._held < self._limit and self._next_one() is not None
+        return self.held < self.limit and self._next_one() is not None
 
     def take(self) -> bool:
         """Take a slot if one is free, else return False. While a call waits, no slot is free."""
-        if self._held < self._limit:
-            self._held += 1
+        if self.held < self.limit:
+            self.held += 1
             return True
         return False
 
@@ -186,9 +178,9 @@ class Slots(Shared):
         """
         self.ranked = True
         self._classes.note(rank, now)
-        if self._queue.live or self._held >= self._room(rank):
+        if self._queue.live or self.held >= self._room(rank):
             return False
-        self._held += 1
+        self.held += 1
         return True
 
     def acquire(self, place: int | None = None, *, again: bool = False) -> Waiter | None:
@@ -226,7 +218,7 @@ class Slots(Shared):
         queue, most = self._queue, self.max_waiting
         if most is not None and not again and queue.full(standing, most):
             raise QueueFull(
-                f"{queue.live} calls are already waiting for {self._limit} slots (max_waiting="
+                f"{queue.live} calls are already waiting for {self.limit} slots (max_waiting="
                 f"{self.max_waiting}): send fewer at once, or raise max_waiting",
                 retry_after=max(SHORTEST_HINT, self.last_wait),
             )
@@ -247,13 +239,13 @@ class Slots(Shared):
         """
         if lease is not None and lease is not self.lease:
             return None
-        if not self._held:
+        if not self.held:
             return None  # released once too often: the limit must not rise by it
         if sent:
-            self.crowd.ended()
+            self.crowd.in_flight -= 1
         # Above a lowered limit a slot is not handed on: this is how the number falls.
-        if self.ranked or not self._queue.live or self._held > self._limit:
-            self._held -= 1
+        if self.ranked or not self._queue.live or self.held > self.limit:
+            self.held -= 1
             return self._hand_on() if self.ranked else None
         waiter = self._queue.pop()  # the usual case of `_hand_on`
         if waiter is not None:
@@ -308,11 +300,11 @@ class Slots(Shared):
         is rejected, the calls that fill the server are those of other clients, and the slots held
         here say little about the limit.
         """
-        before = self._limit
-        self._named = max(1, before // 2, min(before, self._held - 1))
+        before = self.limit
+        self._named = max(1, before // 2, min(before, self.held - 1))
         self._widened_at = now
         self._use_least()
-        return self._limit < before
+        return self.limit < before
 
     def adjust(self, now: float) -> list[Waiter]:
         """Use what is known of the server's limit by now; return the waiters that get a slot.
@@ -331,8 +323,8 @@ class Slots(Shared):
 
     def _use_least(self) -> list[Waiter]:
         configured = self._configured
-        self._limit = min(configured, self._named or configured, self.crowd.limit or configured)
-        self.narrowed = self._limit < configured
+        self.limit = min(configured, self._named or configured, self.crowd.limit or configured)
+        self.narrowed = self.limit < configured
         granted = []
         while (waiter := self._hand_on()) is not None:
             granted.append(waiter)
@@ -343,14 +335,14 @@ class Slots(Shared):
         waiter = self._next_one()
         if waiter is not None:
             self._queue.pop()
-            self._held += 1
+            self.held += 1
             waiter.granted = True
         return waiter
 
     def _next_one(self) -> Waiter | None:
         """Return the waiter that may have a slot now, or None."""
-        held, queue = self._held, self._queue
-        if held >= self._limit or not queue.live:
+        held, queue = self.held, self._queue
+        if held >= self.limit or not queue.live:
             return None
         head = queue.head()
         if not self.ranked or head is None or queue.owed(head):
@@ -359,7 +351,7 @@ class Slots(Shared):
 
     def _room(self, rank: int) -> int:
         """Return the number of slots that may be held after a call of class `rank` gets one."""
-        limit = self._limit
+        limit = self.limit
         if rank == INTERACTIVE or limit == 1:
             return limit
         if self.crowd.stalled or self._classes.above(rank):
@@ -374,7 +366,7 @@ class Slots(Shared):
         """Free all slots and forget who waits, because their event loop was closed."""
         self.lease = object()
         self.streams.clear()
-        self._held = 0
+        self.held = 0
         self._queue.clear()
         self.crowd.abandon()
 
@@ -387,7 +379,7 @@ class Slots(Shared):
     def statistics(self) -> SlotsStatistics:
         """Return a frozen snapshot."""
         by_class = by_name(self._queue.waiting()) if self.ranked else {}
-        return SlotsStatistics(self._limit, self._held, self._queue.live, by_class)
+        return SlotsStatistics(self.limit, self.held, self._queue.live, by_class)
 
     def __repr__(self) -> str:
-        return f"<Slots {self._held}/{self._limit} held, {self._queue.live} waiting>"
+        return f"<Slots {self.held}/{self.limit} held, {self._queue.live} waiting>"

@@ -16,7 +16,7 @@ from typing import Any, Generic, Never, TypeVar, Unpack
 
 from .. import aio
 from ..aio import task_on, this_thread
-from ..core.call import Call, Handler, Layer
+from ..core.call import Call, CallState, Handler, Layer
 from ..core.ids import model_in
 from ..core.priority import Priority, standing_of
 from ..core.queue import Waiter, ages
@@ -25,7 +25,7 @@ from ..core.verdict import Kind, Usage
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
 from ..events import ConfiguredLimit, Event, LimitsConfigured, Listener
 from ..rate.layer import RateLimiter
-from ..retry.layer import Retry, trying_again
+from ..retry.layer import Retry, is_trying_again
 from ..telemetry.emitter import Emitter
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
@@ -33,7 +33,7 @@ from .compiled import compiled, handler_of
 from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
 from .layers import check_layer, left_out, name_of, replaced
-from .options import check_options, current_options, misplaced
+from .options import CallOptions, check_options, current_options, misplaced
 from .order import check_order
 
 P = TypeVar("P")
@@ -222,16 +222,20 @@ class Stack(Shared):
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
-        state = call.state
-        state.place = state.place or next(ages)
+        if not call.state.place:
+            call.state.place = next(ages)
         if self._emitter is not None and call.emit is None:
             call.emit = self._emitter
         if self._draining:
             await runtime.checkpoint()
             raise call.refuse(Draining("the stack is draining and takes no new calls"))
-        if self.retries and trying_again.get():
+        if is_trying_again() and self.retries:
             self._warn_of_nesting()
-        self._set_options(call, deadline)
+        options = current_options()
+        if options is not None or deadline is not None:
+            self._set_options(call, options, deadline)
+        if call.partition is None:
+            call.partition = model_in(call.payload)
         self._entered += 1
         try:
             result = await handler(call)
@@ -246,14 +250,13 @@ class Stack(Shared):
             call.hold.on_close(partial(self._end_stream, call))
         return result
 
-    def _set_options(self, call: Call[Any], seconds: float | None) -> None:
-        """Set what the call leaves open: by `call_options`, and its partition by its model."""
-        options = current_options()
+    def _set_options(
+        self, call: Call[Any], options: CallOptions | None, seconds: float | None
+    ) -> None:
+        """Set what the call leaves open, by `call_options`, and its deadline."""
         if options is not None:
             options.fill(call)
             seconds = options.deadline if seconds is None else seconds
-        if call.partition is None:
-            call.partition = model_in(call.payload)
         if seconds is None:
             return
         if not self._takes_deadlines:
@@ -295,7 +298,7 @@ class Stack(Shared):
 
 
 _MISSING: Any = object()
-_new, _fill = object.__new__, Call.__init__
+_new = object.__new__
 
 Enter = Callable[[Handler[P, R], Call[P], float | None], Coroutine[Any, Any, R]]
 """Enters a call into its stack; takes the linked layers, the call and its deadline in seconds."""
@@ -362,10 +365,12 @@ class Send(Generic[P, R]):
             raise misplaced(fields, given=payload is not _MISSING)
         if tokens is not None or partition is not None or deadline is not None:
             check_options(tokens, partition, deadline)
-        call: Call[P] = _new(Call)  # on Python 3.11, calling the class costs twice as much
-        _fill(call, payload, request_id, partition, tokens)
-        if tags:
-            call.tags = dict(tags)
+        call: Call[P] = _new(Call)  # the constructor would set every field
+        call.payload, call.partition, call.tokens = payload, partition, tokens
+        call.tags = dict(tags) if tags else {}
+        call.state = CallState()
+        if request_id is not None:
+            call.request_id = request_id
         if priority is not None or tenant is not None:
             standing_of(priority, tenant)  # an unknown class raises
             call.priority, call.tenant = priority, tenant
