@@ -207,6 +207,15 @@ class LimitsConfigured(Event):
 
 
 @frozen
+class RateMaybeShared(Event):
+    """Others seem to use the learned limit too, because of `reason`; once for each limit."""
+
+    name: ClassVar[str] = "rate.maybe_shared"
+    partition: str | None
+    reason: str
+
+
+@frozen
 class SlotsNarrowed(Event):
     """The server reported too many calls in progress, so the concurrency limit fell to `new`."""
 
@@ -302,6 +311,7 @@ __all__ = [
     "Listener",
     "RateGateClosed",
     "RateLimitChanged",
+    "RateMaybeShared",
     "RateTooLarge",
     "RateWaiting",
     "RetryScheduled",

@@ -26,6 +26,7 @@ from .rate.account import Account
 from .rate.allowance import Allowance
 from .rate.estimate import estimate_tokens
 from .rate.layer import RateLimiter
+from .rate.processes import parts
 from .retry.budget import RetryBudget
 from .retry.layer import Retry
 from .retry.schedule import RULES, KindRule
@@ -88,6 +89,8 @@ def service(
     follow_headers: bool = True,
     account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
+    processes: int = 1,
+    shared: bool = False,
     concurrency: Count = CONCURRENCY,
     max_waiting: int | None = 1_000,
     deadline: float = 120.0,
@@ -126,8 +129,13 @@ def service(
         account: a limit over all partitions, besides those above: an `Account`, or a mapping of its
             arguments, such as ``{"requests_per_minute": 2_000}``, with the share and the burst of
             this preset; None, the default, if there is none.
-        share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
-            replicas; 1 by default.
+        share: the part of the limits that this process, or all `processes` together, may use, in
+            (0, 1]; 1 by default. It does not apply to a learned limit.
+        processes: how many processes use the limits at the same time, from 1, the default. Each
+            keeps an equal part of what is declared or stated, and `shared` is True if there are
+            several. `concurrency` is not divided: it is about this process.
+        shared: whether others use a learned limit too, with this option, so that the parts become
+            equal; False by default.
         concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
             one for each model, in the same way; 64 for each other model without ``"*"``.
         max_waiting: the number of calls in each partition that may wait for a slot, 0 or more; the
@@ -163,6 +171,7 @@ def service(
         retry = Retry(max_attempts, budget=RetryBudget() if budget is None else budget)
     elif budget is not None or max_attempts != SERVICE_ATTEMPTS:
         raise ConfigurationError("service takes retry=, or max_attempts= and budget=, not both")
+    part, shared = parts(share, processes, shared)
     limits = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -177,17 +186,14 @@ def service(
         Deadline(deadline),
         retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, max_waiting, max_keys, trickle)),
-        RateLimiter(
-            _keyed_allowances(limits, share, SERVICE_BURST, max_keys, trickle, follow_headers),
+        _limiter(
+            limits,
+            account,
+            max_keys,
+            {"share": part, "burst": SERVICE_BURST, "trickle": trickle},
+            {"shared": shared, "follow_headers": follow_headers},
             estimate=estimate,
             beliefs=beliefs,
-            account=_account(
-                account,
-                share=share,
-                burst=SERVICE_BURST,
-                trickle=trickle,
-                cached_weight=cached_weight,
-            ),
         ),
         _breaker(circuit, _keyed_circuits(10.0, max_keys)),
         _classifier(classifier),
@@ -208,6 +214,8 @@ def batch(
     follow_headers: bool = True,
     account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
+    processes: int = 1,
+    shared: bool = False,
     concurrency: Count = CONCURRENCY,
     attempt_timeout: float = BATCH_TIMEOUT,
     first_chunk: float | Literal["auto"] | None = "auto",
@@ -249,8 +257,13 @@ def batch(
         account: a limit over all partitions, besides those above: an `Account`, or a mapping of its
             arguments, such as ``{"requests_per_minute": 2_000}``, with the share and the burst of
             this preset; None, the default, if there is none.
-        share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
-            replicas; 1 by default.
+        share: the part of the limits that this process, or all `processes` together, may use, in
+            (0, 1]; 1 by default. It does not apply to a learned limit.
+        processes: how many processes use the limits at the same time, from 1, the default. Each
+            keeps an equal part of what is declared or stated, and `shared` is True if there are
+            several. `concurrency` is not divided: it is about this process.
+        shared: whether others use a learned limit too, with this option, so that the parts become
+            equal; False by default.
         concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
             one for each model, in the same way; 64 for each other model without ``"*"``.
         attempt_timeout: the time for one attempt in seconds, above 0; 120 by default.
@@ -290,6 +303,7 @@ def batch(
         )
     elif max_attempts != BATCH_ATTEMPTS:
         raise ConfigurationError("batch takes retry= or max_attempts=, not both")
+    part, shared = parts(share, processes, shared)
     limits = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -304,18 +318,15 @@ def batch(
         Deadline(),
         retry,
         ConcurrencyLimiter(_keyed_slots(concurrency, None, max_keys, trickle)),
-        RateLimiter(
-            _keyed_allowances(limits, share, BATCH_BURST, max_keys, trickle, follow_headers),
+        _limiter(
+            limits,
+            account,
+            max_keys,
+            {"share": part, "burst": BATCH_BURST, "trickle": trickle},
+            {"shared": shared, "follow_headers": follow_headers},
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
-            account=_account(
-                account,
-                share=share,
-                burst=BATCH_BURST,
-                trickle=trickle,
-                cached_weight=cached_weight,
-            ),
         ),
         _breaker(circuit, _keyed_circuits(BATCH_REST, max_keys)),
         _classifier(classifier),
@@ -373,21 +384,17 @@ def _keyed_slots(
     return by_model(make, limits, {"concurrency": CONCURRENCY}, max_keys=max_keys)
 
 
-def _keyed_allowances(
+def _limiter(
     limits: Mapping[str, Rate],
-    share: float,
-    burst: float,
+    account: Account | Mapping[str, float] | None,
     max_keys: int,
-    trickle: float,
-    follow_headers: bool,
-) -> Keyed[Allowance]:
-    make = partial(
-        Allowance, share=share, burst=burst, trickle=trickle, follow_headers=follow_headers
-    )
-    return by_model(make, limits, max_keys=max_keys)
-
-
-def _account(
-    given: Account | Mapping[str, float] | None, **usual: float | None
-) -> Account | Mapping[str, Any] | None:
-    return {**usual, **given} if isinstance(given, Mapping) else given
+    common: Mapping[str, Any],
+    own: Mapping[str, Any],
+    **others: Any,
+) -> RateLimiter:
+    """Return the rate limiter; an account has what is `common`, an allowance its `own` too."""
+    allowances = by_model(partial(Allowance, **common, **own), limits, max_keys=max_keys)
+    given: Any = account
+    if isinstance(account, Mapping):
+        given = {**common, "cached_weight": limits["cached_weight"], **account}
+    return RateLimiter(allowances, account=given, **others)

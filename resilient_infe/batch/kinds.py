@@ -59,7 +59,7 @@ def rate(text: str) -> float | None:
     One of another period has it behind a slash: ``10/s`` is 600.
     """
     if text == "none":
-        return NO_LIMIT
+        return NO_LIMIT * 1e6  # the part of one of many processes is still none
     if text == "auto":
         return None
     amount, slash, period = text.partition("/")

@@ -19,6 +19,7 @@ from ..events import (
     LimitsConfigured,
     RateGateClosed,
     RateLimitChanged,
+    RateMaybeShared,
     RateTooLarge,
     RetryScheduled,
     RetryStopped,
@@ -35,6 +36,9 @@ NEVER_SENT = "NeverSentError"
 
 KEPT = 200
 """Events that are kept until somebody takes them; a storm of them is not worth more."""
+
+KEPT_EVENTS = CircuitChanged, RateGateClosed, RateLimitChanged, RateMaybeShared, SlotsNarrowed
+"""The events that the report of a run shows."""
 
 
 KEPT_EVENTS = (

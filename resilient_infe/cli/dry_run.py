@@ -116,5 +116,6 @@ def _parts(
         own = [(value_for(limit, model), share) for model, share in shares.items()]
         for value, share in [*own, ((options.account or {}).get(name), 1.0)]:
             if value is not None:
-                parts = total * share / value if value < NO_LIMIT else 0.0
+                part = value / options.processes
+                parts = total * share / part if part < NO_LIMIT else 0.0
                 yield name, min(parts, NO_END)

@@ -36,8 +36,8 @@ from .reservation import Reservation
 from .snapshots import AllowanceStatistics
 from .turns import Turn, Turns
 
-NOT_SHARED = ("max_waiting", "belief")
-"""Arguments of `Allowance` that an account does not have: its queues are those of the models."""
+NOT_SHARED = ("max_waiting", "belief", "shared")
+"""Arguments of `Allowance` that an account does not have: it learns nothing, and has no queue."""
 
 HIGHEST = Standing(INTERACTIVE)
 """The standing of what a class is owed, in the account."""

@@ -26,7 +26,8 @@ from .gate import Gate, GateClosed
 from .limited import Limited
 from .line import Line, even_at
 from .periods import Periods
-from .rates import Rates
+from .processes import parts
+from .rates import NAMES, Rates
 from .refusals import Others
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics, snapshot
@@ -58,6 +59,7 @@ class Allowance(Limited):
             bears less; it never lowers the steady rate. The default of 1 keeps the sends even.
         share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
             replicas. The default of 1 is for a single process.
+        shared: whether others use a learned limit too; False by default. See `RateLimiter`.
         max_waiting: the number of reservations that may wait, 0 or more; None, the default, for no
             bound. A retry may always wait. Each class has its own bound.
         trickle: the share guaranteed to each class that waits below another, from 0 to 1/3; 0.1.
@@ -90,24 +92,20 @@ class Allowance(Limited):
         follow_headers: bool = True,
         burst: float | Literal["window"] = 1.0,
         share: float = 1.0,
+        shared: bool = False,
         max_waiting: int | None = None,
         trickle: float = TRICKLE,
         belief: Mapping[str, Any] | None = None,
     ) -> None:
-        bounds.share(share, "share (1/20 for 20 replicas)")
+        share, shared = parts(share, 1, shared)
         seconds = math.inf if burst == "window" else bounds.positive(burst, BURST)
         if cached_weight is not None:
             bounds.between(cached_weight, 0, 1, "cached_weight")
         self.max_waiting = max_waiting
-        declared = {
-            "requests_per_minute": requests_per_minute,
-            "tokens_per_minute": tokens_per_minute,
-            "input_tokens_per_minute": input_tokens_per_minute,
-            "output_tokens_per_minute": output_tokens_per_minute,
-            "requests_per_day": requests_per_day,
-            "tokens_per_day": tokens_per_day,
-        }
-        self._rates = Rates(declared, seconds, share)
+        limits = (requests_per_minute, tokens_per_minute, input_tokens_per_minute,
+                  output_tokens_per_minute, requests_per_day, tokens_per_day)  # fmt: skip
+        declared = dict(zip(NAMES, limits, strict=True))
+        self._rates = Rates(declared, seconds, share, shared=shared)
         self._cached_weight = cached_weight
         self._periods = Periods() if follow_headers else None
         self.gate = Gate()

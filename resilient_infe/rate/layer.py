@@ -37,6 +37,7 @@ from .behind import BEHIND_SECONDS, LAST, behind_others, count_refusal, too_smal
 from .beliefs import ACCOUNT, Beliefs
 from .costs import costs_of
 from .estimate import TokenCount, estimate_tokens, expected_output
+from .processes import parts
 from .refusals import Refusals
 from .reservation import Reservation
 from .settlement import learn, settle
@@ -47,7 +48,7 @@ Held: TypeAlias = tuple[Allowance, Reservation, int]
 """The allowance, the reservation in it, and the number of attempts the call had sent before."""
 
 
-USUAL = {"follow_headers": True, "share": 1.0, "burst": 1.0, "trickle": TRICKLE}
+USUAL = {"follow_headers": True, "share": 1.0, "shared": False, "burst": 1.0, "trickle": TRICKLE}
 """The options of the allowances that a `RateLimiter` makes."""
 
 
@@ -71,9 +72,12 @@ class RateLimiter(Guard[Held]):
         cached_weight: what a token of the input that was read from the provider's cache counts, in
             [0, 1]; None, the default, to count it as the provider's usage does.
         follow_headers: whether to follow the limits that the server states; True by default.
-        share: the part of the limits that this process may use, in (0, 1]: ``1 / 20`` for 20
-            replicas; 1 by default. It does not apply to a learned limit, which already is the part
-            that the others leave.
+        share: the part of the limits that this process, or all `processes` together, may use, in
+            (0, 1]; 1 by default. It does not apply to a learned limit.
+        processes: how many use the limits at once, from 1, the default. Above it, each keeps 1/n of
+            what is declared or stated (of an `account` in a mapping too), and `shared` is True.
+        shared: whether others use a learned limit too, with this option: all grow and give way by
+            one law, so that their parts become equal. False by default: that costs fewer 429s.
         burst: the seconds of the rate that can be sent at once, above 0, or ``"window"`` for the
             whole limit; the default of 1 keeps the sends even. See `Allowance`.
         trickle: the share that each class below the highest that waits is guaranteed, from 0 to
@@ -113,6 +117,8 @@ class RateLimiter(Guard[Held]):
         cached_weight: float | None = None,
         follow_headers: bool = True,
         share: float = 1.0,
+        processes: int = 1,
+        shared: bool = False,
         burst: float | Literal["window"] = 1.0,
         trickle: float = TRICKLE,
         max_hint: float = 300.0,
@@ -129,9 +135,11 @@ class RateLimiter(Guard[Held]):
             "tokens_per_day": tokens_per_day,
             "cached_weight": cached_weight,
         }
+        share, shared = parts(share, processes, shared)
         options: dict[str, Any] = {
             "follow_headers": follow_headers,
             "share": share,
+            "shared": shared,
             "burst": burst,
             "trickle": trickle,
         }
@@ -150,7 +158,8 @@ class RateLimiter(Guard[Held]):
         )
         self._max_hint = bounds.positive(max_hint, "max_hint, in seconds,")
         self._beliefs = Beliefs(beliefs)
-        self.account = account_of(account, trickle=trickle, cached_weight=cached_weight)
+        usual = {"trickle": trickle, "share": 1.0 / processes}
+        self.account = account_of(account, cached_weight=cached_weight, **usual)
         self._estimate = estimate if estimate is estimate_tokens else TokenCount(estimate)
 
     def enter(self, call: Call[Any]) -> Held | None:
@@ -304,17 +313,10 @@ class RateLimiter(Guard[Held]):
 
     def _pump(self, allowance: Allowance) -> None:
         """Grant what fits now; with an account, of all partitions."""
-        if self.account is None:
-            pump(allowance)
-        else:
-            pump(self.account)
+        pump(allowance if self.account is None else self.account)
 
     def _settle_stream(
-        self,
-        runtime: Runtime,
-        allowance: Allowance,
-        reservation: Reservation,
-        usage: Usage | None,
+        self, runtime: Runtime, allowance: Allowance, reservation: Reservation, usage: Usage | None
     ) -> None:
         for each, taken in self._taken(allowance, reservation):
             each.settle(taken, runtime.now(), usage)

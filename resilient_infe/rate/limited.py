@@ -12,6 +12,7 @@ from .costs import ALL_TOKENS, Costs, costs_of
 from .days import DAYS, checked_days, restore, spent_of
 from .gate import Gate, GateClosed
 from .line import cost_for_tenant
+from .processes import Suspicion
 from .rates import Rates
 from .refusals import MEMORY, Others
 from .reservation import Reservation
@@ -98,8 +99,8 @@ class Limited(Shared):
 
     def rejected(
         self, reservation: Reservation, now: float, hint: float = 0.0, *, steep: bool = False
-    ) -> Change | None:
-        """Report a 429 to the learner; return the change of its limit. See `Rates.rejected`."""
+    ) -> list[Change | Suspicion]:
+        """Report a 429 to the learner; return what changed by it. See `Rates.rejected`."""
         return self._rates.rejected(reservation, now, hint, steep=steep)
 
     def uncount(self, reservation: Reservation) -> None:

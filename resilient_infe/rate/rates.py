@@ -26,6 +26,7 @@ from .change import Change
 from .costs import ALL_TOKENS, DIMENSIONS, Costs
 from .depth import PROOF
 from .learning.learner import Learner
+from .processes import Falls, Suspicion
 from .reservation import Reservation
 from .spent import charge
 from .window import Window
@@ -53,24 +54,28 @@ class Rates:
             0, or None if it is not declared.
         burst: the seconds of the rate that can be sent at once, above 0.
         share: the part of each limit that this process may use, in (0, 1].
+        shared: whether other senders use a learned limit too; see `Learner`.
 
     Attributes:
         windows: the limits that are kept, in the order of `DIMENSIONS`.
         furthest: the place in `DIMENSIONS` of the last that is limited; -1 if none is.
         learner: finds a limit of a minute that is neither declared nor stated.
+        falls: how often what it found fell.
         passed: what the server let in, in the order of `DIMENSIONS`; None until limits are stated.
 
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_declared", "_followed", "_places", "burst", "furthest", "learner", "passed",
-                 "share", "windows")  # fmt: skip
+    __slots__ = ("_declared", "_followed", "_places", "burst", "falls", "furthest", "learner",
+                 "passed", "share", "windows")  # fmt: skip
 
     def __init__(
         self,
         declared: Mapping[str, float | None],
         burst: float,
         share: float,
+        *,
+        shared: bool = False,
     ) -> None:
         self.burst = burst
         self.share = share
@@ -81,7 +86,8 @@ class Rates:
         # The numbers of each limit that was followed last, with its window.
         self._followed: list[tuple[tuple[Any, ...], Window | None]] = []
         self.passed: list[float] | None = None
-        self.learner: Learner = Learner()
+        self.learner: Learner = Learner(shared=shared)
+        self.falls = Falls()
         for name, limit in declared.items():
             self.declare(name, limit, 0.0)
 
@@ -210,7 +216,7 @@ class Rates:
 
     def rejected(
         self, taken: Reservation, now: float, hint: float, *, steep: bool
-    ) -> Change | None:
+    ) -> list[Change | Suspicion]:
         """Report a 429 to the learner.
 
         Args:
@@ -220,15 +226,19 @@ class Rates:
             steep: whether the server said that the rate grew too fast.
 
         Returns:
-            The change of the learned limit; None if it did not change.
+            The change of the learned limit, if it changed, and that others may use it too.
         """
+        old = self.learner.limit
         if steep:
             self.learner.slow_down(now)
         elif taken.ticket is None:
             self.learner.rejected_at_rest(taken.granted_at, taken.ordinal)
         elif self.learner.active:
             self.learner.rejected(now, taken.ticket, hint)
-        return self.learner.news()
+        found: list[Change | Suspicion | None] = [self.learner.news()]
+        if not self.learner.shared:
+            found.append(self.falls.note(old, self.learner.limit, now))
+        return [each for each in found if each is not None]
 
     def full(self, now: float) -> bool:
         """Whether all buckets are full and the learner is idle, as in a new object."""
@@ -363,6 +373,7 @@ class Rates:
     def rebase(self, seconds: float) -> None:
         """Move every stored time by `seconds`, to follow another clock."""
         self.learner.rebase()
+        self.falls = Falls()
         for each in self.windows:
             each.rebase(seconds)
 
@@ -385,7 +396,8 @@ class Rates:
         """Return the limits in words."""
         parts = " and ".join(map(str, self.windows))
         if not parts:
-            return "no declared limit: learned, or as the server states it"
+            others = ", shared with others" if self.learner.shared else ""
+            return f"no declared limit: learned, or as the server states it{others}"
         return parts + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
 
 

@@ -13,6 +13,7 @@ from ..core.verdict import SUCCESS, Kind, Verdict
 from .allowance import Allowance
 from .change import Change
 from .gate import FIRST_QUESTION, GateClosed
+from .processes import Suspicion
 from .refusals import Refusals
 from .reservation import Reservation
 
@@ -86,7 +87,7 @@ def learn(
     now: float,
     max_hint: float,
     own: Refusals | None = None,
-) -> Iterator[GateClosed | Change]:
+) -> Iterator[GateClosed | Change | Suspicion]:
     """Apply what an outcome tells of the server's limit; yield each change made.
 
     Args:
@@ -123,7 +124,7 @@ def _teach(
     now: float,
     max_hint: float,
     own: Refusals | None,
-) -> Iterator[Change]:
+) -> Iterator[Change | Suspicion]:
     # A stop tells when to ask again, and nothing of the limit. So a call that was sent into a stop
     # does not count, unless the stop is so short that the pace explains it.
     limited = verdict.kind is Kind.RATE_LIMITED and not is_crowded(verdict)
@@ -137,9 +138,7 @@ def _teach(
     gate, sent_at = allowance.gate, reservation.granted_at
     told = gate.asked(sent_at) or (hint > 1.0 and gate.told(sent_at, now))
     if limited and (reservation.ticket is not None or not told):  # the learner knows its stops
-        change = allowance.rejected(reservation, now, hint, steep=is_steep(verdict))
-        if change is not None:
-            yield change
+        yield from allowance.rejected(reservation, now, hint, steep=is_steep(verdict))
 
 
 def _ask_to_wait(

@@ -45,7 +45,8 @@ class AllowanceStatistics:
         learned_dimension: the unit of `learned` and `pace`: requests or tokens.
         pace: the rate that the learner currently aims at, in units per minute; None while the
             learner is inactive.
-        evidence: a short text on what the learned limit is based on.
+        evidence: a short text on what the learned limit is based on, and whether others seem to
+            use it too.
         waiting_by_class: the reservations in the queue by priority; empty until a call has one.
         limits: every limit that is kept, those of a day included.
     """
@@ -91,7 +92,7 @@ def snapshot(
         learned=learner.limit,
         learned_dimension=learner.dimension,
         pace=learner.pace,
-        evidence=learner.evidence,
+        evidence="; ".join(filter(None, (learner.evidence, rates.falls.reason(now)))),
         waiting_by_class=line.by_class,
         limits=tuple(
             WindowStatistics(each.dimension, each.period, each.limit, each.ledger.spent(now))

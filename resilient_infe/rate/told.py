@@ -7,21 +7,24 @@ from typing import Any
 
 from ..core.call import Call
 from ..errors import SHORTEST_HINT, DayUsedUp
-from ..events import RateGateClosed, RateLimitChanged, RateWaiting
+from ..events import RateGateClosed, RateLimitChanged, RateMaybeShared, RateWaiting
 from .account import Account
 from .allowance import Allowance
 from .change import Change
 from .days import utc
 from .gate import GateClosed
+from .processes import Suspicion
 
 
-def report(call: Call[Any], changes: Iterable[GateClosed | Change]) -> None:
+def report(call: Call[Any], changes: Iterable[GateClosed | Change | Suspicion]) -> None:
     """Make the changes that a call brought about, and emit an event for each."""
     for change in changes:
         if call.emit is None:
             continue
         if isinstance(change, GateClosed):
             call.emit(RateGateClosed(call.request_id, call.partition, change.delay, change.reason))
+        elif isinstance(change, Suspicion):
+            call.emit(RateMaybeShared(call.partition, change.reason))
         else:
             changed = change.dimension, change.old, change.new, change.reason
             call.emit(RateLimitChanged(call.partition, *changed))

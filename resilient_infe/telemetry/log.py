@@ -30,6 +30,7 @@ LEVELS = {
     "retry.stopped": logging.INFO,
     "rate.gate_closed": logging.WARNING,
     "rate.limit_changed": logging.INFO,
+    "rate.maybe_shared": logging.WARNING,
     "rate.too_large": logging.INFO,
     "limits.configured": logging.INFO,
     "slots.narrowed": logging.INFO,

@@ -197,3 +197,21 @@ def test_the_rows_in_memory_are_enough_for_all_models():
     fixed = {"input": "i", "output": "o", "errors": "e", "journal": "j"}
     assert JobOptions(**fixed, concurrency={"a": 4, "*": 64}).most_in_flight == 68
     assert JobOptions(**fixed, concurrency=7).most_in_flight == 7
+
+
+def test_runs_that_share_a_limit_are_forecast_with_their_part(capsys):
+    """Four rows of a model at 4 a minute take a minute; with two runs at once, twice as long."""
+    assert "takes at least 60 s" in forecast("rpm = 4", capsys)[1]
+    assert "takes at least 2 min" in forecast("rpm = 4\nprocesses = 2", capsys)[1]
+    assert "takes at least 2 min" in forecast("rpm = 4", capsys, "--processes", "2")[1]
+    code, told = forecast('rpm = "none"', capsys, "--processes", "1000")
+    assert code == 0
+    assert "no limit is declared" in told
+
+
+@pytest.mark.parametrize("wrong", ["0", "1.5", "many"])
+def test_an_odd_number_of_runs_is_refused(wrong, capsys):
+    """As a number of processes it is no whole number from 1."""
+    with pytest.raises(SystemExit):
+        forecast("", capsys, "--processes", wrong)
+    assert "--processes" in capsys.readouterr().err

@@ -129,6 +129,11 @@ class JobOptions:
         True, "do not follow the limits that the server states", group="limits",
         name="ignore-headers", preset=True,
     )  # fmt: skip
+    processes: int = option(
+        1, "runs that use the limits at once: each keeps an equal part of those that are declared "
+        "or stated; a learned one is shared by a law that does not depend on the number", "N",
+        count, group="limits", preset=True,
+    )  # fmt: skip
     count: Callable[[Any], float] = estimate_tokens
 
     @property

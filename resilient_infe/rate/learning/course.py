@@ -45,9 +45,9 @@ class Course:
         self.resumed_at = self.resumed_until = -math.inf
         self.last_pace = self.pace(0.0)
 
-    def begin_holding(self, look_after: float, now: float) -> None:
-        """Begin in HOLD, by what is known from elsewhere."""
-        self.state = HOLD
+    def begin_holding(self, look_after: float, now: float, *, shared: bool) -> None:
+        """Begin in HOLD, or in SHARE, by what is known from elsewhere."""
+        self.state = SHARE if shared else HOLD
         self.hold(look_after, self._tuning.sure_dip)
         self.last_pace = self.pace(now)
 

@@ -49,7 +49,7 @@ class Seeker:
     """
 
     def __init__(self, tuning: Tuning, ceiling: float = math.inf, *, shared: bool = False) -> None:
-        self._tuning = tuning
+        self._tuning, self._shared = tuning, shared
         self.record = Record(tuning)
         self.course = Course(self.record, tuning, ceiling)
         self.stop: Stop | None = None
@@ -71,15 +71,15 @@ class Seeker:
     def resume_at(self, rate: float, at: float) -> None:
         """Believe in a rate, and ask: the server lets nothing in since the instant `at`."""
         self.record.rate = rate
-        self._since = at
-        self._anchor = at
+        self._since = self._anchor = at
         self.stop = Stop(at, at, max(0.1, 1.2 / rate), min(1.0 / rate, 0.5), self._tuning)
-        self.course.begin_holding(self.course.soon(), at)
+        self.course.begin_holding(self.course.soon(), at, shared=self._shared)
 
     def believe(self, tokens: bool, rate: float, kind: str | None, *, windowed: bool) -> None:
         """Go on from what an earlier run believed; rates are in units per second."""
         self.record.believe(tokens, rate, kind, windowed=windowed)
-        self.course.begin_holding(self.course.rarest(self.record.rate), 0.0)
+        rarest = self.course.rarest(self.record.rate)
+        self.course.begin_holding(rarest, 0.0, shared=self._shared)
 
     def ready_at(self) -> float:
         """Return when the next request may go."""
