@@ -37,18 +37,15 @@ NEVER_SENT = "NeverSentError"
 KEPT = 200
 """Events that are kept until somebody takes them; a storm of them is not worth more."""
 
-KEPT_EVENTS = CircuitChanged, RateGateClosed, RateLimitChanged, RateMaybeShared, SlotsNarrowed
-"""The events that the report of a run shows."""
-
-
 KEPT_EVENTS = (
     CircuitChanged,
     LimitsConfigured,
     RateGateClosed,
     RateLimitChanged,
+    RateMaybeShared,
     SlotsNarrowed,
 )
-"""What is recorded of events."""
+"""The events that the report of a run shows."""
 
 
 class Monitor:

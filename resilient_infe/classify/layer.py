@@ -101,7 +101,7 @@ class ErrorClassifier(Guard[float]):
             _compare(call, crowd, verdict)
         if verdict.request_id is not None:
             call.server_request_ids += (verdict.request_id,)
-        if call.emit is not None and (call.emit.routine or verdict.kind is not SUCCESS):
+        if call.emit is not None:
             if call.hold is None or error is not None:
                 _finish(call, held)
             else:

@@ -224,8 +224,7 @@ class Stack(Shared):
         call.started = runtime.now()
         if not call.state.place:
             call.state.place = next(ages)
-        if self._emitter is not None and call.emit is None:
-            call.emit = self._emitter
+        call.emit = call.emit or self._emitter
         if self._draining:
             await runtime.checkpoint()
             raise call.refuse(Draining("the stack is draining and takes no new calls"))
