@@ -37,6 +37,14 @@ def positive(text: str) -> float:
     return value
 
 
+def from_zero(text: str) -> float:
+    """Read a number from 0."""
+    value = number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return value
+
+
 def weight(text: str) -> float:
     """Read a number from 0 to 1."""
     value = number(text)

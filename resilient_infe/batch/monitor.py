@@ -34,6 +34,9 @@ from ..telemetry.emitter import Emitter
 NEVER_SENT = "NeverSentError"
 """What a transport of ours raises where no connection could be made."""
 
+REASONS = 5
+"""Last reasons that are kept."""
+
 KEPT = 200
 """Events that are kept until somebody takes them; a storm of them is not worth more."""
 
@@ -55,6 +58,7 @@ class Monitor:
         retries: attempts that were tried again.
         rejected: attempts that the server answered with 429.
         trouble: what the failures were that opened a circuit last.
+        reasons: why attempts were tried again lately, the last one last.
         routine: False: it asks for what is rare, and so costs a plain call nothing.
 
     Args:
@@ -74,6 +78,7 @@ class Monitor:
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._refused: dict[str | None, RetryScheduled] = {}
         self._too_large: set[str | None] = set()
+        self.reasons: deque[str] = deque(maxlen=REASONS)
         self._retried: RetryScheduled | None = None  # the last retry, until its row ends
 
     def __call__(self, event: Event) -> None:
@@ -125,6 +130,7 @@ class Monitor:
         self._retried = None
         if isinstance(event, RetryScheduled) and event.kind is not Kind.REFUSED:
             self._retried = event
+            self.reasons.append(f"{_row(event)}: {_why(event)}")
         if isinstance(event, RetryScheduled) and event.reason == REFUSED_ALONE:
             if len(self._refused) < KEPT or event.request_id in self._refused:
                 self._refused[event.request_id] = event

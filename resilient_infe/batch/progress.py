@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from ..adapters.http.masking import printable
 from ..stack.describe import StackStatistics
 from .monitor import Monitor, counted, limit_of, limits_of, under_way, waiting_for
 from .sample import Failures, Tally
-from .spending import Spending, dollars
+from .spending import Spending, Spent, dollars
+from .store.summary import KindOfFailure
 
 NO_LIMIT = 1e9
 """Per minute: what stands for no limit at all; no server answers so many."""
@@ -205,9 +206,7 @@ def _spent(progress: Progress) -> Iterator[str]:
 
 
 def span(seconds: float) -> str:
-    """Return a time in words: ``0.4 s``, ``45 s``, ``2 min 19 s``, ``3 h 20 min``."""
-    if 0 < seconds < 0.95:
-        return f"{max(0.1, seconds):.1f} s"
+    """Return a time in words: ``45 s``, ``2 min 19 s``, ``3 h 20 min``."""
     whole = round(seconds)
     if whole < 90:
         return f"{whole} s"
@@ -218,9 +217,47 @@ def span(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
+def took(seconds: float) -> str:
+    """Return a time that was measured: the same, ``0.4 s`` where it is short."""
+    return f"{max(0.1, seconds):.1f} s" if 0 < seconds < 9.95 else span(seconds)
+
+
 def per_second(rate: float) -> str:
     """Return a rate of rows in words: ``144/s``, ``1.7/s``, ``0.08/s``."""
     return f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.2g}/s"
+
+
+def pace_in_words(rows: int, seconds: float) -> str:
+    """Return how long so many rows took, and how many that is a second."""
+    return took(seconds) + (f", {per_second(rows / seconds)}" if seconds > 0 and rows else "")
+
+
+def spent_in_words(spent: Spent) -> str | None:
+    """Return tokens and dollars in words; None if no call stated what it cost."""
+    if not spent.calls:
+        return None
+    cached = f" ({short(spent.cached)} from the cache)" if spent.cached else ""
+    parts = [f"{short(spent.prompt)} tokens in{cached}, {short(spent.completion)} out"]
+    if not spent.prompt + spent.completion:
+        parts.clear()
+    if spent.estimated:
+        parts.append(f"about {short(spent.estimated)} tokens that the server did not state")
+    parts.append("cost not known" if spent.dollars is None else dollars(spent.dollars))
+    return ", ".join(parts)
+
+
+def failures_in_words(failures: Iterable[KindOfFailure]) -> list[str]:
+    """Return a line for each kind: how many, why most of them, what to do, and where to look."""
+    lines = []
+    for each in failures:
+        why = " ".join(str(part) for part in (each.status, each.code) if part is not None)
+        mostly = f", mostly {printable(why)}" if why else ""
+        advice = f" | {printable(each.advice)}" if each.advice else ""
+        lines.append(
+            f"{each.rows:,} {each.kind}{mostly}: {printable(each.message)}{advice} "
+            f"(row {printable(each.row)})"
+        )
+    return lines
 
 
 def short(number: float) -> str:

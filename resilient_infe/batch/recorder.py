@@ -150,6 +150,11 @@ class Recorder(Generic[Row, Value]):
                 self._journal.tell("event", **event)
             self._journal.tell("sample", **sample)
 
+    def show_live(self, live: dict[str, Any]) -> None:
+        """Record how the run goes now, in place of what it was before."""
+        if self._journal is not None:
+            self._journal.show_live(live)
+
     def finish(self, tally: Tally, why: str, reason: BaseException | None, **fields: Any) -> None:
         """Record how the run ended, and let go of the journal if it is ours.
 

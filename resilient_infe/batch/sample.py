@@ -13,6 +13,9 @@ from .monitor import Monitor, limit_of, limits_of, under_way, waiting_for
 from .result import Result
 from .trial import Alike, alike, said
 
+ACCOUNT = "the account"
+"""How the limit over all models is called."""
+
 MOST_ALIKE = 1_000
 """Failures that differ are told apart up to this number, so that memory is bounded."""
 
@@ -106,6 +109,25 @@ class Failures:
             f"most frequent failure, {count:,} of {self._counts.total():,}: {self.commonest()} "
             f"(row {printable(result.id)}: {said(result.failure)})"
         )
+
+
+def live_of(
+    sample: dict[str, Any], stack: StackStatistics | None, monitor: Monitor | None
+) -> dict[str, Any]:
+    """Return what `status --watch` shows of a run besides a sample, read again each second."""
+    live = dict(sample)
+    if stack is not None:
+        allowances = dict(stack.allowances)
+        if stack.account is not None:
+            allowances[ACCOUNT] = stack.account
+        live["used"] = {
+            name or "": [[w.dimension, w.period, round(w.spent), w.limit] for w in each.limits]
+            for name, each in allowances.items()
+        }
+        live["slots"] = {name or "": [s.held, s.limit] for name, s in stack.slots.items()}
+    if monitor is not None:
+        live["reasons"] = list(monitor.reasons)
+    return live
 
 
 def sample_of(

@@ -11,10 +11,13 @@ from ..rate.days import DAYS
 from ..stack.stack import Stack
 from .monitor import Monitor
 from .recorder import Recorder
-from .sample import Tally, sample_of
+from .sample import Tally, live_of, sample_of
 
 SAMPLES = 300
 """A run has hardly more samples than this for each doubling of its time: they get rarer."""
+
+LIVE = 1.0
+"""Seconds between two times that `status --watch` is told how the run goes."""
 
 BELIEFS = 30.0
 """Seconds between two times that what was learned of limits is recorded. What was spent of a day's
@@ -51,11 +54,15 @@ class Sampler:
         """Take samples until one cannot be recorded, of which `failed` is told."""
         runtime = aio.current()
         started = runtime.now()
+        due = started + 1.0
         while self._recorder.records:
+            await runtime.sleep_until(runtime.now() + LIVE)
             now = runtime.now()
-            await runtime.sleep_until(now + max(1.0, (now - started) / SAMPLES))
             try:
-                self.take(runtime.now())
+                if now >= due:
+                    due = now + max(1.0, (now - started) / SAMPLES)
+                    self.take(now)
+                self._show_live(now - started)
             except JournalError as error:
                 failed(error)
                 return
@@ -64,6 +71,12 @@ class Sampler:
         """Note that a row has its result."""
         if self.monitor is not None:
             self.monitor.ended(row_id)
+
+    def _show_live(self, seconds: float) -> None:
+        statistics = None if self._stack is None else self._stack.statistics()
+        sample = sample_of(self._tally, statistics, self.monitor)
+        live = live_of(sample, statistics, self.monitor)
+        self._recorder.show_live(live | {"seconds": round(seconds, 3)})
 
     def take(self, now: float, told: Sequence[dict[str, Any]] = ()) -> None:
         """Record one sample, and the events since the last.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..adapters.http.masking import printable
 from ..core import bounds
 from ..core.verdict import Kind, Usage
 from ..errors import BatchPaused, ConfigurationError
@@ -186,6 +187,20 @@ class Spending:
             return price if price is not None and 0.0 <= price < math.inf else None
         except Exception:  # a user's function may raise anything: then there is no price
             return None
+
+
+def check_prices(price: Price | None, models: Iterable[str]) -> None:
+    """Refuse models of which no price is known.
+
+    Raises:
+        ConfigurationError: the cost of one of them cannot be bounded.
+    """
+    for model in models:
+        if price is None or price(model, Usage(1, 1, 2)) is None:
+            raise ConfigurationError(
+                f"the cost cannot be bounded: no price is known for {printable(model)}: give "
+                f"--price-in and --price-out, in dollars for a million tokens"
+            )
 
 
 def _pause(spent: str, most: str) -> BatchPaused:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..batch.progress import have_result
-from ..batch.store import is_in_use, recorded_at
+from ..batch.progress import failures_in_words, have_result, pace_in_words, spent_in_words
+from ..batch.spending import read_spent, total_of
+from ..batch.store import Recorded, is_in_use
+from ..batch.store.recorded import reading
+from ..batch.store.schema import is_empty
+from ..batch.store.summary import KindOfFailure, failures_in, runs_in, seconds_of
 from ..errors import JournalError
 
 
@@ -48,7 +53,10 @@ def standing_of(path: str) -> dict[str, Any]:
         JournalError: it is no journal, or damaged.
     """
     try:
-        recorded = recorded_at(path)
+        with reading(path) as db:
+            recorded = Recorded() if is_empty(db) else Recorded.read(db, Path(path))
+            runs = [] if is_empty(db) else runs_in(db)
+            failures = failures_in(db) if recorded.failed else []
         running = is_in_use(path)
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror}") from None
@@ -64,7 +72,13 @@ def standing_of(path: str) -> dict[str, Any]:
         "failed_for_good": recorded.permanent,
         "to_send": None if rows is None else max(0, rows - ended),
         "kinds": {kind: n for kind, n in sorted(recorded.kinds.items()) if n},
+        "failures": [asdict(each) for each in failures],
+        "errors": about.get("errors") if recorded.failed else None,
         "runs": recorded.runs,
+        "seconds": round(seconds_of(runs), 3),
+        "spent": {name: asdict(each) for name, each in recorded.spent.items()},
+        "base_url": (recorded.settings or {}).get("base_url"),
+        "version": about.get("version"),
         "running": running,
         "ended": "running" if running else "killed" if end is None else end["why"],
         "said": None if end is None or running else end.get("said"),
@@ -78,6 +92,16 @@ def in_lines(standing: dict[str, Any]) -> str:
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in standing["kinds"].items() if kind != "ok")
     if standing["failed"]:
         lines.append(f"failed: {kinds}; {standing['failed_for_good']:,} of them for good")
+        failures = [KindOfFailure(**each) for each in standing["failures"]]
+        lines += [f"  {line}" for line in failures_in_words(failures)]
+    if standing["errors"]:
+        lines.append(f"failures: {standing['errors']}")
+    if standing["seconds"]:
+        ended = standing["done"] + standing["failed"]
+        lines.append(f"under way for {pace_in_words(ended, standing['seconds'])}")
+    spent = spent_in_words(total_of(read_spent(standing["spent"]).values()))
+    if spent is not None:
+        lines.append(f"spent: {spent}")
     if standing["input"]:
         lines.append(f"input: {standing['input']}")
     lines.append(

@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..batch.files import Job
 from ..batch.files.check import CheckResult
 from ..batch.monitor import counted
-from ..batch.progress import have_result
+from ..batch.progress import (
+    Progress,
+    failures_in_words,
+    have_result,
+    pace_in_words,
+    spent_in_words,
+)
+from ..batch.store.summary import failures_at
 from ..core.verdict import Kind
 from ..errors import BatchError, BatchPaused, ResilienceError
 from .display import Display, JsonLines, write
@@ -77,15 +84,18 @@ def tell_end(job: Job, display: Display, failure: ResilienceError | None, signal
         failed = f", {last.failed:,} failed" if last.failed else ""
         bad = f", {counted(job.skipped, 'bad line')} skipped" if job.skipped else ""
         say(f"{have_result(last.done)}{failed}{bad}")
-        explained = job.failures.explained()
-        if explained is not None:
-            say(explained, logging.WARNING)
+        for line in _figures(job, last):
+            say(line)
+        for line in failures_in_words(failures_at(job.options.journal)) if last.failed else ():
+            say(line, logging.WARNING)
     again = "to go on, run the same again" + ("" if silent else f":\n  {_command()}")
     if isinstance(failure, BatchPaused):
         if failure.kind is Kind.NOT_FOUND:
             again = _with_another_model(job, silent=silent)
         elif failure.kind is Kind.AUTH and not job.has_key:
             again = f"no key was given: set INFE_API_KEY, or give --api-key-file; then, {again}"
+        elif failure.kind is Kind.REFUSED and failure.until is None:
+            again = f"raise --max-cost or --max-tokens; then, {again}"
         say(f"no row was given up; {again}")
         say(f"paused: {failure}", logging.ERROR)
         return PAUSED
@@ -96,6 +106,21 @@ def tell_end(job: Job, display: Display, failure: ResilienceError | None, signal
         say(f"stopped; {again}")
         return SIGNALLED + signalled
     return _tell_results(job, say)
+
+
+def _figures(job: Job, last: Progress) -> Iterator[str]:
+    """Say how long the run took, and what it and those before it have spent."""
+    counts = [counted(last.retries, "retry", "retries")] if last.retries else []
+    counts += [counted(last.rejected, "429")] if last.rejected else []
+    rows = last.done + last.failed - last.replayed
+    yield ", ".join([f"took {pace_in_words(rows, last.elapsed)}", *counts])
+    spent, total = spent_in_words(job.spending.now), spent_in_words(job.spending.total)
+    if spent is not None:
+        yield f"spent {spent}"
+        if job.spending.now.dollars is None:
+            yield "for the cost, give --price-in and --price-out"
+    if total is not None and job.spending.before.calls:
+        yield f"all runs together have spent {total}"
 
 
 def _tell_results(job: Job, say: Callable[..., None]) -> int:

@@ -17,6 +17,7 @@ from ..request import Request, payload_of
 from ..result import Result
 from ..run import IN_MEMORY, BatchRun, run_batch
 from ..sample import Failures, Tally
+from ..spending import Spending, check_prices
 from ..store import Journal
 from .answer import answer_line, bad_line
 from .check import CheckResult, check_file, duplicate_id_error, is_pending
@@ -24,7 +25,16 @@ from .counting import RowCount
 from .endpoints import Endpoints
 from .feed import Feed
 from .input import Input
-from .options import NO_KEY, NO_PROXY, JobOptions, check_paths, defaults_of, key_for, place_of
+from .options import (
+    NO_KEY,
+    NO_PROXY,
+    JobOptions,
+    check_paths,
+    defaults_of,
+    key_for,
+    place_of,
+    price_for,
+)
 from .output import Output
 from .rows import requests_in
 
@@ -68,6 +78,7 @@ class Job:
         self.last: Progress | None = None
         self._defaults = defaults_of(options)
         check_paths(options)
+        self._price = price_for(options)
         key = key_for(options)
         self.has_key = key != NO_KEY
         self._transport = InfeTransport(
@@ -118,6 +129,8 @@ class Job:
                 count=options.count,
             )
         self._check_known(self.found.known)
+        if options.max_cost is not None:
+            check_prices(self._price, self.found.models)
         if options.limit is not None:
             self.left = max(0, self.found.pending - options.limit)
         return self.found
@@ -132,7 +145,12 @@ class Job:
         found = self.found
         if found is not None:
             self._input.begin()
-        self.journal.about = {"input": self.options.input, "rows": found.rows if found else None}
+        self.journal.about = {
+            "input": self.options.input,
+            "rows": found.rows if found else None,
+            "output": self.options.output,
+            "errors": self.options.errors,
+        }
         self._errors.forget()
         self._output.begin()
         async with self._transport:
@@ -167,6 +185,9 @@ class Job:
             ordered=options.ordered,
             in_memory=max(IN_MEMORY, 2 * options.most_in_flight),
             deadline=options.deadline,
+            price=self._price,
+            max_cost=options.max_cost,
+            max_tokens=options.max_tokens,
             journal=self.journal,
             retry_failed=options.retry_failed,
             keep_going=options.keep_going,
@@ -181,6 +202,11 @@ class Job:
     def progress(self) -> Progress:
         """Return how far it is; from inside the event loop."""
         return Gauge(None).read(0.0, Tally(), None, None) if not self._run else self._run.progress()
+
+    @property
+    def spending(self) -> Spending:
+        """What this run and those before it have spent."""
+        return Spending() if self._run is None else self._run.spending
 
     @property
     def failures(self) -> Failures:

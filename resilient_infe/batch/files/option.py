@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias
 
-Group: TypeAlias = Literal["input", "results", "run", "API", "attempts", "limits"]
+Group: TypeAlias = Literal["input", "results", "run", "API", "attempts", "limits", "cost"]
 """The heading under which ``--help`` and the docs list an option."""
 
-GROUPS: tuple[Group, ...] = ("input", "results", "run", "API", "attempts", "limits")
+GROUPS: tuple[Group, ...] = ("input", "results", "run", "API", "attempts", "limits", "cost")
 """The groups in the order in which they are listed."""
 
 OPTION = "option"

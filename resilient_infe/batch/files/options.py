@@ -13,7 +13,8 @@ from ...core.by_model import Count, Rate
 from ...errors import BatchError, ConfigurationError
 from ...presets import BATCH_ATTEMPTS, BATCH_TIMEOUT, CONCURRENCY
 from ...rate.estimate import estimate_tokens
-from ..kinds import count, positive, rate, size, weight
+from ..kinds import count, from_zero, positive, rate, size, weight
+from ..prices import Price, has_list, listed, per_million
 from ..request import CHAT, LONGEST, Defaults
 from .option import option, options_of
 from .output import STDOUT
@@ -134,6 +135,26 @@ class JobOptions:
         "or stated; a learned one is shared by a law that does not depend on the number", "N",
         count, group="limits", preset=True,
     )  # fmt: skip
+    price_in: float | None = option(
+        None, "dollars for a million tokens of input; without prices, those of the public list are "
+        "used if the extra `[prices]` is installed", "DOLLARS", from_zero, group="cost",
+        usual="the list's",
+    )  # fmt: skip
+    price_out: float | None = option(
+        None, "the same for the output", "DOLLARS", from_zero, group="cost", usual="the list's"
+    )
+    price_cached: float | None = option(
+        None, "the same for input from the provider's cache", "DOLLARS", from_zero, group="cost",
+        usual="as `--price-in`",
+    )  # fmt: skip
+    max_cost: float | None = option(
+        None, "dollars that all runs of the journal may spend together: then the run pauses",
+        "DOLLARS", positive, group="cost", usual="none",
+    )  # fmt: skip
+    max_tokens: int | None = option(
+        None, "the same for tokens, input and output together", "N", count, group="cost",
+        usual="none",
+    )  # fmt: skip
     count: Callable[[Any], float] = estimate_tokens
 
     @property
@@ -223,6 +244,30 @@ def key_for(options: JobOptions) -> str | None:
     if is_local(options.base_url):
         return NO_KEY
     raise ConfigurationError("no API key: set INFE_API_KEY, or give --api-key-file FILE")
+
+
+def price_for(options: JobOptions) -> Price | None:
+    """Return the price of a call, or None if no price is known.
+
+    Raises:
+        ConfigurationError: a part of it is missing.
+    """
+    prompt, completion, cached = options.price_in, options.price_out, options.price_cached
+    if prompt is not None and completion is not None:
+        return per_million(prompt, completion, cached)
+    if (prompt, completion, cached) != (None, None, None):
+        raise ConfigurationError(
+            "give --price-in and --price-out, in dollars for a million tokens; --price-cached "
+            "alone may be left out"
+        )
+    if has_list() and not is_local(options.base_url):
+        return listed(options.base_url)
+    if options.max_cost is not None:
+        raise ConfigurationError(
+            "--max-cost needs prices: give --price-in and --price-out, in dollars for a million "
+            "tokens, or install the public list, which is the extra [prices]"
+        )
+    return None
 
 
 def is_local(base_url: str) -> bool:

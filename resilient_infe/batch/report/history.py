@@ -22,6 +22,7 @@ from ..store import Recorded, is_in_use
 from ..store.recorded import reading
 from ..store.rows import OK
 from ..store.schema import is_empty
+from ..store.summary import Run, as_text, runs_in
 from .histogram import Histogram
 
 MAX_BUCKETS = 120
@@ -79,19 +80,6 @@ class FailureGroup:
     rows: int = 0
     advice: str | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Run:
-    """One run: when it began and ended (seconds since 1970), and why it ended.
-
-    `end_reason` is "finished", "stopped", "running", or the name of the exception class that ended
-    the run. The default means that there is no end record: the process was killed.
-    """
-
-    began: float
-    ended: float
-    end_reason: str = "killed"
 
 
 @dataclass(slots=True)
@@ -163,30 +151,12 @@ def history_of(path: str | os.PathLike[str]) -> History:
         if not is_empty(db):
             history.recorded = Recorded.read(db, Path(path))
             history.settings = history.recorded.settings or {}
-            _read_runs(history, db)
+            history.runs = runs_in(db)
             _Reader(history).read(db)
     history.running = running
     if running and history.runs:
         history.runs[-1].end_reason = "running"
     return history
-
-
-def _read_runs(history: History, db: Connection) -> None:
-    """First pass: when and why each run ended. One that was killed ended with its last record."""
-    found = db.execute("SELECT began, ended, why FROM runs ORDER BY run").fetchall()
-    for number, (began, ended, why) in enumerate(found):
-        run = Run(began, began if ended is None else ended)
-        if ended is None:
-            later = found[number + 1][0] if number + 1 < len(found) else float("inf")
-            for table in ("rows", "samples"):
-                (last,) = db.execute(
-                    f"SELECT max(at) FROM {table} WHERE at < ?",  # noqa: S608  # one of two
-                    (later,),
-                ).fetchone()
-                run.ended = max(run.ended, last or began)
-        else:
-            run.end_reason = why
-        history.runs.append(run)
 
 
 class _Reader:
@@ -285,7 +255,7 @@ class _Reader:
         group.advice = group.advice or told["advice"]
         if len(group.examples) < MAX_EXAMPLES:
             example = {
-                "id": row_id if isinstance(row_id, str) else row_id.decode("utf-8", "replace"),
+                "id": as_text(row_id),
                 "status": status,
                 "message": told["message"],
                 "requests": json.loads(requests),

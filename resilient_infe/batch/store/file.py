@@ -199,6 +199,10 @@ class Journal:
         sql = f"INSERT INTO {kind}s (at, {kind}) VALUES (?, ?)"  # noqa: S608  # one of two
         self._note(sql, round(self.wall(), 3), _json(fields))
 
+    def show_live(self, live: Mapping[str, Any]) -> None:
+        """Record how the run goes now, in place of what it was before."""
+        self._note(SAVE, *saved("live", {"at": round(self.wall(), 3)} | dict(live)))
+
     def stop(self, **fields: Any) -> None:
         """Write what is queued, and how the run ended.
 
