@@ -13,7 +13,6 @@ from typing import (
     Never,
     Self,
     TypeAlias,
-    TypedDict,
     TypeVar,
     Unpack,
     overload,
@@ -27,6 +26,7 @@ from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 from ..events import ConfiguredLimit
 from ..stack.configure import Limits
+from .arguments import Options
 from .caller import Caller, Hooks
 from .engine import Engine
 from .phases import Phase
@@ -51,28 +51,6 @@ that back off, and some results that are being looked at."""
 
 CLEAN_UP = 5.0
 """Seconds that leaving a run early waits for what is under way to be let go."""
-
-
-class Options(TypedDict, Generic[Row], total=False):
-    """The arguments of `run_batch` on which the type of a result does not depend."""
-
-    request: Callable[[Row], Any] | None
-    row_id: Callable[[Row], str] | None
-    partition: Callable[[Any], str | None] | None
-    model: str | None
-    ordered: bool
-    in_memory: int
-    deadline: float | None
-    priority: Priority
-    tenant: str | None
-    price: Price | None
-    max_cost: float | None
-    max_tokens: int | None
-    settings: Mapping[str, Any] | None
-    retry_failed: bool
-    replay: bool
-    keep_going: bool
-    progress: Shows | None
 
 
 @overload

@@ -17,6 +17,7 @@ from ..batch.store.recorded import reading
 from ..batch.store.schema import is_empty
 from ..batch.store.summary import KindOfFailure, failures_in, runs_in, seconds_of
 from ..errors import JournalError
+from .watch import watch
 
 
 def add_status(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
@@ -24,10 +25,15 @@ def add_status(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.set_defaults(run=_status)
     parser.add_argument("journal", metavar="JOURNAL", help="or the output that it belongs to")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument("--watch", action="store_true",
+        help="show how a run goes that is under way, until it ends")  # fmt: skip
 
 
 def _status(options: argparse.Namespace) -> int:
-    standing = standing_of(journal_at(options.journal))
+    path = journal_at(options.journal)
+    if options.watch:
+        watch(path)
+    standing = standing_of(path)
     print(json.dumps(standing, indent=2) if options.json else in_lines(standing))
     return 0
 

@@ -21,7 +21,10 @@ from resilient_infe.cli.run import run_options
 
 DOCS = Path(resilient_infe.__file__).parent.parent / "docs"
 
-OF_KIND = {kinds.count: 7, kinds.positive: 7.5, kinds.rate: 7.5, kinds.weight: 0.5, kinds.size: 70}
+OF_KIND = {
+    kinds.count: 7, kinds.positive: 7.5, kinds.from_zero: 7.5, kinds.rate: 7.5,
+    kinds.weight: 0.5, kinds.size: 70,
+}  # fmt: skip
 """A value of each kind; an option of no kind takes a text."""
 
 OF_FIELD = {"estimate": "math:isnan", "base_url": "http://h/v1", "api_key_file": "key"}
