@@ -8,6 +8,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from ..events import LimitsConfigured
+from .progress import NO_LIMIT
 
 CONFIGURED = LimitsConfigured.name
 PAUSED = "batch.paused"
@@ -33,6 +34,17 @@ def steered_in(db: Connection, most: int) -> list[dict[str, Any]]:
     return [json.loads(event) for (event,) in found][::-1]
 
 
+def is_paused(db: Connection) -> bool:
+    """Return whether the last run was told to pause, and not to go on since."""
+    found = db.execute(
+        "SELECT json_extract(event, '$.name') = ? FROM events WHERE "  # noqa: S608
+        f"{IS_ONE.replace('?, ', '', 1)} AND at >= (SELECT max(began) FROM runs) "
+        "ORDER BY seq DESC LIMIT 1",
+        (PAUSED, *IN_WORDS),
+    ).fetchone()
+    return found is not None and bool(found[0])
+
+
 def in_words(told: Mapping[str, Any]) -> list[str]:
     """Return what an event says: a text for each limit."""
     if told["name"] != CONFIGURED:
@@ -50,4 +62,6 @@ def change_in_words(change: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "not declared" if value is None else f"{value:,.6g}"
+    if value is None:
+        return "not declared"
+    return f"{value:,.10g}" if value < NO_LIMIT else "no limit"

@@ -16,6 +16,7 @@ from ..version import __version__
 COMMANDS = {
     "run": "send a file of requests, and write one of results",
     "status": "tell where a run stands, by its journal",
+    "ctl": "change a run while it goes on: its limits, or pause, resume and drain it",
     "report": "draw how a run went, as one HTML page",
     "serve": "serve an Infe stand-in on 127.0.0.1",
     "completion": "print a script that completes all of this in a shell",
@@ -25,6 +26,7 @@ COMMANDS = {
 TOO_MANY = {
     "run": "it takes one INPUT; --output (-o) says where the results go",
     "status": "it takes one JOURNAL",
+    "ctl": "it takes one JOURNAL",
     "report": "it takes one JOURNAL; --output (-o) says where the page goes",
     "serve": "it takes options alone; --port says where",
     "completion": "it takes one SHELL",

@@ -66,7 +66,7 @@ def add_options(
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for each in options:
         default = config.get(each.field, os.environ.get(each.environment or "", each.default))
-        told: dict[str, Any] = {"default": default, "help": _help(each)}
+        told: dict[str, Any] = {"default": default, "help": help_of(each)}
         if each.unit is None:
             told["action"] = "store_false" if each.default else "store_true"
         else:
@@ -77,7 +77,8 @@ def add_options(
             groups[each.group].add_argument(*each.names, dest=each.field, **told)
 
 
-def _help(each: Option) -> str:
+def help_of(each: Option) -> str:
+    """Return the text of an option for ``--help``."""
     if not each.help:
         return argparse.SUPPRESS
     usual = f" (default {each.shown_default})" if each.shown_default and each.unit else ""

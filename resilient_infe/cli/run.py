@@ -7,11 +7,13 @@ import gc
 import logging
 import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
 
 from ..adapters.infe.address import check_base_url
+from ..batch.control import listen, obey
 from ..batch.files.job import Job
 from ..errors import BatchError, ConfigurationError, ResilienceError
 from .config import read_config, values_in
@@ -138,6 +140,7 @@ async def _under_way(job: Job, display: Display) -> tuple[ResilienceError | None
     async with anyio.create_task_group() as group:
         group.start_soon(_heed_signals, job, display, signals, group.cancel_scope)
         group.start_soon(_show, job, display)
+        group.start_soon(listen, Path(job.options.journal), partial(obey, job), display.say)
         try:
             await job.run()
         except ResilienceError as error:

@@ -10,14 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..adapters.http.masking import printable
 from ..batch.progress import failures_in_words, have_result, pace_in_words, spent_in_words
 from ..batch.spending import read_spent, total_of
+from ..batch.steered import in_words, is_paused, steered_in
 from ..batch.store import Recorded, is_in_use
 from ..batch.store.recorded import reading
 from ..batch.store.schema import is_empty
 from ..batch.store.summary import KindOfFailure, failures_in, runs_in, seconds_of
 from ..errors import JournalError
 from .watch import watch
+
+MOST_STEERED = 5
+"""Changes that are shown, the last ones."""
 
 
 def add_status(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
@@ -64,6 +69,7 @@ def standing_of(path: str) -> dict[str, Any]:
             runs = [] if is_empty(db) else runs_in(db)
             failures = failures_in(db) if recorded.failed else []
         running = is_in_use(path)
+        paused, steered = _steered(path)
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror}") from None
     about, end = recorded.about, recorded.end
@@ -88,8 +94,23 @@ def standing_of(path: str) -> dict[str, Any]:
         "running": running,
         "ended": "running" if running else "killed" if end is None else end["why"],
         "said": None if end is None or running else end.get("said"),
-        "last": datetime.fromtimestamp(recorded.last, UTC).isoformat(timespec="seconds"),
+        "paused": running and paused,
+        "steered": steered,
+        "last": _time(recorded.last),
     }
+
+
+def _steered(path: str) -> tuple[bool, list[dict[str, str]]]:
+    """Return whether the last run was paused, and what was changed last: when, and what."""
+    with reading(path) as db:
+        if is_empty(db):
+            return False, []
+        told = [
+            {"at": _time(each["when"]), "what": printable(what)}
+            for each in steered_in(db, MOST_STEERED)
+            for what in in_words(each)
+        ]
+        return is_paused(db), told[-MOST_STEERED:]
 
 
 def in_lines(standing: dict[str, Any]) -> str:
@@ -113,6 +134,7 @@ def in_lines(standing: dict[str, Any]) -> str:
     lines.append(
         f"{_how(standing)}; last written to at {standing['last']}; runs: {standing['runs']}"
     )
+    lines += [f"steered at {each['at']}: {each['what']}" for each in standing["steered"]]
     if standing["said"]:
         lines.append(standing["said"])
     if not standing["running"]:
@@ -121,6 +143,8 @@ def in_lines(standing: dict[str, Any]) -> str:
 
 
 def _how(standing: dict[str, Any]) -> str:
+    if standing["paused"]:
+        return f"a run is paused: `resilient-infe ctl {standing['journal']} --resume` lets it go on"
     words = {
         "running": "a run is under way",
         "killed": "the last run was killed, or could not write how it ended",
@@ -140,3 +164,8 @@ def _what_next(standing: dict[str, Any]) -> str:
     if standing["ended"] == "BatchPaused":
         return "do what is said there, then run the same command again to go on"
     return "run the same command again to go on"
+
+
+def _time(at: float) -> str:
+    shown: str = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return shown
