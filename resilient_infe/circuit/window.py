@@ -1,7 +1,7 @@
 """Counts the calls of the last seconds that succeeded and that failed.
 
-Every call is counted, but the sums are needed only when a call fails. So the counts are kept in
-slices of the window, which are added up only then.
+The counts are kept in slices of the window. Each call is counted in the newest slice alone; what
+the others have is added when the next slice starts, so a failure need not add them all up.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class Window:
     State: inside the circuit that owns it.
     """
 
-    __slots__ = ("_slice", "_slices", "end", "newest")
+    __slots__ = ("_failures", "_slice", "_slices", "_successes", "end", "newest")
 
     def __init__(self, seconds: float) -> None:
         self._slice = seconds / SLICES
         self._slices: deque[Slice] = deque()
+        self._successes = self._failures = 0  # of all slices but the newest
         self.newest = Slice(-math.inf)
         self.end = -math.inf
 
@@ -58,6 +59,7 @@ class Window:
         if index == self.newest.index:
             return
         self.forget(now)
+        self._successes, self._failures = self.successes, self.failures
         self.newest = Slice(index)
         self.end = (index + 1) * self._slice
         self._slices.append(self.newest)
@@ -66,13 +68,16 @@ class Window:
         """Drop the slices that have left the window at an instant."""
         oldest = now // self._slice - SLICES
         while self._slices and self._slices[0].index <= oldest:
-            self._slices.popleft()
+            left = self._slices.popleft()
+            self._successes -= left.successes
+            self._failures -= left.failures
         if not self._slices:
             self.clear()
 
     def clear(self) -> None:
         """Drop everything; the next call of `move` starts a slice."""
         self._slices.clear()
+        self._successes = self._failures = 0
         self.newest = Slice(-math.inf)
         self.end = -math.inf
 
@@ -84,9 +89,9 @@ class Window:
     @property
     def successes(self) -> int:
         """The number of calls that succeeded, as of the last `move` or `forget`."""
-        return sum(each.successes for each in self._slices)
+        return self._successes + self.newest.successes
 
     @property
     def failures(self) -> int:
         """The number of calls that failed, as of the last `move` or `forget`."""
-        return sum(each.failures for each in self._slices)
+        return self._failures + self.newest.failures

@@ -36,8 +36,6 @@ __all__ = [
     "seconds", "text",
 ]  # fmt: skip
 
-_NOTHING = (None, None)
-
 OVER_A_MINUTE = 66.0
 """Seconds: a reset of what was used that is further away is not one of a minute's limit."""
 
@@ -239,11 +237,10 @@ def _of_group(headers: Any, group: Group, wall: float | None, structured: bool) 
        window of a minute that is about to end.
     3. Neither the unit nor the period is stated, nor a reset from which the period may be read.
     """
-    dimension, usual, counts, window, limit_name, remaining_name, reset_name = group
-    limit, stated = _quota(header(headers, limit_name)) if limit_name else _NOTHING
-    remaining = _left(header(headers, remaining_name)) if remaining_name else None
-    value = header(headers, reset_name) if reset_name else None
-    reset = plain_duration(value)
+    dimension, usual, counts, window, *names = group
+    limit_text, remaining_text, value = _texts(headers, names)
+    limit, stated = _quota(limit_text)
+    remaining, reset = _left(remaining_text), plain_duration(value)
     if value and (reset is None or reset >= SINCE_1970):
         date = http_date(header(headers, "date"))
         reset = reset_of(value, wall if date is None else date)
@@ -264,6 +261,19 @@ def _of_group(headers: Any, group: Group, wall: float | None, structured: bool) 
     return Limit(dimension, limit or None, remaining, reset, window)
 
 
+def _texts(headers: Any, names: list[str | None]) -> list[str | None]:
+    """Return the text of each header, or None."""
+    found: list[Any] = []
+    try:
+        found += map(headers.get, names)
+        are_short = len("".join(found)) <= LONGEST_VALUE
+    except Exception:  # one is missing, or no text; a mapping from outside may raise anything
+        are_short = False
+    if are_short:  # the usual case
+        return found
+    return [None if name is None else header(headers, name) for name in names]
+
+
 def _may_tell(remaining: float | None, reset: float | None) -> bool:
     """Whether a reset may say which period a limit has: of a longer one, if nothing remains."""
     return bool(reset) and (remaining == 0 or (reset or 0.0) <= OVER_A_MINUTE)
@@ -273,14 +283,15 @@ def _is_daily(limit: float | None, remaining: float | None, reset: float | None)
     """Whether the whole limit takes a day to come back, as far as what was used says."""
     if not (limit and reset) or remaining is None:
         return False
-    used = limit - remaining
-    return used > 0 and 0.8 * DAY * used <= reset * limit <= 1.2 * DAY * used
+    used = (limit - remaining) * DAY
+    return used > 0 and 0.8 * used <= reset * limit <= 1.2 * used
 
 
 @functools.lru_cache(maxsize=MOST_REMEMBERED)
 def _quota(value: str | None) -> tuple[float | None, float | None]:
     """Return the limit and the window of ``100`` or ``5, 5;w=1, 100;w=60``."""
-    if value is None or ("," not in value and ";" not in value):
+    value = (value or "").strip(" \t")
+    if "," not in value and ";" not in value:
         return count(value), None
     limit, window = count(_first(value)), None
     for part in value.split(","):

@@ -128,7 +128,8 @@ def reset_of(value: object, start: float | None) -> float | None:
 
 @functools.lru_cache(maxsize=MOST_REMEMBERED)
 def plain_duration(cleaned: str | None) -> float | None:
-    """Return what `duration` returns, of a text without blanks around it and without a limit."""
+    """Return what `duration` returns, without a limit."""
+    cleaned = (cleaned or "").strip(" \t")
     if not cleaned:
         return None
     if _SECONDS.fullmatch(cleaned):

@@ -166,12 +166,12 @@ class Allowance(Limited):
 
         `rank` is None while no call has had a priority.
         """
-        rates, line = self._rates, self.line
+        rates, line, early = self._rates, self.line, False
         if rank is not None:
             line.note(rank, now)
+            early = line.leaves_burst(rank) and now < even_at(rates, costs)
         if line.queue.live:
             return None
-        early = rank is not None and line.leaves_burst(rank) and now < even_at(rates, costs)
         if early or now < self.gate.until or not rates.fits(costs, now):
             line.since = now
             return None
@@ -310,14 +310,13 @@ class Allowance(Limited):
             real = costs_of_usage(tokens, self._cached_weight)
         elif tokens is not None:
             real = 1.0, tokens, tokens, tokens
-        if real is not None and not 0.0 < real[1] < math.inf:
-            real = None
-        if reservation.ticket is not None:
-            rates.learner.accepted(now, reservation.ticket, None if real is None else real[1])
-        if real is None:
-            self._granted_tokens += max(0.0, reservation.estimate - reservation.tokens)
+        if real is not None and 0.0 < real[1] < math.inf:
+            charged = real[1]
         else:
-            self._granted_tokens += real[1] - reservation.tokens
+            real, charged = None, max(reservation.estimate, reservation.tokens)
+        if reservation.ticket is not None:
+            rates.learner.accepted(now, reservation.ticket, None if real is None else charged)
+        self._granted_tokens += charged - reservation.tokens
         rates.settle(reservation, real, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
@@ -377,16 +376,18 @@ class Allowance(Limited):
 
     def _end(self, reservation: Reservation) -> bool:
         """End a reservation; False if it has ended before, or was abandoned."""
-        ends = reservation.open and reservation.ordinal > self._abandoned
+        if not reservation.open or reservation.ordinal <= self._abandoned:
+            return False
         reservation.open = False
-        self._ended += ends
-        return ends
+        self._ended += 1
+        return True
 
     def _grant(self, reservation: Reservation, now: float) -> None:
-        learner, gate = self._rates.learner, self.gate
-        self._rates.take(reservation, now)
+        rates, gate = self._rates, self.gate
+        rates.take(reservation, now)
         tokens = reservation.tokens
-        reservation.ticket = learner.sent(now, tokens, gate.until) if learner.active else None
+        if rates.learner.active:
+            reservation.ticket = rates.learner.sent(now, tokens, gate.until)
         if gate.watches:
             gate.sent(now)
         reservation.granted_at = now

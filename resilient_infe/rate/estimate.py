@@ -23,7 +23,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from ..core import bounds
@@ -59,6 +59,8 @@ BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _COUNTED = frozenset((*INPUTS, *SCHEMAS, *BOUNDS))
 _BOUNDS, _SCHEMAS = frozenset(BOUNDS), frozenset(SCHEMAS)
 _TEXTLESS = frozenset((int, float, bool, type(None)))
+
+_values_of = dict.values
 
 _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -140,16 +142,12 @@ def _characters(value: Any, name: str) -> float:
     """Return the characters of all texts in a field; a list of plain messages is counted fast."""
     if type(value) is not list:
         return _characters_within(value, name)
-    total: float = 0
-    for message in value:
-        if type(message) is not dict:
-            return _characters_within(value, name)
-        for text in message.values():
-            if type(text) is not str:
-                return _characters_within(value, name)
-            total += len(text) if text.isascii() else _size_of(text)
+    try:
+        text = "".join(chain.from_iterable(map(_values_of, value)))
+    except TypeError:  # other than plain messages
+        return _characters_within(value, name)
     # A longer list may contain media, which are not counted in full.
-    return total if total < SHORTEST_MEDIA else _characters_within(value, name)
+    return _size_of(text) if len(text) < SHORTEST_MEDIA else _characters_within(value, name)
 
 
 def _characters_of_schema(value: Any, name: str) -> float:

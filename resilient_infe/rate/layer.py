@@ -171,9 +171,8 @@ class RateLimiter(Guard[Held]):
         account = self.account
         if account is not None:
             keep(account, call.runtime)
-            if account.allowance.counts_tokens:
-                self._count_tokens(call, account.allowance)
-        if (call.tokens is None or allowance.splits_tokens) and allowance.counts_tokens:
+            self._count_tokens(call, account.allowance)
+        if call.tokens is None or allowance.splits_tokens:
             self._count_tokens(call, allowance)
         now = call.runtime.now()  # counting may have taken a while
         if call.deadline is not None and now >= call.deadline:
@@ -323,6 +322,8 @@ class RateLimiter(Guard[Held]):
         self._pump(allowance)
 
     def _count_tokens(self, call: Call[Any], allowance: Allowance) -> None:
+        if not allowance.counts_tokens:
+            return
         body = call.payload if call.body is None else call.body()
         if call.tokens is None:
             call.tokens = self._estimate(body)

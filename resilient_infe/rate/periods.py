@@ -167,14 +167,20 @@ class Periods:
         return None if longest < SOON else MINUTE
 
     def _exceeds(self, stated: Limit, rates: Rates, period: float, now: float) -> bool:
-        passed = self._passed_within(stated, rates, period, now)
-        return passed > TWICE * (stated.limit or 0.0) + 1.0
+        most = TWICE * (stated.limit or 0.0) + 1.0
+        if self._passed_within(stated, rates, MINUTE, now) <= most:  # no shorter period had more
+            return False
+        return period >= MINUTE or self._passed_within(stated, rates, period, now) > most
 
     def _passed_within(self, stated: Limit, rates: Rates, period: float, now: float) -> float:
         """Return how much of what a limit counts was accepted within its period, at least."""
-        index = 1 + DIMENSIONS.index(stated.dimension)
-        before = next((each[index] for each in self._passed if each[0] >= now - period), None)
-        return 0.0 if before is None or rates.passed is None else rates.passed[index - 1] - before
+        passed, index = self._passed, DIMENSIONS.index(stated.dimension)
+        if not passed or rates.passed is None:
+            return 0.0
+        before: tuple[float, ...] | None = passed[0]
+        if period < MINUTE or passed[0][0] < now - MINUTE:
+            before = next((each for each in passed if each[0] >= now - period), None)
+        return 0.0 if before is None else rates.passed[index] - before[1 + index]
 
     def _note(self, rates: Rates, now: float) -> None:
         passed = self._passed

@@ -20,7 +20,6 @@ class Reservation(Waiter):
 
     Attributes:
         costs: the estimated costs, in the order of `DIMENSIONS`.
-        estimate: the estimated cost in tokens.
         tokens: the tokens that are reserved: the estimate, calibrated when it is granted.
         open: True from the grant until the reservation is settled or refunded.
         granted_at: the loop time of the grant; for the limits, the request is sent at that time.
@@ -31,21 +30,22 @@ class Reservation(Waiter):
         full_until: when a day's limit has room for it, if it was refused because of that.
     """
 
-    __slots__ = ("costs", "estimate", "full_until", "granted_at", "open", "ordinal", "taken",
-                 "ticket", "tokens", "total_tokens")  # fmt: skip
-
+    # Defaults, also of what `Waiter.__init__` sets: one is made for each attempt, and few wait.
+    granted = gone = open = False
+    wake = None
+    ticket: Ticket | None = None
     granted_at: float
     ordinal: int
     total_tokens: float
-    ticket: Ticket | None
     taken: list[Taken]
     full_until: float
 
     def __init__(self, place: int, costs: Costs) -> None:
-        # Also sets what `Waiter.__init__` sets: one is made for each attempt, and the call to it
-        # would double the cost. What only a queue reads, `join` sets.
         self.place = place
-        self.granted = self.gone = self.open = False
-        self.wake = None
         self.costs = costs
-        self.estimate = self.tokens = costs[1]
+        self.tokens = costs[1]
+
+    @property
+    def estimate(self) -> float:
+        """The estimated cost in tokens."""
+        return self.costs[1]

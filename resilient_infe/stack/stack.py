@@ -222,9 +222,10 @@ class Stack(Shared):
             runtime = self._runtime = aio.current()
         call.runtime = runtime
         call.started = runtime.now()
-        if not call.state.place:
-            call.state.place = next(ages)
-        call.emit = call.emit or self._emitter
+        state = call.state
+        state.place = state.place or next(ages)
+        if self._emitter is not None and call.emit is None:
+            call.emit = self._emitter
         if self._draining:
             await runtime.checkpoint()
             raise call.refuse(Draining("the stack is draining and takes no new calls"))
