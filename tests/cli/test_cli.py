@@ -69,7 +69,7 @@ def test_values_out_of_range_are_told(odd, capsys):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([], "give a command: run, status, report, serve"),
+        ([], "give a command: run, status, ctl, report, serve"),
         (["runn", "in.jsonl"], "there is no such command: do you mean run?"),
         (["in.jsonl"], "to send a file, resilient-infe run FILE -o results.jsonl"),
         (["--verison"], "there is no option --verison: do you mean --version?"),
