@@ -29,6 +29,9 @@ class Course:
         resumed_at, resumed_until: while the pace doubles after a stop.
         hint: seconds that the last 429 asked to wait.
         last_pace: the pace of the last request.
+        steady_until: the value of `busy` from which it is to be reckoned anew.
+        looking: whether more is tried than is believed to pass.
+        quiet: whether the pace is far below the belief, so that only noise refuses.
 
     State: inside the `Seeker` that owns it.
     """
@@ -43,17 +46,25 @@ class Course:
         self.fresh = self.hint = 0.0
         self.race_turned_at = 0.0
         self.resumed_at = self.resumed_until = -math.inf
-        self.last_pace = self.pace(0.0)
+        self.change_pace(0.0)
 
     def begin_holding(self, look_after: float, now: float, *, shared: bool) -> None:
         """Begin in HOLD, or in SHARE, by what is known from elsewhere."""
         self.state = SHARE if shared else HOLD
         self.hold(look_after, self._tuning.sure_dip)
-        self.last_pace = self.pace(now)
+        self.change_pace(now)
 
     def hold(self, look_after: float, dip: float) -> None:
         """Look after this many seconds, and leave a part of the belief unused at first."""
-        self.look_after, self.dip = look_after, dip
+        self.look_after, self.dip, self.steady_until = look_after, dip, 0.0
+
+    def change_pace(self, now: float) -> None:
+        """Reckon the pace anew; below the belief it changes so slowly that few steps do."""
+        hold, after = self.state is HOLD, self.look_after
+        self.quiet = hold and self.busy < after / 3
+        self.looking = not hold or self.busy > 0.8 * after
+        self.last_pace = self.pace(now)
+        self.steady_until = self.busy + (after / 30 if hold and self.busy < after else 0.0)
 
     def pace(self, now: float) -> float:
         """Return the requests per second that are aimed at."""
@@ -128,6 +139,7 @@ class Course:
     def begin(self) -> None:
         """Begin to count the time in a state anew."""
         self.busy = 0.0  # seconds in which the pace was used
+        self.steady_until = 0.0
         self.risen_at = 0.0
 
     def resume(self, now: float) -> None:
@@ -144,9 +156,7 @@ class Course:
         """Return the seconds between two looks at a confirmed belief."""
         tuning = self._tuning
         price = max(1.0, rate * self._record.refusal / 2.0)  # what is on its way is refused too
-        apart = max(price / (tuning.looks * rate), 15.0, tuning.patience * self.hint)
-        if self.hint > 0.0:
-            apart *= tuning.hinted
+        apart = max(price / (tuning.looks * rate), 15.0) * (tuning.hinted if self.hint else 1.0)
         rarest = max(tuning.rarest_look, min(tuning.slow_look / rate, tuning.slowest_look))
         return min(apart, rarest)
 
@@ -178,4 +188,4 @@ class Course:
         elif self.state is not HOLD:
             record.rate = max(record.rate / 2.0, least)
             self.begin()
-        self.last_pace = self.pace(now)
+        self.change_pace(now)

@@ -16,11 +16,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 from .sends import Sends, Span
 
 CORRECTIONS = 8
 """Steps to a lower bound at most: three reach it, as each goes to what the worst time asks for."""
+
+REFUSED = 1.5
+"""Units by which a bucket was short that refused: one, and half for what overtook it."""
 
 PENALTY_KEPT = 0.6
 """The share of the penalty that stays at each moment: four moments make it new."""
@@ -146,26 +150,25 @@ class Bucket(Hypothesis):
         if total <= 0:
             return None  # all of it was refused
         mean = total / max(span.until - span.since, 1e-3)
-        slack = 1.5 + span.sends.count(span.since, span.until) / len(span.steps)
         most = 4.0 * mean
-        return self._least(span, 0.2 * mean, most, slack), min(most, self._most(span, total))
+        return self._least(span, 0.2 * mean, most), min(most, self._most(span, total))
 
-    def _least(self, span: Span, rate: float, most: float, slack: float) -> float:
+    def _least(self, span: Span, rate: float, most: float) -> float:
+        # Within a step the level is at most what it seems at its end: what this asks for is needed.
         # The level is full at some instant, or empty at the start. Of all times that begin there,
         # the worst one asks for a higher rate than is tried; with that the next is tried.
         for _ in range(CORRECTIONS):
             full, level, at = max(1.0, rate * self.seconds) + 0.5, 0.0, span.since
-            begin, sent, lowest = -math.inf, 0.0, -slack - 1e-6
+            begin, sent, lowest = -math.inf, 0.0, -REFUSED - 1e-6
             worst: tuple[float, float, float] | None = None
             for instant, units in span.steps:
-                level += (instant - at) * rate
-                if level >= full:
-                    level, begin, sent = full, instant, 0.0
-                level -= units
+                level += (instant - at) * rate - units
                 sent += units
                 at = instant
-                if level < lowest:
-                    lowest, worst = level, (begin, instant, sent - slack)
+                if level >= full:
+                    level, begin, sent = full, instant, 0.0
+                elif level < lowest:
+                    lowest, worst = level, (begin, instant, sent - REFUSED)
             if worst is None:
                 break
             begin, end, asked = worst
@@ -180,13 +183,14 @@ class Bucket(Hypothesis):
 
     def _most(self, span: Span, total: float) -> float:
         # The level at the end is the least of: what came in since the start, less what was sent;
-        # and the same from each instant at which the bucket was full. A unit and a half is refused.
+        # and the same from each instant at which the bucket was full, with what was sent then: the
+        # last request of a step, and those of the steps behind it.
         until, sent = span.until, 0.0
-        most = (total + 1.5) / max(until - span.since, 1e-3)
+        most = (total + REFUSED) / max(until - span.since, 1e-3)
         for instant, units in reversed(span.steps):
-            sent += units
             after = max(until - instant, 1e-3)
-            most = max(most, min((sent + 1.0) / (self.seconds + after), sent / after))
+            most = max(most, min((sent + 2.0) / (self.seconds + after), (sent + 1.0) / after))
+            sent += units
         return most
 
     def is_exceeded(
@@ -201,33 +205,53 @@ class Bucket(Hypothesis):
         return since + 1.0 / rate
 
 
-class Sliding(Hypothesis):
-    """A window that slides: the limit is for the last `period` seconds at every instant."""
+class Window(Hypothesis):
+    """A limit of the units within a period: what an instant's window held is the evidence."""
 
-    def __init__(self, period: float) -> None:
-        super().__init__(f"a sliding window of {period:g} s")
+    def __init__(self, name: str, period: float) -> None:
+        super().__init__(f"a {name} window of {period:g} s")
         self.period = period
 
+    def begin(self, at: float) -> float:
+        """Return when the window began that ends at, or holds, an instant."""
+        raise NotImplementedError
+
+    def earlier(self, span: Span) -> Iterable[float]:
+        """Return instants before the last exhausted moment whose windows were let in."""
+        raise NotImplementedError
+
     def bounds(self, span: Span) -> tuple[float, float] | None:
-        """Compare the window that refused with the fullest one that did not."""
-        sends, until, dimension = span.sends, span.until, span.dimension
-        high = sends.units(until - self.period, until, dimension) / self.period
-        if high <= 0 or sends.started is None:
+        """Compare the window that refused with those before it that did not."""
+        high = self._held(span, span.until)
+        if high <= 0:
             return None
-        if until - sends.started < self.period:
-            return high, high
-        fullest = (
-            sends.units(at - self.period, at, dimension) / self.period
-            for at in sends.instants(span.since, until, 20)
-        )
-        return max(fullest, default=high), high
+        return max((self._held(span, at) for at in self.earlier(span)), default=high), high
+
+    def _held(self, span: Span, at: float) -> float:
+        return span.sends.units(self.begin(at), at, span.dimension) / self.period
 
     def is_exceeded(
         self, sends: Sends, now: float, since: float, rate: float, saved: float
     ) -> bool:
-        """The last window held more."""
-        most = 1.03 * rate * self.period + slack(rate)
-        return sends.units(now - self.period, now) > most
+        """It held more."""
+        return sends.units(self.begin(now), now) > 1.03 * rate * self.period + slack(rate)
+
+
+class Sliding(Window):
+    """A window that slides: the limit is for the last `period` seconds at every instant."""
+
+    def __init__(self, period: float) -> None:
+        super().__init__("sliding", period)
+
+    def begin(self, at: float) -> float:
+        """Return the instant one period ago."""
+        return at - self.period
+
+    def earlier(self, span: Span) -> Iterable[float]:
+        """Return instants of sending."""
+        if span.until - (span.sends.started or 0.0) < self.period:
+            return ()
+        return span.sends.instants(span.since, span.until, 8)
 
     def opens(self, sends: Sends, since: float, rate: float) -> float | None:
         """Return when enough has left the window."""
@@ -237,79 +261,76 @@ class Sliding(Hypothesis):
         return sends.when_left(held) + self.period + LATE
 
 
-class Fixed(Hypothesis):
+class Fixed(Window):
     """A window by the clock.
 
     Attributes:
-        turn: an instant at which it turned, the latest possible; None while unknown.
-        width: how much earlier that may have been.
+        turn: an instant at which it turned, the latest possible; 0 while unknown.
+        width: how much earlier that may have been; infinite while it is unknown.
         matched: long stops in a row that ended when it should turn.
     """
 
     def __init__(self, period: float) -> None:
-        super().__init__(f"a fixed window of {period:g} s")
-        self.period = period
-        self.turn: float | None = None
-        self.width = 0.0
+        super().__init__("fixed", period)
+        self.turn, self.width = 0.0, math.inf
         self.matched = 0
 
     def start(self, at: float) -> float:
-        """Return when the window began that holds an instant; only if `turn` is known."""
-        assert self.turn is not None
+        """Return when the window began that holds an instant, at the latest."""
         return self.turn + math.floor((at - self.turn) / self.period) * self.period
 
     def next(self, at: float) -> float:
-        """Return when the next window begins."""
+        """Return when the next window begins, at the latest."""
         return self.start(at) + self.period
 
+    def begin(self, at: float) -> float:
+        """Return when the window began that holds an instant."""
+        return self.start(at) - self.width / 2
+
     def bounds(self, span: Span) -> tuple[float, float] | None:
-        """Compare the window that refused with those before it that did not."""
-        sends, until, dimension = span.sends, span.until, span.dimension
-        if self.turn is None or sends.started is None:
-            return None
-        start, low = self.start(until) - self.width / 2, 0.0
-        high = sends.units(start, until, dimension) / self.period
-        for back in range(1, 4):
-            begin = start - back * self.period
-            if begin >= max(span.since, sends.started) - 1.0:
-                held = sends.units(begin, begin + self.period, dimension)
-                low = max(low, held / self.period)
-        return (low or high, high) if high > 0 else None
+        """Say nothing before a turn is known."""
+        return None if self.width == math.inf else super().bounds(span)
+
+    def earlier(self, span: Span) -> Iterable[float]:
+        """Return the ends of the three windows before."""
+        least = max(span.since, span.sends.started or 0.0) - 1.0
+        ends = (self.start(span.until) - self.width / 2 - back * self.period for back in range(3))
+        return [at for at in ends if at - self.period >= least]
+
+    def _held(self, span: Span, at: float) -> float:
+        begin = self.begin(at) if at == span.until else at - self.period
+        return span.sends.units(begin, at, span.dimension) / self.period
 
     def is_exceeded(
         self, sends: Sends, now: float, since: float, rate: float, saved: float
     ) -> bool:
-        """The window held more, and did not turn yet."""
-        if self.turn is None or self.width > self.period / 3:
+        """It held more, and did not turn yet."""
+        if self.width > self.period / 3:
             return True
-        held = sends.units(self.start(now), now)
         early = now < self.next(now) - self.width - 0.1
-        return early and held > 1.03 * rate * self.period + slack(rate)
+        return early and super().is_exceeded(sends, now, since, rate, saved)
 
     def opens(self, sends: Sends, since: float, rate: float) -> float | None:
         """Return when it turns."""
-        if self.turn is None:
+        if self.width == math.inf:
             return None
         return self.next(since) - (self.width / 2 if self.width > 1.0 else 0.0) + LATE
 
     def turned(self, low: float, at: float) -> bool:
         """Note that it turned between two instants; return whether that was foretold."""
         width = max(0.05, at - low)
-        off = None
-        if self.turn is not None:
-            off = (at - self.turn + self.period / 2) % self.period - self.period / 2
-        if off is None or off - width > 0.3 or off < -self.width - 0.3:
-            first = self.turn is None
+        off = (at - self.turn + self.period / 2) % self.period - self.period / 2
+        first = self.width == math.inf
+        if first or off - width > 0.3 or off < -self.width - 0.3:
             self.turn, self.width = at, width
             return first
         begin, end = max(-self.width, off - width), min(0.0, off)
-        assert self.turn is not None
         self.turn += end
         self.width = max(0.05, end - begin)
         return True
 
 
-DEPTHS = (0.0, 0.2, 1.0, 6.0, 30.0, 1e6)
+DEPTHS = (0.0, 1.0, 10.0, 1e6)
 """Seconds of the rate that a bucket may hold."""
 
 SLIDING = (10.0, 60.0)

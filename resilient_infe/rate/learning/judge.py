@@ -21,13 +21,6 @@ PROVEN = 0.3
 MOVED = 0.1
 """By so much the last answer differs from the belief before the ones before it are void."""
 
-SLOW = 0.75
-"""Requests per second below which many buckets hold a single request, and spill what is not used.
-"""
-
-REMEMBERED = 1_200.0
-"""Seconds for which it is known that a bucket is deep, before a higher belief is tried again."""
-
 DOUBTED = 0.3
 """By so much a hypothesis must fit better than the one that is read before it interrupts a race."""
 
@@ -49,8 +42,7 @@ class Judge:
     ) -> None:
         self._record, self._course, self._race, self._tuning = record, course, race, tuning
         self._shared = shared
-        self._fell_at = self._raised_at = self._deep_until = -math.inf
-        self._deep_for = REMEMBERED
+        self._fell_at = -math.inf
         self.few = False
 
     def decide(self, now: float, first: Ticket, anchor: float, passed: float) -> None:
@@ -84,10 +76,13 @@ class Judge:
         else:
             lasted = max(at - anchor, 1.0)
             proven = 0.6 * passed / lasted if passed > 1 else 0.0
-            less = record.rate * (0.7 if passed < 3 else 0.85)
+            less = 0.7 * record.rate if passed < 3 else 0.85 * record.rate
+            if passed >= 3:
+                less = min(less, 1.5 * passed / lasted)
             record.rate = max(less, proven, self._tuning.slowest)
             self._course.become(Event.FAILED)
-            self.few = passed < self._tuning.least_passed and lasted < 120.0
+            soon = lasted < max(120.0, 10.0 / record.rate)
+            self.few = soon and passed < self._tuning.least_passed
 
     def _found_first(self, now: float, first: Ticket) -> None:
         """Begin between what surely came in and half of what failed."""
@@ -121,12 +116,10 @@ class Judge:
             new = best.rate
         elif course.state is RISE and self._has_risen(now, first, new):
             return
-        if hold and new < 0.97 * rate:
-            self._note_depth(now)
         same = hold and abs(new / rate - 1.0) < 0.05
         passed, seconds = record.measured or (0.0, 1.0)
         proven = PROVEN * passed / max(seconds, 1.0)
-        new = max(self._chosen(now, first, best, new, same=same), proven)
+        new = max(self._chosen(best, new, same=same), proven)
         record.rate = max(new, self._tuning.slowest)
         self._confirm(same=same)
         course.become(Event.MEASURED)
@@ -141,19 +134,15 @@ class Judge:
         self._course.become(Event.FAILED)
         return True
 
-    def _chosen(
-        self, now: float, first: Ticket, best: Hypothesis, new: float, *, same: bool
-    ) -> float:
+    def _chosen(self, best: Hypothesis, new: float, *, same: bool) -> float:
         """Return the rate to believe in, of those that likely hypotheses give."""
         likely = self._record.likely(best)
         if len(best.answers) < 3:
             new = min(new, likely[len(likely) // 2])
-        elif self._course.hint > self._tuning.dear and not same:
-            new = min(new, likely[0])
         if same and isinstance(best, Bucket):
             # What passed is what was sent, which was less than the belief: a deep bucket fits that
             # as well as a shallow one that spilled. So the belief stays if a likely one allows it.
-            new = max(new, min(self._most(now, first, self._record.rate), likely[-1]))
+            new = max(new, min(self._record.rate, likely[-1]))
         return new
 
     def _confirm(self, *, same: bool) -> None:
@@ -161,34 +150,12 @@ class Judge:
         tuning, course = self._tuning, self._course
         if same:
             longest = course.rarest(self._record.rate)
-            dear = course.hint > tuning.dear
-            course.hold(longest if dear else min(course.look_after * 2.0, longest), tuning.sure_dip)
+            course.hold(min(course.look_after * 2.0, longest), tuning.sure_dip)
         else:
-            soon = max(course.soon(), course.hint / 2.0)
-            course.hold(min(soon, tuning.rarest_look), tuning.dip)
-
-    def _most(self, now: float, first: Ticket, rate: float) -> float:
-        """Return what may be believed at most, if a likely hypothesis allows it.
-
-        A look that went far above the belief used up what a deep bucket had saved, or met a shallow
-        one whose limit is higher. So a higher belief is tried. If it is refused where it should
-        pass, the bucket is deep, which is remembered for twenty minutes, then for twice as long.
-        """
-        if rate > SLOW or first.pace < 1.05 * rate or now < self._deep_until:
-            return rate
-        self._raised_at = now
-        return min(0.98 * first.pace, 1.1 * rate)
-
-    def _note_depth(self, now: float) -> None:
-        """Remember that a higher belief was tried in vain, if it was."""
-        if now - self._raised_at < 2.0 * self._tuning.rarest_look:
-            self._raised_at = -math.inf
-            self._deep_until = now + self._deep_for
-            self._deep_for *= 2.0
+            course.hold(course.soon(), tuning.dip)
 
     def _fell(self, now: float, first: Ticket) -> None:
         """Exhausted below the belief: once is no proof, twice within a short time is one."""
-        self._note_depth(now)
         record, tuning = self._record, self._tuning
         between, rate = first.at - self._fell_at, record.rate
         passed = record.sends.units(max(self._fell_at, first.at - 1e6), first.at)

@@ -84,7 +84,7 @@ class Learner:
 
     def ready_at(self, tokens: float = 0.0) -> float:
         """Return the instant from which a request of so many tokens may go."""
-        return self._seeker.ready_at() if self.active else -math.inf
+        return self._seeker.ready_at if self.active else -math.inf
 
     def sent(self, now: float, tokens: float = 0.0, held_until: float = -math.inf) -> Ticket:
         """Take note of a request that is sent now; the ticket comes back with what came of it.
@@ -194,7 +194,7 @@ class Learner:
             return -math.inf
         sends = self._seeker.record.sends
         queued = tokens / sends.scale if sends.dimension else requests
-        return max(now, self._seeker.ready_at()) + queued / self._seeker.course.last_pace
+        return max(now, self._seeker.ready_at) + queued / self._seeker.course.last_pace
 
     @property
     def evidence(self) -> str:

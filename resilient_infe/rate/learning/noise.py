@@ -34,45 +34,42 @@ class Noise:
 
     Attributes:
         group: the 429s since the doubt began.
+        quiet: requests that only noise would refuse, and that are not reckoned with yet.
 
     State: inside the `Search` that owns it.
     """
 
-    __slots__ = ("_hits", "_of", "_sum", "_tuning", "group")
+    __slots__ = ("_hits", "_of", "_sum", "_tuning", "group", "quiet")
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
         self._hits, self._of = PRIOR_HITS, PRIOR_OF
+        self.quiet = 0
         self.clear()
 
     @property
     def share(self) -> float:
         """The share of requests that are refused at random."""
+        if self.quiet:
+            kept = KEPT**self.quiet
+            self._of = self._of * kept + (1.0 - kept) / (1.0 - KEPT)
+            self._hits *= kept
+            self.quiet = 0
         return self._hits / self._of
 
     @property
     def excess(self) -> float:
         """The same above what is always reckoned with."""
-        return max(0.0, self._hits / self._of - self._tuning.noise_least)
+        return max(0.0, self.share - self._tuning.noise_least)
 
     def clear(self) -> None:
         """Begin to doubt anew."""
         self._sum = 0.0
         self.group: list[Ticket] = []
 
-    def sent_quietly(self) -> None:
-        """Count a request that only noise would refuse."""
-        self._of = self._of * KEPT + 1.0
-        self._hits *= KEPT
-
     def hit(self) -> None:
         """Count one that was refused."""
         self._hits += 1.0
-
-    def count(self, among: int) -> None:
-        """Count one random 429 among so many requests that were not sent quietly."""
-        self._hits += 1.0
-        self._of += max(1, among)
 
     def was_none(self) -> None:
         """Take back the hits of a group that was a limit after all."""

@@ -23,11 +23,6 @@ ALIKE = 1.08
 """Three windows that differ by less are settled."""
 
 
-UNLIKE = 0.15
-"""What counts against a window that closed early and opened before its turn. After two of these it
-is measured as any other limit: others would have used it up until its turn."""
-
-
 class Race:
     """The windows so far.
 
@@ -49,9 +44,9 @@ class Race:
     def is_early(self, at: float) -> bool:
         """Whether a known window was used up long before its end, by less than it holds."""
         best, sends = self._record.best, self._record.sends
-        if not isinstance(best, Fixed) or best.turn is None or best.width >= 5.0:
+        if not isinstance(best, Fixed) or best.width >= 5.0:
             return False
-        if best.penalty > 1.2 * UNLIKE:
+        if best.penalty > 0.18:
             return False
         start = best.start(at)
         return (
@@ -63,15 +58,13 @@ class Race:
     def follow_turn(self, stop: Stop, at: float) -> None:
         """Begin a race, or give one up, by when a window turned."""
         best = self._record.best
-        if isinstance(best, Fixed) and best.turn is not None:
+        if isinstance(best, Fixed) and best.width < math.inf:
             on_time = abs(at - best.next(stop.since - 0.5)) < 2.0 + best.width
             if self._course.state is RACE and not on_time and at < best.next(stop.since) - 3.0:
                 best.penalty += 0.3
                 self.give_up()
             elif self.closed_early and on_time and self._course.state is HOLD:
                 self._begin(best, stop)
-            elif self.closed_early and at < best.next(stop.since) - 3.0:
-                best.penalty += UNLIKE
         self.closed_early = False
 
     def _begin(self, best: Fixed, stop: Stop) -> None:

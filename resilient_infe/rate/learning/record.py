@@ -8,24 +8,22 @@ the kind: how much noise there is, how long a 429 takes, and how much calls cost
 from __future__ import annotations
 
 import math
+from statistics import fmean, pstdev
 
 from .hypotheses import Bucket, Fixed, Hypothesis, Sliding, all_kinds
 from .noise import Noise
-from .sends import Sends, Span, Ticket
+from .sends import RECENT, Sends, Span, Ticket
 from .stop import Stop
 from .tuning import Tuning
 
-SMOOTHING, SMOOTHING_ANSWERS = 0.1, 0.05
-"""The weight of the latest value in the mean time of a 429, and of an answer."""
+SMOOTHING = 0.1
+"""The weight of the latest value in the mean time of a 429."""
 
-LONGEST_REFUSAL, LONGEST_ANSWER = 5.0, 10.0
-"""Seconds: no longer one counts in these means."""
+LONGEST_REFUSAL = 5.0
+"""Seconds: no longer one counts in this mean."""
 
 UNEVEN = 0.05
 """Calls whose costs spread by less than this share of their mean are all alike: requests count."""
-
-RECENT = 200
-"""Calls over which the mean and the spread of their costs are taken."""
 
 NEAR = 0.03
 """Hypotheses that are worse than the best by less are as likely."""
@@ -33,6 +31,10 @@ NEAR = 0.03
 LARGE_REFUSED, LEAST_REFUSED = 4.0, 6
 """Standard errors by which refused calls are larger than usual, before tokens are the limit; and
 the least number of them."""
+
+UNLIKE = 0.15
+"""What counts against a window that opened before its turn. After two of these it is measured as
+any other limit: others would have used it up until its turn."""
 
 CONFIRMED = 3
 """Answers after which a stop that is too long is an outage, and says nothing about a window."""
@@ -50,17 +52,17 @@ class Record:
         both: the hypotheses of requests, and of tokens.
         best: the one that is read, of the dimension that is followed; None before the first.
         rate: units per second that are believed, or that are tried while nothing is.
-        refusal, answer: seconds that a 429 takes, and an answer.
-        mean, variance: of the tokens of a call.
+        refusal: seconds that a 429 takes.
+        mean, spread: of the tokens of a call.
         measured: what passed between the last two exhausted moments, and the seconds between; None
             before the first.
         measured_by: how many requests passed between them, or in an earlier run.
         is_restored: whether the belief is that of an earlier run.
     """
 
-    __slots__ = ("_deviations", "_refused", "_seen", "_turn_after", "_turn_gap", "answer", "best",
+    __slots__ = ("_costs_after", "_deviations", "_refused", "_turn_after", "_turn_gap", "best",
                  "both", "is_restored", "mean", "measured", "measured_by", "noise", "rate",
-                 "refusal", "sends", "variance")  # fmt: skip
+                 "refusal", "sends", "spread")  # fmt: skip
 
     def __init__(self, tuning: Tuning) -> None:
         self.sends = Sends()
@@ -68,12 +70,12 @@ class Record:
         self.both = all_kinds(), all_kinds()
         self.best: Hypothesis | None = None
         self.rate = tuning.start
-        self.refusal, self.answer = 0.1, 0.5
-        self.mean = self.variance = 0.0
+        self.refusal = 0.1
+        self.mean = self.spread = 0.0
         self.measured: tuple[float, float] | None = None
         self.measured_by = 1.0
         self.is_restored = False
-        self._seen = 0
+        self._costs_after = 0
         self._deviations, self._refused = 0.0, 0
         self._turn_after, self._turn_gap = -math.inf, 60.0
 
@@ -96,30 +98,25 @@ class Record:
     @property
     def is_uneven(self) -> bool:
         """Whether calls cost so differently that the two dimensions can be told apart."""
-        return self.variance > (UNEVEN * self.mean) ** 2 > 0.0
-
-    def sent(self, now: float, cost: float) -> None:
-        """Note a request."""
-        self.sends.add(now, cost)
-        self._seen += 1
-        off = cost - self.mean
-        weight = 1.0 / min(self._seen, RECENT)
-        self.mean += off * weight
-        self.variance += (off * off - self.variance) * weight
-
-    def accepted(self, now: float, sent: Ticket) -> None:
-        """Note an answer."""
-        self.answer += SMOOTHING_ANSWERS * (min(now - sent.at, LONGEST_ANSWER) - self.answer)
+        return self.spread > UNEVEN * self.mean > 0.0
 
     def refused(self, now: float, sent: Ticket, *, started: bool) -> None:
         """Note a 429; `started`: after the first limit was met."""
         self.refusal += SMOOTHING * (min(now - sent.at, LONGEST_REFUSAL) - self.refusal)
         self.sends.take_off(sent.at, sent.cost)
-        if started and self.variance > 0:
-            self._deviations += (sent.cost - self.mean) / math.sqrt(self.variance)
+        self._note_costs(sent.number)
+        if started and self.spread > 0:
+            self._deviations += (sent.cost - self.mean) / self.spread
             self._refused += 1
         if sent.quiet:
             self.noise.hit()
+
+    def _note_costs(self, number: int) -> None:
+        """Take the mean and the spread of the costs anew, once in a while."""
+        if number >= self._costs_after:
+            self._costs_after = number + RECENT // 4
+            costs = self.sends.costs()
+            self.mean, self.spread = fmean(costs), pstdev(costs)
 
     def add_moment(self, since: float, until: float, *, few: bool, first: bool) -> None:
         """Add the bounds of an exhausted moment to every hypothesis.
@@ -217,24 +214,19 @@ class Record:
                 return kind if kind.width < 10 else None
         return None
 
-    def ended(self, stop: Stop, at: float, *, lone: bool) -> None:
-        """Note what the length of a stop says of each kind.
-
-        Args:
-            stop: the stop.
-            at: when the request was sent that was let in.
-            lone: whether it was the only one of late, as an outage is.
-        """
+    def ended(self, stop: Stop, at: float) -> None:
+        """Note what the length of a stop says of each kind; `at`: when it let a request in."""
         lasted, shut = at - stop.since, stop.refused_at - stop.since
         long = max(2.5, 4.0 / self.rate)
         for kind in self.kinds:
             if isinstance(kind, Bucket) and kind.answers:
                 missed = kind.answers[-1] * (shut - 4.0 * self.refusal)
                 if missed > 4.0:  # a bucket would have let that much in
-                    weight = min(1.0, 0.3 * math.log(kind.answers[-1] * shut / 2.0))
-                    kind.penalty += weight * (0.1 if lone else 1.0)
+                    kind.penalty += min(1.0, 0.3 * math.log(kind.answers[-1] * shut / 2.0))
             elif kind.period and shut > 1.2 * kind.period + 1.0:
                 kind.penalty += 0.3
+            elif isinstance(kind, Fixed) and at < kind.next(stop.since) - 3.0 - kind.width:
+                kind.penalty += UNLIKE
             if isinstance(kind, Sliding) and 0 < len(kind.answers) < CONFIRMED and shut > long:
                 self._narrow(kind, stop.refused_at, at, lasted)
         for kind in (*self.both[0], *self.both[1]):
@@ -245,7 +237,7 @@ class Record:
 
     def _turned_on_time(self, kind: Fixed, stop: Stop, at: float) -> bool:
         """Whether a short stop ended at the turn of the window that is read, which it corrects."""
-        if kind is not self.best or kind.turn is None or not kind.is_sure():
+        if kind is not self.best or not kind.is_sure():
             return False
         return at + 0.3 >= kind.next(stop.since) - kind.width
 
@@ -261,17 +253,16 @@ class Record:
         """Return the window that explains a stop of this length best; None if none does."""
         shut = stop.refused_at - stop.since
         for kind in self.kinds:
-            if isinstance(kind, Fixed) and kind.turn is not None and not kind.answers:
-                begin = kind.turn - kind.width - kind.period - 0.05
-                begin = max(begin, stop.since - kind.period)  # the turn may be long ago
-                held = self.sends.units(begin, stop.since) / kind.period
-                if held > 0:
-                    kind.add(held, held, again=False)
-        found = [
+            if isinstance(kind, Fixed) and not kind.answers:
+                dimension = self.sends.dimension
+                found = kind.bounds(Span(self.sends, -math.inf, stop.since, dimension))
+                if found is not None:
+                    kind.add(*found, again=False)
+        likely = [
             each for each in self.kinds if each.period and each.answers and each.rate * shut > 4
         ]
 
         def unlikely(each: Hypothesis) -> float:
             return 0.02 * abs(math.log((lasted + 0.5) / each.period)) + each.score()
 
-        return min(found, key=unlikely, default=None)
+        return min(likely, key=unlikely, default=None)

@@ -14,7 +14,7 @@ from .hypotheses import LATE, Bucket, Fixed, Sliding
 from .judge import Judge
 from .noise import Doubt
 from .race import Race
-from .record import CONFIRMED, LONG_STOP, Record
+from .record import LONG_STOP, Record
 from .sends import Ticket
 from .states import CLIMB, HOLD, RACE, RISE, SHARE, START, Event
 from .stop import Stop
@@ -25,9 +25,6 @@ ONE_STEP, STEP_SENDS = 1.0, 3.0
 
 LONGEST_WAIT = 30.0
 """Seconds between two requests at most, however large one is."""
-
-OUTAGE_APART = 150.0
-"""Seconds between two long stops that a bucket does not explain: then they are outages."""
 
 
 class Seeker:
@@ -43,6 +40,7 @@ class Seeker:
         course: the state, and the pace.
         stop: the time in which nothing is let in, or None.
         last: when the last request was sent; None before the first.
+        ready_at: when the next request may go.
         calm: seconds at the ceiling in which nothing was refused.
 
     State: inside the `Learner` that owns it.
@@ -55,18 +53,16 @@ class Seeker:
         self.stop: Stop | None = None
         self.last: float | None = None
         self.calm = 0.0
-        self._next = -math.inf
+        self._next = self.ready_at = -math.inf
         self._number = self._accepted = self._by_clock = 0
         self._anchor: float | None = None  # the exhausted moment from which measures count
         self._since = -math.inf  # a 429 of before says nothing new
         self._last_stop: tuple[float, int] | None = None
         self._gap = 0.1  # seconds to the first question of a stop
-        self._long_stop_at = -math.inf
         self._race = Race(self.record, self.course, tuning)
         self._judge = Judge(self.record, self.course, self._race, tuning, shared=shared)
         self._cut_at, self._dry = -math.inf, 0
         self._doubt: Doubt | None = None  # a lone 429 that may be chance
-        self._counted = 0  # requests that were looked at for noise
 
     def resume_at(self, rate: float, at: float) -> None:
         """Believe in a rate, and ask: the server lets nothing in since the instant `at`."""
@@ -74,6 +70,7 @@ class Seeker:
         self._since = self._anchor = at
         self.stop = Stop(at, at, max(0.1, 1.2 / rate), min(1.0 / rate, 0.5), self._tuning)
         self.course.begin_holding(self.course.soon(), at, shared=self._shared)
+        self._wait()
 
     def believe(self, tokens: bool, rate: float, kind: str | None, *, windowed: bool) -> None:
         """Go on from what an earlier run believed; rates are in units per second."""
@@ -81,24 +78,24 @@ class Seeker:
         rarest = self.course.rarest(self.record.rate)
         self.course.begin_holding(rarest, 0.0, shared=self._shared)
 
-    def ready_at(self) -> float:
-        """Return when the next request may go."""
-        record, tuning = self.record, self._tuning
+    def _wait(self) -> None:
+        """Find when the next request may go: only what happens changes it, not the time."""
+        record, course = self.record, self.course
+        self.ready_at = self._next
         if self.stop is not None:
-            spacing = 1.0 / max(record.rate, tuning.slowest)
-            return self.stop.ready_at(record.refusal, spacing)
-        if self.course.state is START and self._may_go_at_once():
-            return -math.inf
-        best = record.best
-        if (
-            isinstance(best, Sliding) and self.course.state is HOLD and record.sends.dimension == 0
-        ):  # what went unevenly leaves the window unevenly
-            period = best.period
-            look = self.course.busy > self.course.look_after
-            pace = max(self.course.last_pace, 1.12 * record.rate) if look else 0.997 * record.rate
-            most = max(1, int(period * pace)) + (2 if look else 0)
-            return max(self._next, record.sends.when_left(most) + period + LATE)
-        return self._next
+            spacing = 1.0 / max(record.rate, self._tuning.slowest)
+            self.ready_at = self.stop.ready_at(record.refusal, spacing)
+        elif course.state is START:
+            if self._may_go_at_once():
+                self.ready_at = -math.inf
+        elif course.state is HOLD and record.sends.dimension == 0:
+            best = record.best
+            if isinstance(best, Sliding):  # what went unevenly leaves the window unevenly
+                look = course.busy > course.look_after
+                pace = max(course.last_pace, 1.12 * record.rate) if look else 0.997 * record.rate
+                most = max(1, int(best.period * pace)) + (2 if look else 0)
+                left = record.sends.when_left(most) + best.period + LATE
+                self.ready_at = max(self._next, left)
 
     def _may_go_at_once(self) -> bool:
         tuning = self._tuning
@@ -109,69 +106,73 @@ class Seeker:
 
     def sent(self, now: float, cost: float, held_until: float) -> Ticket:
         """Note a request that is sent now; `held_until`: when the gate last let one go."""
-        record, tuning = self.record, self._tuning
-        late = now - max(self.ready_at(), held_until)
+        record, course = self.record, self.course
+        late = now - max(self.ready_at, held_until)
         if self.stop is not None and self.stop.question is not None:
             self._reopened(self.stop, self.stop.question.at, now)  # silence is an answer too
         elif self._doubt is not None and self._doubt.silent(now, 3.0 * record.refusal):
             self._passed_at_once()
         self._pass_time(now, late, held_until)
-        self._race.check(now)
-        looks = self.course.state is HOLD and self.course.busy > self.course.look_after
-        if looks and self._is_time_to_check():
-            self._check_rise(now)
-        self.course.last_pace = pace = self.course.pace(now)
-        ticket = self._ticket(now, cost, pace)
-        free = self.course.state is START and self._may_go_at_once()
+        if course.busy >= course.steady_until:
+            self._change_pace(now)
+        pace, sends = course.last_pace, record.sends
+        quiet = course.quiet and self.stop is None
+        if quiet:
+            record.noise.quiet += 1
+        free = course.state is START and self._may_go_at_once()
+        tried = self._tried(now) if course.state is START else pace
+        ticket = Ticket(now, cost, self._number, tried, course.looking, quiet, sends)
         self._number += 1
-        record.sent(now, cost)
-        units = cost / record.sends.scale if record.sends.dimension else 1.0
-        spacing = min(units / (pace * self.course.part(now)), LONGEST_WAIT)
+        sends.add(now, cost)
+        units = cost / sends.scale if sends.dimension else 1.0
+        if now < course.resumed_until:
+            pace *= course.part(now)
+        spacing = min(units / pace, LONGEST_WAIT)
         if free:
             self._next = max(self._next, now + spacing)
         else:
             self._by_clock += 1
-            behind = now - (2.0 if self.course.ceiling < math.inf else tuning.busy)
+            behind = now - (2.0 if course.ceiling < math.inf else self._tuning.busy)
             self._next = max(self._next, behind) + spacing
         if self.stop is not None:
             self.stop.ask(ticket)
         elif self._doubt is not None and self._doubt.ask(ticket):
             self._next = now
+        self._wait()
         return ticket
 
-    def _ticket(self, now: float, cost: float, pace: float) -> Ticket:
-        hold = self.course.state is HOLD
-        looking = not hold or self.course.busy > 0.8 * self.course.look_after
-        quiet = hold and self.course.busy < self.course.look_after / 3 and self.stop is None
-        if quiet:
-            self.record.noise.sent_quietly()
-        if self.course.state is START:
-            over = max(self.record.answer, 0.25)
-            pace = max(self.record.sends.count(now - over, now) / over, 1.0)
-        return Ticket(now, cost, self._number, pace, looking, quiet, self.record.sends)
+    def _change_pace(self, now: float) -> None:
+        course = self.course
+        if course.state is RACE:
+            self._race.check(now)
+        elif course.state is HOLD and course.busy > course.look_after and self._is_time_to_check():
+            self._check_rise(now)
+        course.change_pace(now)
+
+    def _tried(self, now: float) -> float:
+        return max(self.record.sends.count(now - 0.5, now) / 0.5, 1.0)
 
     def _pass_time(self, now: float, late: float, held_until: float) -> None:
+        course = self.course
         last, self.last = self.last, now
-        doubtful = self.course.state is not HOLD and self.record.noise.is_pending(self._number)
+        doubtful = course.state is not HOLD and self.record.noise.is_pending(self._number)
         if last is None or late > self._tuning.busy or doubtful:
             return
         step = max(0.0, now - max(last, held_until))
         if step > ONE_STEP:
             step = min(step, max(ONE_STEP, STEP_SENDS / self.record.rate))
-        self.course.busy += step
-        self.calm = self.calm + step if self.course.last_pace >= self.course.ceiling else 0.0
-        if self.course.state is SHARE:
-            self.course.grow_share(step, now - self._since)
+        course.busy += step
+        if course.ceiling < math.inf:
+            self.calm = self.calm + step if course.last_pace >= course.ceiling else 0.0
+        if course.state is SHARE:
+            course.grow_share(step, now - self._since)
 
     def _is_time_to_check(self) -> bool:
         """Whether this request is one of those before which a rise is looked for."""
         return self._number % 8 == 0 or self.record.rate < 4.0
 
     def _check_rise(self, now: float) -> None:
-        if (
-            self.course.busy - self.course.look_after > self._tuning.longest_look
-            or self.course.is_exceeded(now)
-        ):
+        if self.course.is_exceeded(now):
             self.course.risen_at = self.course.busy
             self.course.become(Event.UNEXPLAINED, keep=True)
 
@@ -182,12 +183,14 @@ class Seeker:
         if self.stop is not None and ticket is self.stop.question:
             self.stop.question = None
             self.stop.next_at = ticket.at
+        self._wait()
 
     def slow_down(self, now: float) -> None:
         """Go on from half the pace: the server says that it grew too fast."""
         if now - self._since > self.record.refusal and self.stop is None:
             self._since = now
             self.course.slow_down(now)
+            self._wait()
 
     def accepted(self, now: float, sent: Ticket) -> None:
         """Note that a request was let in."""
@@ -196,10 +199,15 @@ class Seeker:
         elif self._doubt is not None and self._doubt.passed(sent):
             self._passed_at_once()
         self._accepted += 1
-        self.record.accepted(now, sent)
+        if self.course.state is START:
+            self._wait()
 
     def refused(self, now: float, sent: Ticket, hint: float) -> None:
         """Note a 429."""
+        self._refused(now, sent, hint)
+        self._wait()
+
+    def _refused(self, now: float, sent: Ticket, hint: float) -> None:
         record = self.record
         record.refused(now, sent, started=self.course.state is not START)
         self.calm = 0.0
@@ -254,12 +262,9 @@ class Seeker:
 
     def _passed_at_once(self) -> None:
         """Take a lone 429 for noise: what was sent right after it was let in."""
-        noise = self.record.noise
         self._doubt = None
-        if len(noise.group) == 1:
-            noise.count(self._number - self._counted)
-            self._counted = self._number
-            noise.clear()
+        if len(self.record.noise.group) == 1:
+            self.record.noise.clear()
 
     def _goes_on(self, now: float, sent: Ticket) -> bool:
         """Whether a stop that seemed over goes on: hardly anything passed since."""
@@ -282,7 +287,7 @@ class Seeker:
         record, sends = self.record, self.record.sends
         record.noise.was_none()
         record.noise.clear()
-        self._doubt, self._counted = None, self._number
+        self._doubt = None
         self._since = now
         at = first.at
         anchor = self._anchor if self._anchor is not None else sends.started or at
@@ -332,44 +337,29 @@ class Seeker:
         """Go on: the request that was sent at `at` was let in."""
         record = self.record
         lasted, shut = at - stop.since, stop.refused_at - stop.since
-        hold, best = self.course.state is HOLD, record.best
-        bucket = isinstance(best, Bucket)
-        lone = (
-            shut > LONG_STOP and hold and bucket and stop.since - self._long_stop_at > OUTAGE_APART
-        )
-        if shut > LONG_STOP:
-            self._long_stop_at = at
-        record.ended(stop, at, lone=lone)
-        doubtful = self.course.state is CLIMB or (
-            best is not None and bucket and best.penalty > 0.4
-        )
-        if shut > LONG_STOP and not lone and doubtful:
+        best = record.best
+        record.ended(stop, at)
+        doubtful = self.course.state is CLIMB or (isinstance(best, Bucket) and best.penalty > 0.4)
+        if shut > LONG_STOP and doubtful:
             self._try_window(stop, lasted)
         elif self.course.fresh and lasted < 4.0:
             record.rate = max(record.rate, min(0.6 / max(lasted, 0.02), self.course.fresh / 1.5))
         self.course.fresh = 0.0
         self._race.follow_turn(stop, at)
         best = record.best
-        if self.course.state is HOLD and isinstance(best, Sliding) and shut > LONG_STOP:
-            self._narrow(best, lasted)
         self.stop = None
         self.course.race_turned_at = at
         if not self._judge.few or self._anchor is None:  # a few measures of little are one together
             self._anchor = at
         self._since = max(self._since, at - 1e-9)
-        expected = isinstance(best, Fixed) and best.turn is not None
+        expected = isinstance(best, Fixed) and best.width < math.inf
         if lasted > 3.0 and not expected:
             self.course.resume(now)
-        self.course.last_pace = self.course.pace(now)
+        self.course.begin()
+        self.course.change_pace(now)
         self._next = max(now, at + 1.0 / self.course.last_pace)
-        self.last, self.course.busy = now, 0.0
-
-    def _narrow(self, best: Sliding, lasted: float) -> None:
-        """Believe what a sliding window held when it opened, if that is far less."""
-        less = 0 < len(best.answers) < CONFIRMED and best.answers[-1] < 0.9 * self.record.rate
-        if less and lasted < 0.98 * best.period:
-            self.record.rate = best.answers[-1]
-            self.course.hold(20.0, 0.03)
+        self.last = now
+        self._wait()
 
     def _try_window(self, stop: Stop, lasted: float) -> None:
         """Take the limit for a window's, if one explains the stop."""

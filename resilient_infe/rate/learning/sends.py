@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 KEPT = 16_384
 """Entries that are kept. Beyond that every second of the older half goes: sums stay exact."""
 
-STEPS = 60
+RECENT = 200
+"""Requests over which the mean and the spread of their costs are taken."""
+
+STEPS = 24
 """Instants at which a bucket's level is followed: more did not change which kind is found."""
 
 
@@ -69,9 +73,13 @@ class Sums:
         for column in (self.at, self.requests, self.tokens):
             column[1:half] = column[1:half:2]
 
+    def column(self, dimension: int) -> list[float]:
+        """Return the sums of a dimension."""
+        return self.tokens if dimension else self.requests
+
     def between(self, since: float, until: float, dimension: int) -> float:
         """Return the sum after `since`, up to `until`."""
-        sums, at = self.tokens if dimension else self.requests, self.at
+        sums, at = self.column(dimension), self.at
         return sums[bisect_right(at, until) - 1] - sums[max(0, bisect_right(at, since) - 1)]
 
 
@@ -124,6 +132,23 @@ class Sends:
         first, last = bisect_right(at, since), bisect_left(at, until)
         return at[first:last][:: -max(1, (last - first) // most)][::-1]
 
+    def steps(self, since: float, until: float, dimension: int) -> list[tuple[float, float]]:
+        """Return ``(instant, units since the last)`` for about `STEPS` instants of a time."""
+        at, refused = self._sent.at, self._refused
+        sums, less = self._sent.column(dimension), refused.column(dimension)
+        first, last = bisect_right(at, since), bisect_left(at, until)
+        every, scale = max(1, (last - first) // STEPS), self.scale if dimension else 1.0
+        steps, before = [], sums[first - 1] - less[bisect_right(refused.at, since) - 1]
+        for place in range(last - 1, first - 1, -every)[::-1]:
+            total = sums[place] - less[bisect_right(refused.at, at[place]) - 1]
+            steps.append((at[place], (total - before) / scale))
+            before = total
+        return steps
+
+    def costs(self) -> list[float]:
+        """Return the tokens of each of the last requests."""
+        return [after - before for before, after in pairwise(self._sent.tokens[-RECENT - 1 :])]
+
     def when_left(self, units: float) -> float:
         """Return when the request was sent with which the last `units` requests began."""
         sums, at = self._sent.requests, self._sent.at
@@ -153,8 +178,4 @@ class Span:
 
     def __init__(self, sends: Sends, since: float, until: float, dimension: int) -> None:
         self.sends, self.since, self.until, self.dimension = sends, since, until, dimension
-        self.steps: list[tuple[float, float]] = []
-        before = since
-        for at in sends.instants(since, until, STEPS):
-            self.steps.append((at, sends.units(before, at, dimension)))
-            before = at
+        self.steps = sends.steps(since, until, dimension)

@@ -34,11 +34,12 @@ class Stop:
     State: inside the `Seeker` that owns it.
     """
 
-    __slots__ = ("_tuning", "asked", "gap", "next_at", "question", "refused_at", "since")
+    __slots__ = ("_least", "_tuning", "asked", "gap", "next_at", "question", "refused_at", "since")
 
     def __init__(self, since: float, now: float, gap: float, first: float, tuning: Tuning) -> None:
         self.since = self.refused_at = since
         self.gap = gap
+        self._least = max(tuning.question_gap, gap / 2.0)
         self.next_at = now + first
         self.question: Ticket | None = None
         self.asked = 0
@@ -79,7 +80,7 @@ class Stop:
         self.refused_at, self.question = self.question.at, None
         lasts = now - self.since
         most = max(tuning.longest_question_gap, tuning.late_question_share * lasts)
-        longest = max(tuning.question_gap, min(tuning.question_share * lasts, most))
+        longest = max(self._least, min(tuning.question_share * lasts, most))
         if not known:
             longest = max(tuning.question_gap, tuning.unknown_question_share * lasts)
         self.gap = min(self.gap * tuning.question_growth, longest)

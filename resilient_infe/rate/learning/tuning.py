@@ -50,8 +50,6 @@ class Tuning:
     """Seconds between two looks at most: two minutes are left to find that no limit is there."""
     hinted: float = 4.0
     """Times that looks are rarer where 429s state a wait: what is not asked need not be refused."""
-    longest_look: float = 75.0
-    """Seconds of a look that meets nothing, more than a window of a minute has, to a rise."""
     least_look_growth: float = 0.005
     """The growth of a look per second, at least: small limits rise too."""
     look_growth: float = 0.03
@@ -87,8 +85,6 @@ class Tuning:
     """What is sent of the belief at once after a stop; it doubles by round trips from there."""
     dear: float = 4.0
     """A hint from which a 429 is dear: then fewer 429s convince, and looks are rarer."""
-    patience: float = 30.0
-    """Seconds to the next look for each second of the last hint."""
     noise_least: float = 0.002
     """The least share of random 429s that is reckoned with."""
     noise_most: float = 0.08
