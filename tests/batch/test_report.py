@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 from html import escape
 from html.parser import HTMLParser
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from resilient_infe import presets
 from resilient_infe.batch import Journal, Monitor, run_batch
-from resilient_infe.batch.report import history_of, page
-from resilient_infe.batch.report.chart import number_text, round_up, time_text
+from resilient_infe.batch.report import History, history_of, page
+from resilient_infe.batch.report.chart import amount, number_text, round_up, time_text
 from resilient_infe.batch.report.histogram import Histogram
+from resilient_infe.batch.report.history import FailureGroup
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe, run_virtually
 
 HOSTILE = '<script>alert("x")</script>\u202e'
@@ -102,8 +104,7 @@ def test_a_history_adds_up(journal):
 def test_the_page_stands_alone(journal):
     """It is well-formed, needs no network and no script, and quotes nothing as markup."""
     text = page(history_of(journal))
-    assert "http://" not in text
-    assert "https://" not in text
+    assert not re.search(r"(src|href|action)\s*=|url\(|@import", text)
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     Balanced().check(text)
@@ -112,6 +113,107 @@ def test_the_page_stands_alone(journal):
                   "requests.jsonl"):  # fmt: skip
         assert words in text
     assert "$" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def test_the_head_and_the_words(journal):
+    """The page says of what it is, what the limit was, and its numbers as a person would."""
+    text = page(history_of(journal))
+    for fact in (
+        "<dt>date</dt><dd>2023-11-14 22:13:20 to ", "<dt>models</dt><dd>infe-pulse</dd>",
+        "<dt>base URL</dt><dd><code>https://api.infe.io/v1</code></dd>",
+        "<dt>limit</dt><dd>1,500 requests/minute</dd>", "<code>requests.jsonl</code>",
+        "<dt>an attempt, p95</dt>",
+    ):  # fmt: skip
+        assert fact in text
+    assert "of 100" not in text
+    assert "e+" not in re.sub(r"<(style|svg).*?</\1>", "", text, flags=re.DOTALL)
+    assert re.search(r"<dt>pace</dt><dd>[\d,]+/min</dd>", text)
+    assert re.search(r"<dt>time under way</dt><dd>(\d+ min )?\d+ s</dd>", text)
+
+
+def written(path, kept=None, **about):
+    """A journal of one run of a plain function, of which half of the rows fail."""
+    kept = kept or Journal(path, {"base_url": "https://h/v1"}, threaded=False, library="1.2.3")
+    kept.about = about
+
+    async def send(row):
+        await anyio.sleep(0.5)
+        if row["custom_id"] != HOSTILE and int(row["custom_id"][1:]) % 2:
+            raise ValueError("no\x1b[31m \u202e such\x00 row")
+        return {"choices": []}
+
+    async def main():
+        async for _ in run_batch(asks(10), send, journal=kept, keep_going=True):
+            pass
+        kept.close()
+
+    run_virtually(main)
+    return page(history_of(path))
+
+
+def test_nothing_that_was_not_recorded_is_a_number(tmp_path):
+    """A plain function has no limit, no circuit and no retries; others no tokens."""
+    text = written(tmp_path / "j")
+    Balanced().check(text)
+    assert "<dt>limit</dt><dd>not recorded</dd>" in text
+    assert "<dt>retries and 429s</dt><dd>not recorded</dd>" in text
+    assert "<dt>tokens</dt><dd>not recorded</dd>" in text
+    assert "<dt>attempts</dt><dd>10</dd>" in text
+    for title in ("Retries and 429s</h2>", "Tokens</h2>", "Circuit</h2>", "<dt>cost</dt>"):
+        assert title not in text
+    assert "Nothing out of the ordinary" not in text
+
+
+def test_a_run_that_was_killed_at_once(tmp_path):
+    """Without a sample nobody knows of retries, and the attempts of its rows are not 0."""
+    path = tmp_path / "j"
+    written(path)
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM samples")
+        db.execute("UPDATE runs SET ended = NULL, why = NULL, outcome = NULL")
+    text = page(history_of(path))
+    assert "<dt>attempts</dt><dd>10</dd>" in text
+    assert "<dt>retries and 429s</dt><dd>not recorded</dd>" in text
+    assert "killed" in text
+
+
+def test_texts_from_outside_are_shown_as_they_are(tmp_path):
+    """Control characters are told as such, the file of the failures is named, and the version."""
+    text = written(tmp_path / "j", errors="out.errors\x1b.jsonl", input="<in>\u202e.jsonl")
+    assert "All of them are in <code>out.errors\\x1b.jsonl</code>" in text
+    assert "no\\x1b[31m \\u202e such\\x00 row" in text
+    assert "&lt;in&gt;\\u202e.jsonl" in text
+    assert "<dt>version</dt><dd><code>1.2.3</code></dd>" in text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", text)
+
+
+def test_limits_of_models_that_differ(tmp_path):
+    """Each has a line and a row of a table; the limit of the tokens is drawn with them."""
+    path = tmp_path / "j"
+
+    async def main():
+        kept = Journal(path, threaded=False)
+        stack = presets.batch(requests_per_minute={"a": 600, "b": 300}, tokens_per_minute=1e5)
+        rows = [{"model": "ab"[n % 2], "messages": [], "custom_id": f"{n}"} for n in range(30)]
+        model = InfeModel(models=("a", "b"))
+        async for _ in run_batch(rows, stack.around(InProcessInfe(model)), journal=kept):
+            pass
+        kept.close()
+
+    run_virtually(main)
+    text = page(history_of(path))
+    Balanced().check(text)
+    for words in ("differs by model", ">limit of all models<", ">limit of a<", ">limit of b<",
+                  "<td>600/min</td><td>100,000/min</td>", "<td>300/min</td>"):  # fmt: skip
+        assert words in text
+
+
+def test_ways_to_fail_without_end(tmp_path):
+    """A server may invent a code for each row: the page stays short, and says so."""
+    history = History("j", failures=[FailureGroup("invalid", f"c{n}", 1) for n in range(60)])
+    text = page(history)
+    assert text.count("<section>") == 50
+    assert "And 10 more ways to fail" in text
 
 
 def test_a_page_of_an_empty_journal(tmp_path):
@@ -175,7 +277,10 @@ def test_labels():
     """Numbers and times have no more digits than they need."""
     assert [number_text(each) for each in (0, 0.5, 950, 20_000, 2e6)] == ["0", "0.5", "950", "20k",
                                                                           "2M"]  # fmt: skip
-    assert [time_text(each) for each in (30, 600, 7_300)] == ["30 s", "10 min", "2.0 h"]
+    times = [time_text(each) for each in (30, 139, 600, 7_300)]
+    assert times == ["30 s", "2 min 19 s", "10 min", "2.0 h"]
+    amounts = [amount(each) for each in (17_600.4, 12.54, 0.0801, 3.0, float("inf"))]
+    assert amounts == ["17,600", "12.5", "0.0801", "3", "inf"]
 
 
 class Balanced(HTMLParser):

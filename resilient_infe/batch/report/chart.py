@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ..progress import span
+
 WIDTH, HEIGHT = 1000.0, 200.0
 
 Points = Sequence[float | None]
@@ -50,12 +52,12 @@ def chart(
     shapes = [_bars(bars, number, top, unit, width)] if bars else []
     shapes += [_line(each, number, top) for each in lines]
     legend = "".join(f'<li class="{each.colour}">{escape(each.name)}</li>' for each in series)
-    middle = f"{number_text(top / 2)} {unit}"
+    space = "" if unit.startswith("/") else " "
+    marks = [f"<span>{number_text(each)}{space}{unit}</span>" for each in (top, top / 2)]
     return (
         f"<figure><figcaption><h2>{escape(title)}</h2><p>{escape(note)}</p>"
         f'<ul class="legend">{legend}</ul></figcaption>'
-        f'<div class="plot"><div class="y"><span>{number_text(top)} {unit}</span>'
-        f"<span>{middle}</span><span>0</span></div>"
+        f'<div class="plot"><div class="y">{"".join(marks)}<span>0</span></div>'
         f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(title)}">{_grid()}{"".join(shapes)}</svg>'
         f'<div class="x">{_times(number * width)}</div></div></figure>'
@@ -106,13 +108,16 @@ def number_text(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.3g}"
 
 
+def amount(value: float) -> str:
+    """Return a number to be read by itself: ``17,600``, ``12.5``, ``0.08``."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
 def time_text(seconds: float) -> str:
     """Return a time of the axis."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    return span(seconds) if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _highest(bars: Sequence[Series], lines: Sequence[Series]) -> float:
@@ -131,7 +136,7 @@ def _bars(bars: Sequence[Series], number: int, top: float, unit: str, width: flo
             height = value / top * HEIGHT
             y -= height
             if value:
-                told.append(f"{layer.name} {number_text(value)} {unit}")
+                told.append(f"{layer.name} {amount(value)}{unit}")
                 shapes.append(
                     f'<rect class="{layer.colour}" x="{i * step:.2f}" y="{y:.2f}" '
                     f'width="{step * 0.9:.2f}" height="{height:.2f}"/>'

@@ -39,7 +39,8 @@ MAX_EVENTS = 100
 class Bucket:
     """What happened in one interval of run time.
 
-    `limit`, `circuit`, `waits` and `in_flight` come from the samples taken in this interval.
+    `limit`, `token_limit`, `limits`, `circuit`, `waits` and `in_flight` come from the samples taken
+    in this interval.
 
     Attributes:
         ok, failed: the number of rows that ended with and without a value.
@@ -49,6 +50,9 @@ class Bucket:
         cached_tokens: the part of the input that was read from the provider's cache.
         limit: RPM, added up over the partitions, in the last sample that has a limit for each of
             them; None if no sample does.
+        token_limit: the same for TPM.
+        limits: RPM of each model, in the last sample.
+        watched: whether a sample states the circuits.
         circuit: in the last sample in which a circuit was not closed: "open" if one was open,
             otherwise "half_open"; None if all circuits were closed in every sample.
         waits: what the run was waiting for, in words, in the last sample that has such a text;
@@ -65,6 +69,9 @@ class Bucket:
     completion_tokens: int = 0
     cached_tokens: int = 0
     limit: float | None = None
+    token_limit: float | None = None
+    limits: dict[str, float | None] = field(default_factory=dict)
+    watched: bool = False
     circuit: str | None = None
     waits: str | None = None
     in_flight: int | None = None
@@ -94,8 +101,11 @@ class History:
         seconds: total run time.
         width: the width of a bucket in seconds of run time.
         buckets: the time series, in time order.
-        attempts, retries, rejected: totals over all runs; `rejected` counts 429 responses.
-        unwatched: whether a run had no `Monitor`, so that its retries and 429s are not known.
+        attempts, retries, rejected: totals over all runs; `rejected` counts 429 responses. The
+            attempts are at least those of the rows that ended.
+        unwatched: whether nobody counted the retries and 429s of a run: it had no stack, or was
+            killed before its first sample.
+        charged: the rows of which the server stated the tokens.
         latency: the seconds per attempt over all runs; one value per row, its average.
         failures: the groups of failures, the largest first.
         limits: the limits of each model in the last sample.
@@ -116,6 +126,7 @@ class History:
     retries: int = 0
     rejected: int = 0
     unwatched: bool = False
+    charged: int = 0
     latency: Histogram = field(default_factory=Histogram)
     failures: list[FailureGroup] = field(default_factory=list)
     limits: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -180,6 +191,9 @@ class _Reader:
         history.buckets = [Bucket() for _ in range(number)]
         self._last_counts: Counter[str] = Counter()  # of the run's latest sample
         self._groups: dict[tuple[str, str], FailureGroup] = {}
+        self._attempts = 0  # of rows
+        self._with_rows: set[int] = set()  # the runs in which rows ended
+        self._watched: set[int] = set()  # the runs of which retries are known
 
     def read(self, db: Connection) -> None:
         for row in db.execute(
@@ -208,11 +222,17 @@ class _Reader:
         ):
             told = json.loads(event)
             self._history.events.append((self._run_time(told["when"]), told))
-        self._history.failures = sorted(self._groups.values(), key=lambda group: -group.rows)
+        history = self._history
+        history.failures = sorted(self._groups.values(), key=lambda group: -group.rows)
+        history.attempts = max(history.attempts, self._attempts)
+        history.unwatched = not self._with_rows <= self._watched
+
+    def _run_at(self, at: float) -> int:
+        return bisect_right(self._run_starts, at) - 1
 
     def _run_time(self, at: float) -> float:
         """Convert a timestamp to seconds of run time."""
-        run = bisect_right(self._run_starts, at) - 1
+        run = self._run_at(at)
         if run < 0:
             return 0.0
         starts = self._start_in_run_time
@@ -233,6 +253,9 @@ class _Reader:
         cached_tokens: int | None,
     ) -> None:
         bucket, history = self._bucket_at(at), self._history
+        self._with_rows.add(self._run_at(at))
+        self._attempts += attempts
+        history.charged += prompt_tokens is not None
         if attempts:
             # Without a listener `sent_for` is 0. `seconds` replaces it, but includes waits.
             bucket.latency.add(seconds / attempts)
@@ -264,7 +287,8 @@ class _Reader:
 
     def _add_sample(self, at: float, record: dict[str, Any]) -> None:
         bucket = self._bucket_at(at)
-        self._history.unwatched |= "retries" not in record
+        if "retries" in record:
+            self._watched.add(self._run_at(at))
         # A sample counts from the start of its run; a bucket gets the increase.
         for name in ("retries", "rejected", "attempts"):
             added = record.get(name, 0) - self._last_counts[name]
@@ -274,13 +298,24 @@ class _Reader:
             setattr(self._history, name, getattr(self._history, name) + added)
         self._history.limits = record.get("limits", {})
         account = self._history.account = record.get("account")
-        limits = [each["requests"] or NO_LIMIT for each in self._history.limits.values()]
-        whole = (account or {}).get("requests") or NO_LIMIT
-        if limits and max(limits) < NO_LIMIT:
-            bucket.limit = min(whole, sum(limits))
+        every = self._history.limits
+        bucket.limits = {name: each["requests"] for name, each in every.items()} or bucket.limits
+        bucket.limit = _sum_of("requests", every, account) or bucket.limit
+        bucket.token_limit = _sum_of("tokens", every, account) or bucket.token_limit
+        bucket.watched |= "circuits" in record
         states = set(record.get("circuits", {}).values())
         for state in ("half_open", "open"):  # if both occur, "open" is kept
             if state in states:
                 bucket.circuit = state
         bucket.waits = record.get("waits") or bucket.waits
         bucket.in_flight = max(bucket.in_flight or 0, record.get("in_flight", 0))
+
+
+def _sum_of(
+    what: str, limits: dict[str, dict[str, float | None]], account: dict[str, float | None] | None
+) -> float | None:
+    """Return a limit of all models together; None if it is not known of one of them."""
+    each = [limit[what] or NO_LIMIT for limit in limits.values()]
+    whole = (account or {}).get(what) or NO_LIMIT
+    found = min(whole, sum(each)) if each else whole
+    return found if found < NO_LIMIT else None
