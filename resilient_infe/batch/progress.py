@@ -84,6 +84,7 @@ class Gauge:
     Attributes:
         rows: the same.
         stopping: whether the run takes no more rows.
+        paused: whether it was told to pause.
 
     State: when it began, and when how many rows had ended, for a minute.
     """
@@ -91,7 +92,7 @@ class Gauge:
     def __init__(self, rows: int | None) -> None:
         """Nothing was seen yet."""
         self.rows = rows
-        self.stopping = False
+        self.stopping = self.paused = False
         self._seen: deque[tuple[float, int]] = deque()
         self._began = 0.0
 
@@ -148,6 +149,8 @@ class Gauge:
         asked = 0 if monitor is None else monitor.number_refused
         if remaining is not None and remaining > asked and rate > 0.0:
             known["left"] = remaining / rate * 60.0
+        if self.paused:
+            known |= {"left": None, "waits": "paused, until it is told to resume"}
         return replace(progress, **known)
 
 

@@ -263,10 +263,11 @@ class BatchRun(Generic[Row, Value]):
         self._paused = True
         if self._engine is not None and self._engine.phase is not Phase.OVER:
             self._engine.steering.pause()
+        self.gauge.paused = self.state == "paused"
 
     def resume(self) -> None:
         """Send rows again, after `pause`."""
-        self._paused = False
+        self._paused = self.gauge.paused = False
         if self._engine is not None and self._engine.phase is not Phase.OVER:
             self._engine.steering.resume()
 
@@ -276,6 +277,7 @@ class BatchRun(Generic[Row, Value]):
             self._stopped = True
         elif self._engine.phase is not Phase.OVER:
             self._engine.steering.drain()
+        self.gauge.stopping, self.gauge.paused = True, False
 
     def configure(
         self, *, model: str | None = None, **limits: Unpack[Limits]

@@ -29,7 +29,7 @@ from .learning.learner import Learner
 from .processes import Falls, Suspicion
 from .reservation import Reservation
 from .spent import charge
-from .window import Window
+from .window import Window, per_minute, window_of
 
 LEAST: dict[Dimension, float] = {each: 1.0 if each == "requests" else 100.0 for each in DIMENSIONS}
 """A stated limit of fewer units per window is ignored."""
@@ -384,8 +384,7 @@ class Rates:
         if window is not None:
             window.resize(limit, now, period)
             return
-        made = Window(limit, period, self.burst, dimension, self.share)
-        self._places[dimension, place] = made
+        self._places[dimension, place] = Window(limit, period, self.burst, dimension, self.share)
         self._order()
 
     def _order(self) -> None:
@@ -399,14 +398,3 @@ class Rates:
             others = ", shared with others" if self.learner.shared else ""
             return f"no declared limit: learned, or as the server states it{others}"
         return parts + (f" (a share of {self.share:.3g})" if self.share < 1 else "")
-
-
-def window_of(stated: Limit) -> float:
-    """Return the window of a stated limit in seconds; a minute if none usable is stated."""
-    window = stated.window
-    return window if window is not None and 0 < window < math.inf else MINUTE
-
-
-def per_minute(bucket: Window | None) -> float | None:
-    """Return a bucket's limit as a rate per minute."""
-    return None if bucket is None else bucket.limit / bucket.period * MINUTE

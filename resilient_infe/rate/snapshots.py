@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from ..core.verdict import Dimension
 from .gate import Gate
 from .line import Line
-from .rates import Rates, per_minute
+from .rates import Rates
+from .window import per_minute
 
 
 @dataclass(frozen=True, slots=True)

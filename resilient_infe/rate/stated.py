@@ -17,7 +17,8 @@ from ..core.verdict import DAY, Dimension, Limit
 from .change import Change
 from .costs import Costs
 from .gate import Gate, GateClosed
-from .rates import Place, Rates, window_of
+from .rates import Place, Rates
+from .window import window_of
 
 RESET_TRUSTED = 300.0
 """Seconds; a reset that is further away, as for a daily quota, does not close the gate."""

@@ -23,7 +23,7 @@ import math
 from typing import TypeAlias
 
 from ..core import bounds
-from ..core.verdict import DAY, MINUTE, Dimension
+from ..core.verdict import DAY, MINUTE, Dimension, Limit
 from .bucket import SPACING, Bucket
 from .calibration import Calibration
 from .costs import DIMENSIONS, LARGEST_COST
@@ -321,6 +321,17 @@ Taken: TypeAlias = tuple[Window, Slice, float, float, float, float, float]
 """What one request took: the window that has it, the slice of its ledger, how many seconds it was
 sent ahead of an even pace, the cost that was taken, the estimate that this was made of, the units
 that the bucket alone was charged, and `full_at` afterwards."""
+
+
+def window_of(stated: Limit) -> float:
+    """Return the window of a stated limit in seconds; a minute if none usable is stated."""
+    window = stated.window
+    return window if window is not None and 0 < window < math.inf else MINUTE
+
+
+def per_minute(bucket: Window | None) -> float | None:
+    """Return a bucket's limit as a rate per minute."""
+    return None if bucket is None else bucket.limit / bucket.period * MINUTE
 
 
 def _kept(period: float) -> float:

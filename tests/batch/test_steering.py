@@ -11,6 +11,7 @@ from fakes import FakeServer
 from resilient_infe import errors, presets
 from resilient_infe.aio import current
 from resilient_infe.batch import Journal, Monitor, run_batch
+from resilient_infe.batch.progress import in_words as progress_in_words
 from resilient_infe.batch.report import history_of, page
 from resilient_infe.batch.steered import in_words, steered_in
 from resilient_infe.batch.store.recorded import reading
@@ -89,12 +90,14 @@ def test_a_paused_run_sends_nothing_and_then_all(run, tmp_path, rate):
         await anyio.sleep(0.7)
         batch_run.pause()
         assert batch_run.state == "paused"
+        assert "paused, until it is told to resume" in progress_in_words(batch_run.progress())
         counts.append(len(server.sent))
         await anyio.sleep(600)
         counts.append(len(server.sent))
         assert server.in_flight == 0
         assert sum(server.answered.values()) == len(server.sent)
         batch_run.resume()
+        assert "paused" not in progress_in_words(batch_run.progress())
 
     async def main():
         path = tmp_path / current().__class__.__name__

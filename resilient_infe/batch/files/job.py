@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from ... import aio, presets
@@ -38,9 +37,6 @@ from .options import (
 )
 from .output import Output
 from .rows import requests_in
-
-PAUSED = "paused, until it is told to resume"
-"""What is shown of a run that somebody has paused."""
 
 FLUSH = 0.5
 """Seconds between two times that readers of the output are let see it."""
@@ -210,10 +206,7 @@ class Job:
 
     def progress(self) -> Progress:
         """Return how far it is; from inside the event loop."""
-        run = self._run
-        progress = Gauge(None).read(0.0, Tally(), None, None) if run is None else run.progress()
-        paused = run is not None and run.state == "paused"
-        return replace(progress, waits=PAUSED) if paused else progress
+        return Gauge(None).read(0.0, Tally(), None, None) if not self._run else self._run.progress()
 
     @property
     def spending(self) -> Spending:
