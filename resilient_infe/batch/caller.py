@@ -12,6 +12,7 @@ from ..classify.usage import usage_of
 from ..core.call import Call, Reply
 from ..core.ids import clean_id, model_in
 from ..core.priority import Priority
+from ..core.runtime import Clock
 from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining, RowError
 from ..rate.days import utc
@@ -119,8 +120,12 @@ class Caller(Generic[Row, Value]):
         """Return what a request is known by, or None where there is nothing to go by."""
         return None if isinstance(call, Failure) else digest_of(call.payload)
 
-    async def send(self, taken: Taken[Row]) -> Result[Row, Value]:
+    async def send(self, taken: Taken[Row], clock: Clock) -> Result[Row, Value]:
         """Send a row, and make a value of the reply.
+
+        Args:
+            taken: the row.
+            clock: of the running loop.
 
         Raises:
             BatchPaused: a wait of over the stack's ``max_hint`` is needed: the server asks for it,
@@ -131,7 +136,6 @@ class Caller(Generic[Row, Value]):
         """
         call = taken.call
         result: Result[Row, Value] = Result(taken.index, taken.row_id, taken.row)
-        clock = aio.current().now
         started, answered = clock(), False
         try:
             reply = await self._run(call, self._hooks.deadline)

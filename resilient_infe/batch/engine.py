@@ -205,7 +205,12 @@ class Engine(Generic[Row, Value]):
             return
         handed_out = False
         try:
-            handed_out = await self._carry(lane)
+            found = lane.row or await self._take(lane)
+            if isinstance(found, bool):
+                handed_out = found
+            else:
+                lane.row = found
+                handed_out = await self._send(lane, found)
         except Draining:  # its owner drains the stack: the run stops with it
             self.stop()
         except BaseException:
@@ -222,15 +227,6 @@ class Engine(Generic[Row, Value]):
             self.stop()
         if not self._passed % YIELD:  # nothing waits here, and others want to run
             await self._runtime.sleep_until(self._runtime.now())
-
-    async def _carry(self, lane: Lane) -> bool:
-        """Bring a row to its result; False where there is none to hand out."""
-        if lane.row is None:
-            found = await self._take(lane)
-            if isinstance(found, bool):
-                return found
-            lane.row = found
-        return await self._send(lane, lane.row)
 
     async def _take(self, lane: Lane) -> Taken[Row] | bool:
         """Return a row to send; or bring one to its end, and return whether it was handed out."""
@@ -273,18 +269,20 @@ class Engine(Generic[Row, Value]):
             return None
 
     async def _send(self, lane: Lane, taken: Taken[Row]) -> bool:
+        """Bring a row to its result; False where there is none to hand out."""
         trial = self._trials.of(taken.call.partition)
         if self._puts_off(trial, taken):
             self._put_off.append(taken)
             lane.index, lane.row = -1, None
             return False
-        if not await self._is_admitted(lane, trial) or self._is_used_up():
+        waits = self._lanes.brake.on or not trial.admits()
+        if (waits and not await self._is_admitted(lane, trial)) or self._is_used_up():
             return False
         number = trial.begin()
         lane.trial = trial
         self._rests.watch(taken.call)
         try:
-            result = await self._caller.send(taken)
+            result = await self._caller.send(taken, self._runtime.now)
         except BaseException:
             lane.trial = None  # what it has sent is over, and must not be cut once more
             taken.renew()
@@ -307,7 +305,7 @@ class Engine(Generic[Row, Value]):
         return pause is not None
 
     def _is_idle(self) -> bool:
-        full = self._outbox.is_blocked and len(self._room) >= self._lanes.number / 2
+        full = self._outbox.is_blocked and len(self._room.waiting) >= self._lanes.number / 2
         return self.phase is not Phase.RUNNING or self._lanes.ask or full
 
     def _sends_late(self) -> bool:
@@ -361,7 +359,7 @@ class Engine(Generic[Row, Value]):
 
     def _let_go(self, places: int = 1) -> None:
         self._held -= places
-        if self._room and self._held <= self._lanes.number * ROOM:
+        if self._room.waiting and self._held <= self._lanes.number * ROOM:
             self._room.ring(self._lanes.number - self._held)
 
     def _close_trials(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..adapters.http.masking import printable
 from ..errors import RowError
@@ -54,8 +54,7 @@ class Defaults:
         return self.prompt_column is not None or self.id_column is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request.
 
     Attributes:
@@ -108,11 +107,13 @@ def request_of(value: Any, made_id: str, number: int, defaults: Defaults) -> Req
         raise RowError(foreign)
     custom_id = value.pop("custom_id", None)
     custom_id = made_id if custom_id is None else _checked_id(custom_id)
-    is_batch_form = "body" in value or "method" in value or "url" in value
-    url, body = _of_batch_form(value, defaults) if is_batch_form else (defaults.url, value)
+    url, body = defaults.url, value
+    if "body" in value or "method" in value or "url" in value:
+        url, body = _of_batch_form(value, defaults)
     if is_bare and url.endswith(TAKES_INPUT):
         body = {"input": _checked_prompt(body[PROMPT])}
-    return Request(custom_id, number, url, _body(body, url, defaults), made_id.partition("-")[0])
+    word = "line" if made_id.startswith("line") else "row"
+    return Request(custom_id, number, url, _body(body, url, defaults), word)
 
 
 def _of_columns(value: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
@@ -135,12 +136,13 @@ def _checked_id(custom_id: Any) -> str:
         raise RowError(f"`custom_id` is {_named(custom_id)}, not a text: put it in quotes")
     if not custom_id:
         raise RowError("`custom_id` is empty: leave it out, and the row's number is its id")
-    _check_unicode(custom_id, "`custom_id`")
+    if not custom_id.isascii():
+        _check_unicode(custom_id, "`custom_id`")
     return custom_id
 
 
 def _check_unicode(text: str, name: str) -> None:
-    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+    if any("\ud800" <= each <= "\udfff" for each in text):
         raise RowError(f"{name} has half a character in it (a lone surrogate): take it out")
 
 
@@ -150,6 +152,8 @@ def _of_batch_form(value: dict[str, Any], defaults: Defaults) -> tuple[str, Any]
     method, url = value.get("method", "POST"), value.get("url", defaults.url)
     if method != "POST":
         raise RowError(f"`method` is {_shown(method)}: only POST is sent")
+    if url == CHAT:  # nearly always
+        return url, value["body"]
     if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
         raise RowError(f"`url` is {_shown(url)}: give a path like {CHAT}; --base-url says where")
     if not url.isascii() or not url.isprintable() or " " in url:
@@ -161,24 +165,27 @@ def _body(given: Any, url: str, defaults: Defaults) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise RowError(f"`body` is {_named(given)}, not an object")
     body: dict[str, Any] = given
-    if url.endswith("/chat/completions"):
+    if url == CHAT or url.endswith("/chat/completions"):
         body = _as_chat(body)
     elif not any(name in body for name in ONE_OF):
         raise RowError("the body has none of `messages`, `input` and `prompt`")
     if body.get("stream"):
         raise RowError("`stream` is on: a file holds whole replies, so leave it out")
-    if "model" not in body and defaults.model is not None:
-        body = {"model": defaults.model} | body
-    if not isinstance(body.get("model"), str) or not body["model"]:
+    model = body.get("model")
+    if model is None and defaults.model is not None and "model" not in body:
+        model, body = defaults.model, {"model": defaults.model} | body
+    if not isinstance(model, str) or not model:
         raise RowError("it names no `model`: add it, or give --model infe-pulse (Python: model=)")
-    _check_unicode(body["model"], "`model`")
+    if not model.isascii():
+        _check_unicode(model, "`model`")
     return body
 
 
 def _as_chat(body: dict[str, Any]) -> dict[str, Any]:
     """Return the body of a chat, made of a bare prompt if need be."""
     if "messages" in body:
-        if not isinstance(body["messages"], list) or not body["messages"]:
+        messages = body["messages"]
+        if not isinstance(messages, list) or not messages:
             raise RowError("`messages` is not a list with something in it")
         return body
     prompt = body.get(PROMPT)

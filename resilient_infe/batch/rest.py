@@ -100,7 +100,7 @@ class Rests:
         """Note that a row has passed."""
         self._passed += 1
         self._places.clear()
-        if self._bell:
+        if self._bell.waiting:
             if self._few:
                 self._bell.ring()
             elif self._takes_turn():
@@ -108,7 +108,7 @@ class Rests:
 
     def note_idle(self) -> None:
         """Note that a lane may have nothing to do."""
-        if self._bell and self._idle():
+        if self._bell.waiting and self._idle():
             self._bell.ring()
 
     async def _sleep(self, call: Call[Any], until: float) -> None:

@@ -158,6 +158,8 @@ class Spending:
 
     def used_up(self) -> BatchPaused | None:
         """Return why no more may be sent, or None."""
+        if not self.bounded:
+            return None
         total = self.total
         if self._max_tokens is not None and total.tokens >= self._max_tokens:
             return _pause(f"{total.tokens:,} tokens", f"{self._max_tokens:,}")

@@ -214,22 +214,29 @@ class InfeTransport:
         if call.request_id is not None:
             headers["x-client-request-id"] = call.request_id
         url = self.base_url + path
-        return self._open().post(url, data=body, headers=headers, allow_redirects=False)
+        session = self._open(getattr(call, "runtime", None))
+        return session.post(url, data=body, headers=headers, allow_redirects=False)
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self, runtime: Runtime | None = None) -> aiohttp.ClientSession:
         """Return the session; open it if there is none.
+
+        Args:
+            runtime: of the running loop, where a stack has found it out already: to ask for it is a
+                system call.
 
         Raises:
             ConfigurationError: the running event loop is not asyncio's.
             WrongLoopError: the session is open on another event loop.
         """
+        session = self._session
+        if runtime is not None and runtime is self._runtime and session and not session.closed:
+            return session
         runtime = current()
         if not isinstance(runtime, AsyncioRuntime):
             raise ConfigurationError(
                 "InfeTransport needs asyncio, because aiohttp does: under trio wrap an "
                 "httpx.AsyncClient instead"
             )
-        session = self._session
         if session is not None and not session.closed and runtime is not self._runtime:
             raise WrongLoopError(
                 "this InfeTransport is open on another event loop: make one per loop, or close it "

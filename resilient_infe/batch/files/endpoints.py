@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 from ...adapters.infe.transport import InfeTransport
@@ -20,8 +21,8 @@ class Endpoints:
         """Send one payload."""
         return await self.handle(Call(payload))
 
-    async def handle(self, call: Call[dict[str, Any]]) -> dict[str, Any]:
-        """Send a call's body to its endpoint."""
+    def handle(self, call: Call[dict[str, Any]]) -> Coroutine[Any, Any, dict[str, Any]]:
+        """Return what sends a call's body to its endpoint, to be awaited."""
         payload = call.payload
         path = payload["url"].removeprefix(self._prefix)
-        return await self._transport.post(call, payload["body"], path)
+        return self._transport.post(call, payload["body"], path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from json.encoder import encode_basestring_ascii as _quoted
+from operator import attrgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -23,6 +24,7 @@ OK = "ok"
 _FAILURE = tuple(field.name for field in fields(Failure))
 
 _USAGE = tuple(field.name for field in fields(Usage))
+_counts = attrgetter(*_USAGE)
 
 
 class Entry(NamedTuple):
@@ -148,7 +150,7 @@ def result_of(entry: Entry, value: bytes | None, index: int, row: Any) -> Result
 
 
 def _usage_text(usage: Usage) -> str:
-    found = ((name, getattr(usage, name)) for name in _USAGE)
+    found = zip(_USAGE, _counts(usage), strict=True)
     return "{" + ",".join([f'"{name}":{n}' for name, n in found if n is not None]) + "}"
 
 
