@@ -15,7 +15,7 @@ import heapq
 import math
 from typing import Generic, TypeVar
 
-from .queue import SWEEP_FLOOR, Standing, Waiter, WaitQueue
+from .queue import HASTENED, SWEEP_FLOOR, Standing, Waiter, WaitQueue
 
 W = TypeVar("W", bound=Waiter)
 
@@ -172,7 +172,7 @@ class FairLine(Generic[W]):
         """
         first = self.head()
         if first is None or first.behind:
-            return -math.inf if first is not None and not first.place else math.inf
+            return -math.inf if first is not None and first.place == HASTENED else math.inf
         return self._heap[0][0] if self._shares.in_use else 0.0
 
     def pop(self) -> W | None:
@@ -209,6 +209,16 @@ class FairLine(Generic[W]):
             self._empty += 1
             if self._empty > max(SWEEP_FLOOR, len(self._heap) // 2):
                 self._sweep()
+
+    def untried(self, part: float) -> W | None:
+        """Return one whose call was not tried before, of any tenant; None if none is."""
+        tenants = list(self._tenants.values())
+        place = part * len(tenants)
+        start = min(int(place), len(tenants) - 1)
+        for each in (*tenants[start:], *tenants[:start]):
+            if (found := each.line.untried(place - start)) is not None:
+                return found
+        return None
 
     def hasten(self, waiter: W) -> None:
         """Let a waiter stand before all others of the class. O(n), for rare use."""

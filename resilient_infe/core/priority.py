@@ -303,6 +303,10 @@ class ClassQueue(Generic[W]):
         self._next = None
         self._classes[waiter.standing.rank].remove(waiter)
 
+    def untried(self, part: float) -> W | None:
+        """Return one of the highest class whose call was not tried before; None if none is."""
+        return self._classes[self.top].untried(part)
+
     def hasten(self, waiter: W) -> None:
         """Let a waiter stand before all others of its class, if it still waits."""
         if not (waiter.granted or waiter.gone):

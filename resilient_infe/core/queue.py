@@ -28,6 +28,11 @@ INTERACTIVE, NORMAL, BATCH = range(3)
 """The classes by rank: the lower number is served first."""
 
 
+HASTENED = -1
+"""The age of what stands before all others: calls are numbered from 1, and what waited for none has
+0."""
+
+
 class Standing(NamedTuple):
     """The class and the tenant of a waiter.
 
@@ -57,11 +62,12 @@ class Waiter:
         behind: whether it waits for all others of its class, and not only for those of its tenant.
         granted: True once the waiter has received what it waited for.
         gone: True once the waiter has left the queue without a grant.
+        untried: whether its call was not sent before.
         wake: resumes the task that waits. The runtime that parks the task sets it; policies never
             call it.
     """
 
-    __slots__ = ("behind", "cost", "gone", "granted", "place", "standing", "wake")
+    __slots__ = ("behind", "cost", "gone", "granted", "place", "standing", "untried", "wake")
 
     def __init__(
         self,
@@ -74,7 +80,7 @@ class Waiter:
         self.standing = standing
         self.cost = cost
         self.behind = behind
-        self.granted = False
+        self.untried = self.granted = False
         self.gone = False
         self.wake: Callable[[], None] | None = None
 
@@ -157,6 +163,21 @@ class WaitQueue(Generic[W]):
         if self._abandoned > max(SWEEP_FLOOR, self.live):
             self._sweep()
 
+    def untried(self, part: float) -> W | None:
+        """Return one whose call was not tried before; None if none is.
+
+        Args:
+            part: where in the line it stands, or ahead of that, in [0, 1]: 0 is its head, 1 its
+                end.
+        """
+        line = self._line
+        behind = len(line) - 1 - int(part * len(line))
+        ahead = itertools.islice(reversed(line), max(0, behind), None)
+        for each in itertools.chain(ahead, reversed(line)):
+            if each.untried and each.place != HASTENED and not each.gone:
+                return each
+        return None
+
     def hasten(self, waiter: W) -> None:
         """Let a waiter stand before all others, if it still waits. O(n), for rare use."""
         if waiter.granted or waiter.gone:
@@ -165,7 +186,7 @@ class WaitQueue(Generic[W]):
         self._late = [entry for entry in self._late if entry[2] is not waiter]
         heapq.heapify(self._late)
         self.live -= 1
-        waiter.place = 0  # the calls are numbered from 1
+        waiter.place = HASTENED
         self.push(waiter)
 
     def owed(self, _: W) -> bool:

@@ -77,7 +77,7 @@ class Allowance(Limited):
     """
 
     __slots__ = ("__weakref__", "_abandoned", "_cached_weight", "_ended", "_granted",
-                 "_granted_tokens", "_periods", "line", "max_waiting")  # fmt: skip
+                 "_granted_tokens", "_periods", "max_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ class Allowance(Limited):
         `standing` is its class and tenant; if `behind`, it waits for all others of its class.
         """
         reservation = Reservation(self.line.queue.youngest if place is None else place, costs)
-        reservation.standing, reservation.behind = standing, behind
+        reservation.standing, reservation.behind, reservation.untried = standing, behind, not again
         reservation.cost = (self.line.price or self.cost_for_tenant)(costs)
         self.line.push(reservation, again=again, first_at=first_at)
         return reservation

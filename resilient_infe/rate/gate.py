@@ -125,6 +125,11 @@ class Gate:
         self._stop()
         return True
 
+    @property
+    def asks(self) -> bool:
+        """Whether nobody was let in since it shut, so that single calls ask."""
+        return self._asks_at < math.inf
+
     def told(self, sent_at: float, now: float) -> bool:
         """Whether a call was sent although it was known that the server asks to wait."""
         return sent_at > self._noticed_at and not self._let_in(now)

@@ -10,8 +10,8 @@ from ..core.verdict import MINUTE
 from .change import Change
 from .costs import ALL_TOKENS, Costs, costs_of
 from .days import DAYS, checked_days, restore, spent_of
-from .gate import Gate, GateClosed
-from .line import cost_for_tenant
+from .gate import WITNESSES, Gate, GateClosed
+from .line import Line, cost_for_tenant
 from .processes import Suspicion
 from .rates import Rates
 from .refusals import MEMORY, Others
@@ -24,16 +24,18 @@ class Limited(Shared):
     Attributes:
         gate: holds all senders back while the server asks to wait.
         others: what was let in and refused of late.
+        line: the waiting reservations.
 
     State: the limits, the learner and the gate.
     """
 
-    __slots__ = ("_rates", "_resized", "gate", "others")
+    __slots__ = ("_rates", "_resized", "gate", "line", "others")
 
     _rates: Rates
     _resized: bool
     gate: Gate
     others: Others
+    line: Line
 
     @property
     def limits_tokens(self) -> bool:
@@ -88,6 +90,7 @@ class Limited(Shared):
         """Note that the server let a request in, while that matters: see `Others`."""
         self.gate.let_in(reservation.granted_at, now)
         self.others.note(reservation.granted_at, reservation.tokens, refused=False)
+        self.line.note_let_in(reservation)
 
     def told_to_wait(
         self, reservation: Reservation, delay: float, now: float, reason: str
@@ -106,6 +109,17 @@ class Limited(Shared):
     def uncount(self, reservation: Reservation) -> None:
         """Note that the server has refused a request, and so has not counted it."""
         self._rates.uncount(reservation)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the server lets nothing in just now, so that single calls ask it."""
+        stopped = self.gate.asks or self._rates.learner.stopped
+        return stopped and self.others.in_a_row >= WITNESSES
+
+    def says_nothing(self, reservation: Reservation) -> None:
+        """Note a 429 that is about the request, so that another asks in its place."""
+        if reservation.ticket is not None:
+            self._rates.learner.unsent(reservation.ticket)
 
     def refused(self, reservation: Reservation, now: float) -> bool:
         """Note a 429; return whether it only shows that the server bears a smaller burst."""

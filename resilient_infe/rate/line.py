@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from ..core import bounds
 from ..core.fair import Shares
 from ..core.priority import ClassQueue, Presence, by_name, queue_for, trickle_of
-from ..core.queue import WaitQueue
+from ..core.queue import HASTENED, WaitQueue
 from ..core.verdict import MINUTE
 from ..errors import QueueFull
 from .costs import ALL_TOKENS, NOTHING, Costs
 from .rates import Rates
 from .reservation import Reservation
+from .samples import Samples
 
 
 class Line:
@@ -33,14 +34,26 @@ class Line:
         queue: those that wait: by class, fair among tenants, the oldest calls first.
         ranked: whether a call with a priority has come.
         price: returns what a request costs its tenant, if the limit of an account decides that.
+        samples: from where in the queue the next one comes.
         since: the loop time at which a call first had to wait, of those that wait now.
         queued: the sum of their estimated costs, in the order of `DIMENSIONS`.
 
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_aside", "_classes", "_max_waiting", "_shares", "_trickle", "price", "queue",
-                 "queued", "ranked", "since")  # fmt: skip
+    __slots__ = (
+        "_aside",
+        "_classes",
+        "_max_waiting",
+        "_shares",
+        "_trickle",
+        "price",
+        "queue",
+        "queued",
+        "ranked",
+        "samples",
+        "since",
+    )  # fmt: skip
 
     def __init__(self, max_waiting: int | None, trickle: float) -> None:
         if max_waiting is not None:
@@ -53,6 +66,7 @@ class Line:
         self.queue: WaitQueue[Reservation] | ClassQueue[Reservation] = WaitQueue()
         # Those that stand before all others from a time on, the earliest first.
         self._aside: deque[tuple[float, Reservation]] = deque()
+        self.samples = Samples()
         self.since = math.inf
         self.queued: Costs = NOTHING
 
@@ -106,6 +120,7 @@ class Line:
             self._classes.look(now)
         while self._aside and now >= self._aside[0][0]:
             self.queue.hasten(self._aside.popleft()[1])
+        self._turn()
 
     def share(self, shares: Sequence[Shares]) -> None:
         """Share what tenants have had with other lines, from now on."""
@@ -124,6 +139,9 @@ class Line:
         else:
             self.queue.pop()
         self._count(waiting.costs, -1.0)
+        if self.samples.left and waiting.place == HASTENED:
+            self.samples.left -= 1
+            self._turn()
 
     def remove(self, waiting: Reservation) -> None:
         """Take out a reservation that is not granted; one that has left stays out."""
@@ -141,6 +159,28 @@ class Line:
         """Add `seconds` to the stored instants, because the clock has changed."""
         self.since += seconds
         self._classes.rebase(seconds)
+        self.samples.rebase(seconds)
+
+    def note_refused(self, refused: Reservation, now: float, *, asks: bool) -> None:
+        """Note a 429: the next call may be a sample. See `Samples.refused`."""
+        self.samples.refused(refused.granted_at, now, sample=refused.place == HASTENED, asks=asks)
+        self._turn()
+
+    def tries(self, refused: Reservation) -> bool:
+        """Whether a refused call was the head, tried alone; see `Samples.is_trial`."""
+        return self.samples.is_trial(refused.granted_at, sample=refused.place == HASTENED)
+
+    def note_let_in(self, passed: Reservation) -> None:
+        """Note that a call was let in, in a time in which others are refused."""
+        self.samples.let_in(passed.granted_at, sample=passed.place == HASTENED)
+
+    def _turn(self) -> None:
+        """Let a call from anywhere in the queue stand first, if the next one is to be a sample."""
+        head = self.queue.head() if self.samples.left else None
+        if head is not None and head.place != HASTENED:
+            sample = self.queue.untried(self.samples.part)
+            if sample is not None:
+                self.queue.hasten(sample)
 
     def _count(self, costs: Costs, sign: float) -> None:
         first, second, third, fourth = self.queued

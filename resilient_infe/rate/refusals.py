@@ -61,18 +61,21 @@ class Others:
         watched_until: the loop time until which what is let in has to be noted; in the past as long
             as nothing is refused.
         last_let_in: when the latest call was sent that was let in.
+        in_a_row: how many were refused since one was let in.
     """
 
-    __slots__ = ("_honest", "_seconds", "last_let_in", "watched_until")
+    __slots__ = ("_honest", "_seconds", "in_a_row", "last_let_in", "watched_until")
 
     def __init__(self) -> None:
         self._seconds: dict[int, dict[int, list[int]]] = {}
         self.watched_until = self.last_let_in = -math.inf
+        self.in_a_row = 0
         # When each call that is no suspect was refused last, the earliest first.
         self._honest: dict[Refusals, float] = {}
 
     def note(self, sent_at: float, tokens: float, *, refused: bool) -> None:
         """Count one call."""
+        self.in_a_row = self.in_a_row + 1 if refused else 0
         sizes = self._seconds.setdefault(math.floor(sent_at), {})
         sizes.setdefault(_size(tokens), [0, 0])[refused] += 1
         if not refused:
@@ -134,9 +137,9 @@ class Refusals:
         self.final: str | None = None
 
     @property
-    def doubtful(self) -> bool:
-        """Whether its 429s may well be the rate's, although it is a suspect."""
-        return self._surprise < DOUBTFUL
+    def certain(self) -> bool:
+        """Whether it is a suspect, and its 429s are hardly the rate's."""
+        return self.suspect and self._surprise >= DOUBTFUL
 
     def add(self, sent_at: float, tokens: float, now: float, others: Others) -> None:
         """Count one more 429, and decide whether it was the last.

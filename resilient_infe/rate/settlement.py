@@ -106,12 +106,17 @@ def learn(
         allowance.gate.not_let_in(sent_at)
         if verdict.kind is Kind.RATE_LIMITED:
             allowance.uncount(reservation)
-        if own is None or not own.suspect or own.doubtful:
+        # A suspect, and the head that is tried between samples, are refused for what they are.
+        if own is not None and (allowance.line.tries(reservation) or own.certain):
+            allowance.says_nothing(reservation)
+        else:
             yield from _teach(allowance, reservation, verdict, now, max_hint, own)
         if own is None or not own.suspect:
             yield from _ask_to_wait(allowance, reservation, verdict, now, max_hint)
         else:  # it is about this call, so it stops nobody
             allowance.gate.ask_another(sent_at, now)
+        if own is not None:
+            allowance.line.note_refused(reservation, now, asks=allowance.asks)
     if verdict.limits:
         refused = verdict.kind is Kind.RATE_LIMITED
         yield from allowance.observe(verdict.limits, reservation, now, refused=refused)

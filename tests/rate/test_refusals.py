@@ -243,6 +243,7 @@ class Told(Allowance):
     def rejected(self, reservation, now, hint=0.0, *, steep=False):
         """Count it."""
         self.told += 1
+        return []
 
 
 @pytest.mark.parametrize(("others_refused", "told"), [(0, 2), (9, 9)])

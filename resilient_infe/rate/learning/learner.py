@@ -175,6 +175,11 @@ class Learner:
         return self._seeker.course.last_pace * self._in_units() if self.active else None
 
     @property
+    def stopped(self) -> bool:
+        """Whether the server lets nothing in just now, so that single requests ask it."""
+        return self.active and self._seeker.stop is not None
+
+    @property
     def waits_for(self) -> str:
         """In a few words, why a request would wait."""
         if not self.active:
