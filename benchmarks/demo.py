@@ -27,6 +27,9 @@ from resilient_infe.errors import ConfigurationError, InfeError, ResilienceError
 FAULTS = ["--error", "500=0.02", "--error", "502=0.02", "--outage", "3:6"]
 """A few per cent of 500 and 502, and an outage of three seconds."""
 
+LIMITED = ["--outage", "20:50", "--outage-status", "429"]
+"""Half a minute of nothing but 429s, which a limit does not explain."""
+
 SPARE_LIFE = 120.0
 """Seconds for which a server outlives the time that the limit itself asks for."""
 
@@ -79,6 +82,7 @@ def demonstrate(
     concurrency: int,
     requests_per_minute: float,
     learn: bool = False,
+    limited: bool = False,
     as_json: bool = False,
 ) -> int:
     """Run the three ways and print the table; returns 1 if the library lost a call.
@@ -88,16 +92,18 @@ def demonstrate(
         concurrency: calls in flight, where the way bounds them.
         requests_per_minute: the limit that the server keeps and the library is told.
         learn: do not tell it, and run no other way.
+        limited: answer half a minute with 429s, instead of three seconds with 503.
         as_json: print JSON instead of a table.
     """
     if not as_json:
         _check_rich()
-    runs = asyncio.run(_all_ways(calls, concurrency, requests_per_minute, learn=learn))
+    faults = FAULTS[:-2] + LIMITED if limited else FAULTS
+    runs = asyncio.run(_all_ways(calls, concurrency, requests_per_minute, faults, learn=learn))
     facts = [run.facts(requests_per_minute) for run in runs]
     if as_json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        _print_table(facts, requests_per_minute)
+        _print_table(facts, requests_per_minute, limited=limited)
     return 1 if runs[0].lost else 0
 
 
@@ -107,7 +113,7 @@ def _check_rich() -> None:
 
 
 async def _all_ways(
-    calls: int, concurrency: int, requests_per_minute: float, *, learn: bool
+    calls: int, concurrency: int, requests_per_minute: float, faults: list[str], *, learn: bool
 ) -> list[Run]:
     ours = Run("resilient_infe, not told" if learn else "resilient_infe", calls)
     told = None if learn else requests_per_minute
@@ -115,7 +121,7 @@ async def _all_ways(
     gather, usual = Run("asyncio.gather", calls), Run("semaphore + 3 retries", calls)
     # A server that nobody stops ends by itself, long after the slowest way has.
     life = SPARE_LIFE + 3 * calls / (requests_per_minute / 60.0)
-    limit = ["--for", str(life), "--requests-per-minute", str(requests_per_minute)]
+    limit = ["--for", str(life), "--requests-per-minute", str(requests_per_minute), *faults]
     sys.stderr.write(f"{ours.stack}\n\n")
     await _run(ours, limit, lambda t: _patient(ours, t))
     if learn:
@@ -128,7 +134,7 @@ async def _all_ways(
 async def _run(
     run: Run, limit: list[str], send_all: Callable[[InfeTransport], Awaitable[None]]
 ) -> None:
-    async with _server([*limit, *FAULTS]) as base_url:
+    async with _server(limit) as base_url:
         # A hundred connections are aiohttp's own default, which a plain gather would have.
         connections = None if run.stack is not None else 100
         transport = InfeTransport("sk-demo", base_url=base_url, max_connections=connections)
@@ -239,14 +245,17 @@ def _status(run: Run) -> str:
     return f"{line}, {sending} sending, {now.waiting:,} queued"
 
 
-def _print_table(facts: list[dict[str, Any]], requests_per_minute: float) -> None:
+def _print_table(
+    facts: list[dict[str, Any]], requests_per_minute: float, *, limited: bool
+) -> None:
     from rich.console import Console  # an optional package
     from rich.table import Table
 
     calls = facts[0]["calls"]
     sys.stdout.write(
         f"\n{calls:,} calls, each way to a server of its own: {requests_per_minute:,.0f} "
-        f"requests per minute,\n2 % 500s, 2 % 502s, an outage of 3 s. By the servers' books:\n"
+        f"requests per minute,\n2 % 500s, 2 % 502s, "
+        f"{'30 s of 429s' if limited else 'an outage of 3 s'}. By the servers' books:\n"
     )
     table = Table()
     table.add_column("")
@@ -289,6 +298,7 @@ def main() -> int:
     add("--concurrency", type=count, default=64)
     add("--requests-per-minute", type=positive, default=6_000.0)
     add("--learn", action="store_true", help="leave the limit out: the library finds it")
+    add("--limited", action="store_true", help="half a minute of 429s instead of the outage")
     add("--json", dest="as_json", action="store_true", help="print the table as JSON")
     try:
         return demonstrate(**vars(parser.parse_args()))

@@ -49,7 +49,9 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     add("--break", dest="breaks", action="append", default=[], type=share, metavar="KIND=SHARE",
         help=f"KIND is one of {kinds}")  # fmt: skip
     add("--outage", action="append", default=[], type=stretch, metavar="START:END",
-        help="seconds from the first request; answered with 503")  # fmt: skip
+        help="seconds from the first request; answered with --outage-status")  # fmt: skip
+    add("--outage-status", type=count, default=503, metavar="STATUS",
+        help="default 503; 429 is an outage that looks like a limit")  # fmt: skip
     add("--hang", action="append", default=[], type=stretch, metavar="START:END",
         help="likewise; not answered at all")  # fmt: skip
 
@@ -95,6 +97,8 @@ def model_of(options: argparse.Namespace) -> InfeModel:
     statuses = {int(name): part for name, part in options.error if name.isdigit()}
     if not all(400 <= status < 600 for status in statuses) or len(statuses) != len(options.error):
         raise ConfigurationError("--error takes STATUS=SHARE, like --error 500=0.02")
+    if not 400 <= options.outage_status < 600:
+        raise ConfigurationError("--outage-status takes 400 to 599, like --outage-status 429")
     breaks: dict[Any, float] = dict(options.breaks)
     return InfeModel(
         requests_per_minute=options.requests_per_minute,
@@ -106,7 +110,9 @@ def model_of(options: argparse.Namespace) -> InfeModel:
         headers=options.headers,
         retry_after=options.retry_after,
         charge_rejected=options.charge_rejected,
-        faults=Faults(rates=statuses, breaks=breaks, outages=options.outage, hangs=options.hang),
+        faults=Faults(
+            statuses, breaks, options.outage, options.outage_status, hangs=options.hang
+        ),
         latency=options.latency,
         seconds_per_token=options.seconds_per_token,
         output_tokens=options.output_tokens,

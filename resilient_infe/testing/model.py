@@ -92,7 +92,8 @@ class Faults:
         rates: the share of requests answered with each status, such as ``{500: 0.02, 502: 0.01}``.
         breaks: the share of replies broken in each way, such as ``{"cut": 0.01}``.
         outages: spans ``(start, end)``, in seconds from the first request, in which every request
-            is answered with 503.
+            is answered with `outage_status`.
+        outage_status: 503 by default; 429 is an outage that looks like a limit.
         hangs: spans, like `outages`, in which no request is answered.
         script: statuses for the next requests, in order; they take precedence over everything else.
         hints: the Retry-After of the statuses in `rates`, in seconds; without one, the model's
@@ -102,6 +103,7 @@ class Faults:
     rates: Mapping[int, float] = field(default_factory=dict)
     breaks: Mapping[Break, float] = field(default_factory=dict)
     outages: Sequence[tuple[float, float]] = ()
+    outage_status: int = 503
     hangs: Sequence[tuple[float, float]] = ()
     script: Sequence[int] = ()
     hints: Mapping[int, float] = field(default_factory=dict)
@@ -252,7 +254,7 @@ class InfeModel:
         if any(start <= since < end for start, end in self.faults.hangs):
             return self._error(504, "hung", delay=HUNG)
         if any(start <= since < end for start, end in self.faults.outages):
-            return self._error(503, "outage")
+            return self._error(self.faults.outage_status, "outage")
         return None
 
     def _over_limit(self, now: float) -> ModelReply | None:
