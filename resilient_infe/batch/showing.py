@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -126,7 +127,7 @@ def starter_for(shows: Any) -> Callable[[], Bar]:
         return lambda: _rich(bar)
     if hasattr(bar, "set_postfix_str"):
         return lambda: _tqdm(bar)
-    if callable(bar):
+    if callable(bar) and not inspect.iscoroutinefunction(bar):
         return lambda: Bar(bar)
     raise ConfigurationError(
         "progress is 'rich', 'tqdm', a rich.progress.Progress, a bar of tqdm, or a function that "

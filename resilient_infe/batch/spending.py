@@ -48,8 +48,10 @@ class Spent:
 
     def add(self, other: Spent) -> None:
         """Add what others have cost."""
-        known = [each.dollars for each in (self, other) if each.calls]
-        self.dollars = None if None in known else sum(each for each in known if each is not None)
+        if not self.calls:
+            self.dollars = other.dollars
+        elif other.calls and self.dollars is not None:
+            self.dollars = None if other.dollars is None else self.dollars + other.dollars
         self.calls += other.calls
         self.prompt += other.prompt
         self.completion += other.completion
@@ -87,7 +89,7 @@ class Spending:
     Attributes:
         bounded: whether there is a bound.
         models: what was spent on each model in all runs.
-        now, before, total: what this run, all runs before it, and all together have spent.
+        now, before: what this run, and all runs before it, have spent.
 
     State: both of these.
     """
@@ -113,7 +115,6 @@ class Spending:
         self.models: dict[str, Spent] = {}
         self.now = Spent()
         self.before = Spent()
-        self.total = Spent()
         self._news = False
 
     def resume(self, models: Mapping[str, Spent]) -> None:
@@ -123,7 +124,11 @@ class Spending:
             if spent.dollars is None and spent.calls:
                 spent.dollars = self._priced(model, spent)
         self.before = total_of(self.models.values())
-        self.total = replace(self.before)
+
+    @property
+    def total(self) -> Spent:
+        """What this run and those before it have spent together."""
+        return total_of((self.before, self.now))
 
     def count(self, model: str | None, usage: Usage | None, estimate: float | None) -> None:
         """Count a call that has ended.
@@ -148,7 +153,6 @@ class Spending:
             name = ""
         self.models.setdefault(name, Spent()).add(call)
         self.now.add(call)
-        self.total.add(call)
         self._news = True
 
     def take_news(self) -> dict[str, Any] | None:

@@ -149,7 +149,7 @@ def test_a_run_that_is_dropped_is_not_kept_by_its_bar(run):
     run(main)
 
 
-@pytest.mark.parametrize("wrong", ["bar", 5, True, Bar, ["rich"]])
+@pytest.mark.parametrize("wrong", ["bar", 5, True, Bar, ["rich"], anyio.sleep])
 def test_what_cannot_show(wrong):
     """It is refused before anything is sent."""
     with pytest.raises(ConfigurationError, match="progress"):

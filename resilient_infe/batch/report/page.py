@@ -213,9 +213,10 @@ def _limit_lines(history: History) -> Iterable[Series]:
 
 
 def _limits(history: History) -> str:
-    """Return a table of the limit of each model, if they differ; else an empty text."""
+    """Return a table of the limit of each model, if they differ or are not all; else no text."""
     limits = history.limits
-    if all(each == other for each in limits.values() for other in limits.values()):
+    differ = any(each != other for each in limits.values() for other in limits.values())
+    if history.account is None and not differ:
         return ""
     named = {name or "no model": each for name, each in limits.items()}
     if history.account is not None:
@@ -226,7 +227,7 @@ def _limits(history: History) -> str:
 
 
 def _limit(value: float | None) -> str:
-    return "not known" if value is None else "none" if value >= NO_LIMIT else f"{amount(value)}/min"
+    return "-" if value is None or value >= NO_LIMIT else f"{value:,.6g}"
 
 
 def _latency_chart(history: History) -> str:
