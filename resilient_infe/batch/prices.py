@@ -113,7 +113,9 @@ def _listed(model: str | None, base_url: str | None, fields: dict[str, int]) -> 
     from genai_prices import calc_price
 
     places: list[dict[str, Any]] = [{"provider_api_url": base_url}] if base_url else []
-    for place in [*places, {}] if model else ():
+    if not model:
+        return None
+    for place in [*places, {}]:
         with contextlib.suppress(Exception):  # not in the list; or usage that it does not believe
             return float(calc_price(Amounts(**fields), model, **place).total_price)
     return None

@@ -136,9 +136,10 @@ def starter_for(shows: Any) -> Callable[[], Bar]:
 
 
 def _own_rich() -> Bar:
-    from rich.progress import Progress as Bars  # an optional package
+    from rich.progress import BarColumn, TextColumn  # an optional package
+    from rich.progress import Progress as Bars
 
-    bars = Bars()
+    bars = Bars(BarColumn(), TextColumn("{task.description}"))  # the words have the rest
     bars.start()
     return _rich(bars)._replace(close=bars.stop)
 

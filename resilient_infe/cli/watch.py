@@ -28,6 +28,7 @@ from ..batch.progress import (
 )
 from ..batch.sample import ACCOUNT
 from ..batch.spending import total_of
+from ..batch.steered import is_paused
 from ..batch.store import Recorded, is_in_use
 from ..batch.store.recorded import reading
 from ..batch.store.schema import is_empty
@@ -80,10 +81,12 @@ def view(path: str) -> list[str]:
         with reading(path) as db:
             if is_empty(db):
                 return [f"{path}: the run begins"]
-            recorded, live = Recorded.read(db, Path(path)), live_in(db)
+            recorded, live, paused = Recorded.read(db, Path(path)), live_in(db), is_paused(db)
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror}") from None
     lines = [*_rows_of(recorded, live or {}), *(_live_lines(live) if live else ())]
+    if paused:
+        lines.append("paused    no new row is sent until `resilient-infe ctl ... --resume`")
     return [
         line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..." for line in map(printable, lines)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -169,6 +170,26 @@ def test_a_model_without_a_price_cannot_be_bounded(run):
     async def main():
         _, pause, _ = await go(rows(50), Server(), max_cost=5.0, price=lambda model, usage: None)
         assert "no price is known for m" in str(pause)
+
+    run(main)
+
+
+def test_usage_is_read_off_an_object_of_an_sdk(run):
+    """Also where a plain function is called, and whatever `record` makes of the reply."""
+    usage = SimpleNamespace(
+        prompt_tokens=100, completion_tokens=50, total_tokens=150,
+        prompt_tokens_details=SimpleNamespace(cached_tokens=40),
+    )  # fmt: skip
+
+    async def send(payload):
+        return SimpleNamespace(choices=[SimpleNamespace(text="x")], usage=usage)
+
+    async def main():
+        batch = run_batch(rows(3), send, record=lambda reply: reply.choices[0].text, price=PRICE)
+        found = [result async for result in batch]
+        assert [each.usage.cached_tokens for each in found] == [40] * 3
+        assert batch.tally.prompt_tokens == 300
+        assert batch.spending.now.dollars == pytest.approx(3 * DOLLARS)
 
     run(main)
 

@@ -186,6 +186,21 @@ def test_watching_shows_what_changes(capsys):
     assert "\x1b" not in shown
 
 
+def test_a_paused_run_is_seen_as_such():
+    """It was told so from another terminal."""
+
+    async def main():
+        kept = Journal("j", threaded=False)
+        kept.start(pytest.fail)
+        kept.show_live({"ok": 0, "failed": 0, "seconds": 1.0})
+        assert not any(line.startswith("paused") for line in view("j"))
+        kept.tell("event", name="batch.paused", when=1.0)
+        assert any(line.startswith("paused") for line in view("j"))
+        kept.close()
+
+    run_virtually(main)
+
+
 def test_a_journal_that_has_nothing_yet():
     """A run that has just begun is watched too."""
     sqlite3.connect("j").close()
