@@ -245,9 +245,7 @@ def _status(run: Run) -> str:
     return f"{line}, {sending} sending, {now.waiting:,} queued"
 
 
-def _print_table(
-    facts: list[dict[str, Any]], requests_per_minute: float, *, limited: bool
-) -> None:
+def _print_table(facts: list[dict[str, Any]], requests_per_minute: float, *, limited: bool) -> None:
     from rich.console import Console  # an optional package
     from rich.table import Table
 

@@ -6,13 +6,14 @@ import pytest
 
 from benchmarks.gym import report
 from benchmarks.gym.compare import SHIPPED, compare, summary
+from benchmarks.gym.newer import Nopanic, Polars
 from benchmarks.gym.rivals import AimdConcurrency, AimdRate, AwsAdaptive, Crowd, VectorArc
 from benchmarks.gym.rows import is_held_out, rows
 from benchmarks.gym.scenarios import ORACLE, OURS, WAYS, Scenario, chosen, everything
 from benchmarks.gym.score import Score, jain, judge, play
 from benchmarks.gym.servers import Answer, Outage, Server, Shedding, Waves
 from benchmarks.gym.stacked import judged, play_stacked
-from benchmarks.gym.targets import beaten_by, verdicts
+from benchmarks.gym.targets import beaten_by, best_of, goals, verdicts
 from benchmarks.gym.trade_off import Point
 from benchmarks.gym.world import Books, Hour, Network, Work, World
 from resilient_infe.testing.limits import make_limit
@@ -148,6 +149,64 @@ def test_the_page_shows_what_was_played():
     assert page.count(f"| {report.FIGURE[0]} |") == 3  # the table, and two targets
     assert "| bucket | 2.6 | 0.24% | 100.0% | 38 s |" in page
     assert "| rows below 70 % | 0 | 0 | met |" in page
+
+
+def test_nopanic_halves_its_rate_and_adds_a_tenth():
+    """A hint blocks all senders for a minute at most, and the rate stays in its bounds."""
+    sender = Nopanic(10.0)
+    assert [sender.ready_at(0.0, 0.0), sender.sent(0.0, 0.0)] == [0.0, 0.0]
+    sender.answered(0.1, 0.0, Answer(False))
+    assert sender.rate == 5.0
+    sender.answered(0.1, 0.0, Answer(True))
+    assert sender.rate == pytest.approx(5.1)
+    sender.answered(0.2, 0.0, Answer(False, 300.0))
+    assert sender.ready_at(0.2, 0.0) == pytest.approx(60.2)
+    for _ in range(9):
+        sender.answered(0.3, 0.0, Answer(False))
+    assert sender.rate == 1.0
+
+
+def test_polars_doubles_cuts_and_probes():
+    """From 1,000 a second; a cut is 0.7 of what passed, once a second; then up to that, and on."""
+    sender = Polars()
+    for number in range(1_000):
+        sender.sent(number / 1_000, 0.0)
+        sender.answered(number / 1_000, 0.0, Answer(True))
+    sender.answered(1.0, 0.0, Answer(True))
+    assert sender.rate == 2_000.0
+    sender.answered(1.1, 0.0, Answer(False))
+    cut = sender.rate
+    assert cut == pytest.approx(0.7 * 1_001.0)
+    sender.answered(1.2, 0.0, Answer(False))
+    assert sender.rate == cut
+    for second in (2.0, 4.0, 6.0):
+        for _ in range(5_000):
+            sender.sent(second, 0.0)
+        sender.answered(second + 0.5, 0.0, Answer(True))
+    assert sender.rate == pytest.approx(1_001.0 * 1.1)
+    assert Polars().rate / 100 == Polars.LEAST
+
+
+def test_the_best_way_is_found_among_those_that_were_played():
+    """A rival with as much used at as many 429s leaves ours the best; one with more does not."""
+    mine = Score("short", OURS, 0.9, 0.0, 5, None, 0, 1.0, ())
+    scores = {("short", way): replace(mine, way=way, used=0.9) for way in WAYS}
+    assert best_of([SHORT], scores).met
+    scores["short", "Polars"] = replace(mine, used=0.95)
+    assert not best_of([SHORT], scores).met
+
+
+def test_each_goal_is_judged_on_the_worst_row():
+    """Of jobs, the one that took longest; of told processes, the one with most 429s."""
+    base = compare(SHORT, SHIPPED, 1)
+    found = [
+        replace(base, group="job", row="100 rows, no limit", seconds=3.0, oracle_seconds=1.0),
+        replace(base, group="job", row="5 rows, no limit", seconds=1.5, oracle_seconds=1.0),
+        replace(base, group="told processes", row="2 told processes", rejected=0.05),
+    ]
+    told = {goal.what: (goal.reached, goal.met) for goal in goals(found)}
+    assert told["jobs without a limit, above no learner"] == ("2.0 s", False)
+    assert told["429s, told"] == ("5.00%", False)
 
 
 def test_the_whole_stack_does_as_well_as_the_allowance_alone():

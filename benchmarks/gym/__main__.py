@@ -11,7 +11,7 @@ from pathlib import Path
 from . import report
 from .compare import SHIPPED, Reached, compare
 from .rows import LARGEST, rows
-from .scenarios import WAYS, Scenario, against_rivals, everything
+from .scenarios import OURS, WAYS, Scenario, against_rivals, everything
 from .score import Score, play
 from .stacked import NAMES, play_stacked
 from .trade_off import curve
@@ -30,8 +30,11 @@ def main() -> None:
     scenarios = [each for each in found if options.only in each.name]
     started = time.perf_counter()
     reached = _reach([each for each in rows() if options.only in each.name], full=options.full)
-    scores = _play(scenarios)
-    stacked = [play_stacked(each) for each in scenarios if each.name in NAMES]
+    whole = [each for each in rows() if each.name in NAMES and options.only in each.name]
+    scores = _play([(each, way) for each in scenarios for way in WAYS])
+    scores |= _play([(each, OURS) for each in whole if (each.name, OURS) not in scores])
+    with ProcessPoolExecutor() as pool:
+        stacked = list(pool.map(play_stacked, whole))
     points = [] if options.only else list(curve())
     page = report.page(reached, scenarios, scores, stacked, points)
     sys.stdout.write(page)
@@ -56,8 +59,9 @@ def _reach(found: list[Scenario], *, full: bool) -> list[Reached]:
         return list(pool.map(compare, *zip(*jobs, strict=True), chunksize=1))
 
 
-def _play(scenarios: list[Scenario]) -> report.Scores:
-    jobs = [(scenario, way) for scenario in scenarios for way in WAYS]
+def _play(jobs: list[tuple[Scenario, str]]) -> report.Scores:
+    if not jobs:
+        return {}
     scores: dict[tuple[str, str], Score] = {}
     with ProcessPoolExecutor() as pool:
         played = pool.map(play, *zip(*jobs, strict=True), chunksize=1)

@@ -10,6 +10,7 @@ from typing import Any
 from resilient_infe import Allowance
 from resilient_infe.testing.limits import Style, make_limit
 
+from .newer import Nopanic, Polars
 from .ours import Ours
 from .rivals import AimdConcurrency, AimdRate, AwsAdaptive, Crowd, Oracle, VectorArc
 from .servers import Hint, Outage, Server, Shedding, Waves
@@ -27,9 +28,13 @@ WAYS = (
     "AIMD on rate",
     "AIMD on concurrency",
     "Vector ARC",
+    "nopanic",
+    "Polars",
     ORACLE,
 )
 """Ours, the rivals, and one that knows the limit."""
+
+RIVALS = tuple(way for way in WAYS if way not in (OURS, ORACLE))
 
 MEAN_LATENCY = 2.5
 """Seconds of an answer, on the average of the network's spread."""
@@ -124,6 +129,8 @@ class Scenario:
             "SDK backoff": lambda: Crowd(enough, number),
             "AWS adaptive": lambda: AwsAdaptive(enough),
             "AIMD on rate": AimdRate,
+            "nopanic": lambda: Nopanic(enough / MEAN_LATENCY),
+            "Polars": Polars,
             "AIMD on concurrency": lambda: AimdConcurrency(enough, number),
             "Vector ARC": lambda: VectorArc(enough, number),
             ORACLE: lambda: Oracle(lambda now: server.limit_at(now) / self.processes),

@@ -27,7 +27,17 @@ from .world import Books, Hour
 
 WAY = "resilient_infe, whole stack"
 
-NAMES = (*(f"600, {name}" for name, _, _ in KINDS), "600, bucket of 1 s, raised threefold")
+NAMES = (
+    *(f"600, {name}" for name, _, _ in KINDS),
+    "600, bucket of 1 s, raised threefold",
+    "600, sliding window, cut to a third",
+    "600, bucket of 1 s, 2 % random 429s",
+    "600, fixed window, Retry-After",
+    "60, bucket of 60 s",
+    "60, fixed window",
+    "600, bucket of 1 s, 60 s of 429s",
+    "120 a minute, sliding window, chat",
+)
 """The scenarios that are played so."""
 
 
@@ -41,13 +51,13 @@ class Wire:
         self.books = Books([0] * seconds, [0] * seconds, [0.0] * seconds)
         self._random = random.Random(0)
 
-    async def send(self, _: None) -> Answer:
-        """Send one request, and return what came back."""
+    async def send(self, tokens: float) -> Answer:
+        """Send one request of so many tokens, and return what came back."""
         runtime, network = aio.current(), self._network
         there, back = (self._random.uniform(network.least, network.most) for _ in range(2))
         await runtime.sleep_until(runtime.now() + there)
         now = runtime.now()
-        answer = self._server.handle(0.0, now)
+        answer = self._server.handle(tokens, now)
         column = self.books.accepted if answer.accepted else self.books.rejected
         if now < len(column):
             column[int(now)] += 1
@@ -78,10 +88,12 @@ def play_stacked(scenario: Scenario) -> Score:
         ErrorClassifier(classify=judged),
     )
     send = stack.around(wire.send)
+    draw, mean = random.Random(1), scenario.work.tokens
 
     async def work() -> None:
         while True:
-            await send(None)
+            tokens = mean * draw.uniform(0.5, 1.5)
+            await send(tokens, tokens=tokens)
 
     async def main() -> None:
         with anyio.move_on_after(scenario.seconds):
