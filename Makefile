@@ -49,7 +49,7 @@ bench-proxies: $(DEV)/ready  ## limits that proxies state, over HTTP; with HAPro
 gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
 	$(BENCH)/bin/python -m benchmarks.gym
 
-gym-full: $(BENCH)/ready  ## the full cross of servers; takes half an hour
+gym-full: $(BENCH)/ready  ## three seeds, and the full cross of servers; up to three hours
 	$(BENCH)/bin/python -m benchmarks.gym --full
 
 pictures: $(DEV)/ready  ## what each layer is for, simulated and drawn into docs/pictures

@@ -144,7 +144,7 @@ def test_the_page_shows_what_was_played():
             scores.setdefault((each.name, way), scores[each.name, ORACLE])
     reached = compare(SHORT, SHIPPED, 1)
     page = report.page(
-        [reached], scenarios, scores, [], [Point(0.0026, "bucket", 0.0024, 1.0, 38.0)]
+        "make gym", [reached], scenarios, scores, [], [Point(0.0026, "bucket", 0.0024, 1.0, 38.0)]
     )
     assert page.count(f"| {report.FIGURE[0]} |") == 3  # the table, and two targets
     assert "| bucket | 2.6 | 0.24% | 100.0% | 38 s |" in page

@@ -22,7 +22,9 @@ RESULTS = Path(__file__).parents[1] / "results"
 def main() -> None:
     """Play, print the scoreboard, and write the page and the figure."""
     parser = argparse.ArgumentParser(description="The limit gym.")
-    parser.add_argument("--full", action="store_true", help="the full cross; takes an hour")
+    parser.add_argument(
+        "--full", action="store_true", help="three seeds and the full cross; up to three hours"
+    )
     parser.add_argument("--only", default="", help="scenarios whose name has this in it")
     parser.add_argument("--no-files", action="store_true", help="print only")
     options = parser.parse_args()
@@ -36,16 +38,18 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         stacked = list(pool.map(play_stacked, whole))
     points = [] if options.only else list(curve())
-    page = report.page(reached, scenarios, scores, stacked, points)
+    command = "make gym-full" if options.full else "make gym"
+    page = report.page(command, reached, scenarios, scores, stacked, points)
     sys.stdout.write(page)
     sys.stdout.write(
         f"\n{len(reached)} runs of ours, {len(scenarios)} rows of {len(WAYS)} ways, "
         f"{page.count('MISSED |')} targets missed, "
         f"{time.perf_counter() - started:.0f} s\n"
     )
-    if not (options.full or options.only or options.no_files):
-        (RESULTS / "gym.md").write_text(page)
-        report.figure(scores, RESULTS / "gym.svg")
+    if not (options.only or options.no_files):
+        (RESULTS / f"{command.removeprefix('make ')}.md").write_text(page)
+        if not options.full:
+            report.figure(scores, RESULTS / "gym.svg")
 
 
 def _reach(found: list[Scenario], *, full: bool) -> list[Reached]:

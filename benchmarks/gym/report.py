@@ -9,7 +9,7 @@ from typing import Any
 from .compare import Reached
 from .scenarios import ORACLE, OURS, WAYS, Scenario
 from .score import Score
-from .targets import Goal, beaten_by, best_of, goals, verdicts
+from .targets import LOW, Goal, beaten_by, best_of, goals, verdicts
 from .trade_off import Point
 
 LINES: dict[str, dict[str, Any]] = {
@@ -24,8 +24,6 @@ LINES: dict[str, dict[str, Any]] = {
 Scores = dict[tuple[str, str], Score]
 """By the scenario's name and the way of sending."""
 
-COMMAND = "make gym"
-
 FIGURE = (
     "600, bucket of 1 s, raised threefold",
     "600, bucket of 1 s, cut to a third",
@@ -36,6 +34,7 @@ FIGURE = (
 
 
 def page(
+    command: str,
     reached: list[Reached],
     scenarios: list[Scenario],
     scores: Scores,
@@ -45,7 +44,8 @@ def page(
     """Return the whole page.
 
     Args:
-        reached: by ours, in all rows.
+        command: what played all of it.
+        reached: by ours, in all rows, with each seed.
         scenarios: what every way played.
         scores: by every way.
         stacked: what was played through the whole stack.
@@ -54,7 +54,7 @@ def page(
     lines = [
         "# The limit gym",
         "",
-        f"One run of `{COMMAND}`: senders that do not know the limit, against servers that keep",
+        f"One run of `{command}`: senders that do not know the limit, against servers that keep",
         "one, in virtual time. What counts begins after the first three minutes.",
         "",
         "## Ours in all rows",
@@ -64,6 +64,8 @@ def page(
         "five times the share of 429s.",
         "",
         *goal_table([*goals(reached), best_of(scenarios, scores)]),
+        "",
+        *halves(reached),
         "",
         *worst_first(reached),
         "",
@@ -111,10 +113,24 @@ def goal_table(found: list[Goal]) -> Iterator[str]:
         yield f"| {goal.what} | {goal.bound} | {goal.reached} | {_said(goal.met)} |"
 
 
+def halves(reached: list[Reached]) -> Iterator[str]:
+    """Yield the means of the rows that were tuned on, and of those that were held out."""
+    yield "| rows | runs | used, mean | 429s, mean | below 70 % |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, held_out in (("tuned on", False), ("held out", True)):
+        half = [each for each in reached if each.held_out is held_out]
+        count = max(len(half), 1)
+        used = sum(each.used for each in half) / count
+        rejected = sum(each.rejected for each in half) / count
+        low = sum(each.used < LOW for each in half)
+        yield f"| {name} | {len(half)} | {used:.1%} | {rejected:.2%} | {low} |"
+
+
 def worst_first(reached: list[Reached]) -> Iterator[str]:
     """Yield every row, the worst first."""
     yield "| row | used | from second 0 | 429s | from second 0 | |"
     yield "|---|---:|---:|---:|---:|---|"
+    several = len({each.seed for each in reached}) > 1
     for each in sorted(reached, key=lambda each: each.worth):
         more = []
         if each.group == "outage":
@@ -124,8 +140,9 @@ def worst_first(reached: list[Reached]) -> Iterator[str]:
         if each.oracle_seconds is not None:
             more.append(f"{each.seconds or 0.0:.1f} s, oracle {each.oracle_seconds:.1f} s")
         yield (
-            f"| {each.row} | {each.used:.1%} | {each.used_all:.1%} | {each.rejected:.2%} "
-            f"| {each.rejected_all:.2%} | {', '.join(more)} |"
+            f"| {each.row}{f' [{each.seed}]' if several else ''} | {each.used:.1%} "
+            f"| {each.used_all:.1%} | {each.rejected:.2%} | {each.rejected_all:.2%} "
+            f"| {', '.join(more)} |"
         )
 
 

@@ -9,6 +9,9 @@ from .compare import Reached
 from .scenarios import OURS, RIVALS, Scenario
 from .score import Score
 
+LOW = 0.7
+"""Of what could be used, the part below which no row may stay."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -47,7 +50,7 @@ def goals(reached: list[Reached]) -> Iterator[Goal]:
         return
     used = sum(each.used for each in reached) / count
     rejected = sum(each.rejected for each in reached) / count
-    low = sum(each.used < 0.7 for each in reached)
+    low = sum(each.used < LOW for each in reached)
     yield Goal("mean used", ">= 95 %", f"{used:.1%}", used >= 0.95)
     yield Goal("rows below 70 %", "0", f"{low}", low == 0)
     yield Goal("mean share of 429s", "<= 1.5 %", f"{rejected:.2%}", rejected <= 0.015)

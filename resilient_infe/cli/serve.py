@@ -110,9 +110,7 @@ def model_of(options: argparse.Namespace) -> InfeModel:
         headers=options.headers,
         retry_after=options.retry_after,
         charge_rejected=options.charge_rejected,
-        faults=Faults(
-            statuses, breaks, options.outage, options.outage_status, hangs=options.hang
-        ),
+        faults=Faults(statuses, breaks, options.outage, options.outage_status, hangs=options.hang),
         latency=options.latency,
         seconds_per_token=options.seconds_per_token,
         output_tokens=options.output_tokens,
