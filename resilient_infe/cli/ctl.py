@@ -16,7 +16,7 @@ from ..batch.files.options import OPTIONS
 from ..batch.progress import NO_LIMIT
 from ..batch.steered import change_in_words
 from ..core.verdict import DAY, MINUTE
-from ..errors import ConfigurationError
+from ..errors import BatchError, ConfigurationError
 from .options import help_of
 from .status import journal_at
 
@@ -75,7 +75,11 @@ def _kind(option: Option) -> Callable[[str], Any]:
 
 def _ctl(options: argparse.Namespace) -> int:
     reply = ask(Path(journal_at(options.journal)), order_of(options))
-    print(json.dumps(reply, indent=2) if options.json else "\n".join(in_lines(reply)))
+    try:
+        shown = json.dumps(reply, indent=2) if options.json else "\n".join(in_lines(reply))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BatchError("the run is of another version of this library: see its status") from None
+    print(shown)
     return 0
 
 

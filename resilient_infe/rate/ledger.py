@@ -202,7 +202,7 @@ class Ledger:
         self._slices.clear()
         self.total = self._reserved = self.open = self._squares = 0.0
         for part in slices:
-            part.start += max(0.0, self._slice - width)  # it ends no earlier than before
+            part.start += self._slice - width  # it ends when it did: then all of it was taken
             self._slices.append(part)
             self.total += part.spent
             if part is not self.newest:

@@ -39,6 +39,10 @@ MOST_JITTER = 0.02
 ROUNDING = 1.0 + 1e-9
 """The last unit of a burst fits too, although a sum of many floats is not exact."""
 
+LONGEST_KEPT = 1e9
+"""Seconds for which a cost counts at most, 31 years: the instants of a longer window are not exact,
+and a limit that was almost none may be raised again."""
+
 SLICES, SLICES_OF_A_DAY = 480, 96
 """Slices of a period: for a minute, an eighth of a second each; for a day, a quarter of an hour."""
 
@@ -336,4 +340,4 @@ def per_minute(bucket: Window | None) -> float | None:
 
 def _kept(period: float) -> float:
     """Return how long a cost counts: the period, and what sends may be squeezed together."""
-    return period + min(JITTER, MOST_JITTER * period)
+    return min(period + min(JITTER, MOST_JITTER * period), LONGEST_KEPT)

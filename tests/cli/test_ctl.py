@@ -181,6 +181,15 @@ def test_what_cannot_be_ordered_is_one_line(capsys, given, message):
     assert shown.count("\n") == 1
 
 
+@pytest.mark.parametrize("reply", [{}, {"state": 1, "models": 5, "account": None, "changes": []}])
+def test_a_run_of_another_version(capsys, monkeypatch, reply):
+    """Whose replies have another form: one line."""
+    JOURNAL.touch()
+    monkeypatch.setattr("resilient_infe.cli.ctl.ask", lambda *_: reply)
+    assert main(["ctl", str(JOURNAL)]) == 2
+    assert "another version" in capsys.readouterr().err
+
+
 def test_a_store_that_is_not_there(capsys):
     """One line."""
     assert main(["ctl", "nothing"]) == 2

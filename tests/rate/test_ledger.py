@@ -130,3 +130,14 @@ def test_rebase_moves_what_was_spent_to_another_clock():
     ledger.rebase(-1_000.0)
     ledger.add(500.0, 30.0)
     assert [ledger.spent(now) for now in (60.0, 60.25, 90.0, 90.25)] == [900.0, 500.0, 500.0, 0.0]
+
+
+def test_a_cost_counts_no_longer_after_a_window_was_long_for_a_while():
+    """Its slice ends when it did, whatever the width of the slices meanwhile."""
+    ledger = Ledger(60.0)
+    ledger.add(5.0, 100.0)
+    ledger.resize(1e9, 110.0)
+    assert ledger.spent(110.0) == 5.0
+    ledger.resize(60.0, 120.0)
+    assert ledger.spent(159.9) == 5.0
+    assert ledger.spent(160.5) == 0.0

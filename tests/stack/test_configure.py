@@ -154,6 +154,30 @@ def test_a_lower_limit_holds_from_now_on_and_counts_what_was_spent(run):
     assert len(before) + len(soon) <= 60  # what was spent counts
 
 
+@pytest.mark.parametrize("low", [0.5, 1e-6, 1e-12])
+def test_a_limit_that_was_almost_none_is_raised_again(run, low):
+    """What was spent counts as long as before: somebody had stopped the calls for a while."""
+    server, stack = FakeServer(), shared(requests_per_minute=600)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for number in range(300):
+                group.start_soon(stack.around(server), number)
+            await anyio.sleep(20)
+            stack.configure(requests_per_minute=low)
+            await anyio.sleep(45)
+            stack.configure(requests_per_minute=600)
+
+    run(main)
+    assert len(server.sent) == 300
+    early = [each for each in server.sent if each < 20]
+    soon = [each for each in server.sent if 65 < each < 75]
+    assert len(early) >= 150
+    assert len(soon) >= 80
+    assert server.sent[-1] < 90
+    assert most_in_a_minute(server.sent, 0) <= 600
+
+
 @pytest.mark.parametrize("tokens", [False, True])
 def test_a_limit_that_was_not_declared_counts_what_was_spent(run, tokens):
     """While a limit is learned its requests are known, and a limit of tokens knows them too."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...adapters.http.masking import printable
+from ...aio import wall_time
 from ...errors import BatchError
 from ..store import is_in_use
 from .address import beside, in_own_folder, is_socket, reachable
@@ -64,9 +65,10 @@ def _asked(path: Path, line: bytes) -> dict[str, Any]:
             sock.connect(short)
         sock.sendall(line)
         reply = b""
+        until = wall_time() + PATIENCE
         while not reply.endswith(b"\n"):
             part = sock.recv(PART)
-            if not part or len(reply) > LONGEST_REPLY:
+            if not part or len(reply) > LONGEST_REPLY or wall_time() > until:
                 raise ConnectionError("it hung up")
             reply += part
     try:
