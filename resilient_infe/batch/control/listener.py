@@ -61,11 +61,16 @@ async def listen(journal: Path, obey: Obey, say: Callable[[str], None]) -> None:
         say("this run cannot be steered from outside: no socket can be made beside its journal")
         return
     path, sock = opened
-    made = path.lstat()
+    made = os.fstat(sock.fileno())
+    with contextlib.suppress(OSError):
+        made = path.lstat()
     try:
         async with await SocketListener.from_socket(sock) as listener:
             await _serve(listener, obey)
+    except OSError as error:
+        say(f"this run cannot be steered from outside any more: {error}")
     finally:
+        sock.close()
         with contextlib.suppress(OSError):
             if os.path.samestat(made, path.lstat()):
                 path.unlink()

@@ -286,6 +286,30 @@ def test_a_run_that_does_not_take_clients_in_goes_on(backend, journal, monkeypat
     assert during(backend, journal, lambda: ask(journal, {})) == {"order": {}}
 
 
+def test_a_socket_that_cannot_be_used_does_not_end_the_run(backend, journal, monkeypatch):
+    """It is said, and nothing is left behind."""
+
+    async def from_socket(_):
+        raise OSError("no memory")
+
+    monkeypatch.setattr(listener.SocketListener, "from_socket", from_socket)
+    said = []
+    anyio.run(listen, journal, echo, said.append, backend=backend)
+    assert "no memory" in said[0]
+    assert not beside(journal).exists()
+
+
+def test_a_socket_that_was_removed_or_replaced_is_left(backend, journal):
+    """What has its name at the end is somebody else's."""
+
+    def client():
+        beside(journal).unlink()
+        beside(journal).write_text("mine")
+
+    during(backend, journal, client)
+    assert beside(journal).read_text() == "mine"
+
+
 def test_a_system_without_such_sockets_is_told_in_one_line(journal, monkeypatch):
     """A run says nothing: nobody asked it for orders."""
     said = []
