@@ -34,10 +34,13 @@ class Revisions:
         self.usual: dict[str, tuple[Any, Any]] = {}
 
     def apply(self, key: str | None, policy: Any) -> None:
-        """Change the limits of a policy that was just made for `key`."""
+        """Change the limits of a policy that was just made for `key`.
+
+        One that has them stays as it is: a factory may return a policy that is in use.
+        """
         for limit, (before, value) in self.usual.items():
-            if (key, limit) not in self.own and policy.declared(limit) == before:
+            if (key, limit) not in self.own and policy.declared(limit) == before != value:
                 policy.declare(limit, value, 0.0)
         for (name, limit), value in self.own.items():
-            if name == key:
+            if name == key and policy.declared(limit) != value:
                 policy.declare(limit, value, 0.0)

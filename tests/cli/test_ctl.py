@@ -18,6 +18,7 @@ from resilient_infe.batch.control.address import beside
 from resilient_infe.batch.report import history_of, page
 from resilient_infe.cli import main
 from resilient_infe.cli.ctl import in_lines
+from resilient_infe.cli.watch import view
 
 pytestmark = pytest.mark.network
 
@@ -89,8 +90,10 @@ def test_a_run_is_changed_under_load_and_loses_nothing(capsys):
         assert books.sends == before
         assert main(["status", "out.jsonl"]) == 0
         assert "a run is paused: `resilient-infe ctl" in capsys.readouterr().out
+        assert any(line.startswith("paused ") for line in view(str(JOURNAL)))
 
         assert "the run is running" in ctl(capsys, "--resume", "--concurrency", "64")
+        assert not any(line.startswith("paused ") for line in view(str(JOURNAL)))
         wait_for(lambda: books.sends >= before + 100)
         sent = books.sends
         ctl(capsys, "--rpm", "60")  # all of it was sent within the last minute

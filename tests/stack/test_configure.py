@@ -365,6 +365,25 @@ def test_a_function_of_the_users_own_that_does_not_know_a_model():
     assert stack.statistics().slots["b"].limit == 3
 
 
+def test_a_function_that_returns_policies_in_use(run):
+    """They are asked for again and again, and are changed once."""
+    kept = {each: Allowance(requests_per_minute=600, burst="window") for each in (None, "a")}
+    stack = bare(RateLimiter(Keyed(lambda model: kept[model])), ErrorClassifier())
+
+    async def main():
+        await all_at_once(stack.around(FakeServer()), [body("a")] * 100)
+        stack.configure(requests_per_minute=300)
+        before = kept["a"].statistics(current().now()).requests_left
+        for _ in range(3):
+            str(stack)
+        after = kept["a"].statistics(current().now()).requests_left
+        return before, after
+
+    before, after = run(main)
+    assert before == pytest.approx(after, abs=5)
+    assert kept["a"].declared("requests_per_minute") == 300
+
+
 def test_a_shared_policy_has_the_new_limit_in_every_stack():
     """The limit is the policy's, and not the stack's."""
     allowance = Allowance(requests_per_minute=600)
