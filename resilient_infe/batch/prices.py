@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from ..core import bounds
@@ -68,6 +69,7 @@ def listed(base_url: str | None = None) -> Price:
     """
     if not has_list():
         raise ConfigurationError("the list of prices needs genai-prices: it is the extra [prices]")
+    import_module("genai_prices")  # it takes a third of a second, which the first row would wait
     rates: dict[str | None, tuple[float, float, float, float] | None] = {}
 
     def price(model: str | None, usage: Usage) -> float | None:

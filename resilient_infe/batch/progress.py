@@ -232,7 +232,8 @@ def per_second(rate: float) -> str:
 
 def pace_in_words(rows: int, seconds: float) -> str:
     """Return how long so many rows took, and how many that is a second."""
-    return took(seconds) + (f", {per_second(rows / seconds)}" if seconds > 0 and rows else "")
+    pace = per_second(rows / seconds).replace("/", " rows/") if seconds > 0 and rows else ""
+    return took(seconds) + (f", {pace}" if pace else "")
 
 
 def spent_in_words(spent: Spent) -> str | None:

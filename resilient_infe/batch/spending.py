@@ -210,7 +210,10 @@ def check_prices(price: Price | None, models: Iterable[str]) -> None:
 
 
 def _pause(spent: str, most: str) -> BatchPaused:
-    return BatchPaused(f"{spent} are spent, of {most} that all runs together may", Kind.REFUSED)
+    return BatchPaused(
+        f"{spent} are spent, of {most} that all runs together may: with a larger bound it goes on",
+        Kind.REFUSED,
+    )
 
 
 def dollars(amount: float) -> str:

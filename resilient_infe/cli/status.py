@@ -29,8 +29,9 @@ def add_status(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     """Add the options of ``status``."""
     parser.set_defaults(run=_status)
     parser.add_argument("journal", metavar="JOURNAL", help="or the output that it belongs to")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
-    parser.add_argument("--watch", action="store_true",
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same as JSON")
+    form.add_argument("--watch", action="store_true",
         help="show how a run goes that is under way, until it ends")  # fmt: skip
 
 
