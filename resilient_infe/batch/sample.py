@@ -13,6 +13,9 @@ from .monitor import Monitor, limit_of, limits_of, under_way, waiting_for
 from .result import Result
 from .trial import Alike, alike, said
 
+MOST_LIVE = 8
+"""Models of which the live view shows the limit, the busiest ones."""
+
 ACCOUNT = "the account"
 """How the limit over all models is called."""
 
@@ -117,14 +120,19 @@ def live_of(
     """Return what `status --watch` shows of a run besides a sample, read again each second."""
     live = dict(sample)
     if stack is not None:
-        allowances = dict(stack.allowances)
+        every = stack.allowances
+        busiest = sorted(every, key=lambda name: -every[name].outstanding - every[name].waiting)
+        shown = {name: every[name] for name in busiest[:MOST_LIVE]}
+        live["models"] = len(every)
+        live["limits"] = {name or "": limit_of(each) for name, each in shown.items()}
         if stack.account is not None:
-            allowances[ACCOUNT] = stack.account
+            shown[ACCOUNT] = stack.account
         live["used"] = {
-            name or "": [[w.dimension, w.period, round(w.spent), w.limit] for w in each.limits]
-            for name, each in allowances.items()
+            name or "": [[w.dimension, w.period, w.spent, w.limit] for w in each.limits]
+            for name, each in shown.items()
         }
-        live["slots"] = {name or "": [s.held, s.limit] for name, s in stack.slots.items()}
+        slots = {name: s for name, s in stack.slots.items() if name in shown or name is None}
+        live["slots"] = {name or "": [s.held, s.limit] for name, s in slots.items()}
     if monitor is not None:
         live["reasons"] = list(monitor.reasons)
     return live

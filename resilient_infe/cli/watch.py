@@ -44,9 +44,6 @@ SILENT = 10.0
 WIDTH = 80
 """Columns of a line; what is longer is cut."""
 
-MOST_MODELS = 8
-"""Models that are shown one by one."""
-
 PERIODS = {1.0: "s", 60.0: "min", 3_600.0: "h", 86_400.0: "day"}
 """How usual periods of a limit are called."""
 
@@ -113,10 +110,11 @@ def _live_lines(live: dict[str, Any]) -> Iterator[str]:
         retries = counted(live["retries"], "retry", "retries")
         yield f"retries   {retries}, {counted(live['rejected'], '429')}"
     limits = list(live.get("limits", {}).items())
-    for name, limit in limits[:MOST_MODELS]:
+    for name, limit in limits:
         yield from _model(live, name, limit, several=len(limits) > 1)
-    if len(limits) > MOST_MODELS:
-        yield f"          and {len(limits) - MOST_MODELS:,} more models"
+    more = live.get("models", 0) - len(limits)
+    if more > 0:
+        yield f"          and {counted(more, 'more model')}"
     account = live.get("account")
     if account is not None:
         yield f"account   {_limit(account)}"
@@ -154,7 +152,7 @@ def _used(live: dict[str, Any], name: str) -> Iterator[str]:
         f"{short(spent)} of {short(limit)} {dimension.replace('_', ' ')}/"
         f"{PERIODS.get(period) or took(period)}"
         for dimension, period, spent, limit in windows
-        if limit < NO_LIMIT
+        if spent is not None and limit is not None and limit < NO_LIMIT
     ]
     if used:
         yield f"used      {', '.join(used)}"

@@ -13,8 +13,9 @@ from served import served
 
 from resilient_infe import presets
 from resilient_infe.batch import Journal, per_million, run_batch
+from resilient_infe.batch.sample import Tally, live_of, sample_of
 from resilient_infe.cli import main
-from resilient_infe.cli.watch import WIDTH, view, watch
+from resilient_infe.cli.watch import WIDTH, _live_lines, view, watch
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe, run_virtually
 
 
@@ -152,6 +153,31 @@ def test_the_live_view():
                   "900 requests/minute", "of 900 requests/min", "of 16 in use", "circuit closed",
                   "again     row r", "tokens in", "$"):  # fmt: skip
         assert words in text
+
+
+def test_of_many_models_the_busiest_are_shown(run):
+    """The journal and the screen have room for some, and no number stops the run."""
+
+    async def main():
+        stack, server = (
+            presets.batch(requests_per_minute=600, account={"requests_per_minute": 6_000}),
+            InfeModel(),
+        )
+        for number in range(20):
+            await stack.around(InProcessInfe(server))(
+                {"model": "infe-pulse", "messages": []}, partition=f"m{number}"
+            )
+        figures = stack.statistics()
+        return live_of(sample_of(Tally(), figures, None), figures, None)
+
+    live = run(main)
+    assert (len(live["limits"]), live["models"]) == (8, 20)
+    assert len(json.dumps(live)) < 4_000
+    lines = list(_live_lines(live | {"at": 1e12}))
+    assert "          and 12 more models" in lines
+    assert any(line.startswith("account   6,000 requests/minute") for line in lines)
+    live["used"] = {name: [["requests", 60.0, None, None]] for name in live["used"]}
+    assert not any(line.startswith("used") for line in _live_lines(live | {"at": 1e12}))
 
 
 def test_watching_ends_with_the_run(capsys):
