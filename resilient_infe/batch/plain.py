@@ -27,6 +27,9 @@ _BLANKS = bytes.maketrans(b"\n\r", b"  ")
 
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
+_decode = json.JSONDecoder().raw_decode
+"""`json.loads` of what begins with its value, without finding out its encoding first."""
+
 
 class NumberTooLong(ConfigurationError):
     """An integer has more digits than Python reads back from a text."""
@@ -60,8 +63,8 @@ def as_read_back(value: Any) -> tuple[Any, bytes]:
         NumberTooLong: an integer in it could not be read back.
     """
     try:
-        encoded = _encoder.encode(value).encode("ascii")
-        return json.loads(encoded), encoded
+        written = _encoder.encode(value)
+        return _decode(written)[0], written.encode("ascii")
     except (TypeError, ValueError, RecursionError):  # it is written a little deeper than it is read
         encoded = _written(_plain(value, 0, _too_long))
         return json.loads(encoded), encoded
