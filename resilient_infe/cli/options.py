@@ -65,7 +65,7 @@ def add_options(
     """
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for each in options:
-        default = config.get(each.field, os.environ.get(each.environment or "", each.default))
+        default = config.get(each.field, os.environ.get(each.environment or "") or each.default)
         told: dict[str, Any] = {"default": default, "help": help_of(each)}
         if each.unit is None:
             told["action"] = "store_false" if each.default else "store_true"

@@ -69,6 +69,8 @@ def test_what_is_said_last_is_the_command(monkeypatch):
     """The command comes before the file, the file before the environment."""
     field = "base_url"
     assert told(field) == "https://api.infe.io/v1"
+    monkeypatch.setenv("INFE_BASE_URL", "")
+    assert told(field) == "https://api.infe.io/v1"
     monkeypatch.setenv("INFE_BASE_URL", "http://environment/v1")
     assert told(field) == "http://environment/v1"
     Path("run.toml").write_text('base-url = "http://file/v1"')

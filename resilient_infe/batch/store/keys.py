@@ -7,6 +7,7 @@ bytes a row; this is an open hash table over one array of 64-bit words.
 from __future__ import annotations
 
 from array import array
+from hashlib import blake2b
 
 FULL = 0.7
 """The share of slots in use at which the table grows; above it, probing gets slow."""
@@ -20,7 +21,8 @@ SMALLEST = 1024
 
 def key_of(row_id: str) -> int:
     """Return the 64 bits that stand for an id; two of a million share them in one run of 10^7."""
-    return hash(row_id) % 2**64 or 1  # 0 stands for an empty slot
+    digest = blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1  # 0 stands for an empty slot
 
 
 class SeenIds:
