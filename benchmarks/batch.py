@@ -99,7 +99,7 @@ def take_turn(way: str, rows: Path, out: Path, url: str) -> dict[str, float]:
     import openai  # noqa: F401
 
     import resilient_infe.batch.files
-    import resilient_infe.cli  # noqa: F401
+    import resilient_infe.cli.run  # noqa: F401
 
     began, cpu = time.perf_counter(), time.process_time()
     turn = WAYS[way](rows, out, url)

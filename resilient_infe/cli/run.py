@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import logging
 import signal
 from collections.abc import Sequence
 from functools import partial
@@ -107,8 +106,6 @@ def _run(options: argparse.Namespace) -> int:
     told = run_options(options)
     if told.dry_run:
         return dry_run(told)
-    # The display tells what happens; a line for each failed call would tear it apart.
-    logging.getLogger("resilient_infe").setLevel(logging.ERROR)
     # This process does nothing else: what is there by now stays, and rows leave few cycles behind.
     # The collector's usual pace costs a tenth of a run.
     gc.freeze()

@@ -684,3 +684,12 @@ def test_two_ways_to_count_are_refused(infe, capsys):
     """Only one of them can be meant."""
     assert run(infe[0], "--estimate", "a:b", "--tokens-per-row", "5") == 2
     assert "not both" in capsys.readouterr().err
+
+
+def test_a_run_loads_no_log(infe):
+    """Its display says what happens; to import structlog takes as long as 400 rows do."""
+    command = ["run", "in.jsonl", "-o", "out.jsonl", "--base-url", infe[0], "--model", "infe-pulse"]
+    code = f"import sys; from resilient_infe.cli import main; main({command}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(ids()) == 20
+    assert not {"structlog", "rich"} & set(done.stdout.split())

@@ -99,6 +99,7 @@ class Job:
             estimate=self._count,
             beliefs=self.journal.recorded.beliefs,
             listeners=[self.monitor, *listeners],
+            log=False,  # `say` and the listeners are told; to load structlog takes a while
         )
         recorded = self.journal.recorded
         self._known = recorded.done + (0 if options.retry_failed else recorded.permanent)
