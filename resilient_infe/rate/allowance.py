@@ -25,7 +25,7 @@ from .costs import Costs, costs_of, costs_of_usage
 from .gate import Gate, GateClosed
 from .limited import Limited
 from .line import Line, even_at
-from .periods import Periods
+from .periods import PAUSE, Periods
 from .processes import parts
 from .rates import NAMES, Rates
 from .refusals import Others
@@ -77,7 +77,7 @@ class Allowance(Limited):
     """
 
     __slots__ = ("__weakref__", "_abandoned", "_cached_weight", "_ended", "_granted",
-                 "_granted_tokens", "_periods", "max_waiting")  # fmt: skip
+                 "_looks_at", "_periods", "max_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -108,10 +108,10 @@ class Allowance(Limited):
         self._rates = Rates(declared, seconds, share, shared=shared)
         self._cached_weight = cached_weight
         self._periods = Periods() if follow_headers else None
+        self._looks_at = -math.inf
         self.gate = Gate()
         self.others = Others()
         self.line = Line(max_waiting, trickle)
-        self._granted_tokens = 0.0
         self._granted = self._ended = self._abandoned = 0
         self._resized = False
         if belief is not None:
@@ -310,13 +310,10 @@ class Allowance(Limited):
             real = costs_of_usage(tokens, self._cached_weight)
         elif tokens is not None:
             real = 1.0, tokens, tokens, tokens
-        if real is not None and 0.0 < real[1] < math.inf:
-            charged = real[1]
-        else:
-            real, charged = None, max(reservation.estimate, reservation.tokens)
+        if real is not None and not 0.0 < real[1] < math.inf:
+            real = None
         if reservation.ticket is not None:
-            rates.learner.accepted(now, reservation.ticket, None if real is None else charged)
-        self._granted_tokens += charged - reservation.tokens
+            rates.learner.accepted(now, reservation.ticket, None if real is None else real[1])
         rates.settle(reservation, real, now)
 
     def refund(self, reservation: Reservation, now: float, *, request: bool) -> None:
@@ -329,7 +326,6 @@ class Allowance(Limited):
         """
         if not self._end(reservation):
             return
-        self._granted_tokens -= reservation.tokens
         self._rates.give_back(reservation, now, sent=not request)
         if request:
             self.gate.not_let_in(reservation.granted_at)
@@ -345,7 +341,12 @@ class Allowance(Limited):
         """Apply the limits that a response stated; return the changes. See `stated.follow`."""
         if self._periods is None:
             return []
-        tokens = max(0.0, self._granted_tokens - reservation.total_tokens)
+        limits = tuple(limits)
+        if now < self._looks_at and not refused and self._rates.are_far_away(limits):
+            return []
+        self._looks_at = now + PAUSE
+        self._rates.catch_up()
+        tokens = max(0.0, self._rates.granted_tokens - reservation.total_tokens)
         return follow(
             self._periods.read(limits, self._rates, now, refused=refused),
             self._rates,
@@ -368,6 +369,7 @@ class Allowance(Limited):
         self.others = Others()
         if self._periods is not None:
             self._periods.rebase()
+            self._looks_at = -math.inf
         self.line.rebase(seconds)
 
     def statistics(self, now: float) -> AllowanceStatistics:
@@ -385,14 +387,13 @@ class Allowance(Limited):
     def _grant(self, reservation: Reservation, now: float) -> None:
         rates, gate = self._rates, self.gate
         rates.take(reservation, now)
-        tokens = reservation.tokens
         if rates.learner.active:
-            reservation.ticket = rates.learner.sent(now, tokens, gate.until)
+            rates.catch_up()
+            reservation.ticket = rates.learner.sent(now, reservation.tokens, gate.until)
         if gate.watches:
             gate.sent(now)
         reservation.granted_at = now
         self._granted = reservation.ordinal = self._granted + 1
-        self._granted_tokens = reservation.total_tokens = self._granted_tokens + tokens
         reservation.granted = reservation.open = True
 
     def __repr__(self) -> str:

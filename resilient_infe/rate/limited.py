@@ -88,6 +88,7 @@ class Limited(Shared):
 
     def let_in(self, reservation: Reservation, now: float) -> None:
         """Note that the server let a request in, while that matters: see `Others`."""
+        self._rates.catch_up()
         self.gate.let_in(reservation.granted_at, now)
         self.others.note(reservation.granted_at, reservation.tokens, refused=False)
         self.line.note_let_in(reservation)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from operator import add
 from typing import Any, Literal, TypeAlias
 
 from ..core import bounds
@@ -24,12 +23,12 @@ from ..core.verdict import DAY, MINUTE, Dimension, Limit
 from ..errors import ConfigurationError
 from .change import Change
 from .costs import ALL_TOKENS, DIMENSIONS, Costs
-from .depth import PROOF
 from .learning.learner import Learner
 from .processes import Falls, Suspicion
 from .reservation import Reservation
 from .spent import charge
 from .window import Window, per_minute, window_of
+from .windows import Windows
 
 LEAST: dict[Dimension, float] = {each: 1.0 if each == "requests" else 100.0 for each in DIMENSIONS}
 """A stated limit of fewer units per window is ignored."""
@@ -46,7 +45,7 @@ NAMES: dict[str, tuple[Dimension, Place]] = {
 """The names of limits that can be declared."""
 
 
-class Rates:
+class Rates(Windows):
     """The windows and the learner of an allowance.
 
     Args:
@@ -57,17 +56,12 @@ class Rates:
         shared: whether other senders use a learned limit too; see `Learner`.
 
     Attributes:
-        windows: the limits that are kept, in the order of `DIMENSIONS`.
-        furthest: the place in `DIMENSIONS` of the last that is limited; -1 if none is.
-        learner: finds a limit of a minute that is neither declared nor stated.
-        falls: how often what it found fell.
-        passed: what the server let in, in the order of `DIMENSIONS`; None until limits are stated.
+        falls: how often what the learner found fell.
 
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_declared", "_followed", "_places", "burst", "falls", "furthest", "learner",
-                 "passed", "share", "windows")  # fmt: skip
+    __slots__ = ("_declared", "_followed", "_places", "burst", "falls", "share")
 
     def __init__(
         self,
@@ -77,22 +71,21 @@ class Rates:
         *,
         shared: bool = False,
     ) -> None:
+        super().__init__(Learner(shared=shared))
         self.burst = burst
         self.share = share
         self._places: dict[tuple[Dimension, Place], Window] = {}
-        self.windows: tuple[Window, ...] = ()
-        self.furthest = -1
         self._declared: dict[tuple[Dimension, Place], float] = {}
         # The numbers of each limit that was followed last, with its window.
         self._followed: list[tuple[tuple[Any, ...], Window | None]] = []
-        self.passed: list[float] | None = None
-        self.learner: Learner = Learner(shared=shared)
         self.falls = Falls()
         for name, limit in declared.items():
             self.declare(name, limit, 0.0)
 
     def bucket(self, dimension: Dimension) -> Window | None:
         """Return the main window of a dimension; None if it has no limit."""
+        if self._log:
+            self.catch_up()
         return self._places.get((dimension, "main"))
 
     @property
@@ -136,77 +129,6 @@ class Rates:
         """Return the loop time from which one request fits behind `requests` others."""
         paced = [each for each in self.windows if not each.index and each.paced]
         return max([each.ready_behind(requests, 1.0, now) for each in paced], default=-math.inf)
-
-    def fits(self, costs: Costs, now: float) -> bool:
-        """Whether a request may be sent now."""
-        for each in self.windows:
-            # The first test fails if the bucket is full and the window at most half used, which is
-            # usual at a low load. Only otherwise is the exact time computed.
-            ledger, estimate = each.ledger, costs[each.index]
-            used = ledger.total + ledger.open + ledger.newest.open + estimate * each.ratio
-            if (now < each.full_at or used > each.half) and now < each.ready_for(estimate):
-                return False
-        learner = self.learner
-        return not learner.active or now >= learner.ready_at(self.reserved(costs[1]))
-
-    def take(self, taken: Reservation, now: float) -> None:
-        """Take a request from all windows."""
-        costs = taken.costs
-        taken.taken = took = []
-        for each in self.windows:
-            part = each.take(costs[each.index], now)
-            took.append(part)
-            if each.index == ALL_TOKENS:
-                taken.tokens = part[3]
-
-    def settle(self, taken: Reservation, real: Costs | None, now: float) -> None:
-        """End a request that was sent and not refused.
-
-        Args:
-            taken: the reservation.
-            real: what it really cost; None to charge the estimates.
-            now: the loop time, in seconds.
-        """
-        for each in taken.taken:
-            window, ahead = each[0], each[2]
-            window.let_in_at = now
-            if window.index:
-                window.settle(each, None if real is None else real[window.index], now)
-            elif (ahead := ahead - window.uncounted) > PROOF:  # else it proves nothing
-                window.passed(each[3], ahead, now)
-        if self.passed is not None:
-            self.passed = list(map(add, self.passed, real or taken.costs))
-
-    def give_back(self, taken: Reservation, now: float, *, sent: bool) -> None:
-        """End a request that was refused or never sent: its tokens come back.
-
-        Args:
-            taken: the reservation.
-            now: the loop time, in seconds.
-            sent: whether it was sent. If not, the request comes back too.
-        """
-        for each in taken.taken:
-            each[0].give_back(each, now, sent=sent)
-        if not sent and taken.ticket is not None:
-            self.learner.unsent(taken.ticket)
-
-    def uncount(self, taken: Reservation) -> None:
-        """Note that the server has refused a request, and so has not counted it."""
-        for window, _, _, cost, *_ in taken.taken:
-            if not window.index:
-                window.uncount(cost)
-
-    def refused(self, taken: Reservation, now: float) -> bool:
-        """Note a 429; return whether a burst explains it, which then becomes smaller.
-
-        Of several windows, it is taken to concern the one that was furthest ahead of an even pace.
-        """
-        furthest = None
-        for each in taken.taken:
-            window, part, *_ = each
-            if window.paced and (furthest is None or part.ahead >= furthest[1].ahead):
-                furthest = each
-        return furthest is not None and furthest[0].refused(furthest[3], furthest[1], now)
 
     def kept_since(self, since: float, costs: Costs, now: float) -> None:
         """Make up for the time in which a request could have been sent and was not."""
@@ -298,6 +220,24 @@ class Rates:
                 return False
         return True
 
+    def are_far_away(self, limits: Sequence[Limit]) -> bool:
+        """Whether limits are those that were followed last, and far more remains than is sent now.
+
+        While room is lent, no more than half of a window was granted. So where more than that and
+        the burst remains, `stated.follow` would change nothing.
+        """
+        followed = self._followed
+        if self._lent_requests < 1.0 or len(limits) != len(followed):
+            return False
+        for each, (numbers, window) in zip(limits, followed, strict=True):
+            if (each.dimension, each.limit, each.window) != numbers:
+                return False
+            if window is None or each.remaining is None or not window.paced:
+                return False
+            if each.remaining < window.half + window.burst:
+                return False
+        return True
+
     def note_followed(self, limits: Sequence[Limit]) -> None:
         """Store the limits that were just followed, for `are_as_expected`."""
         self._followed = [
@@ -344,6 +284,7 @@ class Rates:
 
     def forget(self, dimension: Dimension, place: Place, now: float) -> None:
         """Forget what was stated for a window, because the server states another one instead."""
+        self.catch_up()
         key = dimension, place
         declared, window = self._declared.get(key), self._places.get(key)
         if declared is not None and window is not None:
@@ -380,6 +321,7 @@ class Rates:
     def _set_limit(
         self, dimension: Dimension, place: Place, limit: float, period: float, now: float
     ) -> None:
+        self.catch_up()
         window = self._places.get((dimension, place))
         if window is not None:
             window.resize(limit, now, period)
@@ -388,8 +330,8 @@ class Rates:
         self._order()
 
     def _order(self) -> None:
-        self.windows = tuple(sorted(self._places.values(), key=lambda each: each.index))
-        self.furthest = max((each.index for each in self.windows), default=-1)
+        self._windows = tuple(sorted(self._places.values(), key=lambda each: each.index))
+        self.furthest = max((each.index for each in self._windows), default=-1)
 
     def __str__(self) -> str:
         """Return the limits in words."""
