@@ -7,10 +7,13 @@ third is CPU time: 4,000 calls in a gather through 64 slots and a rate limit tha
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -26,6 +29,8 @@ from resilient_infe import (
     run_batch,
 )
 from resilient_infe.testing import InfeModel, InProcessInfe, run_virtually
+
+PAGE = Path(__file__).parent / "results" / "priorities.md"
 
 RPM = 600
 """The limit of requests per minute."""
@@ -166,25 +171,63 @@ CONTENTION: dict[str, Callable[[int], Mapping[str, Any]]] = {
 """What the calls of the third part ask for."""
 
 
-def main() -> None:
-    """Measure and print all three parts."""
-    print(f"calls of people behind {ROWS:,} rows at {RPM} RPM; seconds of waiting")
+def latencies() -> Iterator[str]:
+    """Yield the lines of the table of calls of people behind a batch."""
+    yield "| answers take, s | calls of people | p50, s | p99, s | longest, s | the batch took, s |"
+    yield "|---:|---|---:|---:|---:|---:|"
     for answer in (0.05, 1.0, 10.0):
-        for name, priority in (("with classes", "interactive"), ("in one class", None)):
-            print(f"  answers take {answer:g} s, {name}: {latency(answer, priority=priority)}")
-    print(f"two kinds of calls that always wait, for {SPAN:g} s")
-    tenants = shares({"tenant": "a"}, {"tenant": "b"}, (2_000, 200))
-    print(f"  tenants with 2,000 and 200 waiting: {tenants}")
-    classes = shares({"priority": "interactive"}, {"priority": "batch"}, (2_000, 2_000))
-    print(f"  interactive and batch: {classes}")
-    print("CPU time of a call in a gather, us")
+        for name, priority in (("with classes", "interactive"), ("in the class of the rows", None)):
+            found = latency(answer, priority=priority)
+            waits = " | ".join(f"{found[each]:.2f}" for each in ("p50", "p99", "longest"))
+            yield f"| {answer:g} | {name} | {waits} | {found['took']:.0f} |"
+
+
+def both() -> Iterator[str]:
+    """Yield the lines of the table of two kinds of calls that always wait."""
+    yield "| first | second | waiting | first got | second got |"
+    yield "|---|---|---|---:|---:|"
+    for options, waiting in (
+        (({"tenant": "a"}, {"tenant": "b"}), (2_000, 200)),
+        (({"priority": "interactive"}, {"priority": "batch"}), (2_000, 2_000)),
+    ):
+        got = shares(*options, waiting)
+        names = " | ".join(str(*each.values()) for each in options)
+        parts = " | ".join(f"{each / sum(got):.1%}" for each in got)
+        yield f"| {names} | {waiting[0]:,} and {waiting[1]:,} | {parts} |"
+
+
+def contention() -> Iterator[str]:
+    """Yield the lines of the table of CPU times."""
     best = dict.fromkeys(CONTENTION, float("inf"))
     for _ in range(LEAST_ROUNDS):
         for name, options in CONTENTION.items():
             best[name] = min(best[name], cpu(options))
+    yield "| what the calls ask for | us | times as much |"
+    yield "|---|---:|---:|"
     for name, least in best.items():
-        print(f"  {name}: {least:.1f} ({least / best['nobody asks']:.2f})")
+        yield f"| {name} | {least:.1f} | {least / best['nobody asks']:.2f} |"
+
+
+def main() -> int:
+    """Measure, print, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.priorities", description=__doc__)
+    parser.add_argument("--no-write", action="store_true", help="only print")
+    options = parser.parse_args()
+    lines = ["# What classes and tenants get, and cost", "", "From `make bench-priorities`.", ""]
+    for title, table in {
+        f"Calls of people behind {ROWS:,} rows at {RPM} RPM, in virtual time": latencies,
+        f"Two kinds of calls that always wait, for {SPAN:g} s of virtual time": both,
+        "CPU time of a call that waits, of 4,000 in a gather": contention,
+    }.items():
+        lines += [f"## {title}", ""]
+        for line in table():
+            print(line, flush=True)
+            lines.append(line)
+        lines.append("")
+    if not options.no_write:
+        PAGE.write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
