@@ -333,8 +333,8 @@ class Fixed(Window):
 DEPTHS = (0.0, 1.0, 10.0, 1e6)
 """Seconds of the rate that a bucket may hold."""
 
-SLIDING = (10.0, 60.0)
-FIXED = (10.0, 60.0)
+SLIDING = (1.0, 10.0, 60.0)
+FIXED = (1.0, 10.0, 60.0)
 """Seconds of the windows that providers document."""
 
 

@@ -32,6 +32,12 @@ LARGE_REFUSED, LEAST_REFUSED = 4.0, 6
 """Standard errors by which refused calls are larger than usual, before tokens are the limit; and
 the least number of them."""
 
+ALIKE = 0.06
+"""Periods that differ by less are the same."""
+
+LEAST_HELD = 6.0
+"""Units in such a period at least: a bucket of one unit opens at regular times, too."""
+
 UNLIKE = 0.15
 """What counts against a window that opened before its turn. After two of these it is measured as
 any other limit: others would have used it up until its turn."""
@@ -60,9 +66,9 @@ class Record:
         is_restored: whether the belief is that of an earlier run.
     """
 
-    __slots__ = ("_costs_after", "_deviations", "_refused", "_turn_after", "_turn_gap", "best",
-                 "both", "is_restored", "mean", "measured", "measured_by", "noise", "rate",
-                 "refusal", "sends", "spread")  # fmt: skip
+    __slots__ = ("_apart_before", "_costs_after", "_deviations", "_opened_at", "_refused",
+                 "_turn_after", "_turn_gap", "best", "both", "is_restored", "mean", "measured",
+                 "measured_by", "noise", "rate", "refusal", "sends", "spread")  # fmt: skip
 
     def __init__(self, tuning: Tuning) -> None:
         self.sends = Sends()
@@ -78,6 +84,7 @@ class Record:
         self._costs_after = 0
         self._deviations, self._refused = 0.0, 0
         self._turn_after, self._turn_gap = -math.inf, 60.0
+        self._opened_at, self._apart_before = -math.inf, math.inf
 
     def believe(self, tokens: bool, rate: float, kind: str | None, *, windowed: bool) -> None:
         """Take over what an earlier run believed: ``tokens`` or requests, and of what kind."""
@@ -217,6 +224,8 @@ class Record:
     def ended(self, stop: Stop, at: float) -> None:
         """Note what the length of a stop says of each kind; `at`: when it let a request in."""
         lasted, shut = at - stop.since, stop.refused_at - stop.since
+        if shut > LONG_STOP:
+            self._find_period(lasted, at)
         long = max(2.5, 4.0 / self.rate)
         for kind in self.kinds:
             if isinstance(kind, Bucket) and kind.answers:
@@ -234,6 +243,24 @@ class Record:
                 width = kind.width
                 foretold = kind.turned(stop.refused_at, at) and width < 10
                 kind.matched = kind.matched + 1 if foretold or kind.matched == 0 else 0
+
+    def _find_period(self, lasted: float, at: float) -> None:
+        """Add windows of the time between two long stops' ends, if it comes twice.
+
+        What fills a window begins to go when the last stop ended: so it opens a period later.
+        """
+        apart, before = at - self._opened_at, self._apart_before
+        self._opened_at, self._apart_before = at, apart
+        known = any(abs(apart / each.period - 1.0) < ALIKE for each in self.kinds if each.period)
+        if known or lasted < 0.1 * apart or abs(apart / before - 1.0) > ALIKE:
+            return
+        if self.sends.units(at - apart, at) < LEAST_HELD:
+            return
+        period = min(apart, before)
+        for kinds in self.both:
+            kinds[len(all_kinds()) :] = [Sliding(period), Fixed(period)]
+        if self.best not in self.kinds:
+            self.best = self.read()
 
     def _turned_on_time(self, kind: Fixed, stop: Stop, at: float) -> bool:
         """Whether a short stop ended at the turn of the window that is read, which it corrects."""
@@ -253,13 +280,15 @@ class Record:
         """Return the window that explains a stop of this length best; None if none does."""
         shut = stop.refused_at - stop.since
         for kind in self.kinds:
-            if isinstance(kind, Fixed) and not kind.answers:
+            if kind.period and not kind.answers:
                 dimension = self.sends.dimension
                 found = kind.bounds(Span(self.sends, -math.inf, stop.since, dimension))
                 if found is not None:
                     kind.add(*found, again=False)
         likely = [
-            each for each in self.kinds if each.period and each.answers and each.rate * shut > 4
+            each
+            for each in self.kinds
+            if each.period > 0.8 * shut and each.answers and each.rate * shut > 4
         ]
 
         def unlikely(each: Hypothesis) -> float:

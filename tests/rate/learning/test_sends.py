@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,5 +71,30 @@ def test_a_window_that_turned_long_ago_does_not_hold_all_that_was_sent_since():
         record.sends.add(float(second), 1.0)
     stop = Stop(1_025.0, 1_025.1, 0.1, 0.1, DEFAULT)
     stop.refused_at = 1_055.0
-    assert record.as_window(stop, 31.0) is window
+    found = record.as_window(stop, 31.0)
+    assert found is not None
+    assert found.period == 60
     assert window.rate <= 13 / 60
+
+
+def test_a_period_is_found_from_the_ends_of_stops():
+    """Three stops of a window of two minutes: no list of periods has to hold it."""
+    record, at = Record(DEFAULT), 0.0
+    for begin in (0.0, 120.0, 240.0):
+        for second in range(60):
+            record.sends.add(at := begin + second, 1.0)
+        stop = Stop(at, at, 0.1, 0.1, DEFAULT)
+        stop.refused_at = begin + 119.9
+        record.ended(stop, begin + 120.0)
+    assert any(each.period == pytest.approx(120.0) for each in record.kinds)
+
+
+def test_a_bucket_of_one_unit_is_no_window():
+    """It opens at regular times, but holds a single request."""
+    record = Record(DEFAULT)
+    for begin in (0.0, 20.0, 40.0, 60.0):
+        record.sends.add(begin, 1.0)
+        stop = Stop(begin + 1.0, begin + 1.0, 0.1, 0.1, DEFAULT)
+        stop.refused_at = begin + 19.0
+        record.ended(stop, begin + 20.0)
+    assert 20.0 not in {each.period for each in record.kinds}
