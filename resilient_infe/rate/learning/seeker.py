@@ -93,7 +93,7 @@ class Seeker:
             if isinstance(best, Sliding):  # what went unevenly leaves the window unevenly
                 look = course.busy > course.look_after
                 pace = max(course.last_pace, 1.12 * record.rate) if look else 0.997 * record.rate
-                most = max(1, int(best.period * pace)) + (2 if look else 0)
+                most = max(1, int(best.period * pace + 0.1)) + (2 if look else 0)  # 4.985 are 5
                 left = record.sends.when_left(most) + best.period + LATE
                 self.ready_at = max(self._next, left)
 

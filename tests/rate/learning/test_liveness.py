@@ -11,6 +11,10 @@ SETTINGS = settings(
 )
 
 
+SMALL_WINDOW = "sliding", 30.0, 10.0, 1.0
+"""Five in 10 s: one less is a fifth of it."""
+
+
 @SETTINGS
 @given(HISTORIES)
 @example([("limit", 150.0, 0), ("refuse", 120.0, 60), ("limit", 150.0, 0)])
@@ -24,6 +28,7 @@ def test_a_server_that_answers_everything_is_used_within_five_minutes(history):
 
 @SETTINGS
 @given(HISTORIES, st.sampled_from(LIMITS))
+@example([("accept", 20.0, 0), ("refuse", 1.0, 0), ("accept", 20.0, 0)], SMALL_WINDOW)
 def test_any_limit_is_used_within_a_quarter_of_an_hour(history, limit):
     """80 % of it, in the three minutes before."""
     driver = Driver()
