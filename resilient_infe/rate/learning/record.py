@@ -288,7 +288,7 @@ class Record:
         likely = [
             each
             for each in self.kinds
-            if each.period > 0.8 * shut and each.answers and each.rate * shut > 4
+            if each.period > 0.2 * shut and each.answers and each.rate * shut > 4
         ]
 
         def unlikely(each: Hypothesis) -> float:

@@ -172,7 +172,8 @@ class Seeker:
         return self._number % 8 == 0 or self.record.rate < 4.0
 
     def _check_rise(self, now: float) -> None:
-        if self.course.is_exceeded(now):
+        looked = self.course.busy - self.course.look_after
+        if looked > self._tuning.longest_look or self.course.is_exceeded(now):
             self.course.risen_at = self.course.busy
             self.course.become(Event.UNEXPLAINED, keep=True)
 

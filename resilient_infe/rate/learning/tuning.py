@@ -50,6 +50,8 @@ class Tuning:
     """Seconds between two looks at most: two minutes are left to find that no limit is there."""
     hinted: float = 4.0
     """Times that looks are rarer where 429s state a wait: what is not asked need not be refused."""
+    longest_look: float = 75.0
+    """Seconds of a look that meets nothing, more than a window of a minute has, to a rise."""
     least_look_growth: float = 0.005
     """The growth of a look per second, at least: small limits rise too."""
     look_growth: float = 0.03

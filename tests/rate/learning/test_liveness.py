@@ -29,6 +29,7 @@ def test_a_server_that_answers_everything_is_used_within_five_minutes(history):
 @SETTINGS
 @given(HISTORIES, st.sampled_from(LIMITS))
 @example([("accept", 20.0, 0), ("refuse", 1.0, 0), ("accept", 20.0, 0)], SMALL_WINDOW)
+@example([("limit", 20.0, 6), ("noise", 60.0, 2), ("noise", 5.0, 2)], LIMITS[1])
 def test_any_limit_is_used_within_a_quarter_of_an_hour(history, limit):
     """80 % of it, in the three minutes before."""
     driver = Driver()
