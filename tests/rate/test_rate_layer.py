@@ -137,7 +137,7 @@ def test_429s_below_the_declared_limit_lower_it(run):
 
     Three times too high, most calls soon have two 429s of their own and are suspects: those teach
     only where half of their neighbours were refused too. And eight 429s have to stand together
-    before they are no chance. So it takes 65 here. The jitter is fixed, because draws differ.
+    before they are no chance. So it takes 86 here. The jitter is fixed, because draws differ.
     """
     model = InfeModel(requests_per_minute=300)
     seen = Remember()
@@ -147,7 +147,7 @@ def test_429s_below_the_declared_limit_lower_it(run):
     run(lambda: all_at_once(send, [PAYLOAD] * 1_000))
     [told] = stack.statistics().allowances.values()
     assert told.learned == pytest.approx(300, rel=0.05)
-    assert model.books.rejected < 80
+    assert model.books.rejected < 95
     changed = seen.named("rate.limit_changed")
     assert changed
     assert all(each.reason.startswith("learned: ") for each in changed)

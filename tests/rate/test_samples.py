@@ -141,7 +141,7 @@ def test_rows_at_the_head_hold_up_nobody(declared, hint):
     outcome = played(stack, endpoint, [100.0] * ROWS)
     assert sorted(outcome.failed) == list(range(20))
     assert len(outcome.done) == ROWS - 20
-    assert outcome.last <= 1.3 * ROWS / 10 + 2.0
+    assert outcome.last <= 1.3 * ROWS / 10 + 3.0
 
 
 def test_rows_at_both_ends_hold_up_nobody():

@@ -93,7 +93,7 @@ class Record:
         self.rate = 1.0 if tokens else rate
         fits = [each for each in self.kinds if each.name == kind]
         fits += [each for each in self.kinds if windowed and each.period >= 60]
-        self.best = [*fits, self.kinds[2]][0]
+        self.best = [*fits, self.kinds[1]][0]  # else a bucket of a second, the usual one
         self.is_restored = True
         self.best.answers.append(self.rate)
 
