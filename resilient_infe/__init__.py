@@ -16,6 +16,7 @@ from .classify.layer import ErrorClassifier
 from .core.call import Call, Handler, Hold, Layer, Reply
 from .core.keyed import Keyed
 from .core.verdict import Kind, Limit, Usage, Verdict
+from .hedge.layer import Hedge
 from .rate.account import Account
 from .rate.allowance import Allowance
 from .rate.layer import RateLimiter
@@ -53,6 +54,7 @@ __all__ = [
     "ErrorClassifier",
     "ExponentialBackoff",
     "Handler",
+    "Hedge",
     "Hold",
     "InfeTransport",
     "Keyed",

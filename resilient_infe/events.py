@@ -122,6 +122,38 @@ class RetryStopped(Event):
 
 
 @frozen
+class HedgeSent(Event):
+    """A second attempt was sent: after `delay` seconds the first had not begun to answer."""
+
+    name: ClassVar[str] = "hedge.sent"
+    request_id: str | None
+    partition: str | None
+    attempt: int
+    delay: float
+
+    @property
+    def routine(self) -> bool:
+        """True: it happens on ordinary calls."""
+        return True
+
+
+@frozen
+class HedgeWon(Event):
+    """The second attempt answered first, `took` seconds after it was sent."""
+
+    name: ClassVar[str] = "hedge.won"
+    request_id: str | None
+    partition: str | None
+    attempt: int
+    took: float
+
+    @property
+    def routine(self) -> bool:
+        """True: it happens on ordinary calls."""
+        return True
+
+
+@frozen
 class RateWaiting(Event):
     """A call waits for the rate limit, for at least `delay` seconds, because of `reason`.
 
@@ -307,6 +339,8 @@ __all__ = [
     "CircuitThrottled",
     "ConfiguredLimit",
     "Event",
+    "HedgeSent",
+    "HedgeWon",
     "LimitsConfigured",
     "Listener",
     "RateGateClosed",

@@ -32,6 +32,7 @@ from resilient_infe.circuit.layer import ANSWERS, FAILURES
 from resilient_infe.circuit.snapshot import CircuitStatistics
 from resilient_infe.classify.table import RETRYABLE, classify_reply
 from resilient_infe.cli import COMMANDS, _parser
+from resilient_infe.hedge.hedging import HedgeStatistics
 from resilient_infe.rate.gate import GateClosed
 from resilient_infe.rate.settlement import SETTLEMENTS, learn
 from resilient_infe.rate.snapshots import AllowanceStatistics
@@ -99,6 +100,7 @@ STATISTICS = {
     "allowances": AllowanceStatistics,
     "circuits": CircuitStatistics,
     "budget": RetryBudgetStatistics,
+    "hedges": HedgeStatistics,
 }
 LAYERS = {layer.__name__ for layer in ORDER}
 FIELDS = {"presets.md": StackStatistics, "own-layer.md": Call, "testing.md": Books}

@@ -10,7 +10,7 @@ from types import MethodType
 
 from ..core.queue import Waiter
 from ..core.runtime import Alarm, Clock
-from .asyncio_timers import Expiry, Line, current_task, start_single
+from .asyncio_timers import Expiry, Line, current_task, start_by_hand, start_single
 from .runtime import LONGEST_CLEAN_UP, clamp
 
 RESOLUTION = 0.1
@@ -76,6 +76,10 @@ class AsyncioRuntime:
     def cut_off_at(self, when: float) -> Expiry:
         """Start a timer with a loop timer of its own, which is cancelled when the block ends."""
         return start_single(self.loop, clamp(when, self.now()))
+
+    def cut_off_by_hand(self) -> Expiry:
+        """Start a timer without a timer of the loop."""
+        return start_by_hand(self.loop)
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
         """Run the clean-up in a task, which the runtime refers to so that it is not freed."""

@@ -11,6 +11,7 @@ one call each, and all timers of one duration share a single timer of the loop (
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -63,6 +64,12 @@ class Expiry:
             if self.task is not None and hasattr(self, "requests_before"):
                 self.task.uncancel()
             self.task = None
+
+    def ring(self) -> None:
+        """Leave the line and expire now."""
+        if self in self.entries:
+            del self.entries[self]
+            self.expire()
 
     def disarm(self) -> None:
         """Leave the line, so that it never rings; to end it then does nothing more."""
@@ -192,6 +199,11 @@ class _Single(Expiry):
         self.handle.cancel()
         super().stop()
 
+    def ring(self) -> None:
+        """Cancel the loop's timer and expire now."""
+        self.handle.cancel()
+        super().ring()
+
     def expire(self, rechecks: int = 0) -> None:
         """Leave the line, as any timer does before it rings."""
         self.entries.clear()
@@ -208,6 +220,17 @@ def start_single(loop: asyncio.AbstractEventLoop, when: float) -> Expiry:
     expiry.when = when
     expiry.entries = {expiry: None}
     expiry.handle = loop.call_at(when, expiry.expire)
+    return expiry
+
+
+def start_by_hand(loop: asyncio.AbstractEventLoop) -> Expiry:
+    """Start a timer that is in no line: it cancels the running task when it is rung."""
+    task = current_task(loop)
+    if task is None:
+        raise RuntimeError("a timer runs only inside an asyncio task")
+    expiry = Expiry()
+    expiry.task, expiry.when, expiry.entries = task, math.inf, {}
+    expiry.entries[expiry] = None
     return expiry
 
 

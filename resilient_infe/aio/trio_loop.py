@@ -83,6 +83,10 @@ class TrioRuntime:
         """Start a cancel scope as the timer."""
         return _Scope(clamp(when, self.now()))
 
+    def cut_off_by_hand(self) -> _Scope:
+        """Start a cancel scope without a deadline."""
+        return _Scope(math.inf)
+
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
         """Run the clean-up in a system task."""
 
@@ -154,6 +158,9 @@ class _Scope:
 
     def stop(self) -> None:
         self._scope.__exit__(None, None, None)
+
+    def ring(self) -> None:
+        self._scope.cancel()
 
     def disarm(self) -> None:
         self._scope.deadline = math.inf

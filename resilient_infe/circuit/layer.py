@@ -17,7 +17,7 @@ from ..core.call import Call
 from ..core.guard import Guard
 from ..core.keyed import Keyed
 from ..core.verdict import EMPTY_ANSWER, SUCCESS, Kind, Verdict
-from ..errors import CircuitOpen
+from ..errors import CircuitOpen, Refused
 from ..events import (
     CircuitChanged,
     CircuitClosed,
@@ -47,6 +47,9 @@ _IS_SUCCESS = {**dict.fromkeys(ANSWERS, True), **dict.fromkeys(FAILURES, False)}
 
 _THROTTLED = State.THROTTLED
 """A module-level name for the state: an attribute look-up on the enum costs more."""
+
+_SAFE = frozenset((State.CLOSED, State.FORCED_CLOSED))
+"""The states in which an attempt that can be done without is sent."""
 
 _EVENTS: dict[State, type[CircuitChanged]] = {
     State.CLOSED: CircuitClosed,
@@ -95,8 +98,11 @@ class CircuitBreaker(Guard[Held]):
         Raises:
             CircuitOpen: it is open; or half-open, and all of its probes are in flight; or
                 throttled, and the attempt is in the share that it refuses.
+            Refused: it is not closed, and the attempt is a spare one.
         """
         circuit, now = self.circuits.of(call), call.runtime.now()
+        if call.state.spare and circuit.state not in _SAFE:
+            raise call.refuse(Refused("the circuit is not closed"))
         u = self._uniform() if circuit.state is _THROTTLED else 1.0
         permit = circuit.admit(now, u)
         if circuit.last_transition is not circuit.reported:

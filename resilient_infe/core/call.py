@@ -6,9 +6,10 @@ belongs to one call lives on its `Call` and nowhere else, so any number of calls
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..errors import Refused
 from .priority import Priority
@@ -226,6 +227,11 @@ class CallState:
         timer: the timer of the current attempt, or None. An adapter disarms it where a part of the
             attempt is not bounded by it.
         waits: seconds that the call waited, by what it waited for; None if it never did.
+        spare: whether the attempt is sent only if it has to wait for nothing: a guard that would
+            let it wait refuses it.
+        single: whether two attempts of the call must not be under way at once, because they would
+            read the same body.
+        streams: whether a stream is asked for although the request does not say so.
         sleep: awaited by `Retry` between two attempts, with the call and the loop time of the next
             one; None for the loop's own sleep.
     """
@@ -251,6 +257,9 @@ class CallState:
     idle: float | None = LONGEST_SILENCE
     mask: Callable[[str], str] | None = None
     waits: dict[str, float] | None = None
+    spare: bool = False
+    single: bool = False
+    streams: bool = False
     sleep: Callable[[Call[Any], float], Awaitable[None]] | None = None
 
     def waited(self, reason: str, seconds: float) -> None:
@@ -332,6 +341,21 @@ class Call(Generic[P]):
             sent=False,
         )
         return refusal
+
+    def twin(self) -> Self:
+        """Return a call for a second attempt beside the current one; it waits for nothing."""
+        twin = copy.copy(self)
+        twin.attempt = self.sends + 1
+        twin.verdict = twin.reply = twin.hold = None
+        state = twin.state = copy.copy(self.state)
+        state.spare, state.others, state.sent_for = True, -1, 0.0
+        state.probes, state.waits, state.timer = False, None, None
+        return twin
+
+    def adopt(self, twin: Self) -> None:
+        """Take over the outcome of the attempt of a twin."""
+        self.attempt, self.replayable = twin.attempt, twin.replayable
+        self.verdict, self.reply, self.hold = twin.verdict, twin.reply, twin.hold
 
     def __repr__(self) -> str:
         """Show what identifies the call, but not the payload, which may be secret."""

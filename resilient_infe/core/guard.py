@@ -25,6 +25,7 @@ import linecache
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ..errors import Refused
 from .call import Call, Handler
 from .verdict import SUCCESS
 
@@ -54,7 +55,8 @@ class Guard(Generic[H]):
 
         There are two meanings of None:
 
-        1. The guard has a `wait`: the call cannot be admitted at once, and `wait` runs next.
+        1. The guard has a `wait`: the call cannot be admitted at once, and `wait` runs next; a call
+           that is `spare` is refused.
         2. It has none: the call is admitted and holds nothing, so `leave` does not run for it.
 
         Raises:
@@ -168,6 +170,8 @@ def source(shapes: Sequence[Shape]) -> str:
             async def guarded_call(call):
                 held_0 = enter_0(call)
                 if held_0 is None:
+                    if call.state.spare:
+                        raise NO_ROOM(call)
                     held_0 = await wait_0(call)
                 try:
                     result = await call_next(call)
@@ -223,7 +227,12 @@ def _nested(shapes: Sequence[Shape], number: int) -> list[str]:
     failed = [f"leave_{number}(call, held_{number}, None, error)"]
     ended = [f"leave_{number}(call, held_{number}, result, None)"]
     if shape.waits:
-        enter += [f"if held_{number} is None:", f"    held_{number} = await wait_{number}(call)"]
+        enter += [
+            f"if held_{number} is None:",
+            "    if call.state.spare:",
+            "        raise NO_ROOM(call)",
+            f"    held_{number} = await wait_{number}(call)",
+        ]
     else:
         holds = f"if held_{number} is not None:"
         failed, ended = [holds, *_indented(failed)], [holds, *_indented(ended)]
@@ -264,6 +273,11 @@ def _repeated(inside: list[str], number: int) -> list[str]:
     ]
 
 
+def _no_room(call: Call[Any]) -> Refused:
+    """Refuse an attempt that must not wait, where it would have to."""
+    return call.refuse(Refused("there is no room for a second attempt now"))
+
+
 def _indented(lines: list[str], by: int = 4) -> list[str]:
     return [" " * by + line for line in lines]
 
@@ -274,7 +288,7 @@ def _factory(shapes: tuple[Shape, ...]) -> Callable[..., Any]:
     kinds = "".join("-wrb"[each.waits + 2 * each.repeats] for each in shapes)
     text, name = source(shapes), f"<resilient_infe: guards {kinds}>"
     linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name  # for tracebacks
-    names: dict[str, Any] = {"SUCCESS": SUCCESS}
+    names: dict[str, Any] = {"SUCCESS": SUCCESS, "NO_ROOM": _no_room}
     exec(compile(text, name, "exec"), names)  # noqa: S102  # made of numbers alone
     factory: Callable[..., Any] = names["guard"]
     return factory

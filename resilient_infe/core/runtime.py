@@ -37,6 +37,10 @@ class Timer(Protocol):
         """End the timer: the guarded code returned."""
         ...
 
+    def ring(self) -> None:
+        """Fire now, unless it has fired or ended. Any task of the loop may call this."""
+        ...
+
     def disarm(self) -> None:
         """Let the timer never fire. It must still be ended, in either way."""
         ...
@@ -109,6 +113,10 @@ class Runtime(Protocol):
 
     def cut_off_at(self, when: float) -> Timer:
         """Start a timer that cancels the running task at loop time `when`."""
+        ...
+
+    def cut_off_by_hand(self) -> Timer:
+        """Start a timer that cancels the running task when `Timer.ring` is called."""
         ...
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..circuit.layer import CircuitBreaker
 from ..circuit.snapshot import CircuitStatistics
 from ..core.verdict import Kind
+from ..hedge.hedging import HedgeStatistics
+from ..hedge.layer import Hedge
 from ..rate.layer import RateLimiter
 from ..rate.snapshots import AllowanceStatistics
 from ..retry.budget import RetryBudgetStatistics
@@ -39,6 +41,7 @@ class StackStatistics:
         circuits: the state and the counts of each partition's circuit.
         budget: the retry budget; None without one.
         draining: whether new calls are refused.
+        hedges: the second attempts of each partition; empty without a `Hedge`.
     """
 
     in_flight: int
@@ -52,6 +55,7 @@ class StackStatistics:
     budget: RetryBudgetStatistics | None
     draining: bool
     account: AllowanceStatistics | None = None
+    hedges: Mapping[str | None, HedgeStatistics] = field(default_factory=dict)
 
 
 def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackStatistics:
@@ -65,6 +69,7 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
     slots: dict[str | None, SlotsStatistics] = {}
     allowances: dict[str | None, AllowanceStatistics] = {}
     circuits: dict[str | None, CircuitStatistics] = {}
+    hedges: dict[str | None, HedgeStatistics] = {}
     budget: RetryBudgetStatistics | None = None
     account: AllowanceStatistics | None = None
     waiting = 0
@@ -79,6 +84,8 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
             waiting += sum(each.waiting for each in allowances.values())
         elif isinstance(layer, CircuitBreaker):
             circuits = layer.statistics(now)
+        elif isinstance(layer, Hedge):
+            hedges = layer.statistics(now)
         elif isinstance(layer, Retry) and layer.budget is not None:
             budget = layer.budget.statistics()
     return StackStatistics(
@@ -88,6 +95,7 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
         circuits=circuits,
         budget=budget,
         account=account,
+        hedges=hedges,
         **counts,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..circuit.layer import CircuitBreaker
 from ..classify.layer import ErrorClassifier
 from ..errors import LayerOrderError
+from ..hedge.layer import Hedge
 from ..rate.layer import RateLimiter
 from ..retry.layer import Retry
 from ..slots.layer import ConcurrencyLimiter
@@ -23,6 +24,7 @@ ORDER: tuple[type, ...] = (
     RequestIdLogger,
     Deadline,
     Retry,
+    Hedge,
     ConcurrencyLimiter,
     RateLimiter,
     CircuitBreaker,
@@ -41,6 +43,12 @@ WHY: dict[tuple[type, type], str] = {
     (Retry, CircuitBreaker): "the circuit must admit and count every attempt",
     (Retry, ErrorClassifier): "each attempt needs a verdict of its own",
     (Retry, AttemptTimeout): "the timeout is for one attempt",
+    (Retry, Hedge): "two attempts side by side are one outcome, which is retried or not",
+    (Hedge, ConcurrencyLimiter): "the second attempt needs a slot of its own",
+    (Hedge, RateLimiter): "otherwise the second attempt is not charged to the rate limit",
+    (Hedge, CircuitBreaker): "the circuit must admit and count each of the two attempts",
+    (Hedge, ErrorClassifier): "each of the two attempts needs a verdict of its own",
+    (Hedge, AttemptTimeout): "the timeout is for one of the two attempts",
     (
         ConcurrencyLimiter,
         RateLimiter,

@@ -9,7 +9,7 @@ from .books import Books
 from .course import Second
 from .model import Faults, InfeModel, ModelReply, ModelRequest
 from .record import Attempted, Called, Record
-from .scenario import Broken, Errors, Limit, OtherUsers, Scenario, Slow
+from .scenario import Broken, Errors, Limit, OtherUsers, Scenario, Slow, Stalls
 from .shell import InProcessInfe
 from .simulation import simulate
 from .virtual import run_virtually
@@ -33,6 +33,7 @@ __all__ = [
     "Scenario",
     "Second",
     "Slow",
+    "Stalls",
     "Traffic",
     "run_virtually",
     "simulate",

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from ..errors import ConfigurationError
 from ..rate.estimate import estimate_tokens
 from .books import Books
+from .latency import Stuck, drawn_latency
 from .limits import ServerLimit, Style, make_limit
 
 RetryAfter = Literal["none", "exact", "rounded", "lying"]
@@ -126,6 +127,7 @@ class InfeModel:
         charge_rejected: whether a rejected request also uses up the limit of requests; False.
         faults: what goes wrong; nothing by default.
         latency: seconds before every reply; 0.05.
+        spread: the standard deviation of the logarithm of the latency of an answer; 0.
         seconds_per_token: additional seconds for each token of output; 0.
         output_tokens: the median length of an answer in tokens; lengths are spread from a tenth to
             ten times of it; 20.
@@ -136,6 +138,7 @@ class InfeModel:
     Attributes:
         faults: what goes wrong; it may be changed while the model is in use.
         latency: seconds before every reply; it may be changed too.
+        stuck: the answers that take much longer, or None; it may be changed too.
 
     State: all of it is here; `books` holds what the server saw.
     """
@@ -154,6 +157,7 @@ class InfeModel:
         charge_rejected: bool = False,
         faults: Faults | None = None,
         latency: float = 0.05,
+        spread: float = 0.0,
         seconds_per_token: float = 0.0,
         output_tokens: int = 20,
         models: Sequence[str] = ("infe-pulse", "infe-titan"),
@@ -172,7 +176,8 @@ class InfeModel:
         self._send_headers = headers
         self._retry_after = retry_after
         self._charge_rejected = charge_rejected
-        self.latency = latency
+        self.latency, self._spread = latency, spread
+        self.stuck: Stuck | None = None
         self._seconds_per_token = seconds_per_token
         self._output_tokens = output_tokens
         self._api_keys = None if api_keys is None else set(api_keys)
@@ -311,7 +316,8 @@ class InfeModel:
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": usage,
         }
-        delay = self.latency + self._seconds_per_token * output
+        latency = drawn_latency(self._random, self.latency, self._spread, self.stuck)
+        delay = latency + self._seconds_per_token * output
         if self._capacity is not None:
             delay *= max(1.0, (len(self._ends) + 1) / self._capacity)
         if not body.get("stream"):
@@ -319,7 +325,7 @@ class InfeModel:
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         chunks = _chunks(reply_id, body.get("model"), text.split(), usage if wants_usage else None)
         gap = self._seconds_per_token * output / len(chunks)
-        return ModelReply(200, {}, content, self.latency, chunks, gap)
+        return ModelReply(200, {}, content, latency, chunks, gap)
 
     def _break(self, reply: ModelReply) -> None:
         draw = self._random.random()

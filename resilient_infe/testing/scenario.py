@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 
 from ..core import bounds
 from ..errors import ConfigurationError
+from .latency import Stuck
 from .limits import Style
 from .model import Break, Faults, InfeModel, RetryAfter
 
@@ -110,6 +111,27 @@ class Slow(Happening):
 
 
 @dataclass(frozen=True, slots=True)
+class Stalls(Happening):
+    """A part of the answers begins very late, as where one machine of many is stuck.
+
+    Args:
+        start: see `Happening`, as for `end`.
+        end: see `start`.
+        share: the share of answers, above 0, at most 1; 0.02.
+        shortest: seconds before such an answer, above 0; 20.
+        longest: the same; the seconds are drawn evenly between the two; 60.
+    """
+
+    share: float = 0.02
+    shortest: float = 20.0
+    longest: float = 60.0
+
+    def apply(self, model: InfeModel, _: float, /) -> None:
+        """Let that share of the answers be stuck."""
+        model.stuck = Stuck(self.share, self.shortest, self.longest)
+
+
+@dataclass(frozen=True, slots=True)
 class Limit(Happening):
     """Other limits; the scenario must have those that change.
 
@@ -168,11 +190,13 @@ class Scenario:
         retry_after: the hint of its 429s and 503s; ``"none"``.
         charge_rejected: whether a rejected request uses up the limit of requests too; False.
         latency: seconds before each reply, from 0; 0.5.
+        spread: how much the latency of answers varies, from 0: the standard deviation of its
+            logarithm, of a lognormal distribution whose median is `latency`; 0.
         seconds_per_token: seconds more for each token of output; 0.02, so that an answer usually
             takes a second, and a long one some.
         output_tokens: the usual length of an answer; 20.
-        happenings: `Errors`, `Broken`, `Slow`, `Limit` and `OtherUsers`, in any order; of two of a
-            kind at the same time, the later one in the list holds.
+        happenings: `Errors`, `Broken`, `Slow`, `Stalls`, `Limit` and `OtherUsers`, in any order; of
+            two of a kind at the same time, the later one in the list holds.
 
     Raises:
         ConfigurationError: a value is out of its range, or a `Limit` changes what the server does
@@ -189,6 +213,7 @@ class Scenario:
     retry_after: RetryAfter = "none"
     charge_rejected: bool = False
     latency: float = 0.5
+    spread: float = 0.0
     seconds_per_token: float = 0.02
     output_tokens: int = 20
     happenings: Sequence[Happening] = ()
@@ -198,7 +223,7 @@ class Scenario:
         for name in ("requests_per_minute", "tokens_per_minute"):
             if getattr(self, name) is not None:
                 bounds.positive(getattr(self, name), name)
-        for name in ("burst", "latency", "seconds_per_token"):
+        for name in ("burst", "latency", "spread", "seconds_per_token"):
             bounds.at_least(getattr(self, name), 0.0, name)
         bounds.whole(self.output_tokens, 1, "output_tokens")
         for name in ("concurrency", "capacity"):
@@ -255,7 +280,7 @@ class Weather:
     def _turn(self, now: float) -> None:
         """Set the model to what is usual, and apply what is going on at `now`."""
         usual, model = self._scenario, self._model
-        model.faults, model.latency = Faults(), usual.latency
+        model.faults, model.latency, model.stuck = Faults(), usual.latency, None
         limits = Limit(0.0, math.inf, usual.requests_per_minute, usual.tokens_per_minute)
         for each in (limits, *usual.happenings):
             if each.start <= now < each.end:

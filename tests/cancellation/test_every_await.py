@@ -25,6 +25,7 @@ from resilient_infe import (
     ConcurrencyLimiter,
     Deadline,
     ErrorClassifier,
+    Hedge,
     Keyed,
     RateLimiter,
     RequestIdLogger,
@@ -86,6 +87,15 @@ STACKS = {
         )
     ),
     "breaker": only(lambda: CircuitBreaker(Circuit(consecutive_failures=1, probes=1))),
+    "hedge": lambda: Stack(
+        Retry(2, uniform=lambda: 0.5),
+        Hedge(0.5, 1.0),
+        ConcurrencyLimiter(2),
+        RateLimiter(requests_per_minute=6_000),
+        CircuitBreaker(),
+        ErrorClassifier(),
+        AttemptTimeout(50.0),
+    ),
     "timeout": lambda: Stack(ErrorClassifier(), AttemptTimeout(50.0)),
     "service": lambda: presets.service(requests_per_minute=120, concurrency=1),
     "batch": lambda: presets.batch(requests_per_minute=120, concurrency=1),

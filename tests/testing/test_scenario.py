@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from resilient_infe.errors import ConfigurationError
-from resilient_infe.testing import Broken, Errors, Limit, ModelRequest, OtherUsers, Scenario, Slow
+from resilient_infe.testing import (
+    Broken,
+    Errors,
+    Limit,
+    ModelRequest,
+    OtherUsers,
+    Scenario,
+    Slow,
+    Stalls,
+)
 from resilient_infe.testing.scenario import Weather
 
 ASK = ModelRequest({"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]})
@@ -106,3 +115,21 @@ def test_what_cannot_work_is_refused_at_once(make, message):
     """A mistake is told when the scenario is made, not in the middle of a simulation."""
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+def test_latencies_are_spread_and_some_are_stuck():
+    """The median is the latency, few take far longer, and the stuck ones take their own time."""
+    scenario = Scenario(latency=0.6, spread=0.6, happenings=[Stalls(0, 10, share=0.5), Stalls(20)])
+    model = scenario.model()
+    weather = Weather(scenario, model)
+    stream = ModelRequest({**ASK.body, "stream": True})
+
+    def delays(now):
+        weather.advance(now)
+        return sorted(model.handle(stream, now).delay for _ in range(400))
+
+    assert 160 < sum(each >= 20.0 for each in delays(5.0)) < 240
+    quiet = delays(15.0)
+    assert quiet[200] == pytest.approx(0.6, rel=0.1)
+    assert quiet[379] == pytest.approx(0.6 * 2.7, rel=0.15)
+    assert sum(each >= 20.0 for each in delays(25.0)) in range(2, 20)

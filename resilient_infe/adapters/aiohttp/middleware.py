@@ -96,6 +96,7 @@ class StackMiddleware:
     ) -> aiohttp.ClientResponse:
         """Send one request through the stack; return the last response, with a readable body."""
         call = Call(Exchange(request, handler))
+        call.state.single = True  # aiohttp keeps the state of a send on the request
         url, headers, content = request.url, request.headers, _content_of(request)
         body = prepare_call(call, request.method, url.raw_path, headers, content)
         self._partitions.place(call, lambda: request, body.model() or model_in_path(url.raw_path))
@@ -194,11 +195,7 @@ def _decompresses(request: aiohttp.ClientRequest) -> bool:
 
 def _is_closed(request: aiohttp.ClientRequest) -> bool:
     """Whether the request's session is closed; False if its private attribute has a new name."""
-    try:
-        closed: bool = request._session.closed  # noqa: SLF001
-    except AttributeError:
-        return False
-    return closed
+    return bool(getattr(getattr(request, "_session", None), "closed", False))
 
 
 def _send(call: Call[Exchange]) -> Coroutine[Any, Any, aiohttp.ClientResponse]:

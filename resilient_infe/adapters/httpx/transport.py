@@ -117,6 +117,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         headers, url = _relevant(request.headers.raw), request.url
         content = _content_of(request)
         call.replayable = content is not None or _is_multipart(request.stream)
+        call.state.single = content is None
         path = url.raw_path.decode("ascii")
         body = prepare_call(call, request.method, path, headers, content)
         self._partitions.place(call, lambda: request, body.model() or model_in_path(path))

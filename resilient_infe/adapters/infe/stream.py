@@ -58,6 +58,7 @@ class StreamTransport:
 
     async def handle(self, call: Call[Mapping[str, Any]]) -> InfeStream:
         """Open a stream for a call; it is returned when its first event has come."""
+        call.state.streams = True
         return await within_first_chunk(call, self._open)
 
 

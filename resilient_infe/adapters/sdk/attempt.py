@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ...classify.headers import Lowered
 from ...core.call import Call, Handler
@@ -122,6 +122,13 @@ class SdkCall(Call[Any]):
         self.error: Exception | None = None
         self.broken: Exception | None = None
         self.raised_above = False
+
+    def adopt(self, twin: Self) -> None:
+        """Take over what the SDK made of a twin's attempt, too."""
+        super().adopt(twin)
+        self.payload, self.sent, self.tries = twin.payload, twin.sent, twin.tries
+        self.response, self.broken = twin.response, twin.broken
+        self.value, self.error, self.raised_above = twin.value, twin.error, twin.raised_above
 
     @property
     def retries_taken(self) -> int:

@@ -87,6 +87,7 @@ class Driver:
         call = self._call_under_way()
         if call is not None:
             call.rewind = Rewind(options)
+            call.state.single = call.rewind.moves
         return self._build(options, retries_taken=taken, **kwargs)
 
     async def process_response(self, *, retries_taken: int = 0, **kwargs: Any) -> Any:

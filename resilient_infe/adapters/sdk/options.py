@@ -61,6 +61,11 @@ class Rewind:
         """Whether all of the body can be read again. An iterator cannot, nor can a closed file."""
         return self._whole and not any(getattr(file, "closed", False) for file, _ in self._starts)
 
+    @property
+    def moves(self) -> bool:
+        """Whether to send the body moves a position in it, so that only one attempt can."""
+        return not self._whole or bool(self._starts)
+
     def __call__(self) -> None:
         """Move each file back to its start."""
         for file, start in self._starts:

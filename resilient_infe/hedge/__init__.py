@@ -1,0 +1,1 @@
+"""A second attempt for a call whose first one is late: the first answer counts."""
