@@ -16,6 +16,8 @@ from .classify.layer import ErrorClassifier
 from .core.call import Call, Handler, Hold, Layer, Reply
 from .core.keyed import Keyed
 from .core.verdict import Kind, Limit, Usage, Verdict
+from .fallback.layer import Fallback
+from .fallback.targets import Target
 from .hedge.layer import Hedge
 from .rate.account import Account
 from .rate.allowance import Allowance
@@ -53,6 +55,7 @@ __all__ = [
     "Deadline",
     "ErrorClassifier",
     "ExponentialBackoff",
+    "Fallback",
     "Handler",
     "Hedge",
     "Hold",
@@ -71,6 +74,7 @@ __all__ = [
     "Send",
     "Slots",
     "Stack",
+    "Target",
     "Usage",
     "Verdict",
     "call_options",

@@ -122,6 +122,21 @@ class RetryStopped(Event):
 
 
 @frozen
+class FallbackTried(Event):
+    """A call goes on to `target`, because that of `partition` ended as `kind`."""
+
+    name: ClassVar[str] = "fallback.tried"
+    request_id: str | None
+    partition: str | None
+    attempt: int
+    target: str
+    kind: Kind
+    status: int | None
+    code: str | None
+    error: str | None
+
+
+@frozen
 class HedgeSent(Event):
     """A second attempt was sent: after `delay` seconds the first had not begun to answer."""
 
@@ -339,6 +354,7 @@ __all__ = [
     "CircuitThrottled",
     "ConfiguredLimit",
     "Event",
+    "FallbackTried",
     "HedgeSent",
     "HedgeWon",
     "LimitsConfigured",

@@ -32,6 +32,7 @@ from resilient_infe.circuit.layer import ANSWERS, FAILURES
 from resilient_infe.circuit.snapshot import CircuitStatistics
 from resilient_infe.classify.table import RETRYABLE, classify_reply
 from resilient_infe.cli import COMMANDS, _parser
+from resilient_infe.fallback.targets import FallbackStatistics
 from resilient_infe.hedge.hedging import HedgeStatistics
 from resilient_infe.rate.gate import GateClosed
 from resilient_infe.rate.settlement import SETTLEMENTS, learn
@@ -101,6 +102,7 @@ STATISTICS = {
     "circuits": CircuitStatistics,
     "budget": RetryBudgetStatistics,
     "hedges": HedgeStatistics,
+    "fallbacks": FallbackStatistics,
 }
 LAYERS = {layer.__name__ for layer in ORDER}
 FIELDS = {"presets.md": StackStatistics, "own-layer.md": Call, "testing.md": Books}

@@ -13,7 +13,7 @@ import resilient_infe
 
 PACKAGE = Path(resilient_infe.__file__).parent
 
-BEHAVIOURS = {"timeouts", "retry", "slots", "circuit", "rate", "classify", "hedge"}
+BEHAVIOURS = {"timeouts", "retry", "slots", "circuit", "rate", "classify", "hedge", "fallback"}
 """Rooms of one behaviour each, which know nothing of one another."""
 
 FLOORS = {

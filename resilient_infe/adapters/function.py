@@ -55,6 +55,8 @@ def wrap_function(
 
     async def send(call: Call[Arguments]) -> R:
         args, kwargs = call.payload
+        if call.state.model is not None and "model" in kwargs:
+            kwargs = {**kwargs, "model": call.state.model}
         try:
             result = await function(*args, **kwargs)
         except Exception as error:

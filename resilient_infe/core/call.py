@@ -232,6 +232,9 @@ class CallState:
         single: whether two attempts of the call must not be under way at once, because they would
             read the same body.
         streams: whether a stream is asked for although the request does not say so.
+        model: the model to ask in place of the one that the request names, or None.
+        transport: what sends the attempt in place of the stack's own transport, or None.
+        tried: what a `Fallback` tried, if the call failed all the same.
         sleep: awaited by `Retry` between two attempts, with the call and the loop time of the next
             one; None for the loop's own sleep.
     """
@@ -260,6 +263,9 @@ class CallState:
     spare: bool = False
     single: bool = False
     streams: bool = False
+    model: str | None = None
+    transport: Callable[[Any], Any] | None = None
+    tried: tuple[str, ...] = ()
     sleep: Callable[[Call[Any], float], Awaitable[None]] | None = None
 
     def waited(self, reason: str, seconds: float) -> None:
@@ -352,7 +358,7 @@ class Call(Generic[P]):
         state.probes, state.waits, state.timer = False, None, None
         return twin
 
-    def adopt(self, twin: Self) -> None:
+    def adopt(self, twin: Call[Any]) -> None:
         """Take over the outcome of the attempt of a twin."""
         self.attempt, self.replayable = twin.attempt, twin.replayable
         self.verdict, self.reply, self.hold = twin.verdict, twin.reply, twin.hold

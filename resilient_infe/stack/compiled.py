@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ..core.call import Call, Handler, Layer
 from ..core.guard import Guard, fit, guarded
 from ..errors import ConfigurationError
+from ..fallback.layer import Fallback, routed
 from .layers import name_of
 
 P = TypeVar("P")
@@ -22,6 +23,8 @@ R = TypeVar("R")
 
 def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> Handler[Any, Any]:
     """Return a handler that runs `layers` around `handler`, the first layer outermost."""
+    if any(isinstance(layer, Fallback) for layer in layers):
+        handler = routed(handler, handler_of)
     for are_guards, found in groupby(reversed(layers), _is_guard):
         inside_out: list[Any] = list(found)
         if are_guards:
@@ -50,10 +53,16 @@ def _calling(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[An
 def handler_of(transport: Callable[[P], Awaitable[R]]) -> Handler[P, R]:
     """Return a handler, which takes a call, that passes the payload to a transport.
 
+    If the transport has a ``handle(call)`` method, as adapters do, it is that.
+
     Raises:
         ConfigurationError: the transport cannot be called. The handler raises it too, if the
             transport returns a value that cannot be awaited.
     """
+    handle = getattr(transport, "handle", None)
+    if handle is not None:
+        found: Handler[P, R] = handle
+        return found
     if not callable(transport):
         raise ConfigurationError(f"a transport must be an async def (payload); got {transport!r}")
     send: Callable[[P], Coroutine[Any, Any, R]]

@@ -9,6 +9,8 @@ from typing import Any
 from ..circuit.layer import CircuitBreaker
 from ..circuit.snapshot import CircuitStatistics
 from ..core.verdict import Kind
+from ..fallback.layer import Fallback
+from ..fallback.targets import FallbackStatistics
 from ..hedge.hedging import HedgeStatistics
 from ..hedge.layer import Hedge
 from ..rate.layer import RateLimiter
@@ -42,6 +44,7 @@ class StackStatistics:
         budget: the retry budget; None without one.
         draining: whether new calls are refused.
         hedges: the second attempts of each partition; empty without a `Hedge`.
+        fallbacks: what went to each target instead, by its name; empty without a `Fallback`.
     """
 
     in_flight: int
@@ -56,6 +59,7 @@ class StackStatistics:
     draining: bool
     account: AllowanceStatistics | None = None
     hedges: Mapping[str | None, HedgeStatistics] = field(default_factory=dict)
+    fallbacks: Mapping[str, FallbackStatistics] = field(default_factory=dict)
 
 
 def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackStatistics:
@@ -70,6 +74,7 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
     allowances: dict[str | None, AllowanceStatistics] = {}
     circuits: dict[str | None, CircuitStatistics] = {}
     hedges: dict[str | None, HedgeStatistics] = {}
+    fallbacks: dict[str, FallbackStatistics] = {}
     budget: RetryBudgetStatistics | None = None
     account: AllowanceStatistics | None = None
     waiting = 0
@@ -86,6 +91,8 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
             circuits = layer.statistics(now)
         elif isinstance(layer, Hedge):
             hedges = layer.statistics(now)
+        elif isinstance(layer, Fallback):
+            fallbacks = layer.statistics()
         elif isinstance(layer, Retry) and layer.budget is not None:
             budget = layer.budget.statistics()
     return StackStatistics(
@@ -96,6 +103,7 @@ def statistics_of(layers: Sequence[Any], *, now: float, **counts: Any) -> StackS
         budget=budget,
         account=account,
         hedges=hedges,
+        fallbacks=fallbacks,
         **counts,
     )
 

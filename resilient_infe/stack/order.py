@@ -12,6 +12,7 @@ from typing import Any
 from ..circuit.layer import CircuitBreaker
 from ..classify.layer import ErrorClassifier
 from ..errors import LayerOrderError
+from ..fallback.layer import Fallback
 from ..hedge.layer import Hedge
 from ..rate.layer import RateLimiter
 from ..retry.layer import Retry
@@ -24,6 +25,7 @@ ORDER: tuple[type, ...] = (
     RequestIdLogger,
     Deadline,
     Retry,
+    Fallback,
     Hedge,
     ConcurrencyLimiter,
     RateLimiter,
@@ -43,6 +45,13 @@ WHY: dict[tuple[type, type], str] = {
     (Retry, CircuitBreaker): "the circuit must admit and count every attempt",
     (Retry, ErrorClassifier): "each attempt needs a verdict of its own",
     (Retry, AttemptTimeout): "the timeout is for one attempt",
+    (Retry, Fallback): "a caller must not wait for a model that is down while another one answers",
+    (Fallback, Hedge): "the second attempt goes where the first one goes",
+    (Fallback, ConcurrencyLimiter): "each target has slots of its own",
+    (Fallback, RateLimiter): "each target has a rate limit of its own",
+    (Fallback, CircuitBreaker): "each target has a circuit of its own",
+    (Fallback, ErrorClassifier): "it goes on by the verdict, and the classifier sets that",
+    (Fallback, AttemptTimeout): "the timeout is for one target",
     (Retry, Hedge): "two attempts side by side are one outcome, which is retried or not",
     (Hedge, ConcurrencyLimiter): "the second attempt needs a slot of its own",
     (Hedge, RateLimiter): "otherwise the second attempt is not charged to the rate limit",
@@ -116,6 +125,13 @@ def check_order(layers: Sequence[Any]) -> None:
         if len(found) > 1 and cls is not ConcurrencyLimiter:
             more = MORE.get(cls, "")
             raise LayerOrderError(f"there are {len(found)} {cls.__name__} layers{more}: keep one.")
+    if positions[Fallback] and any(
+        isinstance(each, CircuitBreaker) and each.circuits.one is not None for each in layers
+    ):
+        raise LayerOrderError(
+            "the CircuitBreaker has one circuit for all partitions, so an open one would stop the "
+            "targets of the Fallback too: use CircuitBreaker(Keyed(Circuit))"
+        )
     for outer, inner, why in OUTSIDE:
         if not _is_outside(positions, outer, inner):
             raise LayerOrderError(

@@ -126,11 +126,7 @@ class Stack(Shared):
         if isinstance(transport, Send) and self.retries and transport.stack.retries:
             self._warn_of_nesting()
             transport.stack.told_of_nesting = True
-        handle = getattr(transport, "handle", None)
-        if handle is not None:
-            send = Send(self, compiled(self.layers, handle), self._enter)
-        else:
-            send = Send(self, compiled(self.layers, handler_of(transport)), self._enter)
+        send = Send(self, compiled(self.layers, handler_of(transport)), self._enter)
         send.posts_bodies_to = getattr(transport, "posts_bodies_to", None)
         return send
 

@@ -28,6 +28,7 @@ SHORT_GATE = 1.0
 LEVELS = {
     "retry.scheduled": logging.INFO,
     "retry.stopped": logging.INFO,
+    "fallback.tried": logging.INFO,
     "rate.gate_closed": logging.WARNING,
     "rate.limit_changed": logging.INFO,
     "rate.maybe_shared": logging.WARNING,

@@ -23,6 +23,8 @@ def note(call: Call[Any], advice: str | None) -> str:
     parts = [f"{PREFIX}{attempts} in {call.runtime.now() - call.started:.3g} s"]
     if call.state.gave_up:
         parts.append(f"gave up: {call.state.gave_up}")
+    if call.state.tried:
+        parts.append(f"tried: {', '.join(call.state.tried)}")
     if advice:
         parts.append(advice)
     if call.request_id:

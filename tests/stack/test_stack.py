@@ -14,11 +14,14 @@ from fakes import FakeServer, Remember, all_at_once
 from resilient_infe import (
     AttemptTimeout,
     Call,
+    Circuit,
     CircuitBreaker,
     ConcurrencyLimiter,
     Deadline,
     ErrorClassifier,
+    Fallback,
     Hedge,
+    Keyed,
     Kind,
     RateLimiter,
     RequestIdLogger,
@@ -142,10 +145,11 @@ def test_a_wrong_order_is_refused_and_explained(outer, inner, why):
         RequestIdLogger: RequestIdLogger,
         Deadline: lambda: Deadline(5),
         Retry: Retry,
+        Fallback: lambda: Fallback("b"),
         Hedge: Hedge,
         ConcurrencyLimiter: lambda: ConcurrencyLimiter(5),
         RateLimiter: RateLimiter,
-        CircuitBreaker: CircuitBreaker,
+        CircuitBreaker: lambda: CircuitBreaker(Keyed(Circuit)),
         ErrorClassifier: ErrorClassifier,
         AttemptTimeout: lambda: AttemptTimeout(5),
     }
@@ -160,8 +164,9 @@ def test_a_wrong_order_is_refused_and_explained(outer, inner, why):
 
 def test_the_order_itself_is_allowed():
     """The order of the design is accepted, and every neighbour in it is covered by a rule."""
-    layers = list(full().layers)
-    assert [type(layer) for layer in Stack(*layers[:3], Hedge(), *layers[3:]).layers] == list(ORDER)
+    layers = list(full().replace(CircuitBreaker(Keyed(Circuit))).layers)
+    layers[3:3] = [Fallback("b"), Hedge()]
+    assert [type(layer) for layer in Stack(*layers).layers] == list(ORDER)
     named = {cls for outer, inner, _ in OUTSIDE for cls in (outer, inner)}
     assert named == set(ORDER)
 
@@ -282,7 +287,7 @@ def test_a_transport_that_returns_no_awaitable_is_explained(run):
 def test_description_reads_well():
     """print(stack) names each layer in order, the worst case, and what fits the deadline."""
     text = str(full())
-    names = [cls.__name__ for cls in ORDER if cls is not Hedge]
+    names = [cls.__name__ for cls in ORDER if cls not in (Fallback, Hedge)]
     assert [line.split()[1] for line in text.splitlines()[1:9]] == names
     assert "worst case: 6 attempts of 60 s" in text
     assert "limited by the 120 s deadline" in text

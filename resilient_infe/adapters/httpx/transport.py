@@ -45,6 +45,7 @@ from .decompress import decompressed, unpacker_for
 from .masked import masked_response, read_masked
 from .masked_events import mask_events
 from .open_body import close, open_body_class
+from .renamed import with_model
 from .renewed_auth import renewal_of
 from .synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 
@@ -206,7 +207,9 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         reservation until the body ends. If reading fails or is cancelled, the connection is closed
         in the background.
         """
-        response = await self.inner.handle_async_request(call.payload)
+        model, request = call.state.model, call.payload
+        request = request if model is None else with_model(request, model)
+        response = await self.inner.handle_async_request(request)
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
         if status == SWITCHING_PROTOCOLS:
             call.verdict, call.reply = OK, Reply(status, headers)

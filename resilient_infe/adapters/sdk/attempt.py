@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from http import HTTPStatus
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from ...classify.headers import Lowered
 from ...core.call import Call, Handler
@@ -123,8 +123,9 @@ class SdkCall(Call[Any]):
         self.broken: Exception | None = None
         self.raised_above = False
 
-    def adopt(self, twin: Self) -> None:
+    def adopt(self, twin: Call[Any]) -> None:
         """Take over what the SDK made of a twin's attempt, too."""
+        assert isinstance(twin, SdkCall)
         super().adopt(twin)
         self.payload, self.sent, self.tries = twin.payload, twin.sent, twin.tries
         self.response, self.broken = twin.response, twin.broken
