@@ -14,6 +14,7 @@ whose circuit is open, does not hide the failure of the first one, which may be 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -56,13 +57,15 @@ class Fallback:
 
     async def __call__(self, call: Call[Any], call_next: Handler[Any, Any]) -> Any:
         """Run the attempt, and run it for the other targets while it is not answered."""
-        home = call.payload, call.partition, call.tokens
+        home = _Home(call)
         first: _Outcome | None = None
         outcome: _Outcome | None = None
         tried: list[str] = []
         try:
             for target in (None, *self.targets):
                 if target is not None:
+                    if home.is_at(target):
+                        continue
                     self._go(call, target, home, tried)
                 outcome = await _outcome(call, call_next)
                 if outcome.succeeded:
@@ -71,16 +74,18 @@ class Fallback:
                     if first is not None:
                         first.discard()
                     return outcome.result
-                tried.append(f"{target or call.partition or 'its own'} ({_shown(outcome.verdict)})")
+                if target is None:
+                    home.refusals = call.state.refusals
+                tried.append(f"{target or call.partition or 'its own'} ({_shown(call.verdict)})")
                 first = outcome.after(first)
                 now = call.runtime.now()
-                if not goes_on(outcome.verdict, self.on, now, call.deadline) or not _again(call):
+                if not goes_on(call.verdict, self.on, now, call.deadline) or not _again(call):
                     break
-            _go_home(call, home)
+            home.restore(call)
             assert first is not None
             return first.passed_on(call, tried if len(tried) > 1 else [])
         except BaseException:
-            _go_home(call, home)
+            home.restore(call)
             raise
         finally:
             first = outcome = None  # they refer to exceptions, whose frames refer to this one
@@ -101,15 +106,15 @@ class Fallback:
         verdict, came_from = call.verdict, call.partition
         self._tried[str(target)] += 1
         _clear(call)
-        payload, call.partition, call.tokens = home
+        home.restore(call)
+        call.state.refusals = None
         if target.where is not None:
             call.partition = target.where
-        if target.model is not None and isinstance(payload, Mapping):
-            payload = {**payload, "model": target.model}
-        call.payload = payload
+        if target.model is not None and isinstance(home.payload, Mapping):
+            call.payload = {**home.payload, "model": target.model}
         call.state.model, call.state.transport = target.model, target.transport
         names = [each.rpartition(" (")[0] for each in tried]
-        call.tags[TAG] = " -> ".join([*names, str(target)])
+        call.tags = {**call.tags, TAG: " -> ".join([*names, str(target)])}
         if call.emit is not None and verdict is not None:
             call.emit(
                 FallbackTried(
@@ -125,27 +130,48 @@ class Fallback:
             )
 
 
-_Home = tuple[Any, str | None, float | None]
-"""What a call came with: its payload, partition and tokens."""
+class _Home:
+    """What a call came with, to be restored before an attempt at each target. State: per call."""
+
+    __slots__ = ("partition", "payload", "refusals", "tokens")
+
+    def __init__(self, call: Call[Any]) -> None:
+        self.payload, self.partition, self.tokens = call.payload, call.partition, call.tokens
+        self.refusals = call.state.refusals
+
+    def is_at(self, target: Target) -> bool:
+        """Whether a target is where the call comes from."""
+        return target.transport is None and target.where == self.partition
+
+    def restore(self, call: Call[Any]) -> None:
+        """Make the call what it was; a payload that an adapter has replaced stays."""
+        if isinstance(self.payload, Mapping):
+            call.payload = self.payload
+        call.partition, call.tokens, call.state.refusals = (
+            self.partition,
+            self.tokens,
+            self.refusals,
+        )
+        call.state.model = call.state.transport = None
 
 
 class _Outcome:
     """How one attempt ended. State: per attempt."""
 
-    __slots__ = ("error", "hold", "reply", "result", "verdict")
+    __slots__ = ("_call", "_error", "result")
 
     def __init__(self, call: Call[Any], result: Any, error: Exception | None) -> None:
-        self.result, self.error = result, error
-        self.verdict, self.reply, self.hold = call.verdict, call.reply, call.hold
+        self._call = copy.copy(call)
+        self.result, self._error = result, error
 
     @property
     def succeeded(self) -> bool:
-        verdict = self.verdict
-        return self.error is None and (verdict is None or verdict.kind is SUCCESS)
+        verdict = self._call.verdict
+        return self._error is None and (verdict is None or verdict.kind is SUCCESS)
 
     @property
     def refused(self) -> bool:
-        return self.verdict is not None and self.verdict.kind is Kind.REFUSED
+        return self._call.verdict is not None and self._call.verdict.kind is Kind.REFUSED
 
     def after(self, first: _Outcome | None) -> _Outcome:
         """Return the one of the two that is passed on if no target answers."""
@@ -159,18 +185,18 @@ class _Outcome:
 
     def discard(self) -> None:
         """Let go of a result that nobody gets."""
-        if self.hold is not None:
-            self.hold.close()
+        if self._call.hold is not None:
+            self._call.hold.close()
 
     def passed_on(self, call: Call[Any], tried: list[str]) -> Any:
         """Put the outcome on the call; return the result or raise the exception."""
-        call.verdict, call.reply, call.hold = self.verdict, self.reply, self.hold
+        call.adopt(self._call)
         call.state.tried = tuple(tried)
-        error, self.error = self.error, None
+        error, self._error = self._error, None
         if error is None:
             return self.result
         if tried:
-            add_note(error, call, None if self.verdict is None else self.verdict.advice)
+            add_note(error, call, None if call.verdict is None else call.verdict.advice)
         try:
             raise error
         finally:
@@ -197,13 +223,7 @@ def _clear(call: Call[Any]) -> None:
     """Remove what the last attempt, and the limits of its partition, left on the call."""
     call.attempt = call.sends + 1
     call.verdict = call.reply = call.hold = None
-    state = call.state
-    state.refusals, state.behind, state.let_pass, state.probes = None, False, -1, False
-
-
-def _go_home(call: Call[Any], home: _Home) -> None:
-    call.payload, call.partition, call.tokens = home
-    call.state.model = call.state.transport = None
+    call.state.behind, call.state.let_pass, call.state.probes = False, -1, False
 
 
 def _shown(verdict: Verdict | None) -> str:

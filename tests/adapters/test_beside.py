@@ -23,6 +23,7 @@ from resilient_infe import (
     Retry,
     Slots,
     Stack,
+    errors,
     wrap,
 )
 from resilient_infe.testing import run_virtually
@@ -193,3 +194,26 @@ def test_an_upload_is_not_sent_twice_at_once(run, tmp_path):
 
     run(main)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("down", [("a", "b"), ("a",)])
+def test_an_sdk_raises_what_is_passed_on(run, down):
+    """Of the first model, in the SDK's own class, whatever the second one did."""
+    machine, stack = Machine(httpx2, down=down), stack_of(Fallback("b"))
+
+    async def refuse(call, call_next):
+        if call.partition == "b" and "b" not in down:
+            raise call.refuse(errors.CircuitOpen("by hand", retry_after=1.0))
+        return await call_next(call)
+
+    stack = Stack(*stack.layers[:2], refuse, *stack.layers[2:])
+
+    async def main():
+        with pytest.raises(openai.InternalServerError) as raised:
+            await sdk_of(machine, stack).chat.completions.create(model="a", messages=MESSAGES)
+        assert raised.value.status_code == 503
+        assert b'"a"' in raised.value.request.content
+        return raised.value.__notes__
+
+    [note] = run(main)
+    assert "tried: a (overloaded), b (" in note

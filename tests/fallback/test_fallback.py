@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import anyio
 import pytest
 from fakes import Remember, answer
@@ -289,3 +292,54 @@ def test_one_circuit_for_all_is_refused():
     """An open one would stop the targets too."""
     with pytest.raises(errors.LayerOrderError, match=r"Keyed\(Circuit\)"):
         Stack(Fallback("b"), CircuitBreaker(), ErrorClassifier())
+
+
+def test_a_target_that_is_the_calls_own_is_left_out(run):
+    """One list serves the calls of each model in it."""
+    server = Models(a=(0.1, 503), b=(0.1, 503))
+    send = stack_of(Fallback("a", "b")).around(server)
+
+    async def main():
+        await asked(send)
+        await asked(send, {"model": "b"})
+
+    run(main)
+    assert server.asked == ["a", "b", "b", "a"]
+
+
+def test_a_rate_limit_without_room_before_the_deadline(run):
+    """The call goes elsewhere at once, and takes nothing of its own model's limit."""
+    server = Models(a=(0.1, None), b=(0.1, None))
+    limits = {"a": 1.0, "b": 600.0}
+    stack = Stack(
+        Deadline(20.0),
+        Fallback("b"),
+        RateLimiter(Keyed(lambda model: Allowance(requests_per_minute=limits[model]))),
+        ErrorClassifier(),
+    )
+    send = stack.around(server)
+
+    async def main():
+        return await asked(send), await asked(send), current().now()
+
+    assert run(main) == ("a", "b", pytest.approx(0.2))
+    assert stack.statistics().allowances["a"].waiting == 0
+
+
+def test_no_call_is_left_to_the_garbage_collector(run):
+    """What an attempt raised is freed when the caller lets go of it."""
+    server = Models(a=(0.1, 503), b=(0.1, 503))
+    send = stack_of(Fallback("b")).around(server)
+
+    async def main():
+        error = await asked(send)
+        found = weakref.ref(error)
+        del error
+        return found
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(main)() is None
+    finally:
+        gc.enable()
