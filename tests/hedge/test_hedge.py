@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import gc
+import weakref
 from dataclasses import dataclass, field
 
 import anyio
@@ -10,6 +13,7 @@ import pytest
 from fakes import Remember, answer
 
 from resilient_infe import (
+    Call,
     Circuit,
     CircuitBreaker,
     ConcurrencyLimiter,
@@ -25,6 +29,7 @@ from resilient_infe import (
     errors,
 )
 from resilient_infe.aio import current
+from resilient_infe.testing import InfeModel, InProcessInfe, run_virtually
 
 STREAM = {"model": "infe-pulse", "stream": True}
 
@@ -431,3 +436,100 @@ def test_it_says_what_it_does():
         "a second attempt after the p95 of a stream's first chunk; 0.05 per attempt at most"
     )
     assert Hedge(2).describe() == "a second attempt after 2 s; 0.05 per attempt at most"
+
+
+@pytest.mark.parametrize(
+    ("times", "outcomes"),
+    [
+        ([0.1], []),
+        ([9.0, 0.1], []),
+        ([3.0, 9.0], []),
+        ([3.0, 0.1], [503, 503]),
+        ([3.0, 9.0], [400]),
+    ],
+)
+def test_no_call_is_left_to_the_garbage_collector(run, times, outcomes):
+    """However the two end, the call is freed when it is over."""
+    server = Attempts(times, outcomes)
+    stack, found = stack_of(Hedge(2.0)), []
+
+    async def note(call, call_next):
+        found.append(weakref.ref(call))
+        return await call_next(call)
+
+    send = Stack(note, *stack.layers).around(server)
+
+    async def main():
+        with contextlib.suppress(errors.InfeError):
+            await send("x")
+        await anyio.sleep(1.0)
+        server.calls.clear()
+        return found[0]()
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(main) is None
+    finally:
+        gc.enable()
+
+
+def test_a_stream_that_is_dropped_unread_gives_its_slot_back(run):
+    """Also if it is the second attempt's: nothing of the race refers to it."""
+    server = InProcessInfe(InfeModel(latency=0.5))
+
+    async def slow_at_first(call, call_next):
+        if call.attempt == 1:
+            await anyio.sleep(60.0)
+        return await call_next(call)
+
+    stack = stack_of(Hedge(2.0), inside=[])
+    stack = Stack(*stack.layers, slow_at_first)
+    payload = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
+
+    async def main():
+        stream = await stack.around(server.stream)(payload)
+        assert books(stack) == (1, 0, 1, 1)
+        del stream
+        await anyio.sleep(0.1)
+        assert books(stack) == (0, 0, 0, 0)
+
+    run(main)
+
+
+def test_the_loop_may_end_in_the_middle(backend):
+    """A program that ends while two attempts are under way ends without a complaint."""
+    stack = stack_of(Hedge(2.0))
+
+    async def main():
+        with anyio.move_on_after(3.0):
+            async with anyio.create_task_group() as group:
+                group.start_soon(stack.around(Attempts([60.0, 60.0])), "x")
+        return books(stack)
+
+    found = run_virtually(main, backend)
+    assert found[0] == 0
+    assert run_virtually(lambda: timed(stack.around(Attempts([0.1]))), backend) == (0, 0.1)
+    assert books(stack) == (0, 0, 0, 0)
+
+
+def test_a_failure_of_the_own_code_is_the_callers(run):
+    """A body that cannot be looked at raises where the call is made, and nothing is left."""
+
+    def broken():
+        raise ValueError("no body")
+
+    async def transport(call):
+        return "ok"
+
+    stack = Stack(Retry(1), Hedge(), ConcurrencyLimiter(1), ErrorClassifier())
+
+    async def main():
+        handler = stack.handler(transport)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no body"):
+                await handler(Call("x", body=broken))
+        assert await handler(Call("x")) == "ok"
+
+    run(main)
+    assert books(stack)[2] == 0
