@@ -7,7 +7,9 @@ delay would shrink until everything is hedged.
 
 The budget is a token bucket: each attempt that is sent adds a share, each hedge takes out one. With
 0.05 and n attempts, at most ``10 + 0.05 * n`` hedges are sent, whatever the server does: when all
-of its answers are late, a second attempt for each of them would double its load.
+of its answers are late, a second attempt for each of them would double its load. All partitions
+share one budget. If each had its own, ten hedges for each of many small partitions, such as one for
+each user, would be no bound.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class HedgeStatistics:
         sent: the second attempts that were sent.
         won: those of them that answered first.
         skipped: those that were due and not sent: the budget was empty, or there was no room.
-        balance: the hedges that may be sent now.
+        balance: the hedges that may be sent now, of all partitions together.
     """
 
     delay: float | None
@@ -43,30 +45,64 @@ class HedgeStatistics:
     balance: float
 
 
+class HedgeBudget(Shared):
+    """A token bucket that limits hedges to a share of the attempts.
+
+    Args:
+        share: hedges per attempt that is sent, in (0, 1].
+
+    Raises:
+        ConfigurationError: the share is out of its range.
+
+    State: shared by all partitions of a `Hedge`. It has no instants, so any loop may use it.
+    """
+
+    __slots__ = ("balance", "share")
+
+    def __init__(self, share: float) -> None:
+        self.share = bounds.share(share, "budget, in hedges per attempt,")
+        self.balance = CAPACITY
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a hedge may be sent."""
+        return self.balance >= 1.0 - 1e-9  # twenty deposits of 0.05 may add up to a little less
+
+    def deposit(self) -> None:
+        """Add the share for an attempt that was sent."""
+        self.balance = min(CAPACITY, self.balance + self.share)
+
+    def withdraw(self) -> bool:
+        """Take out one hedge, which is sent now; return False if the budget is empty."""
+        if not self.has_room:
+            return False
+        self.balance = max(0.0, self.balance - 1.0)
+        return True
+
+
 class Hedging(Shared):
     """Decides when a late attempt gets a second one beside it.
 
     Args:
         after: seconds, above 0; or a quantile, from ``"p50"`` to ``"p99.9"``.
-        budget: hedges per attempt that is sent, in (0, 1].
+        budget: how many hedges there may be.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: `after` is out of its range.
 
     Attributes:
+        budget: as given.
         latencies: the times of first attempts; None if the delay is given.
 
     State: per partition, of all calls of the layers that share it.
     """
 
-    __slots__ = ("__weakref__", "_seconds", "balance", "budget", "latencies", "sent", "skipped",
-                 "won")  # fmt: skip
+    __slots__ = ("__weakref__", "_seconds", "budget", "latencies", "sent", "skipped", "won")
 
-    def __init__(self, after: float | str, budget: float) -> None:
+    def __init__(self, after: float | str, budget: HedgeBudget) -> None:
         self._seconds, share = seconds_or_share(after)
-        self.budget = bounds.share(budget, "budget, in hedges per attempt,")
+        self.budget = budget
         self.latencies = None if share is None else Latencies(share)
-        self.balance = CAPACITY
         self.sent = self.won = self.skipped = 0
 
     @property
@@ -74,22 +110,11 @@ class Hedging(Shared):
         """The seconds after which a second attempt is due; None while they are being learned."""
         return self._seconds if self.latencies is None else self.latencies.quantile
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the budget allows a hedge."""
-        return self.balance >= 1.0 - 1e-9  # twenty deposits of 0.05 add up to 1.0000000000000002
-
-    def deposit(self) -> None:
-        """Add the share for an attempt that was sent."""
-        self.balance = min(CAPACITY, self.balance + self.budget)
-
     def withdraw(self) -> bool:
         """Take out one hedge, which is sent now; return False if the budget is empty."""
-        if not self.has_room:
-            return False
-        self.balance = max(0.0, self.balance - 1.0)
-        self.sent += 1
-        return True
+        taken = self.budget.withdraw()
+        self.sent += taken
+        return taken
 
     @property
     def busy(self) -> bool:
@@ -110,12 +135,11 @@ class Hedging(Shared):
 
     def idle(self, _: float) -> bool:
         """Whether dropping it loses nothing."""
-        learned = self.latencies is not None and not self.latencies.empty
-        return not learned and self.balance == CAPACITY
+        return self.latencies is None or self.latencies.empty
 
     def statistics(self) -> HedgeStatistics:
         """Return a frozen snapshot."""
-        return HedgeStatistics(self.delay, self.sent, self.won, self.skipped, self.balance)
+        return HedgeStatistics(self.delay, self.sent, self.won, self.skipped, self.budget.balance)
 
 
 def seconds_or_share(after: object) -> tuple[float | None, float | None]:

@@ -44,7 +44,7 @@ from ..core.runtime import Alarm, Timer
 from ..core.verdict import SUCCESS, Kind, Usage
 from ..errors import Refused
 from ..events import HedgeSent, HedgeWon
-from .hedging import HedgeStatistics, Hedging
+from .hedging import HedgeBudget, HedgeStatistics, Hedging
 
 LONGEST_UNWINDING = 0.1
 """Seconds that a call with a result waits for the end of its cancelled second attempt. It usually
@@ -70,13 +70,13 @@ class Hedge:
     an open gate, a closed circuit. Nor for a body that cannot be sent twice at once, nor beyond the
     ``max_attempts`` of a call.
 
-    State: per partition, in a `Hedging`.
+    State: the delay is that of a partition, in a `Hedging`; the budget is that of the layer.
     """
 
     def __init__(self, after: float | str = "p95", budget: float = 0.05) -> None:
-        self.after, self.budget = after, budget
+        self.after, self.budget = after, HedgeBudget(budget)
         self.partitions: Partitioned[Hedging] = Partitioned(
-            Keyed(partial(Hedging, after, budget)), Hedging, "Hedge", "a Hedging"
+            Keyed(partial(Hedging, after, self.budget)), Hedging, "Hedge", "a Hedging"
         )
 
     async def __call__(self, call: Call[Any], call_next: Handler[Any, Any]) -> Any:
@@ -91,7 +91,7 @@ class Hedge:
         """Return as text when it sends a second attempt."""
         learned = isinstance(self.after, str)
         when = f"the {self.after} of a stream's first chunk" if learned else f"{self.after:g} s"
-        return f"a second attempt after {when}; {self.budget:.3g} per attempt at most"
+        return f"a second attempt after {when}; {self.budget.share:.3g} per attempt at most"
 
 
 class _Race:
@@ -194,7 +194,7 @@ class _Race:
         if self._before is not None:
             self._before(call)
         now = self._sent_at = call.runtime.now()
-        self._hedging.deposit()
+        self._hedging.budget.deposit()
         self._streams = self._hedging.latencies is not None and _asks_stream(call)
         delay = self._hedging.delay
         if delay is not None:
@@ -207,7 +207,7 @@ class _Race:
         call, hedging = self._call, self._hedging
         if self._ended_at is not None or not self._may_hedge():
             return
-        if not hedging.has_room:
+        if not hedging.budget.has_room:
             hedging.skipped += 1
             return
         twin = self._twin = call.twin()

@@ -136,12 +136,15 @@ def _free_waits(retry: Retry) -> Iterator[str]:
 def _worst_case_lines(layers: Sequence[Any]) -> Iterator[str]:
     retry = next((x for x in layers if isinstance(x, Retry)), None)
     timeout = next((x for x in layers if isinstance(x, AttemptTimeout)), None)
+    fallback = next((x for x in layers if isinstance(x, Fallback)), None)
     deadline = next((x.seconds for x in layers if isinstance(x, Deadline)), None)
     attempts = retry.schedule.max_attempts if retry else 1
     backoff = retry.schedule.longest_wait(counted=True) if retry else 0.0
     parts = [f"{attempts} attempt{'s' if attempts > 1 else ''}"]
     if timeout:
         parts[0] += f" of {timeout.seconds:g} s"
+    if fallback:
+        parts[0] += f" at each of {1 + len(fallback.targets)} targets"
     if backoff:
         parts.append(f"{backoff:.4g} s of backoff")
     parts.append("the waits for slots and rate")

@@ -343,3 +343,9 @@ def test_no_call_is_left_to_the_garbage_collector(run):
         assert run(main)() is None
     finally:
         gc.enable()
+
+
+def test_the_worst_case_counts_the_targets():
+    """The description of a stack says how often each attempt may be sent."""
+    text = str(stack_of(Fallback("b", "c"), retry=4))
+    assert "worst case: 4 attempts of 10 s at each of 3 targets" in text

@@ -262,8 +262,7 @@ def test_there_is_none_without_room(run, limit):
                 [(_, allowance)] = stack.layers[3].allowances.items()
                 allowance.gate.close(current().now() + 30.0, current().now(), 1.0, "stated")
             if limit == "budget":
-                [(_, policy)] = hedge.partitions.items()
-                policy.balance = 0.5
+                hedge.budget.balance = 0.5
 
     async def one():
         with call_options(max_attempts=1 if limit == "max_attempts" else None):
@@ -357,6 +356,19 @@ def test_partitions_learn_apart(run):
     run(main)
     delays = {name: each.delay for name, each in stack.statistics().hedges.items()}
     assert delays == {"a": pytest.approx(1.0, rel=0.05), "b": pytest.approx(4.0, rel=0.05)}
+
+
+def test_partitions_share_the_budget(run):
+    """A partition for each user does not bring ten second attempts for each."""
+    server = Attempts([9.0] * 1_000)
+    stack = Stack(Hedge(2.0), ErrorClassifier())
+
+    async def main():
+        for user in range(100):
+            await stack.around(server)("x", partition=f"user-{user}")
+
+    run(main)
+    assert sum(each.sent for each in stack.statistics().hedges.values()) <= 15
 
 
 def test_the_deadline_ends_both(run):
