@@ -62,10 +62,8 @@ class Fallback:
         outcome: _Outcome | None = None
         tried: list[str] = []
         try:
-            for target in (None, *self.targets):
+            for target in (None, *filter(home.is_not, self.targets)):
                 if target is not None:
-                    if home.is_at(target):
-                        continue
                     self._go(call, target, home, tried)
                 outcome = await _outcome(call, call_next)
                 if outcome.succeeded:
@@ -86,6 +84,8 @@ class Fallback:
             return first.passed_on(call, tried if len(tried) > 1 else [])
         except BaseException:
             home.restore(call)
+            if first is not None:
+                first.discard()
             raise
         finally:
             first = outcome = None  # they refer to exceptions, whose frames refer to this one
@@ -139,9 +139,9 @@ class _Home:
         self.payload, self.partition, self.tokens = call.payload, call.partition, call.tokens
         self.refusals = call.state.refusals
 
-    def is_at(self, target: Target) -> bool:
-        """Whether a target is where the call comes from."""
-        return target.transport is None and target.where == self.partition
+    def is_not(self, target: Target) -> bool:
+        """Whether a target is another one than where the call comes from."""
+        return target.transport is not None or target.where != self.partition
 
     def restore(self, call: Call[Any]) -> None:
         """Make the call what it was; a payload that an adapter has replaced stays."""

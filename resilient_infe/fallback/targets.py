@@ -45,7 +45,8 @@ class Target:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):
                 raise ConfigurationError(f"{name} must be a text; got {bounds.shown(value)}")
-        if self.transport is not None and not callable(self.transport):
+        given = self.transport
+        if given is not None and (isinstance(given, type) or not callable(given)):
             raise ConfigurationError(
                 f"transport must be an async def (payload); got {bounds.shown(self.transport)}"
             )

@@ -12,6 +12,7 @@ from fakes import Remember, answer
 from resilient_infe import (
     Allowance,
     AttemptTimeout,
+    Call,
     Circuit,
     CircuitBreaker,
     ConcurrencyLimiter,
@@ -23,6 +24,7 @@ from resilient_infe import (
     Keyed,
     Kind,
     RateLimiter,
+    Reply,
     Retry,
     Slots,
     Stack,
@@ -265,6 +267,25 @@ def test_a_cancelled_call_goes_nowhere(run):
 
     run(main)
     assert server.asked == ["a", "a"]
+
+
+def test_a_result_that_was_kept_is_closed(run):
+    """A failed result whose body is open is let go of when the call is cancelled elsewhere."""
+    hold = Hold()
+
+    async def transport(call):
+        if call.partition == "b":
+            await anyio.sleep(60.0)
+        call.hold, call.reply = hold, Reply(503, {})
+        return "open"
+
+    async def main():
+        send = stack_of(Fallback("b")).handler(transport)
+        with anyio.move_on_after(1.0):
+            await send(Call({"model": "a"}))
+        return hold.closed
+
+    assert run(main)
 
 
 def test_with_hedges_inside(run):

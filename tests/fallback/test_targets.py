@@ -58,6 +58,7 @@ def test_nothing_goes_on_after_the_deadline():
         lambda: Target(3),
         lambda: Target(partition=""),
         lambda: Target(transport="x"),
+        lambda: Target(transport=dict),
         lambda: Fallback("a", on=["timeout"]),
         lambda: Fallback("a", on="timeout"),
         lambda: Fallback("a", on=[Kind.OK]),
