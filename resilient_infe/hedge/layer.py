@@ -137,8 +137,7 @@ class _Race:
                 raise error  # the caller went away
             failed = error is not None or not _succeeded(call)
             if failed and self._running and (call.verdict is None or call.verdict.retryable):
-                self._waiter = Waiter(0)
-                await call.runtime.park(self._waiter)
+                await self._ended(result, call.runtime.cut_off_by_hand())
             if failed and self._won:
                 return self._second()
             await self._unwound(result)
@@ -154,10 +153,14 @@ class _Race:
         self._call_off()
         if not self._begun or not self._running:
             return
-        runtime, self._waiter = self._call.runtime, Waiter(0)
+        await self._ended(result, self._call.runtime.cut_off_after(LONGEST_UNWINDING))
+
+    async def _ended(self, result: Any, timer: Timer) -> None:
+        """Wait for the end of the second attempt; if cancelled, close the result of the first."""
+        self._waiter = Waiter(0)
         try:
-            with runtime.cut_off_after(LONGEST_UNWINDING):
-                await runtime.park(self._waiter)
+            with timer:
+                await self._call.runtime.park(self._waiter)
         except BaseException:
             _discard(self._call, result)
             raise
@@ -191,11 +194,11 @@ class _Race:
 
     def _on_send(self, call: Call[Any]) -> None:
         """Set the alarm: the first attempt is sent now."""
+        self._streams = self._hedging.latencies is not None and _asks_stream(call)
         if self._before is not None:
             self._before(call)
         now = self._sent_at = call.runtime.now()
         self._hedging.budget.deposit()
-        self._streams = self._hedging.latencies is not None and _asks_stream(call)
         delay = self._hedging.delay
         if delay is not None:
             self._context = copy_context()  # an alarm of trio does not run in the caller's

@@ -22,6 +22,7 @@ from resilient_infe import (
     Hedge,
     Hold,
     RateLimiter,
+    Reply,
     Retry,
     RetryBudget,
     Stack,
@@ -505,6 +506,26 @@ def test_a_stream_that_is_dropped_unread_gives_its_slot_back(run):
         del stream
         await anyio.sleep(0.1)
         assert books(stack) == (0, 0, 0, 0)
+
+    run(main)
+
+
+def test_a_failed_result_is_closed_if_the_caller_leaves(run):
+    """The first failed with an open body, and the caller goes while the second is under way."""
+    hold = Hold()
+
+    async def transport(call):
+        await anyio.sleep(3.0 if call.attempt == 1 else 60.0)
+        call.hold, call.reply = hold, Reply(503, {})
+        return "open"
+
+    async def main():
+        stack = stack_of(Hedge(2.0))
+        with anyio.move_on_after(5.0):
+            await stack.handler(transport)(Call("x"))
+        await anyio.sleep(0.1)
+        assert hold.closed
+        assert books(stack)[2:] == (0, 0)
 
     run(main)
 
