@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core.call import Layer
 from ..errors import ConfigurationError
+from ..events import Listener
 
 Layers = Sequence[Layer[Any, Any]]
 
@@ -77,3 +79,12 @@ def _only_index(matches: Iterable[bool], kind: type, layers: Layers) -> int:
             f"To build another stack, list the layers: Stack(*layers), outermost first."
         )
     return found[0]
+
+
+def checked_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    """Return the listeners, or raise `ConfigurationError` if one is not callable."""
+    with contextlib.suppress(TypeError):
+        found = tuple(listeners)
+        if all(callable(listener) for listener in found):
+            return found
+    raise ConfigurationError("listeners must be a list of callables that take an event")

@@ -7,7 +7,6 @@ statistics, and can drain.
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -21,7 +20,7 @@ from ..core.ids import model_in
 from ..core.priority import Priority, standing_of
 from ..core.queue import Waiter, ages
 from ..core.shared import Shared
-from ..core.verdict import Kind, Usage
+from ..core.verdict import Kind
 from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
 from ..events import ConfiguredLimit, Event, LimitsConfigured, Listener
 from ..rate.layer import RateLimiter
@@ -32,7 +31,7 @@ from ..timeouts.deadline import Deadline
 from .compiled import compiled, handler_of
 from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
-from .layers import check_layer, left_out, name_of, replaced
+from .layers import check_layer, checked_listeners, left_out, name_of, replaced
 from .options import CallOptions, check_options, current_options, misplaced
 from .order import check_order
 
@@ -61,7 +60,7 @@ class Stack(Shared):
     def __init__(
         self, *layers: Layer[Any, Any], listeners: Iterable[Listener] = (), strict: bool = True
     ) -> None:
-        self.listeners, self._strict = _checked(listeners), strict
+        self.listeners, self._strict = checked_listeners(listeners), strict
         if self.listeners and not any(isinstance(layer, RequestIdLogger) for layer in layers):
             layers = (RequestIdLogger(log=False), *layers)  # events need request ids
         self.layers = layers
@@ -72,6 +71,7 @@ class Stack(Shared):
         self._emitter = Emitter(self.listeners) if self.listeners else None
         self._takes_deadlines = any(isinstance(layer, Deadline) for layer in layers)
         self.retries = any(isinstance(layer, Retry) for layer in layers)
+        self._outer: Layer[Any, Any] | None = None
         self._runtime: aio.Runtime | None = None
         self._draining = False
         self.told_of_nesting = False
@@ -160,6 +160,17 @@ class Stack(Shared):
             self.report(LimitsConfigured(changes))
         return changes
 
+    def listen(self, *listeners: Listener) -> None:
+        """Pass every event of calls that begin from now on to these listeners too.
+
+        Raises:
+            ConfigurationError: one of them is not callable.
+        """
+        self.listeners = (*self.listeners, *checked_listeners(listeners))
+        self._emitter = Emitter(self.listeners)
+        if not any(isinstance(layer, RequestIdLogger) for layer in self.layers):
+            self._outer = RequestIdLogger(log=False)  # the layers may be linked already
+
     def report(self, event: Event) -> None:
         """Report an event that belongs to no call, to the listeners and the log."""
         logger = next((each for each in self.layers if isinstance(each, RequestIdLogger)), None)
@@ -220,8 +231,7 @@ class Stack(Shared):
         call.started = runtime.now()
         state = call.state
         state.place = state.place or next(ages)
-        if self._emitter is not None and call.emit is None:
-            call.emit = self._emitter
+        call.emit = call.emit or self._emitter
         if self._draining:
             await runtime.checkpoint()
             raise call.refuse(Draining("the stack is draining and takes no new calls"))
@@ -232,6 +242,8 @@ class Stack(Shared):
             self._set_options(call, options, deadline)
         if call.partition is None:
             call.partition = model_in(call.payload)
+        if self._outer is not None:
+            handler = compiled((self._outer,), handler)
         self._entered += 1
         try:
             result = await handler(call)
@@ -243,7 +255,7 @@ class Stack(Shared):
         if call.hold is None:
             self._end(call, None)
         else:
-            call.hold.on_close(partial(self._end_stream, call))
+            call.hold.on_close(lambda _: self._end(call, None))
         return result
 
     def _set_options(
@@ -270,9 +282,6 @@ class Stack(Shared):
             waiters, self._drained = self._drained, []
             for waiter in waiters:
                 aio.wake(waiter)
-
-    def _end_stream(self, call: Call[Any], _: Usage | None) -> None:
-        self._end(call, None)
 
     def _warn_of_nesting(self) -> None:
         if self.told_of_nesting:
@@ -385,11 +394,3 @@ class Send(Generic[P, R]):
             Exception: the same exceptions as for a payload.
         """
         return self._enter(self._handler, call, deadline)
-
-
-def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
-    with contextlib.suppress(TypeError):
-        found = tuple(listeners)
-        if all(callable(listener) for listener in found):
-            return found
-    raise ConfigurationError("listeners must be a list of callables that take an event")
