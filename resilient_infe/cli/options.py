@@ -29,6 +29,10 @@ class RunOptions(JobOptions):
         False, "progress, messages and events on stderr, as JSON lines with ts (UTC), level and "
         "event", group="run",
     )  # fmt: skip
+    metrics_port: int | None = option(
+        None, "show the metrics to Prometheus on this port of 127.0.0.1, like `9464`; needs the "
+        "extra `[prometheus]`", "PORT", count, group="run", usual="none",
+    )  # fmt: skip
     api_key_file: str | None = option(
         None, "a file that has the key; a server on this machine needs none", "FILE",
         group="API", usual="INFE_API_KEY",

@@ -20,6 +20,7 @@ from .counter import counter_for
 from .display import Display, JsonLines, display_for
 from .dry_run import dry_run
 from .limits import for_models
+from .metrics import MetricsPort
 from .options import RunOptions, add_options, options_for
 from .telling import say_found, tell_end
 
@@ -110,19 +111,26 @@ def _run(options: argparse.Namespace) -> int:
     # The collector's usual pace costs a tenth of a run.
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 100)
+    metrics = None if told.metrics_port is None else MetricsPort(told.metrics_port)
     display = display_for(quiet=told.quiet, json_log=told.json_log)
     try:
         job = Job(told, [display] if isinstance(display, JsonLines) else [], display.say)
-        return tell_end(job, display, *_carried(job, display))
+        if metrics is not None:
+            metrics.measure(job.stack)
+        return tell_end(job, display, *_carried(job, display, metrics))
     finally:
         display.close()
+        if metrics is not None:
+            metrics.close()
 
 
-def _carried(job: Job, display: Display) -> tuple[ResilienceError | None, int]:
+def _carried(
+    job: Job, display: Display, metrics: MetricsPort | None
+) -> tuple[ResilienceError | None, int]:
     """Check the input and run the job; returns what ended it early: an error, or a signal."""
     try:
         say_found(job, display, job.check())
-        return anyio.run(_under_way, job, display)
+        return anyio.run(_under_way, job, display, metrics)
     except ResilienceError as error:
         return error, 0
     except KeyboardInterrupt:  # while the input was looked at
@@ -131,13 +139,17 @@ def _carried(job: Job, display: Display) -> tuple[ResilienceError | None, int]:
         job.close()
 
 
-async def _under_way(job: Job, display: Display) -> tuple[ResilienceError | None, int]:
+async def _under_way(
+    job: Job, display: Display, metrics: MetricsPort | None
+) -> tuple[ResilienceError | None, int]:
     failure: ResilienceError | None = None
     signals: list[int] = []
     async with anyio.create_task_group() as group:
         group.start_soon(_heed_signals, job, display, signals, group.cancel_scope)
         group.start_soon(_show, job, display)
         group.start_soon(listen, Path(job.options.journal), partial(obey, job), display.say)
+        if metrics is not None:
+            group.start_soon(metrics.serve)
         try:
             await job.run()
         except ResilienceError as error:
