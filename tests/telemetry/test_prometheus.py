@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from fakes import all_at_once
@@ -12,6 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from resilient_infe import ErrorClassifier, Retry, Stack, errors, presets, telemetry
 from resilient_infe.telemetry.measured import MOST_PARTITIONS, OTHER
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe
+
+DOCS = Path(__file__).parents[2] / "docs" / "observability"
 
 PAYLOAD = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -104,3 +109,25 @@ def test_promtool_accepts_the_metrics(run):
     command = ["promtool", "check", "metrics"]
     checked = subprocess.run(command, input=text, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+def test_rules_and_dashboard_name_what_is_exposed():
+    """Each metric in the rules and the panels is one of the registry, or recorded by a rule."""
+    registry = CollectorRegistry()
+    telemetry.prometheus(Stack(ErrorClassifier()), registry)
+    kinds = {each.name: each.type for each in registry.collect()}
+    ends = {"counter": ("_total",), "histogram": ("_bucket",), "gauge": ("",)}
+    known = {name + end for name, kind in kinds.items() for end in ends[kind]}
+    rules = (DOCS / "rules.yml").read_text()
+    panels = json.loads((DOCS / "dashboard.json").read_text())["panels"]
+    for text in [rules, *(each["targets"][0]["expr"] for each in panels)]:
+        used = set(re.findall(r"(?<![\w:])resilient_infe_\w+(?=[\[{ ]|$)", text))
+        assert used - {"resilient_infe_recorded", "resilient_infe_alerts"} <= known
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian: prometheus) is missing")
+def test_promtool_accepts_the_rules():
+    """`promtool check rules` finds nothing wrong."""
+    command = ["promtool", "check", "rules", str(DOCS / "rules.yml")]
+    checked = subprocess.run(command, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
