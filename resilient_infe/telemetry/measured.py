@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from ..events import AttemptFinished, CallFinished, CircuitOpened, RateGateClosed, RetryScheduled
 
@@ -98,18 +99,22 @@ class Measured:
         self.opened: defaultdict[Series, float] = defaultdict(float)
         self.durations: defaultdict[Series, Durations] = defaultdict(Durations)
 
-    def __call__(self, event: object) -> None:
+    def __call__(self, event: Any) -> None:
         """Count one event."""
-        if isinstance(event, AttemptFinished):
-            self.attempts[self._label(event.partition), event.kind.value] += 1
-        elif isinstance(event, CallFinished):
+        kind = type(event)  # comparing it costs a fifth of isinstance, three times a call
+        if kind is AttemptFinished:
+            self._attempt(event)
+        elif kind is CallFinished:
             self._call(event)
-        elif isinstance(event, RetryScheduled):
+        elif kind is RetryScheduled:
             self.retries[self._label(event.partition), event.kind.value] += 1
-        elif isinstance(event, RateGateClosed):
+        elif kind is RateGateClosed:
             self.gates[(self._label(event.partition),)] += 1
-        elif isinstance(event, CircuitOpened):
+        elif kind is CircuitOpened:
             self.opened[(self._label(event.partition),)] += 1
+
+    def _attempt(self, event: AttemptFinished) -> None:
+        self.attempts[self._label(event.partition), event.kind.value] += 1
 
     def _call(self, event: CallFinished) -> None:
         label = self._label(event.partition)
