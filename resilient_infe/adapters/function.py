@@ -1,4 +1,4 @@
-"""Wraps an ``async def`` function in a stack and keeps its signature and types."""
+"""Wraps an ``async def`` or a ``def`` in a stack and keeps its signature and types."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from ..aio import drive
 from ..classify.rule import Classify, Rule
 from ..core.call import Call
+from ..errors import ConfigurationError
 from ..rate.estimate import bodies_in
 from ..stack import Stack
 from .http.partition import PartitionOf, Partitions
@@ -21,11 +23,46 @@ R = TypeVar("R")
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
+def wrap_blocking(
+    function: Callable[A, R],
+    stack: Stack,
+    classify: Classify | None = None,
+    partition: PartitionOf | None = None,
+) -> Callable[A, R]:
+    """Return a function with the same signature that calls `function` through `stack`, and blocks.
+
+    Arguments as for `wrap_function`. An attempt runs in the caller's thread, and cannot be cut: a
+    timeout of the stack ends it when the function returns.
+    """
+
+    @functools.wraps(function)
+    async def at_once(*args: A.args, **kwargs: A.kwargs) -> R:
+        result = function(*args, **kwargs)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise ConfigurationError(
+                f"{function!r} returned what must be awaited, outside of the stack: wrap an async "
+                f"def, which awaits it"
+            )
+        return result
+
+    resilient = wrap_function(at_once, stack, classify, partition, blocking=True)
+
+    @functools.wraps(function)
+    def blocking(*args: A.args, **kwargs: A.kwargs) -> R:
+        return drive(resilient(*args, **kwargs))
+
+    return blocking
+
+
 def wrap_function(
     function: Callable[A, Awaitable[R]],
     stack: Stack,
     classify: Classify | None = None,
     partition: PartitionOf | None = None,
+    *,
+    blocking: bool = False,
 ) -> Callable[A, Coroutine[Any, Any, R]]:
     """Return an async function with the same signature that calls `function` through `stack`.
 
@@ -42,6 +79,7 @@ def wrap_function(
             classification.
         partition: the name of the partition of all calls, or a function that takes the arguments by
             name and returns it; None, the default, for the model.
+        blocking: whether `function` never suspends, and is run by `drive`.
 
     State: the stack's.
     """
@@ -68,7 +106,7 @@ def wrap_function(
             call.verdict = rule(result, None)
         return result
 
-    handler, partitions = stack.handler(send), Partitions(partition)
+    handler, partitions = stack.handler(send, blocking=blocking), Partitions(partition)
 
     @functools.wraps(function)
     async def resilient(*args: A.args, **kwargs: A.kwargs) -> R:

@@ -13,16 +13,16 @@ from ..core.priority import Priority, standing_of
 from ..errors import ConfigurationError
 from ..stack import Stack
 from ..stack.options import current_options
-from .function import wrap_function
+from .function import wrap_blocking, wrap_function
 from .http.partition import PartitionOf
-from .httpx.client import resilient_client
+from .httpx.client import BlockingTransport, resilient_client
 from .sdk.client import resilient_sdk
 
 T = TypeVar("T")
 
 WRAPPABLE = (
-    "an AsyncOpenAI or AsyncAzureOpenAI client (or another made by Stainless), an httpx or "
-    "httpx2 AsyncClient, an aiohttp ClientSession, or an async def function"
+    "an OpenAI, AsyncOpenAI or Azure client (or another made by Stainless), a Client or "
+    "AsyncClient of httpx or httpx2, an aiohttp ClientSession, or a function, async or not"
 )
 
 
@@ -40,7 +40,9 @@ def wrap(
     Args:
         target: an ``AsyncOpenAI`` or ``AsyncAzureOpenAI`` (or ``AsyncAnthropic``, whose SDK has the
             same generator, Stainless), an ``AsyncClient`` of httpx or httpx2, a ``ClientSession``
-            of aiohttp, or an ``async def`` function or method. For a transport such as
+            of aiohttp, or an ``async def`` function or method; or the synchronous twin of one:
+            ``OpenAI``, ``Client``, a ``def``, whose calls block as before. The layers of `stack`
+            then run in a background thread (`Stack.across_loops`). For a transport such as
             `InfeTransport` use ``stack.around`` instead.
         stack: the layers.
         classify: only for a function: ``classify(result, error)`` says what its results and
@@ -88,10 +90,10 @@ class _Labelled(Stack):
         self.layers = stack.layers
         self._labels = stack, priority, tenant
 
-    def handler(self, inner: Handler[Any, Any]) -> Handler[Any, Any]:
+    def handler(self, inner: Handler[Any, Any], *, blocking: bool = False) -> Handler[Any, Any]:
         """Return a handler of the other stack that labels each call."""
         stack, priority, tenant = self._labels
-        handler = stack.handler(inner)
+        handler = stack.handler(inner, blocking=blocking)
 
         def labelled(call: Call[Any]) -> Coroutine[Any, Any, Any]:
             options = current_options()
@@ -111,11 +113,13 @@ def _wrap_client(target: Any, stack: Stack, partition: PartitionOf | None) -> An
     """
     lineage = type(target).__mro__
     families = {(cls.__module__.partition(".")[0], cls.__name__) for cls in lineage}
-    is_stainless = "AsyncAPIClient" in {name for _, name in families}
+    is_stainless = {"AsyncAPIClient", "SyncAPIClient"} & {name for _, name in families}
     if is_stainless and hasattr(target, "_client") and hasattr(target, "with_options"):
         return resilient_sdk(target, stack, partition)
     if families & {("httpx", "AsyncClient"), ("httpx2", "AsyncClient")}:
         return resilient_client(target, stack, partition=partition)
+    if families & {("httpx", "Client"), ("httpx2", "Client")}:
+        return resilient_client(target, stack, BlockingTransport, partition=partition)
     if ("aiohttp", "ClientSession") in families:
         from .aiohttp.middleware import resilient_session  # aiohttp is slow to import
 
@@ -155,15 +159,14 @@ def _wrap_function(
         )
     if any(map(inspect.iscoroutinefunction, inner)):
         return wrap_function(cast("Any", target), stack, classify, partition)
+    if any(map(inspect.isgeneratorfunction, inner)):
+        raise ConfigurationError(
+            "a generator function cannot be wrapped: a retry would deliver items twice. Wrap a def "
+            "that returns the complete result"
+        )
+    if callable(target) and not hasattr(type(target), "handle_request"):
+        return wrap_blocking(cast("Any", target), stack, classify, partition)
     raise ConfigurationError(
-        f"cannot wrap {type(target).__qualname__}{_reason(target)}: pass {WRAPPABLE}; "
+        f"cannot wrap {type(target).__qualname__}: pass {WRAPPABLE}; "
         f"stack.around(transport) takes any callable that returns an awaitable"
     )
-
-
-def _reason(target: Any) -> str:
-    """Return why a synchronous client or function cannot be wrapped; empty for anything else."""
-    names = {cls.__name__ for cls in type(target).__mro__}
-    if names & {"SyncAPIClient", "Client", "Session"}:
-        return ", which is synchronous"
-    return ", which is not an async def" if inspect.isroutine(target) else ""

@@ -10,23 +10,31 @@ from __future__ import annotations
 
 from ..core.runtime import Alarm, Clock, Runtime, Timer
 from .asyncio_loop import AsyncioRuntime
+from .blocking import BlockingRuntime, drive
+from .bridge import bridge
 from .current import current, finalizer, task_on, this_thread, wall_time
 from .keeper import Keeper, Kept, Queueing, keep, keeper_of, pump, pump_soon, wake
+from .passage import carry, from_home
 from .runtime import LONGEST_SLEEP, clamp, is_cancellation
 
 __all__ = [
     "LONGEST_SLEEP",
     "Alarm",
     "AsyncioRuntime",
+    "BlockingRuntime",
     "Clock",
     "Keeper",
     "Kept",
     "Queueing",
     "Runtime",
     "Timer",
+    "bridge",
+    "carry",
     "clamp",
     "current",
+    "drive",
     "finalizer",
+    "from_home",
     "is_cancellation",
     "keep",
     "keeper_of",

@@ -168,13 +168,13 @@ def _check_movable(policy: Kept, owner: Runtime) -> None:
     if policy.busy:
         raise WrongLoopError(
             f"this {name} is in use on another event loop, which was not closed: share it only "
-            f"within one loop, or make one per loop (for several threads or processes, give each a "
-            f"share=)"
+            f"within one loop, make one per loop (for several processes, give each a share=), or "
+            f"let the loops share its stack with stack.across_loops() before the first call"
         )
     if not owner.is_over():
         raise WrongLoopError(
             f"this {name} belongs to an event loop that still runs, perhaps in another thread: "
-            f"make one per loop"
+            f"make one per loop, or share it with stack.across_loops()"
         )
 
 

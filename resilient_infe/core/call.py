@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..errors import Refused
 from .priority import Priority
-from .runtime import Runtime, Timer
+from .runtime import Runtime
 from .verdict import Kind, Usage, Verdict
 
 P = TypeVar("P")
@@ -191,6 +191,27 @@ class InFlight(Protocol):
         ...
 
 
+class Disarmable(Protocol):
+    """The timer of an attempt, as an adapter sees it."""
+
+    @property
+    def when(self) -> float:
+        """The loop time at which it fires."""
+        ...
+
+    def disarm(self) -> None:
+        """Let it never fire."""
+        ...
+
+
+class Passage(Protocol):
+    """Takes a call from its layers to where the caller is."""
+
+    def attempt(self, run: Callable[[Call[Any]], Coroutine[Any, Any, Any]], /) -> Any:
+        """Return the coroutine that has an attempt made there."""
+        ...
+
+
 class CallState:
     """What the layers of this library note on a call for each other. State: per call.
 
@@ -235,6 +256,7 @@ class CallState:
         model: the model to ask in place of the one that the request names, or None.
         transport: what sends the attempt in place of the stack's own transport, or None.
         tried: what a `Fallback` tried, if the call failed all the same.
+        passage: takes the call over the bridge, if its stack is shared by threads; else None.
         sleep: awaited by `Retry` between two attempts, with the call and the loop time of the next
             one; None for the loop's own sleep.
     """
@@ -251,7 +273,7 @@ class CallState:
     others: int = -1
     sent_for: float = 0.0
     max_attempts: int | None = None
-    timer: Timer | None = None
+    timer: Disarmable | None = None
     output_tokens: float | None = None
     refusals: Refusals | None = None
     asked_too_long: float | None = None
@@ -266,6 +288,7 @@ class CallState:
     model: str | None = None
     transport: Callable[[Any], Any] | None = None
     tried: tuple[str, ...] = ()
+    passage: Passage | None = None
     sleep: Callable[[Call[Any], float], Awaitable[None]] | None = None
 
     def waited(self, reason: str, seconds: float) -> None:

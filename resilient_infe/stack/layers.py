@@ -82,7 +82,11 @@ def _only_index(matches: Iterable[bool], kind: type, layers: Layers) -> int:
 
 
 def checked_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
-    """Return the listeners, or raise `ConfigurationError` if one is not callable."""
+    """Return the listeners of a stack.
+
+    Raises:
+        ConfigurationError: one of them cannot be called.
+    """
     with contextlib.suppress(TypeError):
         found = tuple(listeners)
         if all(callable(listener) for listener in found):

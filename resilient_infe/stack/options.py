@@ -54,6 +54,33 @@ class CallOptions:
             call.tags = {**self.tags, **call.tags}
 
 
+def set_options(
+    call: Call[Any], options: CallOptions | None, seconds: float | None, *, allowed: bool
+) -> None:
+    """Set what a call leaves open, by `call_options`, and its deadline.
+
+    Args:
+        call: the call, whose start is known.
+        options: those of the enclosing blocks, or None.
+        seconds: the call's own deadline, or None.
+        allowed: whether the stack has a `Deadline`.
+
+    Raises:
+        ConfigurationError: there is a deadline, and the stack has no layer for it.
+    """
+    if options is not None:
+        options.fill(call)
+        seconds = options.deadline if seconds is None else seconds
+    if seconds is None:
+        return
+    if not allowed:
+        raise ConfigurationError(
+            "a call with deadline= needs a Deadline layer, and this stack has none: add "
+            "Deadline(), which bounds only the calls that have a deadline"
+        )
+    call.deadline = call.started + seconds
+
+
 def check_options(
     tokens: object, partition: object, deadline: object, max_attempts: object = None
 ) -> None:

@@ -11,7 +11,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, Generic, Never, TypeVar, Unpack
+from typing import Any, Generic, Never, Self, TypeVar, Unpack
 
 from .. import aio
 from ..aio import task_on, this_thread
@@ -21,7 +21,7 @@ from ..core.priority import Priority, standing_of
 from ..core.queue import Waiter, ages
 from ..core.shared import Shared
 from ..core.verdict import Kind
-from ..errors import ConfigurationError, Draining, NestedStackWarning, Refused
+from ..errors import Draining, NestedStackWarning, Refused
 from ..events import ConfiguredLimit, Event, LimitsConfigured, Listener
 from ..rate.layer import RateLimiter
 from ..retry.layer import Retry, is_trying_again
@@ -32,7 +32,7 @@ from .compiled import compiled, handler_of
 from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
 from .layers import check_layer, checked_listeners, left_out, name_of, replaced
-from .options import CallOptions, check_options, current_options, misplaced
+from .options import check_options, current_options, misplaced, set_options
 from .order import check_order
 
 P = TypeVar("P")
@@ -73,6 +73,7 @@ class Stack(Shared):
         self.retries = any(isinstance(layer, Retry) for layer in layers)
         self._outer: Layer[Any, Any] | None = None
         self._runtime: aio.Runtime | None = None
+        self._crosses_loops = False
         self._draining = False
         self.told_of_nesting = False
         self._drained: list[Waiter] = []
@@ -93,7 +94,7 @@ class Stack(Shared):
             LayerOrderError: the new order cannot work (``strict`` only).
         """
         kept = replaced(self.layers, layers)
-        return Stack(*kept, listeners=self.listeners, strict=self._strict)
+        return self._with(kept)
 
     def without(self, *kinds: type) -> Stack:
         """Return a stack without the layers of these classes.
@@ -109,7 +110,20 @@ class Stack(Shared):
             LayerOrderError: the rest cannot work without it (``strict`` only).
         """
         kept = left_out(self.layers, kinds)
-        return Stack(*kept, listeners=self.listeners, strict=self._strict)
+        return self._with(kept)
+
+    def _with(self, layers: Iterable[Layer[Any, Any]]) -> Stack:
+        made = Stack(*layers, listeners=self.listeners, strict=self._strict)
+        return made.across_loops() if self._crosses_loops else made
+
+    def across_loops(self) -> Self:
+        """Let threads and event loops of the process share this stack; return the stack itself.
+
+        Its layers then run in a background thread, one for the process, and each attempt where its
+        caller is. `wrap` of a synchronous client does this. Do it before the first call.
+        """
+        self._crosses_loops = True
+        return self
 
     def around(self, transport: Callable[[P], Awaitable[R]]) -> Send[P, R]:
         """Return a function that sends payloads through the stack to `transport`.
@@ -126,13 +140,20 @@ class Stack(Shared):
         if isinstance(transport, Send) and self.retries and transport.stack.retries:
             self._warn_of_nesting()
             transport.stack.told_of_nesting = True
-        send = Send(self, compiled(self.layers, handler_of(transport)), self._enter)
+        send = Send(self, compiled(self.layers, aio.from_home(handler_of(transport))), self._enter)
         send.posts_bodies_to = getattr(transport, "posts_bodies_to", None)
         return send
 
-    def handler(self, inner: Handler[P, R]) -> Handler[P, R]:
-        """Return a handler that runs `inner`, which takes a `Call`, inside the layers."""
-        return partial(self._enter, compiled(self.layers, inner))
+    def handler(self, inner: Handler[P, R], *, blocking: bool = False) -> Handler[P, R]:
+        """Return a handler that runs `inner`, which takes a `Call`, inside the layers.
+
+        If it is `blocking`, `inner` never suspends, and threads run the handler by `aio.drive`.
+        """
+        linked = compiled(self.layers, aio.from_home(inner))
+        if blocking:
+            self._crosses_loops = True
+            return partial(aio.carry, enter=partial(self._enter_here, linked), blocking=True)
+        return partial(self._enter, linked)
 
     def configure(
         self, *, model: str | None = None, **limits: Unpack[Limits]
@@ -221,7 +242,14 @@ class Stack(Shared):
     def _in_flight(self) -> int:
         return self._entered - sum(self._outcomes.values())
 
-    async def _enter(
+    def _enter(
+        self, handler: Handler[P, R], call: Call[P], deadline: float | None = None
+    ) -> Coroutine[Any, Any, R]:
+        if not self._crosses_loops:
+            return self._enter_here(handler, call, deadline)
+        return aio.carry(call, partial(self._enter_here, handler, deadline=deadline))
+
+    async def _enter_here(
         self, handler: Handler[P, R], call: Call[P], deadline: float | None = None
     ) -> R:
         runtime = self._runtime
@@ -239,7 +267,7 @@ class Stack(Shared):
             self._warn_of_nesting()
         options = current_options()
         if options is not None or deadline is not None:
-            self._set_options(call, options, deadline)
+            set_options(call, options, deadline, allowed=self._takes_deadlines)
         if call.partition is None:
             call.partition = model_in(call.payload)
         if self._outer is not None:
@@ -257,22 +285,6 @@ class Stack(Shared):
         else:
             call.hold.on_close(lambda _: self._end(call, None))
         return result
-
-    def _set_options(
-        self, call: Call[Any], options: CallOptions | None, seconds: float | None
-    ) -> None:
-        """Set what the call leaves open, by `call_options`, and its deadline."""
-        if options is not None:
-            options.fill(call)
-            seconds = options.deadline if seconds is None else seconds
-        if seconds is None:
-            return
-        if not self._takes_deadlines:
-            raise ConfigurationError(
-                "a call with deadline= needs a Deadline layer, and this stack has none: add "
-                "Deadline(), which bounds only the calls that have a deadline"
-            )
-        call.deadline = call.started + seconds
 
     def _end(self, call: Call[Any], error: BaseException | None) -> None:
         self._attempts += call.sends

@@ -5,10 +5,13 @@ httpx has no public way to do this. Its private names are used in this file and 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
 import functools
+import inspect
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from ...core.call import Call
@@ -16,6 +19,7 @@ from ...errors import ConfigurationError
 from ...stack import Stack
 from ..http.request import last_mask
 from ..http.response import WRAPPED_TWICE, closed_client_verdict, is_redirect, sends_through
+from .blocking import BlockingDoor
 from .masked import mask_head
 from .renewed_auth import RenewedAuth
 from .synthetic import library_of
@@ -103,6 +107,10 @@ class SharedTransport(ResilientTransport):
             raise
 
 
+class BlockingTransport(BlockingDoor, SharedTransport):
+    """The same for a synchronous client."""
+
+
 def resilient_client(
     client: Any, stack: Stack, transport: type[SharedTransport] = SharedTransport, **options: Any
 ) -> Any:
@@ -113,7 +121,7 @@ def resilient_client(
     unopened, so ``async with`` works on it.
 
     Args:
-        client: an ``AsyncClient`` of httpx or httpx2.
+        client: an ``AsyncClient`` or a ``Client`` of httpx or httpx2.
         stack: the layers.
         transport: the class of the copy's transports.
         options: as for that class.
@@ -140,7 +148,10 @@ def resilient_client(
     }
     if not client.is_closed:
         _set_state(wrapped, "UNOPENED")
-    if transport is SharedTransport:  # an SDK asks its auth for each attempt by itself, and masks
+    if transport in (
+        SharedTransport,
+        BlockingTransport,
+    ):  # an SDK asks its auth for each attempt by itself, and masks
         _renew_auth(wrapped)
         _mask_redirects(wrapped)
     return wrapped
@@ -175,22 +186,38 @@ def _mask_redirects(client: Any) -> None:
     cls, reference = client.__class__, weakref.ref(client)
 
     async def send_handling_redirects(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with _masked_error():
             response = await cls._send_handling_redirects(reference(), *args, **kwargs)
-        except Exception as error:
-            mask = last_mask()
-            if mask is not None:
-                mask.error(error)
-            raise
-        mask = last_mask()
-        if mask is not None and (response.history or is_redirect(response.status_code)):
-            mask_head(response, mask)
-            url = str(response.url)
-            if response.history and mask.text(url) != url:
-                response.request.url = type(response.url)(mask.text(url))
-        return response
+        return _masked_redirect(response)
 
-    client._send_handling_redirects = send_handling_redirects  # noqa: SLF001
+    def blocking(*args: Any, **kwargs: Any) -> Any:
+        with _masked_error():
+            response = cls._send_handling_redirects(reference(), *args, **kwargs)
+        return _masked_redirect(response)
+
+    is_async = inspect.iscoroutinefunction(cls._send_handling_redirects)
+    client._send_handling_redirects = send_handling_redirects if is_async else blocking  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def _masked_error() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        mask = last_mask()
+        if mask is not None:
+            mask.error(error)
+        raise
+
+
+def _masked_redirect(response: Any) -> Any:
+    mask = last_mask()
+    if mask is not None and (response.history or is_redirect(response.status_code)):
+        mask_head(response, mask)
+        url = str(response.url)
+        if response.history and mask.text(url) != url:
+            response.request.url = type(response.url)(mask.text(url))
+    return response
 
 
 def _set_state(client: Any, name: str) -> None:

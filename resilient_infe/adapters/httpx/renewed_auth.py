@@ -10,9 +10,10 @@ The first start stays where httpx has it, because the partition needs the key.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 
+from ...aio import drive
 from ...core.call import Call
 
 RENEWAL = "resilient_infe.renewal"
@@ -34,9 +35,27 @@ class RenewedAuth:
     def __init__(self, auth: Any) -> None:
         self._auth = auth
 
-    async def async_auth_flow(self, request: Any) -> Flow:
+    def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """Run the flow of a synchronous client, in the same way."""
+        flow = self._continued(Renewal(_awaitable(self._auth.sync_auth_flow), request))
+        try:
+            current = drive(anext(flow))
+            while True:
+                response = yield current
+                try:
+                    current = drive(flow.asend(response))
+                except StopAsyncIteration:
+                    return
+        finally:
+            drive(flow.aclose())
+
+    def async_auth_flow(self, request: Any) -> Flow:
         """Run the flow as the library does, and continue with the one that was started last."""
-        renewal = Renewal(self._auth, request)
+        return self._continued(Renewal(self._auth.async_auth_flow, request))
+
+    @staticmethod
+    async def _continued(renewal: Renewal) -> Flow:
+        request = renewal.request
         try:
             current = await anext(renewal.flow)
             while True:
@@ -55,7 +74,7 @@ class Renewal:
     """The flow of one request, which can be started again. State: per request.
 
     Args:
-        auth: an auth of the library.
+        start: starts the flow of an auth for a request.
         request: the request, as it is before the auth has seen it.
 
     Attributes:
@@ -63,9 +82,9 @@ class Renewal:
         flow: the flow that was started last.
     """
 
-    def __init__(self, auth: Any, request: Any) -> None:
-        self.request, self.flow = request, auth.async_auth_flow(request)
-        self._auth, self._url, self._headers = auth, request.url, request.headers.copy()
+    def __init__(self, start: Callable[[Any], Flow], request: Any) -> None:
+        self.request, self.flow = request, start(request)
+        self._start, self._url, self._headers = start, request.url, request.headers.copy()
         self._set: dict[str, str | None] = {}
         self._used = False
 
@@ -94,13 +113,29 @@ class Renewal:
             if value is not None:
                 request.headers[name] = value
         request.url = self._url
-        self.flow = self._auth.async_auth_flow(request)
+        self.flow = self._start(request)
         current = await anext(self.flow)
         while current is not request:
             response = await send(current)
             response.request = current
             await response.aread()
             current = await self.flow.asend(response)
+
+
+def _awaitable(start: Callable[[Any], Generator[Any, Any, None]]) -> Callable[[Any], Flow]:
+    """Return a function that starts the flow of a synchronous client as one that is awaited."""
+
+    async def flow(request: Any) -> Flow:
+        with contextlib.closing(start(request)) as steps:
+            current = next(steps, None)
+            while current is not None:
+                response = yield current
+                try:
+                    current = steps.send(response)
+                except StopIteration:
+                    return
+
+    return flow
 
 
 def renewal_of(request: Any) -> Renewal | None:

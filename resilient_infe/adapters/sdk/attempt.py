@@ -23,6 +23,7 @@ from ...stack import Stack
 from ..http.partition import Partitions
 from ..http.request import note_key
 from ..http.response import is_redirect
+from ..httpx.blocking import BlockingDoor
 from ..httpx.client import SharedTransport
 from ..httpx.masked import masked_response
 from .options import Rewind
@@ -37,14 +38,17 @@ class Seat:
     Args:
         stack: the layers.
         partitions: finds the partition of each request.
+        blocking: whether the client is synchronous.
 
     State: the stack's.
     """
 
-    def __init__(self, stack: Stack, partitions: Partitions) -> None:
+    def __init__(self, stack: Stack, partitions: Partitions, *, blocking: bool = False) -> None:
+        self.sends = "handle_request" if blocking else "handle_async_request"
+        self.transport = BlockingSeatedTransport if blocking else SeatedTransport
         self.stack = stack
         self.partitions = partitions
-        self.handler: Handler[Any, Any] = stack.handler(_attempt)
+        self.handler: Handler[Any, Any] = stack.handler(_attempt, blocking=blocking)
 
 
 class Sdk(Protocol):
@@ -264,3 +268,7 @@ class SeatedTransport(SharedTransport):
         if call is None or not call.running or call.sdk.seat is not self.seat:
             return await super().handle_async_request(request)
         return await call.carry(request, self._send)
+
+
+class BlockingSeatedTransport(BlockingDoor, SeatedTransport):
+    """The same inside a synchronous client."""

@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from ...aio import drive
 from ...errors import ConfigurationError
 from ...stack import Stack
 from ..http.masking import KeyMask, mask_for
@@ -79,8 +80,9 @@ def resilient_sdk(client: Any, stack: Stack, partition: PartitionOf | None = Non
             f"{', '.join(missing)}. Give it http_client=AsyncClient(transport=ResilientTransport("
             f"inner, stack)) and max_retries=0"
         )
-    seat = Seat(stack, Partitions(partition))
-    http = resilient_client(client._client, stack, SeatedTransport, seat=seat)  # noqa: SLF001
+    blocking = not inspect.iscoroutinefunction(client.request)
+    seat = Seat(stack, Partitions(partition), blocking=blocking)
+    http = resilient_client(client._client, stack, seat.transport, seat=seat)  # noqa: SLF001
     wrapped = _copy_of(client, http)
     if stack.retries:
         wrapped.max_retries = 0  # for those who ask whether it retries by itself
@@ -150,10 +152,10 @@ def _driven(client: Any, seat: Seat, asked: int | None = None) -> Any:
     @functools.wraps(derive)
     def derived(*args: Any, **kwargs: Any) -> Any:
         http = kwargs.get("http_client")
-        # A synchronous http client stays as it is: the SDK raises for it.
+        # An http client of the other kind stays as it is: the SDK raises for it.
         inner = getattr(http, "_transport", None)
-        if hasattr(inner, "handle_async_request") and not isinstance(inner, SeatedTransport):
-            kwargs["http_client"] = resilient_client(http, seat.stack, SeatedTransport, seat=seat)
+        if hasattr(inner, seat.sends) and not isinstance(inner, SeatedTransport):
+            kwargs["http_client"] = resilient_client(http, seat.stack, seat.transport, seat=seat)
         retries = kwargs.get("max_retries")
         made = derive(*args, **kwargs)
         for name in KEPT:
@@ -194,13 +196,20 @@ def _replace(client: Any, name: str, method: Callable[..., Any]) -> None:
     async def awaiting(*args: Any, **kwargs: Any) -> Any:
         return await method(*args, **kwargs)
 
-    setattr(client, name, awaiting if inspect.iscoroutinefunction(method) else replaced)
+    @functools.wraps(original)
+    def blocking(*args: Any, **kwargs: Any) -> Any:
+        return drive(method(*args, **kwargs))
+
+    if inspect.iscoroutinefunction(original):
+        setattr(client, name, awaiting)
+    else:
+        setattr(client, name, blocking if inspect.iscoroutinefunction(method) else replaced)
 
 
 def _package_of(client: Any) -> str:
     """Return the name of the SDK's package, such as openai, also for a subclass from elsewhere."""
     for cls in type(client).__mro__:
-        if cls.__name__ == "AsyncAPIClient":
+        if cls.__name__ in ("AsyncAPIClient", "SyncAPIClient"):
             return cls.__module__.partition(".")[0]
     return type(client).__module__.partition(".")[0]
 

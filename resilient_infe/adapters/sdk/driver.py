@@ -11,7 +11,9 @@ The SDK's own loop over attempts is used for one attempt at a time. There are tw
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -49,8 +51,10 @@ class Driver:
     ) -> None:
         self.client, self.seat, self.asked = client, seat, asked
         self._sdk = root
-        self._run = getattr(client, name)
-        self._build, self._process = client._build_request, client._process_response  # noqa: SLF001
+        self._run = _awaitable(getattr(client, name))
+        self._build = client._build_request  # noqa: SLF001
+        self._process = _awaitable(client._process_response)  # noqa: SLF001
+        self._sleep = _awaitable(client._sleep_for_retry)  # noqa: SLF001
         self._initial = client.max_retries
         self._told = False
 
@@ -76,7 +80,7 @@ class Driver:
                     raise error
             finally:
                 del error  # a frame that refers to what it raises is a cycle
-            await self.client._sleep_for_retry(  # noqa: SLF001
+            await self._sleep(
                 retries_taken=taken, max_retries=retries, options=options, response=response
             )
         raise AssertionError("unreachable")
@@ -100,9 +104,9 @@ class Driver:
         if chain is None:
             return None
 
-        async def numbered(request: Any) -> Any:
+        def numbered(request: Any) -> Any:  # the chain may be one of async functions
             request.retries_taken = self._retries_taken(request.retries_taken)
-            return await chain(request)
+            return chain(request)
 
         return numbered
 
@@ -272,3 +276,14 @@ class Driver:
 
 def _is_a(error: BaseException, name: str) -> bool:
     return any(cls.__name__ == name for cls in type(error).__mro__)
+
+
+def _awaitable(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of an SDK's client as it is awaited, also if the client is synchronous."""
+    if inspect.iscoroutinefunction(method):
+        return method
+
+    async def at_once(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    return at_once

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from ..http.masking import KeyMask
@@ -32,12 +32,15 @@ def freed_when_dropped(result: Any, mask: KeyMask | None) -> Any:
     """
     if getattr(result, FREED, False):
         return result  # a second `parse` returns the stream of the first
-    if inspect.isasyncgen(getattr(result, "_iterator", None)) and hasattr(result, "__stream__"):
+    iterator = getattr(result, "_iterator", None)
+    is_async = inspect.isasyncgen(iterator)
+    if hasattr(result, "__stream__") and (is_async or inspect.isgenerator(iterator)):
         setattr(result, FREED, True)
         inner = copy.copy(result)
         inner._iterator = None  # noqa: SLF001
         events = inner.__stream__()
-        result._iterator = events if mask is None else _masked(events, mask)  # noqa: SLF001
+        masked: Any = _masked if is_async else _masked_blocking
+        result._iterator = events if mask is None else masked(events, mask)  # noqa: SLF001
     elif hasattr(result, "_parsed_by_type"):
         _free_when_parsed(result, mask)
     return result
@@ -48,6 +51,15 @@ async def _masked(events: Any, mask: KeyMask) -> AsyncGenerator[Any, None]:
         try:
             async for event in events:
                 yield event
+        except Exception as error:
+            mask.error(error)
+            raise
+
+
+def _masked_blocking(events: Any, mask: KeyMask) -> Iterator[Any]:
+    with contextlib.closing(events):
+        try:
+            yield from events
         except Exception as error:
             mask.error(error)
             raise
