@@ -116,7 +116,7 @@ class BlockingRuntime:
             raise OutOfTime("the time was over between two reads")
         return left
 
-    def park(self, _: Waiter) -> NoReturn:
+    def park(self, waiter: Waiter) -> NoReturn:  # noqa: ARG002  # as the protocol has it
         """Raise: only a loop can wake what waits."""
         raise RuntimeError("a thread without a loop does not park")
 
@@ -140,11 +140,11 @@ class BlockingRuntime:
         with contextlib.suppress(Exception):
             drive(clean_up())
 
-    def start(self, _: Callable[[], Awaitable[None]]) -> NoReturn:
+    def start(self, main: Callable[[], Awaitable[None]]) -> NoReturn:  # noqa: ARG002
         """Raise: a thread without a loop has no tasks."""
         raise RuntimeError("a thread without a loop has no tasks")
 
-    def alarm(self, _: Callable[[float], None]) -> Alarm:
+    def alarm(self, callback: Callable[[float], None]) -> Alarm:  # noqa: ARG002
         """Raise: nothing rings in a thread without a loop."""
         raise RuntimeError("a thread without a loop has no alarms")
 

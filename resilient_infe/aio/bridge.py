@@ -16,6 +16,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LINGER = 0.2
 """Seconds without a call after which the thread ends. To start one takes about 0.1 ms."""
@@ -73,6 +77,21 @@ class Bridge:
         while self._callbacks:
             self._callbacks.popleft()()
 
+    def ask(self, question: Callable[[], T]) -> T:
+        """Run a function on the loop, wait for it, and return what it returns, or raise."""
+        if self.runs_here():
+            return question()
+        answer: Future[T] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(question())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self.post(ask)
+        return answer.result()
+
     def runs_here(self) -> bool:
         """Whether this code runs in the bridge's thread."""
         thread = self._thread
@@ -108,6 +127,11 @@ class Bridge:
             elif self._thread is threading.current_thread():
                 self._thread = None
                 self.loop.stop()
+
+
+def is_bridge(loop: object) -> bool:
+    """Whether this is the loop of a bridge."""
+    return isinstance(loop, _Loop)
 
 
 NAME = "resilient-infe"

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from ..core.queue import Waiter
 from ..core.runtime import Runtime
 from ..errors import WrongLoopError
+from .bridge import is_bridge
 
 
 class Kept(Protocol):
@@ -130,7 +131,7 @@ def keep(policy: Kept, runtime: Runtime) -> Keeper:
         if keeper.runtime.is_closed():
             policy.abandon()
         else:
-            _check_movable(policy, keeper.runtime)
+            _check_movable(policy, keeper.runtime, runtime)
         policy.rebase(_offset(keeper.runtime, runtime))
         keeper.bind(policy, runtime)
     else:
@@ -163,7 +164,7 @@ def wake(waiter: Waiter | None) -> None:
         waiter.wake()
 
 
-def _check_movable(policy: Kept, owner: Runtime) -> None:
+def _check_movable(policy: Kept, owner: Runtime, to: Runtime) -> None:
     name = type(policy).__name__
     if policy.busy:
         raise WrongLoopError(
@@ -171,7 +172,8 @@ def _check_movable(policy: Kept, owner: Runtime) -> None:
             f"within one loop, make one per loop (for several processes, give each a share=), or "
             f"let the loops share its stack with stack.across_loops() before the first call"
         )
-    if not owner.is_over():
+    # A stack that goes across loops has all of its calls on the bridge from then on.
+    if not owner.is_over() and not is_bridge(to.loop):
         raise WrongLoopError(
             f"this {name} belongs to an event loop that still runs, perhaps in another thread: "
             f"make one per loop, or share it with stack.across_loops()"

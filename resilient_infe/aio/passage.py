@@ -60,10 +60,10 @@ class Home(Protocol):
 class ThreadHome:
     """A thread without a loop: `receive` blocks, and never suspends."""
 
-    blocking = True
+    blocking: bool = True
 
     def __init__(self) -> None:
-        self.runtime = BlockingRuntime()
+        self.runtime: Runtime = BlockingRuntime()
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def put(self, message: Any) -> None:
@@ -78,10 +78,10 @@ class ThreadHome:
 class LoopHome:
     """A task of another event loop."""
 
-    blocking = False
+    blocking: bool = False
 
     def __init__(self) -> None:
-        self.runtime = current()
+        self.runtime: Runtime = current()
         self._messages: deque[Any] = deque()
         self._waiter: Waiter | None = None
 
@@ -348,7 +348,8 @@ async def carry(call: Call[Any], enter: Enter, *, blocking: bool = False) -> Any
     """
     if bridge().runs_here() and not blocking:
         return await enter(call)
-    passage = call.state.passage = Passage(call, ThreadHome() if blocking else LoopHome())
+    home: Home = ThreadHome() if blocking else LoopHome()
+    passage = call.state.passage = Passage(call, home)
     return await passage.take(enter)
 
 

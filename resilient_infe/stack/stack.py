@@ -93,8 +93,7 @@ class Stack(Shared):
             ConfigurationError: this stack has no layer of that kind, or several.
             LayerOrderError: the new order cannot work (``strict`` only).
         """
-        kept = replaced(self.layers, layers)
-        return self._with(kept)
+        return self._with(replaced(self.layers, layers))
 
     def without(self, *kinds: type) -> Stack:
         """Return a stack without the layers of these classes.
@@ -109,8 +108,7 @@ class Stack(Shared):
             ConfigurationError: this stack has no layer of that kind, or several.
             LayerOrderError: the rest cannot work without it (``strict`` only).
         """
-        kept = left_out(self.layers, kinds)
-        return self._with(kept)
+        return self._with(left_out(self.layers, kinds))
 
     def _with(self, layers: Iterable[Layer[Any, Any]]) -> Stack:
         made = Stack(*layers, listeners=self.listeners, strict=self._strict)
@@ -176,7 +174,7 @@ class Stack(Shared):
                 is given and the models have different ones.
             WrongLoopError: the stack's event loop runs in another thread.
         """
-        changes = configure(self.layers, limits, model)
+        changes = self._ask(partial(configure, self.layers, limits, model))
         if changes:
             self.report(LimitsConfigured(changes))
         return changes
@@ -198,16 +196,21 @@ class Stack(Shared):
         if logger is not None:
             logger.report(event, self._emitter)
 
+    def _ask(self, question: Callable[[], R]) -> R:
+        return aio.bridge().ask(question) if self._crosses_loops else question()
+
     def statistics(self) -> StackStatistics:
         """Return a frozen snapshot of the stack's counts and of its policies."""
-        return statistics_of(
-            self.layers,
-            now=self._runtime.now() if self._runtime is not None else 0.0,
-            in_flight=self._in_flight(),
-            calls=self._entered - self._in_flight(),
-            attempts=self._attempts,
-            outcomes={kind: count for kind, count in self._outcomes.items() if count},
-            draining=self._draining,
+        return self._ask(
+            lambda: statistics_of(
+                self.layers,
+                now=self._runtime.now() if self._runtime is not None else 0.0,
+                in_flight=self._in_flight(),
+                calls=self._entered - self._in_flight(),
+                attempts=self._attempts,
+                outcomes={kind: count for kind, count in self._outcomes.items() if count},
+                draining=self._draining,
+            )
         )
 
     def beliefs(self) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,7 @@ from resilient_infe import (
     Stack,
     call_options,
     errors,
+    presets,
     wrap,
 )
 from resilient_infe.aio import bridge
@@ -76,6 +77,12 @@ def settled(stack):
     bridge().post(done.set)
     assert done.wait(5)
     return stack.statistics()
+
+
+def settled_when(condition):
+    """Wait for what another thread does."""
+    while not condition():
+        pass
 
 
 def streamed(request):
@@ -218,6 +225,50 @@ def test_threads_and_coroutines_share_one_limit():
         list(pool.map(lambda n: asyncio.run(several()) if n < 2 else blocking(), range(20)))
     assert most[0] == 2
     assert settled(stack).outcomes == {Kind.OK: 34}
+
+
+def test_a_stack_that_a_loop_has_used_moves():
+    """A loop made calls before threads joined: both go on, and any thread changes the limit."""
+    stack = presets.batch(requests_per_minute=600)
+
+    async def ask():
+        return 1
+
+    async def main():
+        assert await wrap(ask, stack)() == 1
+        blocking = wrap(lambda: 2, stack)
+        assert await asyncio.get_running_loop().run_in_executor(None, blocking) == 2
+        assert await wrap(ask, stack)() == 1
+
+    asyncio.run(main())
+    [changed] = stack.configure(requests_per_minute=1200)
+    assert changed.new == 1200
+    assert stack.statistics().outcomes == {Kind.OK: 3}
+
+
+def test_a_cancelled_coroutine_gives_everything_back():
+    """Cancelled in the queue and in an attempt on another loop: both slots come back."""
+    stack = Stack(ConcurrencyLimiter(1), ErrorClassifier()).across_loops()
+    began = asyncio.Event()
+
+    async def ask():
+        began.set()
+        await asyncio.Event().wait()
+
+    async def main():
+        asked = wrap(ask, stack)
+        first = asyncio.create_task(asked())
+        await began.wait()
+        second = asyncio.create_task(asked())
+        await asyncio.to_thread(settled_when, lambda: stack.statistics().waiting)
+        second.cancel()
+        first.cancel()
+        ends = await asyncio.gather(first, second, return_exceptions=True)
+        assert {type(end) for end in ends} == {asyncio.CancelledError}
+
+    asyncio.run(main())
+    settled_when(lambda: not stack.statistics().in_flight)
+    assert stack.statistics().outcomes == {Kind.CANCELLED: 2}
 
 
 def test_context_variables_are_as_without_a_stack():
