@@ -11,6 +11,7 @@ timeouts (`BlockingRuntime.left`), and recognises the error that they raise as i
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -63,6 +64,10 @@ class Cut:
         """End the timer."""
         self.disarm()
 
+    def ring(self) -> None:
+        """Be over now: what blocks goes on, and the next look at the time finds it."""
+        self.when = -math.inf
+
     def disarm(self) -> None:
         """Let the timer bound nothing any more."""
         with contextlib.suppress(ValueError):
@@ -114,7 +119,7 @@ class BlockingRuntime:
         left = min(cut.when for cut in self.cuts) - self.now()
         if left <= 0:
             raise OutOfTime("the time was over between two reads")
-        return left
+        return None if left == math.inf else left
 
     def park(self, waiter: Waiter) -> NoReturn:  # noqa: ARG002  # as the protocol has it
         """Raise: only a loop can wake what waits."""
@@ -134,6 +139,10 @@ class BlockingRuntime:
     def cut_off_at(self, when: float) -> Cut:
         """Start a timer."""
         return Cut(self, when)
+
+    def cut_off_by_hand(self) -> Cut:
+        """Start a timer that is over when it is rung."""
+        return Cut(self, math.inf)
 
     def spawn(self, clean_up: Callable[[], Awaitable[None]]) -> None:
         """Run the clean-up at once: nothing else would."""

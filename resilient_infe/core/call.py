@@ -24,9 +24,8 @@ LONGEST_SILENCE = 60.0
 """Seconds between two bytes of an open body. Servers send a comment or a ping every 15 s or so."""
 
 FIRST_CHUNK = 60.0
-"""Seconds from the start of an attempt to the first event of its stream. The server may queue the
-request and read a long prompt before it; 60 s suits most models.
-"""
+"""Seconds from the start of an attempt to the first event of its stream: the server may queue the
+request and read a long prompt before it. 60 s suits most models."""
 
 
 class Headers(Protocol):

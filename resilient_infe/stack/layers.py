@@ -14,6 +14,13 @@ from ..events import Listener
 Layers = Sequence[Layer[Any, Any]]
 
 
+NESTED = (
+    "a stack with Retry runs inside another stack with Retry: their attempts multiply. Only one of "
+    "them should have a Retry layer."
+)
+"""What a user is warned of, once for each stack."""
+
+
 def check_layer(layer: object) -> None:
     """Check that `layer` can be a layer of a stack.
 

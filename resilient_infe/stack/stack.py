@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Generic, Never, Self, TypeVar, Unpack
 
@@ -31,7 +32,7 @@ from ..timeouts.deadline import Deadline
 from .compiled import compiled, handler_of
 from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
-from .layers import check_layer, checked_listeners, left_out, name_of, replaced
+from .layers import NESTED, check_layer, checked_listeners, left_out, name_of, replaced
 from .options import check_options, current_options, misplaced, set_options
 from .order import check_order
 
@@ -218,11 +219,8 @@ class Stack(Shared):
 
         Pass them as ``beliefs=`` to the stack of the next run, so that it starts from them.
         """
-        found: dict[str, dict[str, Any]] = {}
-        for layer in self.layers:
-            if isinstance(layer, RateLimiter):
-                found.update(layer.beliefs())
-        return found
+        limiters = (layer for layer in self.layers if isinstance(layer, RateLimiter))
+        return dict(found for layer in limiters for found in layer.beliefs().items())
 
     async def drain(self, timeout: float | None = None) -> int:
         """Refuse new calls, wait for those in flight, and return how many are still in flight.
@@ -235,11 +233,8 @@ class Stack(Shared):
         if self._in_flight() and (timeout is None or timeout > 0):
             waiter = Waiter(0)
             self._drained.append(waiter)
-            if timeout is None:
+            with nullcontext() if timeout is None else runtime.cut_off_after(timeout):
                 await runtime.park(waiter)
-            else:
-                with runtime.cut_off_after(timeout):
-                    await runtime.park(waiter)
         return self._in_flight()
 
     def _in_flight(self) -> int:
@@ -291,8 +286,7 @@ class Stack(Shared):
 
     def _end(self, call: Call[Any], error: BaseException | None) -> None:
         self._attempts += call.sends
-        kind = outcome_of(call, error)
-        self._outcomes[kind] += 1
+        self._outcomes[outcome_of(call, error)] += 1
         if self._drained and not self._in_flight():
             waiters, self._drained = self._drained, []
             for waiter in waiters:
@@ -302,12 +296,8 @@ class Stack(Shared):
         if self.told_of_nesting:
             return
         self.told_of_nesting = True
-        warnings.warn(
-            "a stack with Retry runs inside another stack with Retry: their attempts multiply. "
-            "Only one of them should have a Retry layer.",
-            NestedStackWarning,
-            stacklevel=3,  # names the line that calls `around`, or that awaits the call
-        )
+        # The level names the line that calls `around`, or that awaits the call.
+        warnings.warn(NESTED, NestedStackWarning, stacklevel=3)
 
     def __str__(self) -> str:
         """Return a description: the layers, the worst case, and how many calls can be sent."""
