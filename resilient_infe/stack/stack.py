@@ -288,9 +288,8 @@ class Stack(Shared):
         self._attempts += call.sends
         self._outcomes[outcome_of(call, error)] += 1
         if self._drained and not self._in_flight():
-            waiters, self._drained = self._drained, []
-            for waiter in waiters:
-                aio.wake(waiter)
+            while self._drained:
+                aio.wake(self._drained.pop(0))
 
     def _warn_of_nesting(self) -> None:
         if self.told_of_nesting:
