@@ -263,6 +263,31 @@ class RateMaybeShared(Event):
 
 
 @frozen
+class SharesLost(Event):
+    """The store of a shared limit does not answer; this process goes on with `share` of it.
+
+    `partition` is the limit's name, `on_loss` what was chosen for this case, and `reason` what the
+    last call met.
+    """
+
+    name: ClassVar[str] = "shares.lost"
+    partition: str | None
+    share: float
+    on_loss: str
+    reason: str
+
+
+@frozen
+class SharesRestored(Event):
+    """The store of a shared limit answers again, after `seconds`; the process has `share` of it."""
+
+    name: ClassVar[str] = "shares.restored"
+    partition: str | None
+    share: float
+    seconds: float
+
+
+@frozen
 class SlotsNarrowed(Event):
     """The server reported too many calls in progress, so the concurrency limit fell to `new`."""
 
@@ -366,5 +391,7 @@ __all__ = [
     "RateWaiting",
     "RetryScheduled",
     "RetryStopped",
+    "SharesLost",
+    "SharesRestored",
     "SlotsNarrowed",
 ]

@@ -30,6 +30,7 @@ from .rate.processes import parts
 from .retry.budget import RetryBudget
 from .retry.layer import Retry
 from .retry.schedule import RULES, KindRule
+from .shared import RedisShares
 from .slots.layer import ConcurrencyLimiter
 from .slots.slots import Slots
 from .stack import Stack
@@ -90,7 +91,7 @@ def service(
     account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
     processes: int = 1,
-    shared: bool = False,
+    shared: bool | RedisShares = False,
     concurrency: Count = CONCURRENCY,
     max_waiting: int | None = 1_000,
     deadline: float = 120.0,
@@ -134,15 +135,14 @@ def service(
         processes: how many processes use the limits at the same time, from 1, the default. Each
             keeps an equal part of what is declared or stated, and `shared` is True if there are
             several. `concurrency` is not divided: it is about this process.
-        shared: whether others use a learned limit too, with this option, so that the parts become
-            equal; False by default.
+        shared: a `RedisShares`, which divides the limits by need; or whether others use a learned
+            limit too, with this option, so that the parts become equal. False by default.
         concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
             one for each model, in the same way; 64 for each other model without ``"*"``.
         max_waiting: the number of calls in each partition that may wait for a slot, 0 or more; the
             next one gets `QueueFull`. None for no bound; 1,000 by default.
         deadline: the time for a whole call in seconds, above 0; 120 by default.
-        attempt_timeout: the time for one attempt in seconds, above 0; 60 by default, so that the
-            deadline has room for two.
+        attempt_timeout: seconds for one attempt, above 0; 60 by default, half of the deadline.
         first_chunk: seconds to the first event of a stream, above 0; None to leave it to
             `attempt_timeout`. "auto", the default, is 60, or `attempt_timeout` if you set that.
         max_attempts: the number of attempts, including the first, from 1; 4 by default.
@@ -150,15 +150,13 @@ def service(
             retries for about 20 % of the calls.
         estimate: a function that returns the tokens of a request's body. By default: its characters
             divided by four, plus the output it asks for.
-        beliefs: the value of `Stack.beliefs` in an earlier run, so that limits are known from the
-            start.
+        beliefs: what `Stack.beliefs` returned in an earlier run, to start from what it knew.
         listeners: callables that receive every event; by default there are none.
         retry: a `Retry` that replaces the one of this preset.
         circuit: replaces the circuits of this preset: a `Circuit` for all partitions, a `Keyed`
             that makes one for each, or a `CircuitBreaker`.
         classifier: a rule that is applied first, or an `ErrorClassifier`.
-        log: True to log through structlog, the default; False to log nothing; or a bound structlog
-            logger, or a `RequestIdLogger`.
+        log: True, the default, to log by structlog; False; a structlog logger; a `RequestIdLogger`.
         max_keys: the partitions that are kept at the same time, at least 1; 1,024 by default. The
             least recently used one that is not in use makes room for another.
         trickle: the share of slots and rate that is guaranteed to each class (`priority=` of a
@@ -171,7 +169,7 @@ def service(
         retry = Retry(max_attempts, budget=RetryBudget() if budget is None else budget)
     elif budget is not None or max_attempts != SERVICE_ATTEMPTS:
         raise ConfigurationError("service takes retry=, or max_attempts= and budget=, not both")
-    part, shared = parts(share, processes, shared)
+    part, several = parts(share, processes, shared)
     limits = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -191,7 +189,8 @@ def service(
             account,
             max_keys,
             {"share": part, "burst": SERVICE_BURST, "trickle": trickle},
-            {"shared": shared, "follow_headers": follow_headers},
+            {"shared": several, "follow_headers": follow_headers},
+            shared,
             estimate=estimate,
             beliefs=beliefs,
         ),
@@ -215,7 +214,7 @@ def batch(
     account: Account | Mapping[str, float] | None = None,
     share: float = 1.0,
     processes: int = 1,
-    shared: bool = False,
+    shared: bool | RedisShares = False,
     concurrency: Count = CONCURRENCY,
     attempt_timeout: float = BATCH_TIMEOUT,
     first_chunk: float | Literal["auto"] | None = "auto",
@@ -262,28 +261,25 @@ def batch(
         processes: how many processes use the limits at the same time, from 1, the default. Each
             keeps an equal part of what is declared or stated, and `shared` is True if there are
             several. `concurrency` is not divided: it is about this process.
-        shared: whether others use a learned limit too, with this option, so that the parts become
-            equal; False by default.
+        shared: a `RedisShares`, which divides the limits by need; or whether others use a learned
+            limit too, with this option, so that the parts become equal. False by default.
         concurrency: the number of attempts in flight in each partition, from 1; 64 by default. Or
             one for each model, in the same way; 64 for each other model without ``"*"``.
         attempt_timeout: the time for one attempt in seconds, above 0; 120 by default.
         first_chunk: seconds to the first event of a stream, above 0; None to leave it to
             `attempt_timeout`. "auto", the default, is 60, or `attempt_timeout` if you set that.
-        max_attempts: the number of attempts, not counting 429s and failed probes, from 1; 10 by
-            default.
+        max_attempts: the attempts, without 429s and failed probes, from 1; 10 by default.
         max_hint: the longest hint in seconds, above 0; if the server asks to wait longer, the call
             fails. 300 by default.
         estimate: a function that returns the tokens of a request's body. By default: its characters
             divided by four, plus the output it asks for.
-        beliefs: the value of `Stack.beliefs` in an earlier run, so that limits are known from the
-            start.
+        beliefs: what `Stack.beliefs` returned in an earlier run, to start from what it knew.
         listeners: callables that receive every event; by default there are none.
         retry: a `Retry` that replaces the one of this preset.
         circuit: replaces the circuits of this preset: a `Circuit` for all partitions, a `Keyed`
             that makes one for each, or a `CircuitBreaker`.
         classifier: a rule that is applied first, or an `ErrorClassifier`.
-        log: True to log through structlog, the default; False to log nothing; or a bound structlog
-            logger, or a `RequestIdLogger`.
+        log: True, the default, to log by structlog; False; a structlog logger; a `RequestIdLogger`.
         max_keys: the partitions that are kept at the same time, at least 1; 1,024 by default. The
             least recently used one that is not in use makes room for another.
         trickle: the share of slots and rate that is guaranteed to each class (`priority=` of a
@@ -303,7 +299,7 @@ def batch(
         )
     elif max_attempts != BATCH_ATTEMPTS:
         raise ConfigurationError("batch takes retry= or max_attempts=, not both")
-    part, shared = parts(share, processes, shared)
+    part, several = parts(share, processes, shared)
     limits = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -323,7 +319,8 @@ def batch(
             account,
             max_keys,
             {"share": part, "burst": BATCH_BURST, "trickle": trickle},
-            {"shared": shared, "follow_headers": follow_headers},
+            {"shared": several, "follow_headers": follow_headers},
+            shared,
             max_hint=max_hint,
             estimate=estimate,
             beliefs=beliefs,
@@ -390,6 +387,7 @@ def _limiter(
     max_keys: int,
     common: Mapping[str, Any],
     own: Mapping[str, Any],
+    shared: bool | RedisShares,
     **others: Any,
 ) -> RateLimiter:
     """Return the rate limiter; an account has what is `common`, an allowance its `own` too."""
@@ -397,4 +395,5 @@ def _limiter(
     given: Any = account
     if isinstance(account, Mapping):
         given = {**common, "cached_weight": limits["cached_weight"], **account}
+    others["shared"] = isinstance(shared, RedisShares) and shared
     return RateLimiter(allowances, account=given, **others)

@@ -19,7 +19,7 @@ BEHAVIOURS = {"timeouts", "retry", "slots", "circuit", "rate", "classify", "hedg
 FLOORS = {
     "version": 0, "core": 0,
     "aio": 1,
-    "telemetry": 2,
+    "telemetry": 2, "shared": 2,
     **dict.fromkeys(BEHAVIOURS, 3),
     "stack": 4,
     "presets": 5, "adapters": 5,

@@ -32,6 +32,7 @@ from ..core.shared import Shared
 from ..errors import ConfigurationError
 from .allowance import Allowance
 from .costs import Costs
+from .line import Line
 from .reservation import Reservation
 from .snapshots import AllowanceStatistics
 from .turns import Turn, Turns
@@ -101,6 +102,10 @@ class Account(Shared):
     def waiting(self) -> int:
         """The number of waiting reservations, in the queues of all models."""
         return sum(member.waiting for member in self._members)
+
+    def lines(self) -> list[Line]:
+        """Return the queues of all models."""
+        return [member.line for member in self._members]
 
     def belief(self, now: float | None, wall: float) -> dict[str, Any] | None:
         """Return what was spent of a day, as `Allowance.belief` does; None for nothing."""

@@ -36,6 +36,9 @@ LONGEST_DEBT = 5.0
 """Seconds of the rate by which a large cost delays the next one, at most, or the burst if that is
 more."""
 
+SHARED_BURST = 1.0
+"""Seconds of its share of a limit that may be sent at once, at most, while others use it too."""
+
 SPACING = 0.04
 """Seconds between two requests to a server that bears no burst, besides what the first one costs:
 the jitter of two ways. It is at most a tenth of that cost."""
@@ -69,6 +72,7 @@ class Bucket:
     Attributes:
         limit, period: the limit in use.
         paced: whether the bucket shapes how it is spent.
+        leased: the part of the limit that is used, while others use it too.
         full_at: the loop time at which the bucket is full; in the past if it is full now.
         half: units of the window that may be used before it is worth to compute when a cost fits;
             below 0 while requests are kept apart.
@@ -78,9 +82,10 @@ class Bucket:
     """
 
     __slots__ = ("_burst", "_caution", "_depth", "_even", "_interval", "_large", "_owed",
-                 "_owed_until", "_spaced", "_wanted", "full_at", "half", "let_in_at", "limit",
-                 "paced", "period")  # fmt: skip
+                 "_owed_until", "_spaced", "_wanted", "full_at", "half", "leased", "let_in_at",
+                 "limit", "paced", "period")  # fmt: skip
 
+    leased: float
     limit: float
     period: float
     paced: bool
@@ -191,9 +196,21 @@ class Bucket:
             if self._spaced:
                 cost = units * self._even
                 cost += min(SPACING, cost / 10)
-            else:
+            elif self.leased == 1.0:  # else the ledger alone cannot keep the pace of a share
                 cost = min(cost, max(self._burst * self._interval, LONGEST_DEBT))
         self.full_at = full_at + cost
+
+    def _share_anew(self, before: float, level: float, now: float) -> None:
+        """Follow a share of the limit that has changed: what the bucket holds stays, in units.
+
+        So a share that moves takes no burst with it: what its holder has not sent is lost, and the
+        next one begins with what its own bucket held.
+        """
+        self._wanted = min(self._wanted, SHARED_BURST)
+        self._depth.resize(min(self._wanted, self.period), self._even)
+        self._shape()
+        self.full_at = now + (self._burst - min(level, self._burst)) * self._interval
+        self._owed *= min(1.0, self.leased / before)
 
     def _adapt(self, seconds: float, now: float) -> None:
         """Follow a request that is large, or try a larger burst."""

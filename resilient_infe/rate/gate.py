@@ -130,6 +130,21 @@ class Gate:
         """Whether nobody was let in since it shut, so that single calls ask."""
         return self._asks_at < math.inf
 
+    def heard(self, until: float, now: float, reason: str) -> bool:
+        """Shut because others were told to wait until `until`; return whether that is news.
+
+        Their witnesses stand for those of this gate, which asks by itself when it may open.
+        """
+        if until <= max(self.ends, now):
+            return False
+        self._start_over()
+        self._witnesses, self.watches = WITNESSES, True
+        self._first = self._noticed_at = self._cause = self._stopped_at = self.corrected_at = now
+        self.ends, self.reason = until, reason
+        self._asks_at = now + FIRST_QUESTION if until - now > 2 * FIRST_QUESTION else until
+        self._stop()
+        return True
+
     def told(self, sent_at: float, now: float) -> bool:
         """Whether a call was sent although it was known that the server asks to wait."""
         return sent_at > self._noticed_at and not self._let_in(now)

@@ -26,11 +26,11 @@ from ..core.verdict import SUCCESS, Usage
 from ..errors import (
     SHORTEST_HINT,
     ConfigurationError,
-    DeadlineExceeded,
     QueueFull,
     SlotTaken,
 )
 from ..events import RateTooLarge
+from ..shared.shares import RedisShares
 from .account import Account, account_of
 from .allowance import Allowance
 from .behind import BEHIND_SECONDS, LAST, behind_others, count_refusal, too_small_for
@@ -40,9 +40,10 @@ from .estimate import TokenCount, estimate_tokens, expected_output
 from .processes import parts
 from .refusals import Refusals
 from .reservation import Reservation
+from .seat import join
 from .settlement import learn, settle
 from .snapshots import AllowanceStatistics
-from .told import day_used_up, report, report_wait
+from .told import check_deadline, day_used_up, report, report_wait
 
 Held: TypeAlias = tuple[Allowance, Reservation, int]
 """The allowance, the reservation in it, and the number of attempts the call had sent before."""
@@ -76,7 +77,8 @@ class RateLimiter(Guard[Held]):
             (0, 1]; 1 by default. It does not apply to a learned limit.
         processes: how many use the limits at once, from 1, the default. Above it, each keeps 1/n of
             what is declared or stated (of an `account` in a mapping too), and `shared` is True.
-        shared: whether others use a learned limit too, with this option: all grow and give way by
+        shared: a `RedisShares`, which divides what is declared or stated among processes by need.
+            Or whether others use a learned limit too, with this option: all grow and give way by
             one law, so that their parts become equal. False by default: that costs fewer 429s.
         burst: the seconds of the rate that can be sent at once, above 0, or ``"window"`` for the
             whole limit; the default of 1 keeps the sends even. See `Allowance`.
@@ -100,8 +102,9 @@ class RateLimiter(Guard[Held]):
 
     Attributes:
         account: the limit over all partitions; None if there is none.
+        shared: what divides the limits among processes; None if nothing does.
 
-    State: in the `Allowance` of each partition, and in the `Account`.
+    State: in the `Allowance` of each partition, in the `Account`, and in the `RedisShares`.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class RateLimiter(Guard[Held]):
         follow_headers: bool = True,
         share: float = 1.0,
         processes: int = 1,
-        shared: bool = False,
+        shared: bool | RedisShares = False,
         burst: float | Literal["window"] = 1.0,
         trickle: float = TRICKLE,
         max_hint: float = 300.0,
@@ -135,11 +138,12 @@ class RateLimiter(Guard[Held]):
             "tokens_per_day": tokens_per_day,
             "cached_weight": cached_weight,
         }
-        share, shared = parts(share, processes, shared)
+        self.shared = shared if isinstance(shared, RedisShares) else None
+        share, several = parts(share, processes, shared)
         options: dict[str, Any] = {
             "follow_headers": follow_headers,
             "share": share,
-            "shared": shared,
+            "shared": several and (self.shared is None or allowance is None),
             "burst": burst,
             "trickle": trickle,
         }
@@ -169,6 +173,8 @@ class RateLimiter(Guard[Held]):
             name = None if self.allowances.one is not None else call.partition
             self._beliefs.restore(name, allowance, self.account, call.runtime.now(), wall_time())
         account = self.account
+        if self.shared is not None:
+            join(self.shared, call, allowance, account, one=self.allowances.one is not None)
         if account is not None:
             keep(account, call.runtime)
             self._count_tokens(call, account.allowance)
@@ -202,7 +208,7 @@ class RateLimiter(Guard[Held]):
             if self.account is None or allowance.line.queue.head() is reservation:
                 self._pump(allowance)  # behind the head of its queue a call changes nothing
             if not (reservation.granted or reservation.gone):
-                report_wait(call, allowance, self.account)
+                report_wait(call, allowance, self.account, self.shared)
                 stalled = call.state.crowd
                 if stalled is not None:
                     stalled.stall()
@@ -341,7 +347,7 @@ class RateLimiter(Guard[Held]):
 
     def _join(self, call: Call[Any], allowance: Allowance, now: float) -> Reservation:
         if call.deadline is not None:
-            self._check_deadline(call, call.deadline, allowance, now)
+            check_deadline(call, call.deadline, allowance, self.account, now)
         costs, state = costs_of(call.tokens or 0.0, call.state.output_tokens), call.state
         for each in self._limits(allowance):
             if (until := each.days_full_until(costs)) > now:
@@ -375,23 +381,6 @@ class RateLimiter(Guard[Held]):
             # The queue has room when its head is granted.
             full.retry_after = max(SHORTEST_HINT, (allowance.due or now) - now)
             raise call.refuse(full) from None
-
-    def _check_deadline(
-        self, call: Call[Any], deadline: float, allowance: Allowance, now: float
-    ) -> None:
-        # A retry joins ahead of younger calls, so only the gate is certain to delay it.
-        again = call.state.readmitted
-        standing = standing_of(call.priority, call.tenant)
-        earliest = max(now, allowance.gate.until if again else allowance.not_before(now, standing))
-        if self.account is not None and not again:
-            earliest = max(earliest, self.account.allowance.not_before(now, standing))
-        if now >= deadline or earliest >= deadline:
-            refusal = DeadlineExceeded(
-                f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
-                f"the earliest, but its deadline is in {max(0.0, deadline - now):.3g} s",
-                retry_after=(earliest - now) or None,
-            )
-            raise call.refuse(refusal)
 
 
 def _belief_of(limit: Allowance | Account) -> dict[str, Any] | None:

@@ -11,11 +11,17 @@ from .change import Change
 from .costs import ALL_TOKENS, Costs, costs_of
 from .days import DAYS, checked_days, restore, spent_of
 from .gate import WITNESSES, Gate, GateClosed
+from .lease import Lease
 from .line import Line, cost_for_tenant
 from .processes import Suspicion
 from .rates import Rates
 from .refusals import MEMORY, Others
 from .reservation import Reservation
+from .window import Window
+
+DRAINED_IN = 0.5
+"""Seconds in which a process would send what waits, if it had the whole limit: with what it sends,
+this is its need."""
 
 
 class Limited(Shared):
@@ -31,6 +37,7 @@ class Limited(Shared):
 
     __slots__ = ("_rates", "_resized", "gate", "line", "others")
 
+    _granted: int
     _rates: Rates
     _resized: bool
     gate: Gate
@@ -125,6 +132,45 @@ class Limited(Shared):
     def refused(self, reservation: Reservation, now: float) -> bool:
         """Note a 429; return whether it only shows that the server bears a smaller burst."""
         return self._rates.refused(reservation, now)
+
+    def needs(self, queued: Costs, seconds: float, now: float) -> tuple[float, float]:
+        """Return what waits and what was sent of late, each per second as a part of the limit.
+
+        Both are those of the scarcest limit of up to a minute; 0 without one.
+
+        Args:
+            queued: the costs of what waits.
+            seconds: over how many what was sent is counted.
+            now: the loop time, in seconds.
+        """
+        scarcest = 0.0, 0.0
+        for each in self._rates.windows:
+            if each.period <= MINUTE:
+                second = each.period / each.limit
+                waits = queued[each.index] * each.ratio / DRAINED_IN
+                sent = each.ledger.within(now - seconds, now) / seconds
+                scarcest = max(scarcest, (waits * second, sent * second), key=sum)
+        return scarcest
+
+    @property
+    def granted(self) -> tuple[int, float]:
+        """What was granted so far: the requests, and their tokens, by real cost where known."""
+        self._rates.catch_up()
+        return self._granted, self._rates.granted_tokens
+
+    @property
+    def days(self) -> list[Window]:
+        """The limits of a day."""
+        return [each for each in self._rates.windows if not each.paced]
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit that is declared or stated."""
+        return bool(self._rates.windows)
+
+    def use(self, lease: Lease | None, now: float) -> None:
+        """Use a share of the limits, which other processes use too; None to use all of them."""
+        self._rates.use(lease, now)
 
     def resize(self, now: float, **limits: float | None) -> None:
         """Declare new limits while in use; units taken stay taken.

@@ -35,6 +35,7 @@ class Line:
         ranked: whether a call with a priority has come.
         price: returns what a request costs its tenant, if the limit of an account decides that.
         samples: from where in the queue the next one comes.
+        asked: how many calls of each class have come, since a call with a priority came.
         since: the loop time at which a call first had to wait, of those that wait now.
         queued: the sum of their estimated costs, in the order of `DIMENSIONS`.
 
@@ -47,6 +48,7 @@ class Line:
         "_max_waiting",
         "_shares",
         "_trickle",
+        "asked",
         "price",
         "queue",
         "queued",
@@ -62,7 +64,7 @@ class Line:
         self._trickle = trickle_of(trickle)
         self._shares: Sequence[Shares] | None = None
         self.price: Callable[[Costs], float] | None = None
-        self._classes, self.ranked = Presence(), False
+        self._classes, self.ranked, self.asked = Presence(), False, [0, 0, 0]
         self.queue: WaitQueue[Reservation] | ClassQueue[Reservation] = WaitQueue()
         # Those that stand before all others from a time on, the earliest first.
         self._aside: deque[tuple[float, Reservation]] = deque()
@@ -78,6 +80,7 @@ class Line:
     def note(self, rank: int, now: float) -> None:
         """Note that a call of class `rank` asks; the first one with a priority begins it."""
         self.ranked = True
+        self.asked[rank] += 1
         self._classes.note(rank, now)
 
     def leaves_burst(self, rank: int) -> bool:

@@ -1,6 +1,7 @@
 """A limit that several processes use, and what each of them takes of it.
 
-Processes that do not talk to each other can share a limit in two ways, by what is known of it:
+Processes that have a Redis in common share it by need: see `shared`. Others can share a limit in
+two ways, by what is known of it:
 
 1. It is declared, or the server states it. Then each of `n` processes keeps 1/n of it. For example,
    6,000 a minute are 300 a minute for each of 20. What one of them does not use is lost.
@@ -20,6 +21,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from ..core import bounds
+from ..errors import ConfigurationError
+from ..shared.shares import RedisShares
 
 SUSPECT = 5
 """Falls of a learned limit within `WITHIN` from which others are suspected.
@@ -34,20 +37,28 @@ FALL = 0.9
 """A learned limit fell if less than this part of it is believed, or nothing any more."""
 
 
-def parts(share: float, processes: int, shared: bool) -> tuple[float, bool]:
+def parts(share: float, processes: int, shared: bool | RedisShares) -> tuple[float, bool]:
     """Return the share of one process, and whether it learns by the law of several.
 
     Args:
         share: the part of the limits that all the processes have together, in (0, 1].
         processes: how many there are, from 1.
-        shared: whether others use the limit besides them.
+        shared: whether others use the limit besides them, or what divides it among them.
 
     Raises:
         ConfigurationError: a value is out of range, or of a wrong type.
     """
     bounds.share(share, "share (1/20 for 20 replicas)")
     bounds.whole(processes, 1, "processes, which counts this one,")
-    bounds.instance(shared, bool, "shared", "True or False; the number goes into processes=")
+    if isinstance(shared, RedisShares):
+        if processes > 1:
+            raise ConfigurationError(
+                "RedisShares divides the limit among the processes that there are: leave "
+                "processes= out"
+            )
+        return share, True
+    instead = "True, False or RedisShares(...); the number goes into processes="
+    bounds.instance(shared, bool, "shared", instead)
     part = bounds.share(share / processes, "share / processes")
     return part, shared or processes > 1
 

@@ -106,6 +106,8 @@ class Rates(Windows):
     def ready_at(self, costs: Costs) -> float:
         """Return the loop time from which a request fits."""
         ready = self.learner.ready_at(self.reserved(costs[1]))
+        if self.lease is not None:
+            ready = max(ready, self.lease.ready_at())
         return max([ready, *(each.ready_for(costs[each.index]) for each in self.windows)])
 
     def oversized(self, costs: Costs) -> bool:
@@ -127,6 +129,8 @@ class Rates(Windows):
 
     def request_behind(self, requests: int, now: float) -> float:
         """Return the loop time from which one request fits behind `requests` others."""
+        if self.lease is not None:  # the share may be larger by then
+            return self.lease.ready_at()
         paced = [each for each in self.windows if not each.index and each.paced]
         return max([each.ready_behind(requests, 1.0, now) for each in paced], default=-math.inf)
 
@@ -315,6 +319,8 @@ class Rates(Windows):
         """Move every stored time by `seconds`, to follow another clock."""
         self.learner.rebase()
         self.falls = Falls()
+        if self.lease is not None:
+            self.lease.rebase(seconds)
         for each in self.windows:
             each.rebase(seconds)
 
@@ -326,8 +332,11 @@ class Rates(Windows):
         if window is not None:
             window.resize(limit, now, period)
             return
-        self._places[dimension, place] = Window(limit, period, self.burst, dimension, self.share)
+        made = Window(limit, period, self.burst, dimension, self.share)
+        self._places[dimension, place] = made
         self._order()
+        if self.lease is not None:
+            self.lease.divide((made,), now)
 
     def _order(self) -> None:
         self._windows = tuple(sorted(self._places.values(), key=lambda each: each.index))

@@ -1,4 +1,4 @@
-"""What the rate limiter says of a call: its events, and the refusal of a day."""
+"""What the rate limiter says of a call: its events, and its refusals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.call import Call
-from ..errors import SHORTEST_HINT, DayUsedUp
+from ..core.priority import standing_of
+from ..errors import SHORTEST_HINT, DayUsedUp, DeadlineExceeded
 from ..events import RateGateClosed, RateLimitChanged, RateMaybeShared, RateWaiting
+from ..shared.shares import RedisShares
 from .account import Account
 from .allowance import Allowance
 from .change import Change
@@ -30,8 +32,12 @@ def report(call: Call[Any], changes: Iterable[GateClosed | Change | Suspicion]) 
             call.emit(RateLimitChanged(call.partition, *changed))
 
 
-def report_wait(call: Call[Any], allowance: Allowance, account: Account | None) -> None:
-    """Emit that a call waits, and for what, if anybody listens to routine events."""
+def report_wait(
+    call: Call[Any], allowance: Allowance, account: Account | None, shared: RedisShares | None
+) -> None:
+    """Tell other processes, and emit to those who want routine events, that a call waits."""
+    if shared is not None:
+        shared.hasten(allowance, allowance.waiting)
     if call.emit is None or not call.emit.routine:
         return
     now, due = call.runtime.now(), allowance.due or 0.0
@@ -59,3 +65,26 @@ def day_used_up(call: Call[Any], allowance: Allowance, until: float, wall: float
         retry_after=wait,
     )
     return call.refuse(refusal)
+
+
+def check_deadline(
+    call: Call[Any], deadline: float, allowance: Allowance, account: Account | None, now: float
+) -> None:
+    """Refuse a call that cannot be sent before its deadline.
+
+    Raises:
+        DeadlineExceeded: it is so.
+    """
+    # A retry joins ahead of younger calls, so only the gate is certain to delay it.
+    again = call.state.readmitted
+    standing = standing_of(call.priority, call.tenant)
+    earliest = max(now, allowance.gate.until if again else allowance.not_before(now, standing))
+    if account is not None and not again:
+        earliest = max(earliest, account.allowance.not_before(now, standing))
+    if now >= deadline or earliest >= deadline:
+        refusal = DeadlineExceeded(
+            f"{allowance.waits_for(now)}: this call could be sent in {earliest - now:.3g} s at "
+            f"the earliest, but its deadline is in {max(0.0, deadline - now):.3g} s",
+            retry_after=(earliest - now) or None,
+        )
+        raise call.refuse(refusal)

@@ -75,6 +75,7 @@ class Window(Bucket):
         uncounted: seconds of the rate that the server did not count, since it refused or never got
             a request. What was sent after such a one was not as far ahead as it seemed.
         ledger: the costs of the last period, each where it was taken.
+        allotted: what the ledger may hold: the limit, or less while others use the limit too.
         held_back: units of the limit that are kept free, because what is in flight may cost more
             than was taken; below the limit.
         let_in_at: the loop time at which the server last let something in.
@@ -82,8 +83,8 @@ class Window(Bucket):
     State: inside the `Allowance` that owns it.
     """
 
-    __slots__ = ("_even_at", "_share", "calibration", "dimension", "held_back", "index", "largest",
-                 "ledger", "ratio", "uncounted", "window")  # fmt: skip
+    __slots__ = ("_even_at", "_part", "_share", "allotted", "calibration", "dimension", "held_back",
+                 "index", "largest", "ledger", "ratio", "uncounted", "window")  # fmt: skip
 
     dimension: Dimension
 
@@ -97,6 +98,7 @@ class Window(Bucket):
     ) -> None:
         self.window = bounds.positive(period, "a rate's period")
         self._share = share
+        self.leased = self._part = 1.0
         self._set_limit(limit)
         self.paced = self.window < DAY
         self.dimension, self.index = dimension, DIMENSIONS.index(dimension)
@@ -139,7 +141,7 @@ class Window(Bucket):
             ready = -math.inf
         if self._spaced and self.index and cost * self._even > self._depth.proven:
             ready += SPACING  # a server's bucket lets in what is larger only if it is full
-        room = self.limit - self.held_back
+        room = self.allotted - self.held_back
         if self.ledger.total + cost <= room:
             return ready
         return max(ready, self.ledger.room_at(min(cost, room), room))
@@ -154,7 +156,7 @@ class Window(Bucket):
         missing = queued + min(cost, self._burst) - self._burst
         missing -= max(0.0, min(self._owed, missing / 2))
         ready = max(self.full_at, now) + missing * self._interval if self.paced else now
-        return max(ready, self.ledger.room_at(min(queued + cost, self.limit), self.limit))
+        return max(ready, self.ledger.room_at(min(queued + cost, self.allotted), self.allotted))
 
     def empty_at(self) -> float:
         """Return the loop time from which a whole period has cost nothing."""
@@ -288,6 +290,25 @@ class Window(Bucket):
         self._even_at = now + early * self._even
         self.lower_to(level, now)
 
+    def lease(self, share: float, part: float, now: float) -> None:
+        """Use a share of the limit that others use too, from now on.
+
+        Args:
+            share: the part of the limit at which sends are paced, above 0.
+            part: the part of it that the window that ends now may have; of a day's limit, what
+                others have left.
+            now: the loop time, in seconds.
+        """
+        self._part = part
+        if not self.paced:
+            self._allot()
+            return
+        early, level = (self._even_at - now) / self._even, self.level(now)
+        before, self.leased = self.leased, share
+        self._allot()
+        self._share_anew(before, level, now)
+        self._even_at = now + early * self._even
+
     def restate(self, left: float, leaves_at: float, now: float) -> None:
         """Follow a server that says what is left of the period; what is spent leaves it at once."""
         self.ledger.clear()
@@ -318,7 +339,14 @@ class Window(Bucket):
         self.limit, self.period = limit, self.window
         if limit < 1:  # 0.5 a minute is kept as 1 in two minutes
             self.limit, self.period = 1.0, self.window / limit
-        self._even = self.period / self.limit
+        self._allot()
+
+    def _allot(self) -> None:
+        """Divide the limit, if others use it too."""
+        self._even = self.period / (self.limit * self.leased)
+        self.allotted = self.limit
+        if self._part < 1.0:  # one more, since a part of a limit is seldom a whole number
+            self.allotted = min(self.limit, self.limit * self._part + self.paced)
 
 
 Taken: TypeAlias = tuple[Window, Slice, float, float, float, float, float]

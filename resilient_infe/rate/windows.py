@@ -26,6 +26,7 @@ from typing import Any
 from .costs import ALL_TOKENS, Costs
 from .depth import PROOF
 from .learning.learner import Learner
+from .lease import Lease
 from .reservation import Reservation
 from .window import Window
 
@@ -51,6 +52,7 @@ class Windows:
     Attributes:
         furthest: the place in `DIMENSIONS` of the last that is limited; -1 if none is.
         learner: the argument of this name.
+        lease: the share that is used while other processes use the limits too; None without them.
         passed: what the server let in, in the order of `DIMENSIONS`; None until limits are stated.
         granted_tokens: the tokens of all that were granted, at their real cost where it is known.
 
@@ -58,7 +60,7 @@ class Windows:
     """
 
     __slots__ = ("_lent_requests", "_lent_tokens", "_log", "_windows", "furthest",
-                 "granted_tokens", "learner", "passed")  # fmt: skip
+                 "granted_tokens", "learner", "lease", "passed")  # fmt: skip
 
     def __init__(self, learner: Learner) -> None:
         self._windows: tuple[Window, ...] = ()
@@ -67,6 +69,7 @@ class Windows:
         self._lent_requests = self._lent_tokens = 0.0
         self.furthest = -1
         self.learner = learner
+        self.lease: Lease | None = None
         self.passed: list[float] | None = None
         self.granted_tokens = 0.0
 
@@ -77,11 +80,20 @@ class Windows:
             self.catch_up()
         return self._windows
 
+    def use(self, lease: Lease | None, now: float) -> None:
+        """Use a share of the limits, which other processes use too; None to use all of them."""
+        self.catch_up()
+        self.lease = lease
+        if lease is not None:
+            lease.divide(self._windows, now)
+
     def fits(self, costs: Costs, now: float) -> bool:
         """Whether a request may be sent now."""
+        if self.lease is not None and self.lease.is_over(now):
+            return False
         if costs[1] <= self._lent_tokens and self._lent_requests >= 1.0:
             return True
-        is_calm = self.furthest <= ALL_TOKENS
+        is_calm = self.furthest <= ALL_TOKENS and self.lease is None
         for each in self.windows:
             # The first test fails if the bucket is full and the window at most half used, which is
             # usual at a low load. Only otherwise is the exact time computed.

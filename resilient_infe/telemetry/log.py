@@ -34,6 +34,8 @@ LEVELS = {
     "rate.maybe_shared": logging.WARNING,
     "rate.too_large": logging.INFO,
     "limits.configured": logging.INFO,
+    "shares.lost": logging.WARNING,
+    "shares.restored": logging.INFO,
     "slots.narrowed": logging.INFO,
     "circuit.opened": logging.WARNING,
     "circuit.throttled": logging.WARNING,
