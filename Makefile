@@ -11,7 +11,7 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies gym pictures \
+.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared gym pictures \
 	gym-full lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -45,6 +45,9 @@ bench-priorities: $(DEV)/ready  ## classes and tenants: who waits, who gets how 
 
 bench-proxies: $(DEV)/ready  ## limits that proxies state, over HTTP; with HAProxy, if there is one
 	$(DEV)/bin/python -m benchmarks.proxies
+
+bench-shared: $(DEV)/ready  ## one limit over many processes, in virtual time
+	$(DEV)/bin/python -m benchmarks.shared --write
 
 gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
 	$(BENCH)/bin/python -m benchmarks.gym

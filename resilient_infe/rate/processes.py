@@ -57,7 +57,7 @@ def parts(share: float, processes: int, shared: bool | RedisShares) -> tuple[flo
                 "processes= out"
             )
         return share, True
-    instead = "True, False or RedisShares(...); the number goes into processes="
+    instead = "RedisShares(...), True or False; the number goes into processes="
     bounds.instance(shared, bool, "shared", instead)
     part = bounds.share(share / processes, "share / processes")
     return part, shared or processes > 1

@@ -1,0 +1,1 @@
+"""One limit over many processes: what is used of it, how fairly, and what it costs the store."""
