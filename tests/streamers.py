@@ -124,7 +124,7 @@ async def sdk_aiohttp_streams(url: str, stack: Stack) -> AsyncIterator[Open]:
 @asynccontextmanager
 async def httpx_streams(url: str, stack: Stack, library: Any = httpx) -> AsyncIterator[Open]:
     """Streams of httpx."""
-    async with library.AsyncClient(headers=BEARER) as client:
+    async with library.AsyncClient(headers=BEARER, timeout=60.0) as client:  # a busy machine
         wrapped = wrap(client, stack)
 
         async def start(plan: str) -> Opened:

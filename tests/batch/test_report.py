@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from html import escape
 from html.parser import HTMLParser
 
@@ -168,7 +169,7 @@ def test_a_run_that_was_killed_at_once(tmp_path):
     """Without a sample nobody knows of retries, and the attempts of its rows are not 0."""
     path = tmp_path / "j"
     written(path)
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("DELETE FROM samples")
         db.execute("UPDATE runs SET ended = NULL, why = NULL, outcome = NULL")
     text = page(history_of(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import closing
 
 import anyio
 import pytest
@@ -174,8 +175,8 @@ def test_a_number_that_cannot_be_recorded_fails_its_row_alone(run, tmp_path):
         async def send(row):
             return 10 ** (5_000 if row == 1 else 30)
 
-        journal = Journal(tmp_path / "journal", threaded=False)
-        return await results_of(run_batch([1, 2], send, journal=journal))
+        with closing(Journal(tmp_path / "journal", threaded=False)) as journal:
+            return await results_of(run_batch([1, 2], send, journal=journal))
 
     long, short = run(main)
     assert long.failure.code == "record_hook"

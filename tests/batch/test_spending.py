@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from contextlib import closing
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -201,7 +202,7 @@ def test_what_was_lost_is_read_off_the_rows(run, tmp_path):
     async def main():
         path.unlink(missing_ok=True)
         await go(rows(5), Server(), path)
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("DELETE FROM state WHERE name = 'spent'")
         spent = recorded_at(path).spent[""]
         assert (spent.calls, spent.prompt, spent.completion, spent.cached) == (5, 500, 250, 200)
