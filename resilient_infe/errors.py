@@ -92,6 +92,23 @@ class AttemptTimedOut(ResilienceError, TimeoutError):
     """One attempt took longer than `AttemptTimeout` allows."""
 
 
+class MalformedAnswer(ResilienceError):
+    """The server answered, but `check` of the `ErrorClassifier` refused each answer.
+
+    Args:
+        complaint: what is wrong with the last answer.
+        answer: that answer, as `check` got it; None if it is not known.
+    """
+
+    def __init__(self, complaint: str, answer: Any = None) -> None:
+        super().__init__(complaint)
+        self.complaint, self.answer = complaint, answer
+
+    def __str__(self) -> str:
+        """Return the complaint in a sentence."""
+        return f"the answer is not of the asked form: {self.complaint}"
+
+
 class StreamBroken(ResilienceError):
     """A stream ended before it was complete. What was delivered stays valid; nothing is re-sent."""
 

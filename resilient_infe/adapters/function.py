@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from ..aio import drive
@@ -93,6 +93,8 @@ def wrap_function(
 
     async def send(call: Call[Arguments]) -> R:
         args, kwargs = call.payload
+        if call.state.refused is not None and call.state.refused.request is not None:
+            args, kwargs = _called_with(call.state.refused.request, names, args, bound)
         if call.state.model is not None and "model" in kwargs:
             kwargs = {**kwargs, "model": call.state.model}
         try:
@@ -118,6 +120,17 @@ def wrap_function(
         return await handler(call)
 
     return resilient
+
+
+def _called_with(
+    arguments: Mapping[str, Any], names: tuple[str, ...], args: tuple[Any, ...], bound: Any
+) -> Arguments:
+    """Return the arguments of a call from those by name, as many by position as there were."""
+    given = names[: len(args)]
+    first = tuple(arguments.get(name, old) for name, old in zip(given, args, strict=False))
+    changed = {name: each for name, each in arguments.items() if bound.get(name, bound) is not each}
+    rest = {name: each for name, each in changed.items() if name not in given}
+    return (*first, *args[len(given) :]), rest
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any], str]:

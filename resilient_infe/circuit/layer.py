@@ -38,7 +38,17 @@ FAILURES = frozenset(
 )
 """The kinds that count as a failure of the server."""
 
-ANSWERS = frozenset((Kind.OK, Kind.QUOTA, Kind.AUTH, Kind.FORBIDDEN, Kind.NOT_FOUND, Kind.INVALID))
+ANSWERS = frozenset(
+    (
+        Kind.OK,
+        Kind.QUOTA,
+        Kind.AUTH,
+        Kind.FORBIDDEN,
+        Kind.NOT_FOUND,
+        Kind.INVALID,
+        Kind.MALFORMED,
+    )
+)
 """The kinds that count as a success: even a refusal is an answer. A kind in neither set (429,
 cancelled, refused by the stack) says nothing about the server's health.
 """

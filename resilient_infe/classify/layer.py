@@ -11,13 +11,16 @@ from functools import partial
 from typing import Any
 
 from ..aio import is_cancellation, wall_time
+from ..core import bounds
 from ..core.call import Call, CallState, InFlight, Reply
 from ..core.guard import Guard
+from ..core.refused import RefusedAnswers
 from ..core.rejection import is_bare
 from ..core.verdict import OK, SUCCESS, Kind, Usage, Verdict, succeeded, without_key
-from ..errors import SlotTaken
+from ..errors import ConfigurationError, MalformedAnswer, SlotTaken
 from ..events import AttemptFinished
 from .body import decoded
+from .check import Check, Form, Mend, refused
 from .error_body import is_error, stated_in
 from .foreign import completion_in, reply_of_exception, reply_of_result
 from .rule import Classify, Rule
@@ -25,8 +28,13 @@ from .rules import Rules, Source, with_own
 from .table import LONGEST_ANSWER, classify_exception, classify_reply
 from .usage import usage_of
 
-LET_IN = frozenset((Kind.OK, Kind.SERVER_ERROR, Kind.INVALID, Kind.NOT_FOUND))
+LET_IN = frozenset((Kind.OK, Kind.SERVER_ERROR, Kind.INVALID, Kind.NOT_FOUND, Kind.MALFORMED))
 """Kinds of answers that a server gives to a request that it let in."""
+
+MOST_CHECKED = 10
+"""The highest `check_attempts`; the schedule of `Retry` has the same bound."""
+
+_MALFORMED = Kind.MALFORMED
 
 _PLAIN = frozenset((type(None), str, bytes, int, float, bool, list, tuple))
 """Types of results in which there is nothing to read."""
@@ -41,18 +49,42 @@ class ErrorClassifier(Guard[float]):
             raises or returns anything else, that is logged once, and the usual table applies. The
             result is the decoded body of a success where the adapter has it, through a wrapped
             client too; else what the transport returned.
+        check: says whether a success has the form that was asked for: ``check(answer)`` gets what
+            `classify` gets, and returns or raises the complaint. It returns None or True if the
+            answer fits. Open streams, and answers of requests that run no model, are not checked.
+        mend: what to change in the request after that: ``mend(request, refusal)`` gets a copy of
+            the payload, of the JSON body or of a function's arguments by name, and the
+            `MalformedAnswer`. None sends the same request again.
+        check_attempts: the attempts after an answer of the wrong form, from 0 to 10; 2, because a
+            model that fails three times is asked for what it cannot do. They use up neither
+            ``max_attempts`` of `Retry` nor its budget.
         rules: what the codes of your vendor or gateway mean: the path of a TOML or JSON file, or a
             list of rows. They come before the rows of the package. None for those alone.
 
     Raises:
-        ConfigurationError: `classify` cannot be called with two arguments, or a row of `rules` is
-            wrong.
+        ConfigurationError: a function takes another number of arguments or is async, `mend` has no
+            `check`, `check_attempts` is out of range, or a row of `rules` is wrong.
+        MalformedAnswer: from a call whose last answer was refused by `check`.
 
-    State: whether a failure of `classify` was logged.
+    State: whether a failure of `classify` or `mend` was logged.
     """
 
-    def __init__(self, classify: Classify | None = None, *, rules: Source | None = None) -> None:
+    def __init__(
+        self,
+        classify: Classify | None = None,
+        *,
+        check: Check | None = None,
+        mend: Mend | None = None,
+        check_attempts: int = 2,
+        rules: Source | None = None,
+    ) -> None:
+        if mend is not None and check is None:
+            raise ConfigurationError("mend= needs check=, which refuses answers")
+        bounds.whole(check_attempts, 0, "check_attempts")
+        bounds.between(check_attempts, 0, MOST_CHECKED, "check_attempts")
         self._rule = None if classify is None else Rule(classify)
+        self._form = None if check is None else Form(check, mend)
+        self.check_attempts = check_attempts
         self._rules = None if rules is None else with_own(rules)
 
     def enter(self, call: Call[Any]) -> float:
@@ -79,23 +111,21 @@ class ErrorClassifier(Guard[float]):
         return 0.0 if call.emit is None else call.runtime.now()
 
     def leave(self, call: Call[Any], held: float, result: Any, error: BaseException | None) -> None:
-        """Set the verdict on the attempt, unless an adapter has already set one."""
-        # The first of these that exists decides: the adapter's verdict, the exception, the user's
-        # rule, the adapter's reply, the result.
+        """Set the verdict on the attempt, unless an adapter has already set one.
+
+        Raises:
+            MalformedAnswer: the answer is not of the form that was asked for.
+        """
         verdict = call.verdict
         if verdict is None:
-            if error is not None:
-                verdict = self._of_exception(call, error)
-                if verdict.error is None:  # events and logs need the name of what was raised
-                    verdict = replace(verdict, error=type(error).__name__)
-            elif self._rule is not None:
-                verdict = self._by_rule(call, result)
-            elif call.reply is not None:
-                verdict = _of_reply(call.reply, self._rules)
-            else:
-                verdict = _of_result(result, self._rules)
-            mask = call.state.mask
-            call.verdict = verdict = verdict if mask is None else without_key(verdict, mask)
+            verdict = call.verdict = self._judged(call, result, error)
+        refusal: MalformedAnswer | None = None
+        if self._form is not None and error is None and verdict.kind is SUCCESS:
+            refusal = self._form.refusal_of(call, result)
+        if refusal is not None:
+            verdict = refused(verdict, refusal)
+        if verdict.kind is _MALFORMED:
+            verdict = call.verdict = self._count(call, verdict, refusal)
         crowd = call.state.crowd
         if crowd is not None and (verdict.kind is not SUCCESS or call.state.others > crowd.proven):
             _compare(call, crowd, verdict)
@@ -106,12 +136,19 @@ class ErrorClassifier(Guard[float]):
                 _finish(call, held)
             else:
                 call.hold.on_close(partial(_finish, call, held))
+        if refusal is not None:
+            try:
+                raise refusal
+            finally:
+                del refusal  # a frame that refers to what it raises is a cycle
 
     def describe(self) -> str:
         """Return as text which rules apply."""
         own = [("your own rule", self._rule), ("rows of your own", self._rules)]
         first = " and ".join(name for name, given in own if given is not None)
-        return "the Infe API's table" + (f", after {first}" if first else "")
+        more = self.check_attempts
+        check = f"; answers are checked, {more} more attempts" if self._form is not None else ""
+        return "the Infe API's table" + (f", after {first}" if first else "") + check
 
     def _of_exception(self, call: Call[Any], error: BaseException) -> Verdict:
         # There are four cases:
@@ -140,6 +177,35 @@ class ErrorClassifier(Guard[float]):
             request_id=verdict.request_id,
             limits=verdict.limits,
         )
+
+    def _judged(self, call: Call[Any], result: Any, error: BaseException | None) -> Verdict:
+        """Return the verdict on an attempt on which an adapter has not set one."""
+        # The first of these that exists decides: the exception, the user's rule, the adapter's
+        # reply, the result.
+        if error is not None:
+            verdict = self._of_exception(call, error)
+            if verdict.error is None:  # events and logs need the name of what was raised
+                verdict = replace(verdict, error=type(error).__name__)
+        elif self._rule is not None:
+            verdict = self._by_rule(call, result)
+        elif call.reply is not None:
+            verdict = _of_reply(call.reply, self._rules)
+        else:
+            verdict = _of_result(result, self._rules)
+        mask = call.state.mask
+        return verdict if mask is None else without_key(verdict, mask)
+
+    def _count(self, call: Call[Any], verdict: Verdict, refusal: MalformedAnswer | None) -> Verdict:
+        """Count an answer of the wrong form, and return the verdict on it.
+
+        It is final if the call has had enough of them; else the next request is made.
+        """
+        answers = call.state.refused = call.state.refused or RefusedAnswers()
+        if answers.note(verdict.usage) > self.check_attempts:
+            return replace(verdict, retryable=False)
+        if refusal is not None and self._form is not None:
+            self._form.renew(call, answers, refusal)
+        return verdict
 
     def _by_rule(self, call: Call[Any], result: Any) -> Verdict:
         reply = call.reply

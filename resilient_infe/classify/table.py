@@ -49,7 +49,14 @@ LONGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of a successful body; a longer one is not decoded."""
 
 RETRYABLE = frozenset(
-    (Kind.RATE_LIMITED, Kind.OVERLOADED, Kind.SERVER_ERROR, Kind.TRANSIENT, Kind.TIMEOUT)
+    (
+        Kind.RATE_LIMITED,
+        Kind.OVERLOADED,
+        Kind.SERVER_ERROR,
+        Kind.TRANSIENT,
+        Kind.TIMEOUT,
+        Kind.MALFORMED,
+    )
 )
 """The kinds for which another attempt may help."""
 

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..errors import Refused
 from .priority import Priority
+from .refused import RefusedAnswers
 from .runtime import Runtime
 from .verdict import Kind, Usage, Verdict
 
@@ -228,21 +229,19 @@ class CallState:
         probes: whether the current attempt probes a half-open circuit of a server that has
             answered before.
         requeues: whether a `Retry` sends the call back to the queue for a slot, if it lost its own.
-        on_send: called once, before the first attempt is sent: it fills the retry budget. If it
-            raises, nothing is sent.
+        on_send: called once, before the first send: it fills the retry budget, or stops the send.
         crowd: counts the attempts in flight, for the slots; None without slots.
-        others: the attempts that were in flight when the current one was sent; -1 before that.
+        others: the attempts in flight when the current one was sent; -1 before that.
         sent_for: seconds spent in attempts; counted only if there are listeners.
-        max_attempts: the most attempts that may be sent, or None; only `Retry` looks at it.
+        max_attempts: the most attempts that may be sent, or None.
         output_tokens: the part of the call's `tokens` that is output, as estimated, or None.
         refusals: what the call's 429s say of it; None before the first.
-        asked_too_long: the wait in seconds that the server asked for, if it is over the
-            ``max_hint`` of `Retry`; else None.
+        refused: its answers that a check refused; None before the first.
+        asked_too_long: seconds that the server asks to wait, if over the ``max_hint`` of `Retry`.
         gave_up: why `Retry` made no further attempt although the verdict allows one; or None.
         first_chunk: seconds from the start of an attempt in which the first event of its stream
-            must come; None if only the attempt's own timeout bounds it. `AttemptTimeout` sets it.
-        idle: seconds that an open body may be silent while it is read, or None for any time;
-            `AttemptTimeout` sets it.
+            must come; None if only the attempt's own timeout bounds it. `AttemptTimeout` sets it,
+        idle: and this, the seconds that an open body may be silent while it is read; None for any.
         mask: masks an id of the server that quotes the request's API key; None without a key.
         timer: the timer of the current attempt, or None. An adapter disarms it where a part of the
             attempt is not bounded by it.
@@ -255,7 +254,7 @@ class CallState:
         model: the model to ask in place of the one that the request names, or None.
         transport: what sends the attempt in place of the stack's own transport, or None.
         tried: what a `Fallback` tried, if the call failed all the same.
-        passage: takes the call over the bridge, if its stack is shared by threads; else None.
+        passage: takes the call over the bridge, if threads share its stack; else None.
         sleep: awaited by `Retry` between two attempts, with the call and the loop time of the next
             one; None for the loop's own sleep.
     """
@@ -275,6 +274,7 @@ class CallState:
     timer: Disarmable | None = None
     output_tokens: float | None = None
     refusals: Refusals | None = None
+    refused: RefusedAnswers | None = None
     asked_too_long: float | None = None
     gave_up: str | None = None
     first_chunk: float | None = FIRST_CHUNK

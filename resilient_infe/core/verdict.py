@@ -8,7 +8,7 @@ layer looks at a status code, a header or an exception class.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeVar, dataclass_transform
 
@@ -51,6 +51,7 @@ class Kind(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     INVALID = "invalid"
+    MALFORMED = "malformed"
     CANCELLED = "cancelled"
     REFUSED = "refused"
     UNKNOWN = "unknown"
@@ -99,6 +100,13 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+
+
+def added(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Return what two attempts cost together; None if neither states its usage."""
+    if one is None or other is None:
+        return other if one is None else one
+    return Usage(*(getattr(one, each.name) + getattr(other, each.name) for each in fields(one)))
 
 
 @frozen

@@ -110,8 +110,8 @@ class Fallback:
         call.state.refusals = None
         if target.where is not None:
             call.partition = target.where
-        if target.model is not None and isinstance(home.payload, Mapping):
-            call.payload = {**home.payload, "model": target.model}
+        if target.model is not None and isinstance(call.payload, Mapping):
+            call.payload = {**call.payload, "model": target.model}
         call.state.model, call.state.transport = target.model, target.transport
         names = [each.rpartition(" (")[0] for each in tried]
         call.tags = {**call.tags, TAG: " -> ".join([*names, str(target)])}
@@ -146,7 +146,9 @@ class _Home:
     def restore(self, call: Call[Any]) -> None:
         """Make the call what it was; a payload that an adapter has replaced stays."""
         if isinstance(self.payload, Mapping):
-            call.payload = self.payload
+            refused = call.state.refused
+            mended = None if refused is None else refused.request
+            call.payload = self.payload if mended is None else mended
         call.partition, call.tokens, call.state.refusals = (
             self.partition,
             self.tokens,

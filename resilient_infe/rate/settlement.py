@@ -41,6 +41,7 @@ SETTLEMENTS: dict[Kind, Settlement] = {
     Kind.FORBIDDEN: TOKENS_BACK,
     Kind.NOT_FOUND: TOKENS_BACK,
     Kind.INVALID: TOKENS_BACK,
+    Kind.MALFORMED: USAGE,
     Kind.CANCELLED: ESTIMATE,
     Kind.REFUSED: ALL_BACK,
     Kind.UNKNOWN: ESTIMATE,
@@ -100,7 +101,7 @@ def learn(
         own: the 429s of this call, of which this is one more; None if it is no rate limit's 429.
     """
     sent_at = reservation.granted_at
-    if verdict.kind is SUCCESS:
+    if verdict.kind is SUCCESS or verdict.kind is Kind.MALFORMED:
         allowance.let_in(reservation, now)
     else:
         allowance.gate.not_let_in(sent_at)

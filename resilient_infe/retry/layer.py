@@ -187,7 +187,9 @@ class Retry(Repeater[Tries]):
             return Stop(f"the call asked for at most {most} attempt{'s' if most > 1 else ''}")
         if not call.replayable:
             return Stop("the request's body can be read only once, so it cannot be sent again")
-        if self.budget is not None and not self._budget(call).withdraw(now):
+        if verdict.kind is Kind.MALFORMED or self.budget is None:
+            return None  # the server is well: the budget is for when it is not
+        if not self._budget(call).withdraw(now):
             return Stop("the retry budget is empty: too many calls fail at once")
         return None
 
@@ -220,6 +222,8 @@ def _final(call: Call[Any], verdict: Verdict) -> Stop | None:
 
 
 def _reason_of_delay(call: Call[Any], verdict: Verdict) -> str:
+    if verdict.kind is Kind.MALFORMED:
+        return "the answer is not of the asked form"
     if verdict.kind is Kind.REFUSED:
         return f"the stack refused it ({verdict.error})"
     refusals = call.state.refusals

@@ -40,12 +40,19 @@ class KindRule:
     counted: bool = True
 
 
+AT_ONCE = ExponentialBackoff(1e-9, 1.0, 1e-9, "none")
+"""The server is well, and has answered: there is nothing to wait for but the rate limit."""
+
+MOST_CHECKED = 10
+"""Retries of one call for answers of a wrong form; `check_attempts` bounds them before that."""
+
 RULES: dict[Kind, KindRule] = {
     Kind.RATE_LIMITED: KindRule(ExponentialBackoff(1.0, 2.0, 60.0, "additive")),
     Kind.OVERLOADED: KindRule(),
     Kind.SERVER_ERROR: KindRule(max_retries=3),
     Kind.TRANSIENT: KindRule(),
     Kind.TIMEOUT: KindRule(),
+    Kind.MALFORMED: KindRule(AT_ONCE, max_retries=MOST_CHECKED, counted=False),
 }
 """The reference's table; a kind that is not in it is never retried."""
 

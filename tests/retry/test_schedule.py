@@ -251,10 +251,14 @@ def test_longest_wait_bounds_mixed_failures_by_the_default_table(failures, attem
     st.floats(0, 1e4),
 )
 def test_any_sequence_stays_within_attempts_and_deadline(steps, attempts, deadline):
-    """Attempts never exceed `max_attempts`, and every wait ends before the deadline."""
-    schedule, progress, now, sent = RetrySchedule(attempts), Progress(), 0.0, 0
+    """Attempts never exceed `max_attempts`, and every wait ends before the deadline.
+
+    Answers that a check refused have a bound of their own.
+    """
+    schedule, progress, now, sent, checked = RetrySchedule(attempts), Progress(), 0.0, 0, 0
     for kind, hint, u in steps:
-        sent += 1
+        sent += kind is not Kind.MALFORMED
+        checked += kind is Kind.MALFORMED
         decision = schedule.decide(_verdict(kind, hint), progress, now, deadline, u)
         if isinstance(decision, Stop):
             break
@@ -262,6 +266,7 @@ def test_any_sequence_stays_within_attempts_and_deadline(steps, attempts, deadli
         now += decision.delay
         assert now < deadline
     assert sent <= attempts
+    assert checked <= 11
 
 
 @pytest.mark.parametrize(

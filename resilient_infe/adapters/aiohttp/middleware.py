@@ -34,7 +34,7 @@ from ...stack import Stack
 from ...telemetry.note import note
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
 from ..http.partition import PartitionOf, Partitions, model_in_path
-from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, mask_of, prepare_call
+from ..http.request import LONGEST_REQUEST, NestedRetriesCheck, mask_of, mended_body, prepare_call
 from ..http.response import (
     SWITCHING_PROTOCOLS,
     WRAPPED_TWICE,
@@ -134,8 +134,8 @@ def resilient_session(
 ) -> aiohttp.ClientSession:
     """Return a copy of a session that sends its requests through the stack, innermost.
 
-    The copy shares cookies, headers, trace configs and the
-    connector with the original, and keeps it alive. Closing either closes the connector.
+    The copy shares cookies, headers, trace configs and the connector with the original, and keeps
+    it alive. Closing either closes the connector.
 
     The default total timeout of 5 minutes is switched off in the copy, because it would include
     waits in the stack. So is aiohttp's own retry of a request whose connection broke, if the stack
@@ -224,6 +224,8 @@ async def _attempt(call: Call[Exchange]) -> aiohttp.ClientResponse:
         call.verdict = closed_client_verdict(error, sent=False)
         raise error
     try:
+        if (mended := mended_body(call)) is not None and hasattr(request, "update_body"):
+            await request.update_body(mended)
         response = await call.payload.handler(request)
         request.response = None  # else it keeps alive a response that the caller has dropped
         content, start = response.content, b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from contextvars import ContextVar
@@ -99,6 +100,18 @@ class RequestBody:
             found = decoded(self.text, LONGEST_REQUEST)
             self._decoded = {} if found is None else found
         return self._decoded
+
+    def renew(self, fields: Any) -> None:
+        """Replace the fields of the body by those of the next attempt.
+
+        Args:
+            fields: a mapping.
+
+        Raises:
+            TypeError: they cannot be written as JSON, nor can they if another error is raised.
+        """
+        json.dumps(fields)
+        self._decoded = dict(fields)
 
     def model(self) -> str:
         """Return the model that the body names, safe to log, or an empty string."""
@@ -203,6 +216,14 @@ def prepare_call(
     note_key(call, headers)
     body = call.body = RequestBody(content, method, path)
     return body
+
+
+def mended_body(call: Call[Any]) -> bytes | None:
+    """Return the JSON body that a hook made for the next attempt; None for the request's own."""
+    refused = call.state.refused
+    if refused is None or refused.request is None:
+        return None
+    return json.dumps(refused.request).encode()
 
 
 def note_key(call: Call[Any], headers: Headers) -> str:

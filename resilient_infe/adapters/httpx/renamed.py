@@ -1,28 +1,36 @@
-"""A request for another model: the same one, with another ``model`` in its JSON body."""
+"""A request with another body: for another model, or with what a hook made of its fields."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from ...core.call import Call
 from .synthetic import library_of
 
 
-def with_model(request: Any, model: str) -> Any:
-    """Return a copy of an httpx request that asks another model.
+def renewed(call: Call[Any]) -> Any:
+    """Return the httpx request of a call's next attempt.
 
-    A request whose body is not a JSON object with a ``model`` is returned itself: it names its
-    model in its path, or none.
-
-    Args:
-        request: a request whose body is in memory.
-        model: the name of the model.
+    It is the call's own, or a copy with another body. A request whose body is not a JSON object, or
+    has no ``model`` to be replaced, is returned itself: it names its model in its path, or none.
     """
-    try:
-        body = json.loads(request.content)
-    except Exception:  # it is not JSON; or RequestNotRead, of which each library has its own
+    request, model, refused = call.payload, call.state.model, call.state.refused
+    fields = None if refused is None else refused.request
+    if model is None and fields is None:
         return request
-    if not isinstance(body, dict) or "model" not in body:
+    body: Any = fields
+    if body is None:
+        try:
+            body = json.loads(request.content)
+        except Exception:  # it is not JSON; or RequestNotRead, of which each library has its own
+            return request
+    if not isinstance(body, Mapping):
+        return request
+    if model is not None and "model" in body:
+        body = {**body, "model": model}
+    elif fields is None:
         return request
     headers = [
         pair
@@ -33,6 +41,6 @@ def with_model(request: Any, model: str) -> Any:
         request.method,
         request.url,
         headers=headers,
-        content=json.dumps({**body, "model": model}).encode(),
+        content=json.dumps(body).encode(),
         extensions=request.extensions,
     )

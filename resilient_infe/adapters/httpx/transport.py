@@ -18,7 +18,7 @@ from ...classify.headers import Lowered
 from ...core import bounds
 from ...core.call import Call, Reply
 from ...core.verdict import EMPTY_ANSWER, OK, Kind
-from ...errors import AttemptTimedOut, ConfigurationError, Refused
+from ...errors import AttemptTimedOut, ConfigurationError, MalformedAnswer, Refused
 from ...stack import Stack
 from ..http.bomb import DecompressionBomb, bomb_verdict
 from ..http.first_event import read_first_event, why_not_begun, within_first_chunk
@@ -45,7 +45,7 @@ from .decompress import decompressed, unpacker_for
 from .masked import masked_response, read_masked
 from .masked_events import mask_events
 from .open_body import close, open_body_class
-from .renamed import with_model
+from .renamed import renewed
 from .renewed_auth import renewal_of
 from .synthetic import annotate, bad_gateway, in_place_of, library_of, refusal
 
@@ -129,7 +129,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
             if not self._needs_sdk_errors(headers):
                 raise
             return refusal(call, error)
-        except library_of(request.__class__).DecodingError as error:
+        except (library_of(request.__class__).DecodingError, MalformedAnswer) as error:
             if not self._needs_sdk_errors(headers):
                 raise
             return bad_gateway(call, str(error))
@@ -207,9 +207,7 @@ class ResilientTransport(Transport):  # type: ignore[misc]  # by design
         reservation until the body ends. If reading fails or is cancelled, the connection is closed
         in the background.
         """
-        model, request = call.state.model, call.payload
-        request = request if model is None else with_model(request, model)
-        response = await self.inner.handle_async_request(request)
+        response = await self.inner.handle_async_request(renewed(call))
         status, headers = response.status_code, Lowered.of_raw(response.headers.raw)
         if status == SWITCHING_PROTOCOLS:
             call.verdict, call.reply = OK, Reply(status, headers)

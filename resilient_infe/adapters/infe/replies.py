@@ -37,6 +37,7 @@ CLASSES: dict[Kind, type[InfeError]] = {
     Kind.FORBIDDEN: ForbiddenError,
     Kind.NOT_FOUND: ModelNotFoundError,
     Kind.INVALID: InvalidRequestError,
+    Kind.MALFORMED: MalformedResponseError,
 }
 """The error class of each row in the Infe API reference's table of errors."""
 
