@@ -6,6 +6,8 @@ import argparse
 import math
 from string import ascii_letters
 
+from ..core import bounds
+from ..shared.shares import NAME
 from .progress import NO_LIMIT
 
 PERIODS = {
@@ -83,6 +85,23 @@ def rate(text: str) -> float | None:
         raise argparse.ArgumentTypeError(
             f"{text} is not a number above 0; or give auto, or none"
         ) from None
+
+
+def redis_url(text: str) -> str:
+    """Read the URL of a Redis; it may have a password, so no message quotes it."""
+    scheme, found, rest = text.partition("://")
+    if scheme not in ("redis", "rediss", "unix") or not (found and rest):
+        raise argparse.ArgumentTypeError("not a URL of Redis: give one like redis://host:6379/0")
+    return text
+
+
+def shared_name(text: str) -> str:
+    """Read the name of what runs share."""
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{bounds.shown(text)} is not a name: 1 to 64 letters, digits or ._:-"
+        )
+    return text
 
 
 def size(text: str) -> int:

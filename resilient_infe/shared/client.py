@@ -10,10 +10,10 @@ from ..errors import ConfigurationError
 
 
 def from_url(url: str) -> Any:
-    """Return a client for a URL.
+    """Return a client for a URL; no message quotes the URL, which may have a password.
 
     Raises:
-        ConfigurationError: the package is not installed, or it is no URL of Redis.
+        ConfigurationError: the package is not installed, or it is not a URL of Redis.
     """
     try:
         from redis.asyncio import Redis  # an optional package
@@ -23,21 +23,21 @@ def from_url(url: str) -> Any:
         ) from None
     try:
         return Redis.from_url(url)
-    except ValueError as error:
-        raise ConfigurationError(f"not a URL of Redis: {error}") from None
+    except Exception:  # the error may quote a part of the password
+        raise ConfigurationError(
+            "not a URL of Redis: give one like 'redis://host:6379/0', and quote what a password "
+            "has of /, @, : and ? in it"
+        ) from None
 
 
 def check(client: Any) -> None:
     """Check what can be known of a client before it is used.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not one, or is a URL that cannot be used.
     """
     if isinstance(client, str):
-        if "://" not in client:
-            raise ConfigurationError(
-                f"a URL of Redis is like 'redis://host:6379/0'; got {bounds.shown(client)}"
-            )
+        from_url(client)  # it connects at the first call
         return
     execute = getattr(client, "execute_command", None)
     if hasattr(client, "register_script") and not isinstance(client, type):
@@ -51,3 +51,10 @@ def check(client: Any) -> None:
             f"RedisShares needs a client, a URL, or a function that returns a client; got "
             f"{bounds.shown(client)}"
         )
+
+
+async def close(client: Any) -> None:
+    """Close a client, however its package calls that; None is closed already."""
+    end = getattr(client, "aclose", None) or getattr(client, "close", None)
+    if end is not None and inspect.isawaitable(closing := end()):
+        await closing

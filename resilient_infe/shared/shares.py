@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import os
 import random
@@ -11,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
-from ..aio import Alarm, Runtime, keep, pump
+from ..aio import Alarm, Runtime, current, keep, pump
 from ..core import bounds
 from ..core.shared import Shared
 from ..errors import ConfigurationError
 from ..events import RateGateClosed, SharesLost, SharesRestored
-from .client import check, from_url
+from .client import check, close, from_url
 from .member import DEFAULT, Demand, Member, OnLoss, SharesTuning
 from .pulse import Pulse
 from .script import SCRIPT, Answer, Asked, answers, arguments, keys
@@ -200,6 +199,20 @@ class RedisShares(Shared):
             self._pulse.hasten(self._runtime.now())
             self._plan()
 
+    async def reach(self) -> None:
+        """Ask Redis once, so that a program can end at its start where nothing answers.
+
+        Raises:
+            ConfigurationError: Redis does not answer, or cannot run the script.
+            WrongLoopError: another event loop uses this.
+        """
+        runtime = current()
+        keep(self, runtime)
+        self._runtime = runtime
+        _, reason = await self._call((), (), 0.0)
+        if reason:
+            raise ConfigurationError(f"Redis does not answer: {reason}")
+
     async def leave(self) -> None:
         """Give all shares up, so that others need not wait for the lease to end.
 
@@ -210,17 +223,16 @@ class RedisShares(Shared):
             return
         if self._alarm is not None:
             self._alarm.set(None)
-        if seats and self._script is not None:
-            now = runtime.now()
-            asked = [member.leaves(seat.demand(now), now) for seat, member in seats]
-            self._apply(seats, now)
-            await self._call(seats, asked, 0.0)
-        owned = self._owned
-        self.abandon()
-        if owned is not None:
-            close = getattr(owned, "aclose", None) or getattr(owned, "close", None)
-            if close is not None and inspect.isawaitable(closing := close()):
-                await closing
+        try:
+            if seats and self._script is not None:
+                now = runtime.now()
+                asked = [member.leaves(seat.demand(now), now) for seat, member in seats]
+                self._apply(seats, now)
+                await self._call(seats, asked, 0.0)
+        finally:
+            owned = self._owned
+            self.abandon()
+            await close(owned)
 
     async def __aenter__(self) -> Self:
         """Return the object."""

@@ -27,7 +27,8 @@ OF_KIND = {
 }  # fmt: skip
 """A value of each kind; an option of no kind takes a text."""
 
-OF_FIELD = {"estimate": "math:isnan", "base_url": "http://h/v1", "api_key_file": "key"}
+OF_FIELD = {"estimate": "math:isnan", "base_url": "http://h/v1", "api_key_file": "key",
+            "shared": "redis://h:1/0"}  # fmt: skip
 """Texts that must be more than any text."""
 
 OWN = [each for each in options_for("run")
@@ -39,6 +40,7 @@ def folder(tmp_path, monkeypatch):
     """Each test works in a folder of its own, without the variables of the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("INFE_BASE_URL", raising=False)
+    monkeypatch.delenv("INFE_SHARED", raising=False)
     Path("key").write_text("sk-test")
     return tmp_path
 

@@ -37,6 +37,7 @@ from .options import (
 )
 from .output import Output
 from .rows import requests_in
+from .sharing import shares_of, sharing, told
 
 FLUSH = 0.5
 """Seconds between two times that readers of the output are let see it."""
@@ -79,6 +80,7 @@ class Job:
         self._defaults = defaults_of(options)
         check_paths(options)
         self._price = price_for(options)
+        self._shares = shares_of(options)
         key = key_for(options)
         self.has_key = key != NO_KEY
         self._transport = InfeTransport(
@@ -98,7 +100,8 @@ class Job:
             **options.for_preset,
             estimate=self._count,
             beliefs=self.journal.recorded.beliefs,
-            listeners=[self.monitor, *listeners],
+            shared=self._shares or False,
+            listeners=[self.monitor, *told(self._shares, say), *listeners],
             log=False,  # `say` and the listeners are told; to load structlog takes a while
         )
         recorded = self.journal.recorded
@@ -146,15 +149,15 @@ class Job:
         found = self.found
         if found is not None:
             self._input.begin()
-        self.journal.about = {
-            "input": self.options.input,
-            "rows": found.rows if found else None,
-            "output": self.options.output,
-            "errors": self.options.errors,
-        }
-        self._errors.forget()
-        self._output.begin()
-        async with self._transport:
+        async with self._transport, sharing(self._shares):
+            self.journal.about = {
+                "input": self.options.input,
+                "rows": found.rows if found else None,
+                "output": self.options.output,
+                "errors": self.options.errors,
+            }
+            self._errors.forget()
+            self._output.begin()
             self._run = self._batch()
             if self._stopped:
                 self._run.stop()

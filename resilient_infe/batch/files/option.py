@@ -41,6 +41,7 @@ class Option:
         positional: whether it is given without its name.
         by_model: whether it may differ by model.
         preset: whether `presets.batch` has an argument of the field's name for it.
+        secret: whether its value may hold a password, so that it is not part of a repr.
     """
 
     default: Any
@@ -57,6 +58,7 @@ class Option:
     positional: bool = False
     by_model: bool = False
     preset: bool = False
+    secret: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,7 +98,9 @@ def option(
     value = None if default is ... else default
     told = Option(default=value, help=help, unit=unit, kind=kind, **more)
     return field(
-        default=MISSING if default is ... else default, repr=bool(help), metadata={OPTION: told}
+        default=MISSING if default is ... else default,
+        repr=bool(help) and not told.secret,
+        metadata={OPTION: told},
     )
 
 

@@ -13,7 +13,16 @@ from ...core.by_model import Count, Rate
 from ...errors import BatchError, ConfigurationError
 from ...presets import BATCH_ATTEMPTS, BATCH_TIMEOUT, CONCURRENCY
 from ...rate.estimate import estimate_tokens
-from ..kinds import count, from_zero, positive, rate, size, weight
+from ..kinds import (
+    count,
+    from_zero,
+    positive,
+    rate,
+    redis_url,
+    shared_name,
+    size,
+    weight,
+)
 from ..prices import Price, has_list, listed, per_million
 from ..request import CHAT, LONGEST, Defaults
 from .option import option, options_of
@@ -134,6 +143,15 @@ class JobOptions:
         1, "runs that use the limits at once: each keeps an equal part of those that are declared "
         "or stated; a learned one is shared by a law that does not depend on the number", "N",
         count, group="limits", preset=True,
+    )  # fmt: skip
+    shared: str | None = option(
+        None, "a Redis that divides the limits among all runs that name it, by need, like "
+        "`redis://host:6379/0`; needs the extra `[redis]`", "URL", redis_url, group="limits",
+        usual="none", environment="INFE_SHARED", secret=True,
+    )  # fmt: skip
+    shared_name: str = option(
+        "infe", "runs share the limits if this is the same, and the Redis", "NAME", shared_name,
+        group="limits",
     )  # fmt: skip
     price_in: float | None = option(
         None, "dollars for a million tokens of input; without prices, those of the public list are "
