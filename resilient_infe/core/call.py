@@ -172,6 +172,11 @@ class InFlight(Protocol):
         """Whether the limit, found or configured anew, allows no further attempt now."""
         ...
 
+    @property
+    def queued(self) -> int:
+        """The calls that wait for a slot."""
+        ...
+
     def stall(self) -> None:
         """Count a call that holds a slot and waits for the rate limit."""
         ...

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..core.call import Call
+from ..core.call import Call, InFlight
 from ..core.queue import NORMAL
 from ..core.verdict import DAY
 from ..shared.member import Demand, Member
@@ -38,18 +38,21 @@ class Seat:
     Attributes:
         allowance, name, pumped: the arguments of these names.
         emit: passes on events; None while nobody listens.
+        crowd: the attempts of the calls that come here, and how many wait for a slot before they
+            can; None without slots.
 
     State: one per process and limit.
     """
 
     __slots__ = ("_asked", "_gate_until", "_granted", "_lines", "_looked", "_mix", "allowance",
-                 "emit", "name", "pumped")  # fmt: skip
+                 "crowd", "emit", "name", "pumped")  # fmt: skip
 
     def __init__(
         self, allowance: Allowance, name: str, lines: Callable[[], Iterable[Line]], pumped: Any
     ) -> None:
         self.allowance, self.name, self._lines, self.pumped = allowance, name, lines, pumped
         self.emit: Callable[[Any], None] | None = None
+        self.crowd: InFlight | None = None
         self._asked, self._granted, self._looked = [0, 0, 0], 0, -math.inf
         self._mix = (0.0, 1.0, 0.0)  # the classes of the calls of late
         self._gate_until = -math.inf  # when the gate opens that was last heard of
@@ -64,12 +67,15 @@ class Seat:
         lines = list(self._lines())
         costs = zip(NOTHING, *(each.queued for each in lines), strict=True)
         queued = [sum(each) for each in costs]
+        waiting = sum(each.queue.live for each in lines)
+        if waiting > 0 and self.crowd is not None:  # all slots may be held by those that wait here
+            queued = [each * (1.0 + self.crowd.queued / waiting) for each in queued]
         waits, recent = allowance.needs((queued[0], queued[1], queued[2], queued[3]), seconds, now)
         shut = gate.ends - now if now < gate.until and gate.ends > self._gate_until + 1.0 else 0.0
         return Demand(
             needs=self._by_class(lines, waits, recent),
             sends=sends,
-            waiting=sum(each.queue.live for each in lines),
+            waiting=waiting,
             requests=requests,
             tokens=tokens,
             a_day=bool(allowance.days),
@@ -156,13 +162,14 @@ def join(
     if not shares.knows(allowance, call.runtime):
         name = ONE if one else f"{PARTITION}{call.partition or ''}"
         pumped = allowance if account is None else account
-        seat = Seat(allowance, name, lambda: [allowance.line], pumped)
-        seat.emit = call.emit
-        shares.join(seat, call.runtime)
+        _take(shares, call, Seat(allowance, name, lambda: [allowance.line], pumped))
     if account is not None and not shares.knows(account.allowance, call.runtime):
-        seat = Seat(account.allowance, ACCOUNT, account.lines, account)
-        seat.emit = call.emit
-        shares.join(seat, call.runtime)
+        _take(shares, call, Seat(account.allowance, ACCOUNT, account.lines, account))
+
+
+def _take(shares: RedisShares, call: Call[Any], seat: Seat) -> None:
+    seat.emit, seat.crowd = call.emit, call.state.crowd
+    shares.join(seat, call.runtime)
 
 
 def _divided(counts: list[int]) -> tuple[float, float, float]:

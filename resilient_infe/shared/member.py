@@ -57,6 +57,10 @@ class SharesTuning:
     headroom: float = 2.0
     """What a member may hold, in multiples of its need. The script has the same number."""
 
+    steady: float = 0.05
+    """The part by which a need must change before it is told: what is given up by chance is free
+    until another member asks."""
+
     pace: float = 0.99
     """The part of a share that is used: sends are squeezed together on their way, and members begin
     and end to send at different instants."""
@@ -137,6 +141,12 @@ class Member:
 
     def asks(self, demand: Demand, now: float) -> Asked:
         """Return what to tell the store; what is not needed is given up before it is told."""
+        needs = self.demand.needs
+        if all(
+            abs(new - old) <= self._tuning.steady * old
+            for old, new in zip(needs, demand.needs, strict=True)
+        ):
+            demand = replace(demand, needs=needs)
         self.demand = demand
         if now >= self.until:
             self._hold(0.0, now)

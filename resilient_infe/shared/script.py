@@ -16,7 +16,8 @@ script alone, so there is no race. The rules:
    needs only the sums over all members, so its cost does not grow with their number.
 5. *A store without memory hands out little.* It may have been restarted, while members hold shares
    of which it knows nothing yet. For 3 s it gives those that come back what they hold, up to 1 in
-   all, and newcomers at most a quarter of what is free.
+   all, and newcomers a quarter of what is free: what they need shows only later. With their next
+   calls they get up to half of what is free, unless one has come back by then.
 
 All numbers are whole, so that sums are exact: needs in millionths and shares in billionths of the
 limit. Time is that of the server, in milliseconds. All keys share one hash tag, so that a cluster
@@ -69,10 +70,11 @@ end
 
 local function drop(key, member)
   local held = redis.call('HGET', key, 'm:' .. member)
-  if not held then return end
+  if not held then return false end
   local first, second, third, share = string.match(held, '(%d+) (%d+) (%d+) (%d+)')
   count(key, -1, {tonumber(first), tonumber(second), tonumber(third)}, tonumber(share))
   redis.call('HDEL', key, 'm:' .. member)
+  return true
 end
 
 -- What a member may have by its needs, if the needs of all come to `sums`.
@@ -113,18 +115,23 @@ for at = 1, #KEYS, 3 do
   for field = 1, 8 do told[field] = tonumber(ARGV[base + field]) end
   local held, needs, shut = told[1], {told[2], told[3], told[4]}, told[8]
   local me = ARGV[1] .. ':' .. ARGV[base + 9]
-  drop(key, me)
+  local is_known = drop(key, me)
   for _, gone in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 8)) do
     drop(key, gone)
     redis.call('ZREM', leases, gone)
   end
-  local known = redis.call('HMGET', key, 'need1', 'need2', 'need3', 'share', 'born', 'gate')
+  local known = redis.call('HMGET', key, 'need1', 'need2', 'need3', 'share', 'born', 'gate', 'lost')
   local born, free = tonumber(known[5] or now), math.max(0, WHOLE - tonumber(known[4] or 0))
   local sums = {}
   for class = 1, 3 do sums[class] = tonumber(known[class] or 0) + needs[class] end
   local want, keeps = fair(needs, sums), math.min(held, free)
   if now - born < SETTLES then
-    want = math.min(want, math.max(keeps, held == 0 and math.floor(free / 4) or 0))
+    if held > 0 and not is_known then redis.call('HSET', key, 'lost', '1'); known[7] = '1' end
+    if held > 0 then
+      want = math.min(want, known[7] and keeps or math.max(keeps, math.floor(free / 2)))
+    elseif want > 0 then
+      want = math.floor(free / 4)
+    end
   end
   local share = math.min(math.max(want, keeps), free)
   local gate = math.max(tonumber(known[6] or 0), shut > 0 and now + shut or 0)

@@ -74,6 +74,9 @@ class Stage(Enum):
 class Crowd:
     """The attempts in flight of one server, and the limit on them, if one shows.
 
+    Args:
+        waiting: returns the number of calls that wait for a slot; by default none does.
+
     Attributes:
         in_flight: the attempts that were sent and have not ended.
         limit: the number of slots to use, or None if there is no reason to use fewer.
@@ -87,10 +90,11 @@ class Crowd:
     """
 
     __slots__ = ("_above", "_below", "_erred_at", "_found", "_lowest", "_most", "_pause", "_row",
-                 "_try_at", "_witnesses", "in_flight", "limit", "most", "on_moving", "proven",
-                 "stage", "stalled")  # fmt: skip
+                 "_try_at", "_waiting", "_witnesses", "in_flight", "limit", "most", "on_moving",
+                 "proven", "stage", "stalled")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Callable[[], int] = int) -> None:
+        self._waiting = waiting
         self.in_flight = self.stalled = 0
         self.on_moving: Callable[[], None] | None = None
         self.limit: int | None = None
@@ -102,6 +106,11 @@ class Crowd:
         self._below, self._above = [0, 0], [0, 0]  # let in and refused, with fewer others or more
         self._witnesses, self._erred_at = WITNESSES, -math.inf
         self._pause, self._try_at = FIRST_PAUSE, math.inf
+
+    @property
+    def queued(self) -> int:
+        """The calls that wait for a slot."""
+        return self._waiting()
 
     @property
     def full(self) -> bool:

@@ -119,7 +119,7 @@ class Slots(Shared):
         self._named: int | None = None
         self._widened_at = 0.0
         self.narrowed = False
-        self.crowd = Crowd()
+        self.crowd = Crowd(lambda: self._queue.live)
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting

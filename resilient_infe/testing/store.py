@@ -23,6 +23,7 @@ class Limit:
 
     born: int
     gate: int = 0
+    lost: bool = False
     members: dict[str, tuple[list[int], int, int]] = field(default_factory=dict)
     hours: dict[int, list[float]] = field(default_factory=dict)
 
@@ -59,7 +60,7 @@ class StoreModel:
     def _one(self, key: str, me: str, lease: int, told: Sequence[str], now: int) -> list[float]:
         held, needs, shut = int(told[0]), [int(each) for each in told[1:4]], int(told[7])
         limit = self.limits.get(key) or Limit(now)
-        limit.members.pop(me, None)
+        is_known = limit.members.pop(me, None) is not None
         gone = sorted((end, name) for name, (_, _, end) in limit.members.items() if end <= now)
         for _, name in gone[:8]:
             del limit.members[name]
@@ -70,7 +71,11 @@ class StoreModel:
         ]
         want, keeps = _fair(needs, sums), min(held, free)
         if now - limit.born < SETTLES:
-            want = min(want, max(keeps, free // 4 if held == 0 else 0))
+            limit.lost |= held > 0 and not is_known
+            if held:
+                want = min(want, keeps if limit.lost else max(keeps, free // 2))
+            elif want:
+                want = free // 4
         share = min(max(want, keeps), free)
         limit.gate = max(limit.gate, now + shut if shut else 0)
         if lease:

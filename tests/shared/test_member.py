@@ -32,6 +32,16 @@ def test_what_is_not_needed_is_given_up_before_it_is_told():
     assert member.share == pytest.approx(0.2)
 
 
+def test_a_need_is_told_when_it_changed_by_more_than_chance():
+    """What is given up by chance would be free until another member asks."""
+    member = given_share(0.5)
+    assert member.asks(needing(0.30), 1.0).needs[1] == 0.30
+    assert member.asks(needing(0.31), 2.0).needs[1] == 0.30
+    assert member.asks(needing(0.32), 3.0).needs[1] == 0.32
+    assert member.asks(needing(0.0), 4.0).needs[1] == 0.0
+    assert member.asks(needing(1e-6), 5.0).needs[1] == 1e-6
+
+
 def test_nothing_is_held_after_the_lease():
     """A process that was frozen finds its share gone."""
     member = given_share(0.8)

@@ -112,6 +112,27 @@ def test_a_store_without_memory_hands_out_little():
     assert sum(fleet.shares.values()) <= 1.0
 
 
+def test_a_fleet_that_starts_together_need_not_wait():
+    """While no member comes back with a share, newcomers get up to half of what is free."""
+    fleet = Fleet(StoreModel())
+    for member in range(8):
+        fleet.say(member, (0, 0.04, 0), "has", 10)
+    for _ in range(3):
+        for member in range(8):
+            fleet.say(member, (0, 0.4, 0), "has", 60)
+    assert sum(fleet.shares.values()) > 0.85
+
+
+def test_newcomers_do_not_grow_once_a_member_came_back():
+    """What is free may be in use by members of which a restarted store does not know yet."""
+    fleet = Fleet(StoreModel())
+    fleet.say(0, (0, 1.0, 0), "has", 0)
+    fleet.shares[1] = 0.125
+    assert fleet.say(1, (0, 1.0, 0), "has", 500).share == pytest.approx(0.125)
+    assert fleet.say(0, (0, 1.0, 0), "has", 500).share == pytest.approx(0.25)
+    assert fleet.say(0, (0, 1.0, 0), "has", 3_000).share > 0.25
+
+
 def test_a_day_counts_what_all_have_spent():
     """The answer is the sum over the members and the last 24 hours."""
     store, hour = StoreModel(), 3_600_000

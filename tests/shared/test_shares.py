@@ -10,7 +10,7 @@ import anyio
 import pytest
 from fakes import Remember
 
-from resilient_infe import ErrorClassifier, RateLimiter, Stack, errors, presets
+from resilient_infe import ConcurrencyLimiter, ErrorClassifier, RateLimiter, Stack, errors, presets
 from resilient_infe.aio import current
 from resilient_infe.errors import ConfigurationError
 from resilient_infe.shared import RedisShares
@@ -114,6 +114,26 @@ def test_a_call_after_a_rest_waits_for_one_round_trip(run):
         return current().now() - before
 
     assert run(main) < 0.5
+
+
+def test_calls_that_wait_for_a_slot_are_needed_too(run):
+    """Slots bound what waits for the rate: behind them, most of the calls are not seen there."""
+    fleet = Fleet(2)
+    sends = [
+        Stack(ConcurrencyLimiter(4), *stack.layers).around(fleet.server) for stack in fleet.stacks
+    ]
+
+    async def main():
+        with anyio.move_on_after(20.0):
+            async with anyio.create_task_group() as tasks:
+                for member, calls in enumerate((900, 300)):
+                    for _ in range(calls):
+                        tasks.start_soon(sends[member], {})
+        return fleet.share(0), fleet.share(1)
+
+    many, few = run(main)
+    assert many > 2 * few
+    assert few > 0.15
 
 
 def test_classes_go_first_over_processes(run):
