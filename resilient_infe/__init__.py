@@ -30,6 +30,7 @@ from .slots.layer import ConcurrencyLimiter
 from .slots.slots import Slots
 from .stack import Stack
 from .stack.options import call_options
+from .stack.portable import PortableSend
 from .stack.stack import Send
 from .telemetry.request_id import RequestIdLogger
 from .timeouts.attempt import AttemptTimeout
@@ -65,6 +66,7 @@ __all__ = [
     "KindRule",
     "Layer",
     "Limit",
+    "PortableSend",
     "RateLimiter",
     "Reply",
     "RequestIdLogger",

@@ -13,6 +13,7 @@ from .asyncio_loop import AsyncioRuntime
 from .blocking import BlockingRuntime, drive
 from .bridge import bridge
 from .current import current, finalizer, task_on, this_thread, wall_time
+from .ending import Ending, at_exit, run_on_bridge, run_once_more
 from .keeper import Keeper, Kept, Queueing, keep, keeper_of, pump, pump_soon, wake
 from .passage import carry, from_home
 from .runtime import LONGEST_SLEEP, clamp, is_cancellation
@@ -23,11 +24,13 @@ __all__ = [
     "AsyncioRuntime",
     "BlockingRuntime",
     "Clock",
+    "Ending",
     "Keeper",
     "Kept",
     "Queueing",
     "Runtime",
     "Timer",
+    "at_exit",
     "bridge",
     "carry",
     "clamp",
@@ -40,6 +43,8 @@ __all__ = [
     "keeper_of",
     "pump",
     "pump_soon",
+    "run_on_bridge",
+    "run_once_more",
     "task_on",
     "this_thread",
     "wake",

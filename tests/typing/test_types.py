@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any, assert_type
 
 import aiohttp
@@ -22,6 +23,7 @@ from resilient_infe import (
     Keyed,
     Kind,
     Layer,
+    PortableSend,
     RateLimiter,
     ResilientTransport,
     Retry,
@@ -79,6 +81,16 @@ async def check_transports_of_our_own() -> None:
         stream = await stack.around(infe.stream)({"model": "infe-pulse"})
         assert_type(stream, InfeStream)
         assert_type([chunk async for chunk in stream], list[dict[str, Any]])
+
+
+async def check_portable() -> None:
+    """A description has the types of the transport that its function returns."""
+    sends = PortableSend(partial(presets.batch, requests_per_minute=600), lambda: transport)
+    assert_type(await sends("hello", tokens=4.0), Response)
+    infe = PortableSend(presets.batch, partial(InfeTransport, path="/completions"))
+    assert_type(await infe({}), dict[str, Any])
+    assert_type(infe.stack, Stack)
+    PortableSend(presets.batch(), InfeTransport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def check_wrap_keeps_types() -> None:
