@@ -6,13 +6,14 @@ VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.
 DEMO := .venv-demo-$(VERSION)
 DEV := .venv-dev-$(VERSION)
 PEERS := .venv-peers-$(VERSION)
+DOCS := .venv-docs-$(VERSION)
 BENCH := .venv-bench-$(VERSION)
 CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/clients/*.in))
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared gym pictures \
-	gym-full lint types check lock clean
+	gym-full docs lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
 	$(DEMO)/bin/python -m benchmarks.demo $(ARGS)
@@ -58,6 +59,11 @@ gym-full: $(BENCH)/ready  ## three seeds, and the full cross of servers; up to t
 pictures: $(DEV)/ready  ## what each layer is for, simulated and drawn into docs/pictures
 	$(DEV)/bin/python -m benchmarks.pictures
 
+docs: $(DOCS)/ready $(DEV)/ready  ## the site, into build/site; every link and block of code is checked
+	$(DOCS)/bin/python -m benchmarks.site
+	$(DEV)/bin/python -m pytest --quiet tests/test_docs*.py tests/test_site.py
+	@echo "to read and search it: $(DOCS)/bin/python -m http.server --directory build/site 8000"
+
 bench-clients: $(DEV)/ready  ## what wrapping costs each client, in CPU time per call
 	$(DEV)/bin/python -m benchmarks.clients
 
@@ -76,18 +82,21 @@ types: $(DEV)/ready
 check: lint types test
 
 lock:  ## write requirements/*.txt and requirements/clients/*.txt anew; needs uv
-	cd requirements && for name in cli dev bench peers $(CLIENTS:%=clients/%); do \
+	cd requirements && for name in cli dev bench docs peers $(CLIENTS:%=clients/%); do \
 		uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header $$name.in --output-file $$name.txt; done
 
 clean:
-	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .venv-peers-* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .venv-docs-* .venv-peers-* build .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO)/ready: requirements/cli.txt pyproject.toml
 	$(call venv,$(DEMO),cli)
 
 $(DEV)/ready: requirements/dev.txt pyproject.toml
 	$(call venv,$(DEV),dev)
+
+$(DOCS)/ready: requirements/docs.txt pyproject.toml
+	$(call venv,$(DOCS),docs)
 
 $(PEERS)/ready: requirements/peers.txt pyproject.toml
 	$(call venv,$(PEERS),peers)

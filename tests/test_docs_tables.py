@@ -125,7 +125,7 @@ NAMED = {
 UNNAMED = {"The 429", "line", "option", "exit code", "what happened", "target", "Page", "What",
            "Argument", "Client", "Decision", "Door", "A stated limit",
            "How an InfeStream ended", "Stage", "form",
-           "Class", "The body of a 2xx", "The question", "What happens"}  # fmt: skip
+           "You have", "Class", "The body of a 2xx", "The question", "What happens"}  # fmt: skip
 """First columns that hold no names, or names that other tests look at."""
 
 

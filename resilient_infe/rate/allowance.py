@@ -47,10 +47,10 @@ class Allowance(Limited):
         requests_per_minute: the limit, above 0; None to use the limit that the server states, and
             to learn it if it states none.
         tokens_per_minute: the same for the tokens of input and output together.
-        input_tokens_per_minute, output_tokens_per_minute: the same for those of the input or of the
-            output alone; None, the default, for no such limit. Reasoning is output.
-        requests_per_day, tokens_per_day: the limits of any 24 hours, above 0; None, the default,
-            for none. A call that meets one does not wait; see `DayUsedUp`.
+        input_tokens_per_minute: the same for those of the input alone; None, the default, for none.
+        output_tokens_per_minute: the same for those of the output, reasoning included.
+        requests_per_day: the limit of any 24 hours, above 0, or None; see `DayUsedUp`.
+        tokens_per_day: the same for tokens.
         cached_weight: what a token of the input that was read from the provider's cache counts, in
             [0, 1]; None, the default, to count it as the provider's usage does.
         follow_headers: whether to follow the limits that the server states; True by default.
