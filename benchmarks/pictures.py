@@ -20,6 +20,7 @@ from resilient_infe import (
     Retry,
     RetryBudget,
     Stack,
+    presets,
 )
 from resilient_infe.testing import Broken, Errors, Rows, Scenario, Slow, Traffic, simulate
 from resilient_infe.testing.workload import Workload
@@ -65,6 +66,20 @@ def _impatient(budget: RetryBudget | None = None) -> Stack:
 
 
 COMPARISONS = (
+    # What the first page shows: a limit, and ten seconds in which every answer is an error.
+    Comparison(
+        "start.svg",
+        Rows(600, workers=600),
+        Scenario(requests_per_minute=600, style="bucket", happenings=[Errors(20, 30)]),
+        {
+            "600 calls at once, up to four attempts each": lambda: Stack(
+                Retry(4), ErrorClassifier()
+            ),
+            "the same calls with presets.batch": lambda: presets.batch(
+                requests_per_minute=600, log=False
+            ),
+        },
+    ),
     # Five slow seconds fill the server with attempts whose callers have left; every retry adds one.
     Comparison(
         "retry-budget.svg",

@@ -11,9 +11,9 @@ from resilient_infe.testing.server import InfeServer
 
 
 @contextmanager
-def served(**options):
-    """Serve a stand-in from a thread; yields its URL and its model."""
-    model = InfeModel(**({"latency": 0.0} | options))
+def served(model=None, **options):
+    """Serve a stand-in, or one with these options, from a thread; yields its URL and its model."""
+    model = model or InfeModel(**({"latency": 0.0} | options))
     ready, addresses, over = threading.Event(), [], []
 
     async def serve():
