@@ -12,7 +12,7 @@ CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/client
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test proof test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared gym pictures \
+.PHONY: demo test proof mutation test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared gym pictures \
 	gym-full docs lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -23,6 +23,9 @@ test: $(DEV)/ready  ## the whole suite
 
 proof: $(DEV)/ready  ## the long forms of the tests; they take as long as they take
 	$(DEV)/bin/python -m pytest tests/proof || test $$? -eq 5  # 5: there are none
+
+mutation: $(DEV)/ready  ## do the tests notice 300 small changes of the code? an hour or two
+	$(DEV)/bin/python -m tests.mutation $(ARGS)
 
 test-clients: $(CLIENT_TESTS)  ## openai 2 and the pages of docs/howto, one environment per client
 
