@@ -40,6 +40,8 @@ class Defaults:
             sent. None for ``prompt`` in a table, and for rows that are requests elsewhere.
         id_column: the column, or the field, that holds the id; None for ``custom_id``.
         longest: bytes of a line, or characters of a row in a table or an array.
+        checked: whether the same bytes were read before without an error, so that JSON lines are
+            not looked at for keys that stand twice, NaN and depth once more.
     """
 
     model: str | None = None
@@ -47,6 +49,7 @@ class Defaults:
     prompt_column: str | None = None
     id_column: str | None = None
     longest: int = LONGEST
+    checked: bool = False
 
     @property
     def names_columns(self) -> bool:

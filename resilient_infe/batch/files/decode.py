@@ -14,12 +14,13 @@ from ..forms import TO_UTF8
 from ..plain import DEEPEST
 
 
-def decoded(content: bytes | None, longest: int) -> Any:
+def decoded(content: bytes | None, longest: int, *, checked: bool = False) -> Any:
     """Return the value on a line.
 
     Args:
         content: the line, or None if it is too long.
         longest: bytes that a line may have.
+        checked: whether the same line was decoded before.
 
     Raises:
         RowError: it is not JSON, or JSON that cannot be sent.
@@ -27,6 +28,8 @@ def decoded(content: bytes | None, longest: int) -> Any:
     if content is None:
         raise RowError(too_long(longest))
     try:
+        if checked:
+            return _plain.decode(content.decode())
         value = decoder.decode(content.decode())
     except RowError:
         raise
@@ -111,3 +114,6 @@ decoder = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite
 )
 """Refuses what Python's decoder lets through, and no server takes: NaN, and a key twice."""
+
+_plain = json.JSONDecoder()
+"""Takes half the time of `decoder`, which calls Python for each object."""

@@ -69,7 +69,7 @@ def _json_lines(
     for line in numbered(file, name, defaults.longest):
         value: Any
         try:
-            value = decoded(line.content, defaults.longest)
+            value = decoded(line.content, defaults.longest, checked=defaults.checked)
         except RowError as error:
             foreign = foreign_text(start) if is_first else None
             if foreign is not None:
