@@ -23,7 +23,7 @@ from . import wal
 from .keys import SeenIds
 from .lock import Lock, Names, is_shared
 from .recorded import SAVE, Recorded, saved
-from .rows import COLUMNS, OK, Entry, crc_of, packed, result_of, text_or_bytes
+from .rows import COLUMNS, OK, Ended, Entry, crc_of, result_of, text_or_bytes
 from .salvage import finish, salvage, sync_folder
 from .schema import (
     CHECKPOINT,
@@ -191,7 +191,7 @@ class Journal:
 
     def put(self, result: Result[Any, Any], digest: str | None, done: Done) -> None:
         """Record a result; `done` runs in the loop once it is safe."""
-        self._open_writer().put(packed(result, digest, round(self.wall(), 3)), done)
+        self._open_writer().put(Ended(result, digest, round(self.wall(), 3)), done)
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Record a ``"sample"`` or an ``"event"`` of the run; what it believes of limits apart."""

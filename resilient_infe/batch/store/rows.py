@@ -25,6 +25,7 @@ _FAILURE = tuple(field.name for field in fields(Failure))
 
 _USAGE = tuple(field.name for field in fields(Usage))
 _counts = attrgetter(*_USAGE)
+_USAGE_TEXT = "{" + ",".join(f'"{name}":%s' for name in _USAGE) + "}"
 
 
 class Entry(NamedTuple):
@@ -90,14 +91,23 @@ def text_or_bytes(text: str) -> str | bytes:
     return text
 
 
-def packed(result: Result[Any, Any], digest: str | None, at: float) -> Line:
-    """Return the line of a result.
+class Ended(NamedTuple):
+    """A row that came to its end.
 
-    Args:
+    Attributes:
         result: `encoded` is set where it succeeded.
         digest: of the request, to recognise it.
         at: seconds since 1970.
     """
+
+    result: Result[Any, Any]
+    digest: str | None
+    at: float
+
+
+def packed(ended: Ended) -> Line:
+    """Return the line of a result."""
+    result, digest, at = ended
     failure, usage = result.failure, result.usage
     columns = (  # as in `Entry`, which takes longer to make
         text_or_bytes(result.id),
@@ -150,8 +160,7 @@ def result_of(entry: Entry, value: bytes | None, index: int, row: Any) -> Result
 
 
 def _usage_text(usage: Usage) -> str:
-    found = zip(_USAGE, _counts(usage), strict=True)
-    return "{" + ",".join([f'"{name}":{n}' for name, n in found if n is not None]) + "}"
+    return _USAGE_TEXT % _counts(usage)
 
 
 def _usage(told: dict[str, Any]) -> Usage:

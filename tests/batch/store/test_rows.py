@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from resilient_infe.batch.plain import to_json
 from resilient_infe.batch.result import Failure, Result
-from resilient_infe.batch.store.rows import COLUMNS, Entry, crc_of, packed, result_of
+from resilient_infe.batch.store.rows import COLUMNS, Ended, Entry, crc_of, packed, result_of
 from resilient_infe.batch.store.schema import TABLES, insertion
 from resilient_infe.core.verdict import Kind, Usage
 
@@ -59,7 +59,7 @@ def test_a_result_comes_back_as_it_was(result, digest):
         result.value = None
     else:
         result.encoded = to_json(result.value)
-    *columns, crc, value, value_crc = stored(packed(result, digest, 1e9))
+    *columns, crc, value, value_crc = stored(packed(Ended(result, digest, 1e9)))
     entry = Entry(*columns)
     assert crc_of(entry) == crc
     assert entry.digest == digest
@@ -92,7 +92,7 @@ def stored(line):
 def test_a_changed_column_is_seen(result, place):
     """A row of which one column was changed does not have its checksum any more."""
     result.encoded = b"1"
-    *columns, crc, _, _ = packed(result, "d", 1e9)
+    *columns, crc, _, _ = packed(Ended(result, "d", 1e9))
     assert crc_of(Entry(*columns)) == crc
     columns[place] = f"{columns[place]}x"
     assert crc_of(Entry(*columns)) != crc
@@ -107,7 +107,7 @@ class Name(enum.StrEnum):
 def test_texts_and_numbers_of_other_classes():
     """What prints as something else is written as what it is, and has the same checksum then."""
     result = Result(0, Name.FIRST, None, 1, status=HTTPStatus.OK, encoded=b"1")
-    *columns, crc, _, _ = stored(packed(result, None, 0.0))
+    *columns, crc, _, _ = stored(packed(Ended(result, None, 0.0)))
     assert crc_of(Entry(*columns)) == crc
     assert columns[0] == "first"
 
@@ -115,7 +115,7 @@ def test_texts_and_numbers_of_other_classes():
 def test_an_unknown_field_is_passed_over():
     """A journal of a later version may say more of a usage or a failure than is known here."""
     usage = Result(0, "a", None, 1, usage=Usage(1, 2, 3), encoded=b"1")
-    entry = Entry(*packed(usage, None, 0.0)[: len(COLUMNS)])
+    entry = Entry(*packed(Ended(usage, None, 0.0))[: len(COLUMNS)])
     entry = entry._replace(usage=entry.usage.replace("{", '{"of_a_later_version":1,'))
     assert result_of(entry, b"1", 0, None).usage == Usage(1, 2, 3)
 

@@ -13,17 +13,17 @@ from resilient_infe.batch.plain import to_json
 from resilient_infe.batch.result import Result
 from resilient_infe.batch.store import Journal, file, recorded_at
 from resilient_infe.batch.store import writer as writer_module
-from resilient_infe.batch.store.rows import packed
+from resilient_infe.batch.store.rows import Ended
 from resilient_infe.batch.store.schema import TABLES
 from resilient_infe.batch.store.writer import MOST, Note, ThreadWriter, write
 
 
-def lines(first, number):
-    """What the inbox takes in for some rows."""
+def rows(first, number):
+    """Some rows that have come to their end."""
     results = (
         Result(n, f"r{n}", None, n, encoded=to_json(n)) for n in range(first, first + number)
     )
-    return [packed(result, None, 0.0) for result in results]
+    return [Ended(result, None, 0.0) for result in results]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def db():
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 5, MOST - 1, MOST, MOST + 1, 3 * MOST + 7])
 def test_groups_of_any_size(db, number):
     """All of a group is written, once, whatever statements it takes."""
-    write(db, lines(0, number))
+    write(db, rows(0, number))
     assert db.execute("SELECT count(*), min(id IS NULL) FROM rows").fetchone()[0] == number
     assert db.execute("SELECT coalesce(sum(rows), 0) FROM counts").fetchone()[0] == number
     assert db.execute("SELECT count(*) FROM replies").fetchone()[0] == number
@@ -48,17 +48,21 @@ def test_groups_of_any_size(db, number):
 def test_all_of_a_group_or_nothing(db):
     """A statement that fails takes the whole group with it, and says what to do."""
     with pytest.raises(errors.JournalWriteFailed, match="make room"):
-        write(db, [*lines(0, 5), Note("INSERT INTO nowhere VALUES (1)", ())])
+        write(db, [*rows(0, 5), Note("INSERT INTO nowhere VALUES (1)", ())])
     assert not db.in_transaction
     assert db.execute("SELECT count(*) FROM rows").fetchone() == (0,)
 
 
 def test_what_sqlite_cannot_take_ends_the_run(db):
     """A number of over 64 bits is reported like a full disk: nothing waits for ever."""
-    line = list(lines(0, 1)[0])
-    line[9] = 1 << 70
     with pytest.raises(errors.JournalWriteFailed):
-        write(db, [tuple(line)])
+        write(db, [Ended(Result(0, "r0", None, status=1 << 70), None, 0.0)])
+
+
+def test_what_has_no_columns_ends_the_run(db):
+    """A status that is not a number, of a transport of the user's, is reported as well."""
+    with pytest.raises(errors.JournalWriteFailed, match="NaN"):
+        write(db, [Ended(Result(0, "r0", None, status=float("nan")), None, 0.0)])
 
 
 class Loop:
@@ -90,11 +94,11 @@ def test_what_comes_in_meanwhile_is_one_group(tmp_path, monkeypatch):
 
     monkeypatch.setattr(writer_module, "write", noted)
     writer = ThreadWriter(journal._db, loop, pytest.fail, lambda: None)
-    for n, line in enumerate(lines(0, 3)):
-        writer.put(line, lambda n=n: done.append(n))
+    for n, row in enumerate(rows(0, 3)):
+        writer.put(row, lambda n=n: done.append(n))
     assert loop.turn() == 1  # nothing is handed over before the turn ends
-    for n, line in enumerate(lines(3, 4), 3):
-        writer.put(line, lambda n=n: done.append(n))
+    for n, row in enumerate(rows(3, 4), 3):
+        writer.put(row, lambda n=n: done.append(n))
     while len(done) < 7:
         loop.turn()
     writer.close()
@@ -133,7 +137,7 @@ def test_a_log_is_given_up(tmp_path, monkeypatch):
     path = tmp_path / "j"
     journal = Journal(path, threaded=False)
     journal.about = {"input": "x"}
-    write(journal._db, lines(0, 3))
+    write(journal._db, rows(0, 3))
     journal._used = True
     journal.close()
     monkeypatch.setattr(file, "is_shared", lambda _: True)
