@@ -149,7 +149,8 @@ class Caller(Generic[Row, Value]):
             _check_hint(result.failure, call)
         else:
             answered = True
-            result.usage = usage_of(reply)
+            known = call.verdict is not None and call.verdict.usage is not None
+            result.usage = None if known else usage_of(reply)  # before a hook may change it
             self._take(result, reply, call.reply)
         result.seconds = clock() - started
         result.attempts = taken.sends + call.sends

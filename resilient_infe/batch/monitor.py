@@ -139,10 +139,12 @@ class Monitor:
 
     def ended(self, row_id: str) -> None:
         """Note that a row has its result: it is not refused any more."""
-        if self._refused:
-            self._refused.pop(clean_id(row_id), None)
-        self._too_large.discard(clean_id(row_id))
-        if self._retried is not None and self._retried.request_id == clean_id(row_id):
+        if not (self._refused or self._too_large or self._retried):
+            return
+        request_id = clean_id(row_id)
+        self._refused.pop(request_id, None)
+        self._too_large.discard(request_id)
+        if self._retried is not None and self._retried.request_id == request_id:
             self._retried = None
 
     def take_events(self) -> list[dict[str, Any]]:

@@ -140,18 +140,19 @@ class Spending:
         """
         if usage is None and not estimate:
             return
-        call = Spent(1)
         if usage is None:
-            call.estimated = round(estimate or 0)
+            estimated = round(estimate or 0)
+            price = self._price_of(model, Usage(estimated, 0, estimated))
+            call = Spent(1, estimated=estimated, dollars=price)
         else:
-            call.prompt, call.completion = usage.prompt_tokens, usage.completion_tokens
-            call.cached = usage.cached_tokens
-        known = Usage(call.estimated, 0, call.estimated) if usage is None else usage
-        call.dollars = self._price_of(model, known)
-        name = model or ""
-        if name not in self.models and len(self.models) >= MOST_MODELS:
-            name = ""
-        self.models.setdefault(name, Spent()).add(call)
+            prompt, completion = usage.prompt_tokens, usage.completion_tokens
+            price = self._price_of(model, usage)
+            call = Spent(1, prompt, completion, usage.cached_tokens, 0, price)
+        spent = self.models.get(model or "")
+        if spent is None:
+            name = "" if len(self.models) >= MOST_MODELS else model or ""
+            spent = self.models.setdefault(name, Spent())
+        spent.add(call)
         self.now.add(call)
         self._news = True
 
