@@ -354,10 +354,15 @@ async def carry(call: Call[Any], enter: Enter, *, blocking: bool = False) -> Any
 
 
 def from_home(inner: Handler[Any, Any]) -> Handler[Any, Any]:
-    """Return a handler that runs `inner` where the call came from."""
+    """Return a handler that runs `inner` where the call came from, seen by the call's watch."""
 
-    def attempt(call: Call[Any]) -> Coroutine[Any, Any, Any]:
+    def over_the_bridge(call: Call[Any]) -> Coroutine[Any, Any, Any]:
         passage = call.state.passage
         return inner(call) if passage is None else passage.attempt(inner)
+
+    def attempt(call: Call[Any]) -> Coroutine[Any, Any, Any]:
+        state = call.state
+        send = inner if state.passage is None else over_the_bridge
+        return send(call) if state.watch is None else state.watch.attempt(call, send)
 
     return attempt

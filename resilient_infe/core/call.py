@@ -16,6 +16,7 @@ from .priority import Priority
 from .refused import RefusedAnswers
 from .runtime import Runtime
 from .verdict import Kind, Usage, Verdict
+from .watch import Passage, Watch
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -209,14 +210,6 @@ class Disarmable(Protocol):
         ...
 
 
-class Passage(Protocol):
-    """Takes a call from its layers to where the caller is."""
-
-    def attempt(self, run: Callable[[Call[Any]], Coroutine[Any, Any, Any]], /) -> Any:
-        """Return the coroutine that has an attempt made there."""
-        ...
-
-
 class CallState:
     """What the layers of this library note on a call for each other. State: per call.
 
@@ -260,6 +253,7 @@ class CallState:
         transport: what sends the attempt in place of the stack's own transport, or None.
         tried: what a `Fallback` tried, if the call failed all the same.
         passage: takes the call over the bridge, if threads share its stack; else None.
+        watch: sees the attempts and the waits; None if nothing does.
         sleep: awaited by `Retry` between two attempts, with the call and the loop time of the next
             one; None for the loop's own sleep.
     """
@@ -293,6 +287,7 @@ class CallState:
     transport: Callable[[Any], Any] | None = None
     tried: tuple[str, ...] = ()
     passage: Passage | None = None
+    watch: Watch | None = None
     sleep: Callable[[Call[Any], float], Awaitable[None]] | None = None
 
     def waited(self, reason: str, seconds: float) -> None:
@@ -305,6 +300,8 @@ class CallState:
         if self.waits is None:
             self.waits = {}
         self.waits[reason] = self.waits.get(reason, 0.0) + seconds
+        if self.watch is not None:
+            self.watch.waited(reason, seconds)
 
 
 @dataclass(eq=False, repr=False)

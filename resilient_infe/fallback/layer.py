@@ -243,7 +243,9 @@ def routed(handler: Handler[Any, Any], of: Callable[[Any], Handler[Any, Any]]) -
     """
 
     def route(call: Call[Any]) -> Any:
-        other = call.state.transport
-        return handler(call) if other is None else of(other)(call)
+        other, watch = call.state.transport, call.state.watch
+        if other is None:
+            return handler(call)
+        return of(other)(call) if watch is None else watch.attempt(call, of(other))
 
     return route

@@ -34,7 +34,7 @@ def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> H
                 del inside_out[:number]
         else:
             for layer in inside_out:
-                handler = _calling(layer, handler)
+                handler = calling(layer, handler)
     return handler
 
 
@@ -43,7 +43,9 @@ def _is_guard(layer: object) -> bool:
     return isinstance(layer, Guard) and type(layer).__call__ is Guard.__call__
 
 
-def _calling(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[Any, Any]:
+def calling(layer: Layer[Any, Any], call_next: Handler[Any, Any]) -> Handler[Any, Any]:
+    """Return a handler that runs one layer around the next handler."""
+
     def handler(call: Call[Any]) -> Coroutine[Any, Any, Any]:
         return layer(call, call_next)
 

@@ -10,15 +10,9 @@ from typing import Any
 from ..core.call import Layer
 from ..errors import ConfigurationError
 from ..events import Listener
+from ..telemetry.request_id import RequestIdLogger
 
 Layers = Sequence[Layer[Any, Any]]
-
-
-NESTED = (
-    "a stack with Retry runs inside another stack with Retry: their attempts multiply. Only one of "
-    "them should have a Retry layer."
-)
-"""What a user is warned of, once for each stack."""
 
 
 def check_layer(layer: object) -> None:
@@ -35,6 +29,11 @@ def check_layer(layer: object) -> None:
         raise ConfigurationError(
             f"{layer!r} is not a layer: pass an instance, or an async def layer(call, call_next)"
         )
+
+
+def logger_in(layers: Layers) -> RequestIdLogger | None:
+    """Return the first layer that makes request ids, or None."""
+    return next((each for each in layers if isinstance(each, RequestIdLogger)), None)
 
 
 def replaced(layers: Layers, by: Layers) -> list[Layer[Any, Any]]:

@@ -7,7 +7,6 @@ statistics, and can drain.
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import nullcontext
@@ -22,17 +21,18 @@ from ..core.priority import Priority, standing_of
 from ..core.queue import Waiter, ages
 from ..core.shared import Shared
 from ..core.verdict import Kind
-from ..errors import Draining, NestedStackWarning, Refused
+from ..errors import Draining, Refused
 from ..events import ConfiguredLimit, Event, LimitsConfigured, Listener
 from ..rate.layer import RateLimiter
 from ..retry.layer import Retry, is_trying_again
 from ..telemetry.emitter import Emitter
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
-from .compiled import compiled, handler_of
+from .compiled import calling, compiled, handler_of
 from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
-from .layers import NESTED, check_layer, checked_listeners, left_out, name_of, replaced
+from .layers import check_layer, checked_listeners, left_out, logger_in, name_of, replaced
+from .nesting import warn_of_nesting
 from .options import check_options, current_options, misplaced, set_options
 from .order import check_order
 
@@ -62,7 +62,7 @@ class Stack(Shared):
         self, *layers: Layer[Any, Any], listeners: Iterable[Listener] = (), strict: bool = True
     ) -> None:
         self.listeners, self._strict = checked_listeners(listeners), strict
-        if self.listeners and not any(isinstance(layer, RequestIdLogger) for layer in layers):
+        if self.listeners and logger_in(layers) is None:
             layers = (RequestIdLogger(log=False), *layers)  # events need request ids
         self.layers = layers
         for layer in layers:
@@ -72,7 +72,7 @@ class Stack(Shared):
         self._emitter = Emitter(self.listeners) if self.listeners else None
         self._takes_deadlines = any(isinstance(layer, Deadline) for layer in layers)
         self.retries = any(isinstance(layer, Retry) for layer in layers)
-        self._outer: Layer[Any, Any] | None = None
+        self._outer: tuple[Layer[Any, Any], ...] = ()  # the innermost first
         self._runtime: aio.Runtime | None = None
         self._crosses_loops = False
         self._draining = False
@@ -113,6 +113,7 @@ class Stack(Shared):
 
     def _with(self, layers: Iterable[Layer[Any, Any]]) -> Stack:
         made = Stack(*layers, listeners=self.listeners, strict=self._strict)
+        made._outer = tuple(each for each in self._outer if logger_in([each]) is None)
         return made.across_loops() if self._crosses_loops else made
 
     def across_loops(self) -> Self:
@@ -137,7 +138,7 @@ class Stack(Shared):
             ConfigurationError: the transport cannot be called.
         """
         if isinstance(transport, Send) and self.retries and transport.stack.retries:
-            self._warn_of_nesting()
+            warn_of_nesting(self)
             transport.stack.told_of_nesting = True
         send = Send(self, compiled(self.layers, aio.from_home(handler_of(transport))), self._enter)
         send.posts_bodies_to = getattr(transport, "posts_bodies_to", None)
@@ -180,20 +181,23 @@ class Stack(Shared):
             self.report(LimitsConfigured(changes))
         return changes
 
-    def listen(self, *listeners: Listener) -> None:
+    def listen(self, *listeners: Listener, around: Layer[Any, Any] | None = None) -> None:
         """Pass every event of calls that begin from now on to these listeners too.
 
+        Those calls pass the layer `around`, if one is given, before all others.
+
         Raises:
-            ConfigurationError: one of them is not callable.
+            ConfigurationError: one of the listeners is not callable.
         """
         self.listeners = (*self.listeners, *checked_listeners(listeners))
-        self._emitter = Emitter(self.listeners)
-        if not any(isinstance(layer, RequestIdLogger) for layer in self.layers):
-            self._outer = RequestIdLogger(log=False)  # the layers may be linked already
+        self._emitter = Emitter(self.listeners) if self.listeners else None
+        self._outer = (*self._outer, around) if around is not None else self._outer
+        if self.listeners and logger_in((*self.layers, *self._outer)) is None:
+            self._outer = (RequestIdLogger(log=False), *self._outer)  # layers may be linked already
 
     def report(self, event: Event) -> None:
         """Report an event that belongs to no call, to the listeners and the log."""
-        logger = next((each for each in self.layers if isinstance(each, RequestIdLogger)), None)
+        logger = logger_in(self.layers)
         if logger is not None:
             logger.report(event, self._emitter)
 
@@ -262,14 +266,14 @@ class Stack(Shared):
             await runtime.checkpoint()
             raise call.refuse(Draining("the stack is draining and takes no new calls"))
         if is_trying_again() and self.retries:
-            self._warn_of_nesting()
+            warn_of_nesting(self)
         options = current_options()
         if options is not None or deadline is not None:
             set_options(call, options, deadline, allowed=self._takes_deadlines)
         if call.partition is None:
             call.partition = model_in(call.payload)
-        if self._outer is not None:
-            handler = compiled((self._outer,), handler)
+        for layer in self._outer:
+            handler = calling(layer, handler)
         self._entered += 1
         try:
             result = await handler(call)
@@ -290,13 +294,6 @@ class Stack(Shared):
         if self._drained and not self._in_flight():
             while self._drained:
                 aio.wake(self._drained.pop(0))
-
-    def _warn_of_nesting(self) -> None:
-        if self.told_of_nesting:
-            return
-        self.told_of_nesting = True
-        # The level names the line that calls `around`, or that awaits the call.
-        warnings.warn(NESTED, NestedStackWarning, stacklevel=3)
 
     def __str__(self) -> str:
         """Return a description: the layers, the worst case, and how many calls can be sent."""
