@@ -341,7 +341,8 @@ class CallFinished(Event):
 
     Of a call that failed, `status`, `code` and `error` are those of its last attempt, or of the
     stack's refusal, and `reason` says why there was no further attempt. `waits` divides `waited` by
-    what the call waited for: ``slot``, ``rate_limit`` and ``backoff``.
+    what the call waited for: ``slot``, ``rate_limit`` and ``backoff``. `model` is the one that the
+    payload names, if that is not the name of the partition.
     """
 
     name: ClassVar[str] = "call.finished"
@@ -361,6 +362,7 @@ class CallFinished(Event):
     tags: Mapping[str, Any]
     priority: str | None = None
     tenant: str | None = None
+    model: str | None = None
 
     @property
     def routine(self) -> bool:

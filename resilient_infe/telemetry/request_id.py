@@ -16,7 +16,7 @@ from typing import Any
 from ..aio import is_cancellation
 from ..core.call import Call, Emit
 from ..core.guard import Guard
-from ..core.ids import clean_id
+from ..core.ids import clean_id, model_in
 from ..core.verdict import OK, SUCCESS, Kind, Usage
 from ..errors import Refused
 from ..events import CallFinished, CallStarted, Event, Listener
@@ -116,6 +116,7 @@ def _finish(
     if kind is not SUCCESS:
         reason = str(error) if isinstance(error, Refused) else call.state.gave_up or verdict.advice
     elapsed, sent_for = call.runtime.now() - call.started, call.state.sent_for
+    model = call.state.model or model_in(call.payload)
     emit(
         CallFinished(  # in the order of its fields: keywords would double the cost of an event
             call.request_id,
@@ -134,6 +135,7 @@ def _finish(
             call.tags,
             call.priority,
             call.tenant,
+            None if model == call.partition else model,
         )
     )
 

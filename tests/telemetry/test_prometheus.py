@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fakes import all_at_once
+from fakes import FakeServer, all_at_once
 from prometheus_client import CollectorRegistry, generate_latest
 
 from resilient_infe import ErrorClassifier, Retry, Stack, errors, presets, telemetry
@@ -88,6 +88,30 @@ def test_the_number_of_series_is_bounded(run):
     assert len(lines) <= MOST_PARTITIONS + 1
     assert sum(float(line.rsplit(" ", 1)[1]) for line in lines) == len(names)
     assert max(map(len, text.splitlines())) < 400
+
+
+def test_own_labels(run):
+    """`enrich` adds labels to what is counted of calls; what would not be exposed is left out."""
+    registry = CollectorRegistry()
+
+    def enrich(event):
+        own = {"team": event.tags.get("team"), "tier": 1, "empty": "", "kind": "x", "le": "x"}
+        return {**own, "a.b": 1, "__name__": "x", 'a"b': 1, "partition": "x"}
+
+    stack = telemetry.prometheus(Stack(ErrorClassifier()), registry, enrich=enrich)
+    send = stack.around(FakeServer())
+
+    async def call():
+        await send(PAYLOAD, tags={"team": 'a"b\n'})
+        await send(PAYLOAD)
+
+    run(call)
+    one = {"partition": "infe-pulse", "tier": "1"}
+    assert value(registry, "calls_total", kind="ok", team='a"b\n', **one) == 1
+    assert value(registry, "calls_total", kind="ok", **one) == 1
+    assert value(registry, "call_duration_seconds_count", **one) == 1
+    text = generate_latest(registry).decode()
+    assert len(text.splitlines()) == len(set(text.splitlines()))
 
 
 def test_a_registry_takes_one_stack():
