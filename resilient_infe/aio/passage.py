@@ -24,9 +24,10 @@ from contextvars import Context, Token, copy_context
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from ..core.call import Call, Disarmable, Handler, Hold
+from ..core.call import Call, Handler, Hold
 from ..core.queue import Waiter
 from ..core.runtime import Runtime, Timer
+from ..core.watch import Disarmable
 from ..errors import WrongLoopError
 from .blocking import BlockingRuntime
 from .bridge import bridge

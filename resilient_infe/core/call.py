@@ -16,7 +16,7 @@ from .priority import Priority
 from .refused import RefusedAnswers
 from .runtime import Runtime
 from .verdict import Kind, Usage, Verdict
-from .watch import Passage, Watch
+from .watch import Disarmable, Passage, Watch
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -194,19 +194,6 @@ class InFlight(Protocol):
         self, others: int, now: float, *, refused: bool, excuse: bool, again: bool
     ) -> bool:
         """Learn from an answer; return whether too many in flight are why it was refused."""
-        ...
-
-
-class Disarmable(Protocol):
-    """The timer of an attempt, as an adapter sees it."""
-
-    @property
-    def when(self) -> float:
-        """The loop time at which it fires."""
-        ...
-
-    def disarm(self) -> None:
-        """Let it never fire."""
         ...
 
 

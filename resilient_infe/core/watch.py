@@ -9,6 +9,19 @@ Send = Callable[[Any], Coroutine[Any, Any, Any]]
 """A handler: it takes a call, and sends an attempt of it."""
 
 
+class Disarmable(Protocol):
+    """The timer of an attempt, as an adapter sees it."""
+
+    @property
+    def when(self) -> float:
+        """The loop time at which it fires."""
+        ...
+
+    def disarm(self) -> None:
+        """Let it never fire."""
+        ...
+
+
 class Passage(Protocol):
     """Takes a call from its layers to where the caller is."""
 
