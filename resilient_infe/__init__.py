@@ -44,11 +44,13 @@ if TYPE_CHECKING:
     from .adapters.infe.transport import InfeTransport
     from .adapters.wrap import wrap
     from .batch import run_batch
+    from .batched import Batched
 
 __all__ = [
     "Account",
     "Allowance",
     "AttemptTimeout",
+    "Batched",
     "Call",
     "Circuit",
     "CircuitBreaker",
@@ -90,6 +92,7 @@ __all__ = [
 
 
 _LAZY = {
+    "Batched": ".batched",
     "InfeTransport": ".adapters.infe.transport",
     "ResilientTransport": ".adapters.httpx.transport",
     "run_batch": ".batch",

@@ -21,7 +21,7 @@ FLOORS = {
     "aio": 1,
     "telemetry": 2, "shared": 2,
     **dict.fromkeys(BEHAVIOURS, 3),
-    "stack": 4,
+    "stack": 4, "batched": 4,
     "presets": 5, "adapters": 5,
     "batch": 6,
     "cli": 7,
@@ -34,7 +34,7 @@ ROOM_OF = {"errors": "core", "events": "core"}
 
 LAYERS = {
     ("telemetry", "request_id"), ("timeouts", "deadline"), ("timeouts", "attempt"),
-    *((room, "layer") for room in BEHAVIOURS),
+    *((room, "layer") for room in BEHAVIOURS), ("batched", "batched"),
 }  # fmt: skip
 """The files that hold a layer: in a room of a behaviour no other awaits, or knows of a loop."""
 
@@ -142,7 +142,7 @@ def test_there_is_no_circle_of_imports():
             visit(name)
 
 
-@pytest.mark.parametrize("room", sorted(BEHAVIOURS | {"core"}))
+@pytest.mark.parametrize("room", sorted(BEHAVIOURS | {"core", "batched"}))
 def test_all_but_the_layers_are_pure(room):
     """No other file of a behaviour is asynchronous, or knows a loop, a clock, chance or a log."""
     for path, parts in modules():
