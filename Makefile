@@ -64,7 +64,7 @@ pictures: $(DEV)/ready  ## what each layer is for, simulated and drawn into docs
 
 docs: $(DOCS)/ready $(DEV)/ready  ## the site, into build/site; every link and block of code is checked
 	$(DOCS)/bin/python -m benchmarks.site
-	$(DEV)/bin/python -m pytest --quiet tests/test_docs*.py tests/test_site.py
+	$(DEV)/bin/python -m pytest --quiet tests/test_docs*.py tests/test_site.py tests/test_tutorial.py
 	@echo "to read and search it: $(DOCS)/bin/python -m http.server --directory build/site 8000"
 
 bench-clients: $(DEV)/ready  ## what wrapping costs each client, in CPU time per call

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import resilient_infe
 from resilient_infe.batch import phases
 from resilient_infe.circuit.states import diagram
+from resilient_infe.cli import _options
 from resilient_infe.rate.learning import states
 from resilient_infe.stack.order import ORDER
 from resilient_infe.testing import InfeModel
@@ -63,6 +65,21 @@ def test_the_readme_begins_as_the_first_page_does():
     first, _, _ = (ROOT / "docs/index.md").read_text().partition("\n## ")
     readme, _, _ = (ROOT / "README.md").read_text().partition("\n```console\n$ make demo")
     assert readme.replace("](docs/", "](").rstrip() == first.rstrip()
+
+
+def commands():
+    """Yield each command of `resilient-infe` that a page shows, by its page."""
+    for path in [ROOT / "README.md", *PAGES]:
+        pattern = r"^\$ (?:python -m resilient_infe|resilient-infe) (.*)$"
+        for arguments in re.findall(pattern, path.read_text(), re.MULTILINE):
+            plain = re.sub(r" [>&].*", "", arguments)  # without what is the shell's
+            yield pytest.param(plain, id=f"{path.relative_to(ROOT)}: {plain}")
+
+
+@pytest.mark.parametrize("arguments", list(commands()))
+def test_a_command_of_a_page_is_one(arguments):
+    """The command's parser takes what the pages show."""
+    assert _options(shlex.split(arguments, comments=True)).run
 
 
 @pytest.mark.network

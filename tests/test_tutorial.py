@@ -14,6 +14,7 @@ import pytest
 from served import served
 
 import resilient_infe
+from resilient_infe import InfeTransport, presets
 from resilient_infe.cli import _options, main
 from resilient_infe.cli.serve import model_of
 
@@ -95,16 +96,52 @@ def test_a_service_answers(played):
     assert shown[-1] == told
 
 
+async def run(block, space):
+    """Run a block that may await at its top, as a cell of a notebook may."""
+    code = compile(block, "block", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = eval(code, space)
+    if inspect.isawaitable(result):
+        await result
+
+
 def test_the_cells_of_a_notebook_run():
     """The cells run one after the other in one loop, as in a notebook."""
     space = {}
 
-    async def run():
+    async def cells():
         for _, cell in steps("notebooks.md", 'python title="Cell"'):
-            code = compile(cell, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            result = eval(code, space)
-            if inspect.isawaitable(result):
-                await result
+            await run(cell, space)
 
-    asyncio.run(run())
+    asyncio.run(cells())
     assert len(space["found"]) == 3
+
+
+SERVED = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in sorted(DOCS.rglob("*.md"))
+    for number, (_, block) in enumerate(steps(page, 'python title="With a server"'))
+]
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("block", SERVED)
+def test_an_example_that_needs_a_server_runs(block, monkeypatch, capsys):
+    """It runs with the stand-in in place of the API, and with what its page has made before."""
+    with served() as (url, _):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        monkeypatch.setenv("OPENAI_API_KEY", "any")
+        code = block.replace("InfeTransport()", f"InfeTransport('any', base_url={url!r})")
+        if "asyncio.run(" in code:
+            exec(code, {"__name__": "example"})
+            return
+
+        async def example():
+            async with InfeTransport("any", base_url=url) as transport:
+                made = {"transport": transport, "stack": presets.service()}
+                body = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hi"}]}
+                made |= {"url": f"{url}/chat/completions", "body": body}
+                await run(code, made)
+                if "client" in made:
+                    await made["client"].close()
+
+        asyncio.run(example())
