@@ -472,6 +472,42 @@ def test_connections_are_used_again():
     assert (len(seen), len(peers)) == (6, 1)
 
 
+@pytest.mark.parametrize("stated", [True, False], ids=["length", "chunks"])
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("end", ["cancelled", "cut off"])
+def test_a_body_that_does_not_arrive_leaves_no_connection(stated, status, end):
+    """A call that is cancelled inside a body, or whose body breaks off, closes its connection."""
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def handler(request):
+        response = web.StreamResponse(status=status)
+        if stated:
+            response.content_length = 100
+        await response.prepare(request)
+        await response.write(b'{"id":')
+        begun.set()
+        if end == "cut off":
+            request.transport.close()
+        await over.wait()
+        return response
+
+    async def test(transport):
+        call = asyncio.ensure_future(transport(ASK))
+        await begun.wait()
+        for _ in range(20):  # what was written is read, and the call waits for more
+            await asyncio.sleep(0)  # noqa: TID251  # sockets live in real time
+        if end == "cancelled":
+            call.cancel()
+        with pytest.raises((asyncio.CancelledError, errors.TransportError)):
+            await call
+        connector = transport._session.connector
+        assert not connector._acquired
+        assert not connector._conns
+        over.set()
+
+    against(handler, test)
+
+
 def test_a_stream_is_read_to_its_end():
     """All chunks come, in order, the usage with them, and the hold closes at the end."""
 

@@ -146,8 +146,8 @@ class InfeTransport:
             )
         failure: Exception
         try:
-            async with self._post(call, body, path) as response:
-                parts = await _read(response, LONGEST_RESPONSE)
+            response = await self._post(call, body, path)
+            parts = await _read(response, LONGEST_RESPONSE)
         except _NO_RESPONSE as error:
             failure = self._transport_error(error)
         else:
@@ -173,8 +173,7 @@ class InfeTransport:
                 stream = InfeStream(response, call, partial(self._stream_error, call, response))
                 await stream.begin()
                 return stream
-            async with response:
-                parts = await _read(response, LONGEST_ERROR)
+            parts = await _read(response, LONGEST_ERROR)
         except _NO_RESPONSE as error:
             failure = self._transport_error(error)
         else:
@@ -345,23 +344,24 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> list[bytes] | s
     3. An error exceeds the limit: its first `limit` bytes are enough to judge it.
     4. A success exceeds the limit, or is a decompression bomb: a message says so.
 
-    In the last two the connection is closed.
+    In the last two the connection is closed, as it is if the reading fails or is cancelled.
     """
     limit, is_error = (limit, False) if response.status < 400 else (LONGEST_ERROR, True)
     length = response.content_length
     is_short = length is not None and length <= min(limit, LONGEST_RAW)
     if is_short and "Content-Encoding" not in response.headers:
-        return [await response.read()]
+        return [await response.read()]  # which closes the response itself where it fails
     parts, size, content = list[bytes](), 0, response.content
-    async for part in content.iter_any():
-        parts.append(part)
-        size += len(part)
-        if size > limit or is_bomb(size, content.total_raw_bytes):
-            response.close()
-            if is_error:
-                return [b"".join(parts)[:limit]]
-            bomb = is_bomb(size, content.total_raw_bytes)
-            return BOMB if bomb else f"the response is over {limit:,} bytes: reading stopped"
+    async with response:
+        async for part in content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > limit or is_bomb(size, content.total_raw_bytes):
+                response.close()
+                if is_error:
+                    return [b"".join(parts)[:limit]]
+                bomb = is_bomb(size, content.total_raw_bytes)
+                return BOMB if bomb else f"the response is over {limit:,} bytes: reading stopped"
     return parts
 
 
