@@ -128,8 +128,11 @@ class Learner:
             sent_at: when the request was sent.
             number: how many were sent before it.
         """
-        if not self.active and self._contradiction.add(number, sent_at) is not None:
-            self._wake(sent_at)
+        if self.active:
+            return
+        let_in = self._contradiction.add(number, sent_at)
+        if let_in is not None:
+            self._wake(sent_at, let_in)
 
     def stated(self, dimension: Dimension) -> None:
         """Rest: the server states the limit of this dimension by itself."""
@@ -263,15 +266,20 @@ class Learner:
             self.restore(belief)
         self.active = active
 
-    def _wake(self, at: float) -> None:
-        """Begin with what is declared, which is believed until measures say otherwise."""
+    def _wake(self, at: float, let_in: float) -> None:
+        """Begin with what is declared, which is believed until measures say otherwise.
+
+        Where nothing is, as the server states its limits or those of another dimension are
+        declared, begin with what was let in per second.
+        """
         self._seeker, self._contradiction = self._new(), Contradiction()
         requests, tokens = self._bounds["requests"], self._bounds["tokens"]
         if requests is None and tokens is not None:
             self._seeker.believe(True, tokens / MINUTE, None, windowed=False)
             self._seeker.record.is_restored = False
             self._seeker.course.ceiling = 1.0  # a unit is what is declared for a second
-        self._seeker.resume_at(self._seeker.course.ceiling, at)
+        ceiling = self._seeker.course.ceiling
+        self._seeker.resume_at(ceiling if ceiling < math.inf else let_in, at)
         self.active = True
 
     def _new(self) -> Seeker:

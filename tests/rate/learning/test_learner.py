@@ -219,6 +219,16 @@ def test_absurd_usage_does_not_spoil_the_estimates():
     assert learner.limit == pytest.approx(60.0)
 
 
+def test_below_a_stated_limit_it_wakes_with_what_was_let_in():
+    """The server states a limit and keeps a lower one: 3 of 4 requests, two a second, pass."""
+    learner = Learner()
+    learner.stated("requests")
+    for number in range(3, 400, 4):
+        learner.rejected_at_rest(number / 2, number)
+    assert learner.active
+    assert learner.limit == pytest.approx(90.0, rel=0.05)
+
+
 def test_back_at_the_ceiling_it_rests():
     """Once the server takes all that was declared again, nothing is believed against it."""
     server = scene(per_minute=900, changes=((100.0, 0.4), (300.0, 1.0))).server()
