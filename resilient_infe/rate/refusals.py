@@ -40,8 +40,8 @@ ALONE_UNSUSPECTED = 360.0
 ALONE_SURPRISE = 3.0
 """The surprise of such a 429: about 1 in 20."""
 
-DOUBTFUL = 3.0
-"""The surprise, about 1 in 20, below which a suspect's 429s still tell of the rate. Above the limit
+DOUBTFUL = 1.5
+"""The surprise, about 1 in 4, below which a suspect's 429s still tell of the rate. Above the limit
 every call soon is a suspect: without this, a limit that was declared 3 times too high was learned
 up to 22 % wrong, and an unknown one was found with up to 42 429s where 2 are enough."""
 

@@ -54,6 +54,16 @@ def test_poison_ends_and_holds_up_nobody(poison, hint, answer):
     )
 
 
+@pytest.mark.parametrize("hint", [None, 12.0, 60.0])
+def test_poison_among_others_does_not_stop_a_search(hint):
+    """Nothing is declared, and waits are long: 30 rows of 900, drawn at random, are refused."""
+    poison = random.Random(1).sample(range(900), 30)
+    endpoint = Endpoint(hint=hint, refuse=rows_of(*poison))
+    outcome = batch(endpoint, declared=None, tokens=[100.0] * 900)
+    assert sorted(outcome.failed) == sorted(poison)
+    assert outcome.last <= 1.3 * 90.0 + (hint or 0.0)  # the search meets the limit once
+
+
 @pytest.mark.parametrize("hint", [None, 1.0, 12.0, 60.0])
 def test_a_service_answers_the_others_as_fast_as_without(hint):
     """Ten poison calls of 200, one every 0.2 s: the others are answered in their usual time."""

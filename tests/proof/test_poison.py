@@ -47,6 +47,19 @@ def test_poison_ends_and_holds_up_nobody(poison, hint, answer):
     assert tries(endpoint, poison) <= 20
 
 
+@pytest.mark.parametrize("hint", [None, 1.0, 12.0, 60.0])
+@pytest.mark.parametrize(
+    "poison", [[150], range(10), range(50), spread(100)], ids=["one", "ten", "fifty", "a hundred"]
+)
+def test_poison_holds_up_nobody_while_the_limit_is_learned(poison, hint):
+    """Nothing is declared: others take at most 1.3 times as long as without a row refused."""
+    endpoint = Endpoint(hint=hint, refuse=rows_of(*poison))
+    outcome = batch(endpoint, declared=None)
+    assert sorted(outcome.failed) == sorted(poison)
+    assert len(outcome.done) == ROWS - len(poison)
+    assert outcome.last <= 1.3 * batch(Endpoint(hint=hint), declared=None).last
+
+
 def heavy(count):
     """Return tokens of very different sizes: the largest take most of a minute's limit."""
     draw = random.Random(5)

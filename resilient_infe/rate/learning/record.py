@@ -66,9 +66,10 @@ class Record:
         is_restored: whether the belief is that of an earlier run.
     """
 
-    __slots__ = ("_apart_before", "_costs_after", "_deviations", "_opened_at", "_refused",
-                 "_turn_after", "_turn_gap", "best", "both", "is_restored", "mean", "measured",
-                 "measured_by", "noise", "rate", "refusal", "sends", "spread")  # fmt: skip
+    __slots__ = ("_apart_before", "_costs_after", "_deviations", "_little_since", "_opened_at",
+                 "_refused", "_turn_after", "_turn_gap", "best", "both", "is_restored", "mean",
+                 "measured", "measured_by", "noise", "rate", "refusal", "sends",
+                 "spread")  # fmt: skip
 
     def __init__(self, tuning: Tuning) -> None:
         self.sends = Sends()
@@ -85,6 +86,7 @@ class Record:
         self._deviations, self._refused = 0.0, 0
         self._turn_after, self._turn_gap = -math.inf, 60.0
         self._opened_at, self._apart_before = -math.inf, math.inf
+        self._little_since = -math.inf  # from when the last measure counted, if it was of little
 
     def believe(self, tokens: bool, rate: float, kind: str | None, *, windowed: bool) -> None:
         """Take over what an earlier run believed: ``tokens`` or requests, and of what kind."""
@@ -131,12 +133,15 @@ class Record:
         Args:
             since: the exhausted moment before.
             until: this one.
-            few: whether little passed between: it is the same moment for a bucket.
+            few: whether little passed between: it is the same moment for a bucket. What was
+                measured from the same beginning then is a part of what comes next.
             first: whether there was none before, so that only sliding windows are bounded.
         """
         sends = self.sends
         if sends.scale == 1.0 and self.mean > 0.0:
             sends.scale = self.mean  # from here on so many tokens are a unit, as a request is
+        little, self._little_since = since == self._little_since, since if few else -math.inf
+        few = few or little
         for dimension, kinds in enumerate(self.both):
             if dimension != sends.dimension and not self.is_uneven:
                 continue

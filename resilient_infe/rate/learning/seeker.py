@@ -234,8 +234,8 @@ class Seeker:
 
     def _enough(self, sent: Ticket, hint: float) -> float:
         """Return the likelihood at which 429s are a limit; less where one is expected, or dear."""
-        tuning, dear = self._tuning, hint > self._tuning.dear
-        share = self.record.noise.share
+        tuning, share = self._tuning, self.record.noise.share
+        dear = hint > tuning.dear and share < tuning.calm_noise
         calm = share < tuning.calm_noise or (
             share < 2.0 * tuning.noise_least
             and (self.record.rate < tuning.few or self._is_as_believed(sent))
