@@ -41,6 +41,7 @@ def _measure(effort: Effort) -> Results:
                 few=measured(as_used.crowd, as_used.SLOTS),
                 many=measured(as_used.crowd, as_used.MANY),
                 gathered=measured(as_used.gathered),
+                seen=measured(as_used.seen),
             ),
             loopback={n: measured(loopback.measure, url, n) for n in loopback.IN_FLIGHT},
             imports=imports.measure(effort.rounds),

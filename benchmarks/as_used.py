@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,9 @@ from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from resilient_infe import Call, Reply, Retry, Stack, presets
+from resilient_infe import Call, Reply, Retry, Stack, presets, telemetry
 from resilient_infe.adapters.infe.replies import error_of
+from resilient_infe.telemetry.conventions import LATEST, SWITCH
 from resilient_infe.testing import run_virtually
 
 from . import floor, ours
@@ -65,6 +67,7 @@ class Tables:
     few: Table
     many: Table
     gathered: Table
+    seen: Table
 
 
 def _headers(**more: str) -> CIMultiDictProxy[str]:
@@ -229,6 +232,63 @@ async def gathered(rounds: int) -> Table:
     subjects: dict[str, Send] = {BARE: _bare_turn, SEMAPHORE: guarded, **_stacks(turn=True)}
     table = Table(f"As it is used: 2,000 at once through {SLOTS} slots", BARE, SEMAPHORE)
     return await take_turns(table, _runs(subjects, together), rounds=rounds, calls=2_000)
+
+
+BY_HAND = "a span by hand around the call"
+PROMETHEUS = "telemetry.prometheus"
+METRICS = "telemetry.opentelemetry, metrics"
+OLDER = "telemetry.opentelemetry, metrics by the older names"
+SPANS = "telemetry.opentelemetry, spans"
+BOTH = "telemetry.opentelemetry, metrics and spans"
+
+
+async def seen(rounds: int) -> Table:
+    """Measure what it costs to be seen from outside, over the same preset that is not."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+    from prometheus_client import CollectorRegistry
+
+    class Dropping(SpanExporter):
+        def export(self, _: object) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    meters, tracers = MeterProvider([InMemoryMetricReader()]), TracerProvider()
+    tracers.add_span_processor(BatchSpanProcessor(Dropping()))
+    providers = {"tracer_provider": tracers, "meter_provider": meters}
+    tracer, by_hand = tracers.get_tracer("by hand"), {"gen_ai.request.model": "infe-pulse"}
+
+    batch = partial(presets.batch, concurrency=SLOTS, **ours.LIMITS)
+
+    def watched(name: str, switch: str = LATEST, **parts: bool) -> Send:
+        os.environ[SWITCH] = switch
+        return telemetry.opentelemetry(batch(), name=name, **parts, **providers).around(Answers())
+
+    plain = batch().around(Answers())
+
+    async def span_by_hand(body: object) -> Any:
+        with tracer.start_as_current_span("chat infe-pulse", attributes=by_hand):
+            return await plain(body)
+
+    subjects: dict[str, Send] = {
+        TOKENS: batch().around(Answers()),
+        LISTENER: batch(listeners=[_nothing]).around(Answers()),
+        BY_HAND: span_by_hand,
+        PROMETHEUS: telemetry.prometheus(batch(), CollectorRegistry()).around(Answers()),
+        METRICS: watched("metrics", spans=False),
+        OLDER: watched("older", "", spans=False),
+        SPANS: watched("spans", metrics=False),
+        BOTH: watched("both"),
+    }
+    notes = ("OpenTelemetry by its SDK, with an exporter that drops the spans",)
+    table = Table("As it is used: seen from outside", TOKENS, BY_HAND, notes=notes)
+    runs = _runs(subjects, partial(one_by_one, payload=BODY))
+    try:
+        return await take_turns(table, runs, rounds=rounds, calls=1_000)
+    finally:
+        tracers.shutdown()
+        meters.shutdown()
 
 
 class Rejects:

@@ -16,7 +16,8 @@ from .targets import MIB, Effort, Results, targets
 
 PACKAGES = (
     "resilient_infe", "aiohttp", "anyio", "structlog", "aiobreaker", "aiolimiter", "backoff", "hyx",
-    "purgatory", "pyresilience", "redress", "stamina", "tenacity",
+    "purgatory", "pyresilience", "redress", "stamina", "tenacity", "opentelemetry-sdk",
+    "prometheus-client",
 )  # fmt: skip
 
 FIGURE = (

@@ -105,6 +105,8 @@ def targets(results: Results) -> list[Target]:
             3.6,
             None,
         ),
+        Target(as_used.METRICS, 1e6 * used.seen.cpu(as_used.METRICS).median, 12.0, None, " us"),
+        Target(as_used.SPANS, 1e6 * used.seen.cpu(as_used.SPANS).median, 35.0, None, " us"),
         Target("full stack over the floor", calls.ratio(full).median, 4.0, 2.5),
         Target(
             "full stack over the usual hand-made one",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..core.verdict import Kind, Usage
+from ..core.verdict import Kind
 from .measured import Labels
 
 SWITCH = "OTEL_SEMCONV_STABILITY_OPT_IN"
@@ -43,11 +43,11 @@ class Conventions:
         response_id, response_model: the attributes with what the answer says of itself.
         stream: the attribute of a call that asked for a stream.
         first_chunk: the attribute with the seconds to the first chunk of a stream.
-        usage: the attribute for each part of a usage, by the part's name.
+        usage: the attribute for each part of a usage, by the field of `Usage`.
         duration: the histogram of the durations of calls.
         token_usage: the histogram of the tokens of calls.
         token_type: its attribute that says which tokens.
-        counters: the counter for each part of a usage, by the part's name.
+        counters: the counter for each part of a usage, by the field of `Usage`.
     """
 
     provider: str
@@ -69,19 +69,13 @@ class Conventions:
     counters: Mapping[str, str] = field(default_factory=dict)
 
 
-PARTS = {
-    "input": "prompt_tokens",
-    "output": "completion_tokens",
-    "cache_read": "cached_tokens",
-    "cache_write": "cache_write_tokens",
-    "reasoning": "reasoning_tokens",
-}
-"""The parts of a usage, and the fields of `Usage` that hold them."""
-
 V1_36 = Conventions(
     provider="gen_ai.system",
     duration="gen_ai.client.operation.duration",
-    usage={"input": "gen_ai.usage.input_tokens", "output": "gen_ai.usage.output_tokens"},
+    usage={
+        "prompt_tokens": "gen_ai.usage.input_tokens",
+        "completion_tokens": "gen_ai.usage.output_tokens",
+    },
     token_usage="gen_ai.client.token.usage",  # noqa: S106  # no secret
 )
 """The older names."""
@@ -92,18 +86,18 @@ V0_1_0 = Conventions(
     stream="gen_ai.request.stream",
     first_chunk="gen_ai.response.time_to_first_chunk",
     usage={
-        "input": "gen_ai.usage.input_tokens",
-        "output": "gen_ai.usage.output_tokens",
-        "cache_read": "gen_ai.usage.cache_read.input_tokens",
-        "cache_write": "gen_ai.usage.cache_write.input_tokens",
-        "reasoning": "gen_ai.usage.reasoning.output_tokens",
+        "prompt_tokens": "gen_ai.usage.input_tokens",
+        "completion_tokens": "gen_ai.usage.output_tokens",
+        "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+        "cache_write_tokens": "gen_ai.usage.cache_write.input_tokens",
+        "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
     },
     counters={
-        "input": "gen_ai.client.inference.usage.input_tokens",
-        "output": "gen_ai.client.inference.usage.output_tokens",
-        "cache_read": "gen_ai.client.inference.usage.cache_read.input_tokens",
-        "cache_write": "gen_ai.client.inference.usage.cache_write.input_tokens",
-        "reasoning": "gen_ai.client.inference.usage.reasoning.output_tokens",
+        "prompt_tokens": "gen_ai.client.inference.usage.input_tokens",
+        "completion_tokens": "gen_ai.client.inference.usage.output_tokens",
+        "cached_tokens": "gen_ai.client.inference.usage.cache_read.input_tokens",
+        "cache_write_tokens": "gen_ai.client.inference.usage.cache_write.input_tokens",
+        "reasoning_tokens": "gen_ai.client.inference.usage.reasoning.output_tokens",
     },
 )
 """The names of the GenAI conventions v0.1.0."""
@@ -112,12 +106,6 @@ V0_1_0 = Conventions(
 def chosen(switch: str | None) -> Conventions:
     """Return the conventions that the value of `SWITCH` chooses."""
     return V0_1_0 if LATEST in map(str.strip, (switch or "").split(",")) else V1_36
-
-
-def parts_of(usage: Usage) -> Mapping[str, int]:
-    """Return the parts of a usage that are above 0; the input and the output in any case."""
-    found = {part: max(0, getattr(usage, name)) for part, name in PARTS.items()}
-    return {part: each for part, each in found.items() if each or part in ("input", "output")}
 
 
 def error_type(kind: Kind, status: int | None, error: str | None, labels: Labels) -> str:

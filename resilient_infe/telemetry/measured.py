@@ -121,6 +121,8 @@ class Dimensions:
 
 def text_of(value: object) -> str:
     """Return a value as text that every backend takes, cut at `LONGEST_LABEL`."""
+    if type(value) is str and len(value) <= LONGEST_LABEL and value.isascii():  # nearly always
+        return value
     return str(value)[:LONGEST_LABEL].encode("utf-8", "replace").decode()
 
 

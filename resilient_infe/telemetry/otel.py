@@ -2,7 +2,9 @@
 
 Our own metrics are observable: a listener adds up plain numbers, and they and the policies are read
 only when they are exported. A call pays for the listener and for one record in the histogram of
-durations; by the older names also for two in that of tokens.
+durations; by the older names also for two in that of tokens. A record by itself costs 22 us of
+Python that has left the processor's caches; in a row they cost 11 us each, so `BATCH` of them are
+made at once, and what is left when it is exported.
 
 A provider of meters may measure several stacks. It knows each instrument once, so the instruments
 belong to the provider, and each asks the listeners of all its stacks.
@@ -12,14 +14,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, ref
 
-from opentelemetry.metrics import MeterProvider, Observation, get_meter, get_meter_provider
+from opentelemetry.context import Context, get_current
+from opentelemetry.metrics import (
+    Histogram,
+    MeterProvider,
+    Observation,
+    get_meter,
+    get_meter_provider,
+)
 from opentelemetry.trace import TracerProvider, get_tracer
 
 from ..core.verdict import SUCCESS
@@ -35,7 +44,6 @@ from .conventions import (
     Conventions,
     chosen,
     error_type,
-    parts_of,
 )
 from .measured import Dimensions, Enrich, Labels, Measured, Pairs, Series
 from .metrics import PREFIX, Metric, Observed
@@ -46,8 +54,14 @@ S = TypeVar("S", bound=Observed)
 NAMES = re.compile(r"(?!(?:gen_ai|resilient_infe|error|server)\.)[a-zA-Z][a-zA-Z0-9_.]*")
 """The names of the user's own attributes: none of ours."""
 
+BATCH = 64
+"""Records that are made at once. In a row they take under a millisecond."""
+
 MOST_KEPT = 1_000
 """Sets of attributes that are kept for the next call with the same ones."""
+
+NO_SPAN = Context()
+"""A context without a span: that of the duration is example enough."""
 
 PORTS = {"https": 443, "http": 80}
 """The port of a URL that names none."""
@@ -127,6 +141,7 @@ class _Instruments:
 
     def _read(self, what: Any, _: object) -> Iterator[Observation]:
         for listener in list(self._listeners.values()):
+            listener.flush()
             yield from what(listener)
 
 
@@ -150,13 +165,14 @@ class _Listener(Measured):
         self._kept: dict[Any, dict[str, Any]] = {}
         self._values: metrics.Values = {}
         self._shown: set[str] = set()
+        self._records: deque[tuple[Histogram, float, dict[str, Any], Context]] = deque()
         self._duration = meter.create_histogram(
             names.duration,
             "s",
             "Duration of calls, with all attempts and waits.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
-        self._tokens = None
+        self._tokens: Histogram | None = None
         if names.token_usage is not None:
             self._tokens = meter.create_histogram(
                 names.token_usage,
@@ -179,16 +195,35 @@ class _Listener(Measured):
         if event.kind is not SUCCESS:
             error = error_type(event.kind, event.status, event.error, self._errors)
         seconds = max(0.0, event.waited + event.sent_for)
-        self._duration.record(seconds, self._attributes(model, error, None, own))
-        if event.usage is None:
-            return
-        if self._tokens is None:
-            for part, tokens in parts_of(event.usage).items():
-                self._used[model, part, *own] += tokens
+        add, context = self._records.append, get_current()  # of an example of this duration
+        add((self._duration, seconds, self._attributes(model, error, None, own), context))
+        usage, tokens = event.usage, self._tokens
+        if usage is None:
+            pass
+        elif tokens is None:
+            for part in self._names.counters:
+                number = getattr(usage, part)
+                if number > 0:
+                    self._used[model, part, *own] += number
         else:
-            for part in ("input", "output"):
-                tokens = parts_of(event.usage)[part]
-                self._tokens.record(tokens, self._attributes(model, None, part, own))
+            for part, number in (
+                ("input", usage.prompt_tokens),
+                ("output", usage.completion_tokens),
+            ):
+                attributes = self._attributes(model, None, part, own)
+                add((tokens, max(0, number), attributes, NO_SPAN))
+        if len(self._records) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make the records that were put off."""
+        take = self._records.popleft
+        while self._records:
+            try:
+                histogram, value, attributes, context = take()
+            except IndexError:  # another thread exports at this moment
+                return
+            histogram.record(value, attributes, context)
 
     def counter(self, metric: Metric) -> Iterator[Observation]:
         """Yield the series of a counter."""

@@ -13,7 +13,6 @@ exception, which may quote a prompt or a key.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping
 from contextvars import Token
@@ -25,7 +24,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_
 from ..core.call import Call, Handler
 from ..core.ids import model_in
 from ..core.verdict import SUCCESS, Kind, Usage
-from .conventions import Conventions, error_type, parts_of
+from .conventions import Conventions, error_type
 from .measured import Labels, text_of
 from .metrics import PREFIX
 from .request_id import outcome_of
@@ -35,6 +34,10 @@ ATTEMPT = "attempt"
 
 WAIT = f"{PREFIX}.wait"
 """The name of the event of a wait that is over."""
+
+
+ALWAYS = ("prompt_tokens", "completion_tokens")
+"""Parts of a usage that are shown even if they are 0."""
 
 
 class Spans:
@@ -172,9 +175,10 @@ class _Watch:
             attributes[f"{PREFIX}.server_request_ids"] = call.server_request_ids
         usage = usage or (None if verdict is None else verdict.usage)
         if usage is not None:
-            found = parts_of(usage).items()
-            known = names.usage
-            attributes.update((known[part], each) for part, each in found if part in known)
+            for field, name in names.usage.items():
+                number = getattr(usage, field)
+                if number > 0 or field in ALWAYS:
+                    attributes[name] = number
         body = result if call.reply is None else call.reply.body
         if isinstance(body, Mapping):
             for name, key in ((names.response_id, "id"), (names.response_model, "model")):
@@ -249,5 +253,7 @@ class _Watch:
 
 def _restore(token: Token[Context]) -> None:
     """Make the context what it was; nothing is to be done if the call was closed in another one."""
-    with contextlib.suppress(ValueError):
+    try:  # noqa: SIM105  # `suppress` costs a microsecond, on every call
         token.var.reset(token)
+    except ValueError:
+        pass
