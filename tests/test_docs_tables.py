@@ -36,7 +36,7 @@ from resilient_infe.fallback.targets import FallbackStatistics
 from resilient_infe.hedge.hedging import HedgeStatistics
 from resilient_infe.rate.gate import GateClosed
 from resilient_infe.rate.settlement import SETTLEMENTS, learn
-from resilient_infe.rate.snapshots import AllowanceStatistics
+from resilient_infe.rate.snapshots import AllowanceStatistics, WindowStatistics
 from resilient_infe.retry.budget import RetryBudgetStatistics
 from resilient_infe.slots.slots import SlotsStatistics
 from resilient_infe.stack.describe import StackStatistics
@@ -116,6 +116,14 @@ NAMED = {
     "Fixture": {"run", "backend", "infe_model", "simulate"} & set(vars(plugin)),
     "Workload": {each.__name__ for each in get_args(Workload)},
     "Happening": {each.__name__ for each in Happening.__subclasses__()},
+    "Of a stack": public(StackStatistics),
+    "Of the slots": public(SlotsStatistics),
+    "Of a rate limit": public(AllowanceStatistics),
+    "Of one limit": public(WindowStatistics),
+    "Of a circuit": public(CircuitStatistics),
+    "Of the retry budget": public(RetryBudgetStatistics),
+    "Of the hedges": public(HedgeStatistics),
+    "Of a fallback": public(FallbackStatistics),
     "Of a Record": public(Record) | {"seconds_of", "between", "per_second"} & set(vars(Record)),
     "Event": EVENTS,
     "Kind": {kind.name for kind in Kind},
@@ -126,7 +134,8 @@ UNNAMED = {"The 429", "line", "option", "exit code", "what happened", "target", 
            "Argument", "Client", "Decision", "Door", "A stated limit",
            "How an InfeStream ended", "Stage", "form",
            "You have", "tenacity", "The SDK alone", "The Router", "async-batch-llm",
-           "Class", "The body of a 2xx", "The question", "What happens", "Change"}  # fmt: skip
+           "Class", "The body of a 2xx", "The question", "What happens", "Change",
+           "Error"}  # fmt: skip
 """First columns that hold no names, or names that other tests look at."""
 
 
@@ -233,6 +242,8 @@ def test_statistics_are_those_of_the_policies():
     """docs/presets.md names every field of each policy's statistics."""
     rows = [row for table in tables(ROOT / "docs/presets.md") for row in table.rows]
     described = {row["Field"].strip("`"): row for row in rows if "Field" in row}
+    seen = [table.head[0] for table in tables(ROOT / "docs/observability.md")]
+    assert len([head for head in seen if head.startswith("Of ")]) == len(STATISTICS) + 2
     for name, cls in STATISTICS.items():
         cell = next(cell for column, cell in described[name].items() if column != "Field")
         assert set(names(cell)) - {"None"} == public(cls)
