@@ -31,7 +31,9 @@ from .stack import Send, Stack
 P = TypeVar("P")
 R = TypeVar("R")
 
-KEYS = frozenset({"api_key", "authorization", "api-key", "x-api-key"})
+KEYS = frozenset(
+    {"api_key", "apikey", "auth_token", "azure_ad_token", "authorization", "api-key", "x-api-key"}
+)
 """Names of arguments and headers, in lower case, whose value is an API key."""
 
 
@@ -232,7 +234,7 @@ def _given(make: partial[Any]) -> Iterator[str]:
     with contextlib.suppress(TypeError, ValueError):  # not every callable has a signature
         given = inspect.signature(make.func).bind_partial(*make.args, **make.keywords).arguments
     for name, value in given.items():
-        if value is not None:
+        if value is not None and not callable(value):  # what fetches a key is no key
             yield name.lower()
         if isinstance(value, Mapping):
             yield from (str(header).lower() for header in value)

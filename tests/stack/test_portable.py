@@ -187,6 +187,12 @@ def test_a_key_is_not_pickled(transport):
     assert "secret" not in str(refused.value)
 
 
+def test_what_fetches_a_key_may_be_given():
+    """A function that is pickled by its name holds no key."""
+    send = PortableSend(bounded, partial(Counted, api_key=os.getcwd))
+    assert pickle.loads(pickle.dumps(send)).stack is send.stack
+
+
 def test_the_key_of_the_environment_is_read_where_it_is_used(monkeypatch):
     """Neither the pickle nor the repr has the key; a worker without one says so."""
     monkeypatch.setenv("INFE_API_KEY", "sk-secret")
