@@ -10,9 +10,12 @@ DOCS := .venv-docs-$(VERSION)
 BENCH := .venv-bench-$(VERSION)
 CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/clients/*.in))
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
+ENGINES := $(patsubst requirements/engines/%.in,%,$(wildcard requirements/engines/*.in))
+ENGINE_TESTS := $(ENGINES:%=test-engine-%)
+JOBS := ray_data daft
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test proof mutation test-peers test-clients $(CLIENT_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared gym pictures \
+.PHONY: demo test proof mutation test-peers test-clients $(CLIENT_TESTS) test-engines $(ENGINE_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared bench-engines gym pictures \
 	gym-full docs lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -31,6 +34,11 @@ test-clients: $(CLIENT_TESTS)  ## openai 2 and the pages of docs/howto, one envi
 
 $(CLIENT_TESTS): test-client-%: .venv-client-%-$(VERSION)/ready
 	.venv-client-$*-$(VERSION)/bin/python -m pytest tests/clients/test_$*.py
+
+test-engines: $(ENGINE_TESTS)  ## Ray Data, Daft and the pages about them, one environment per engine
+
+$(ENGINE_TESTS): test-engine-%: .venv-engine-%-$(VERSION)/ready
+	.venv-engine-$*-$(VERSION)/bin/python -m pytest tests/engines/test_$*.py
 
 test-peers: $(PEERS)/ready  ## the OpenAI SDK's own async tests with every client wrapped; long
 	$(PEERS)/bin/python tests/peers/run.py $(PEERS)/suite $(ARGS)
@@ -52,6 +60,9 @@ bench-proxies: $(DEV)/ready  ## limits that proxies state, over HTTP; with HAPro
 
 bench-shared: $(DEV)/ready  ## one limit over many processes, in virtual time
 	$(DEV)/bin/python -m benchmarks.shared --write
+
+bench-engines: $(JOBS:%=.venv-engine-%-$(VERSION)/ready)  ## 20,000 rows on Ray Data and on Daft, and killed half-way; half an hour
+	for name in $(JOBS); do .venv-engine-$$name-$(VERSION)/bin/python -m benchmarks.engines $$name || exit 1; done
 
 gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
 	$(BENCH)/bin/python -m benchmarks.gym
@@ -84,13 +95,13 @@ types: $(DEV)/ready
 
 check: lint types test
 
-lock:  ## write requirements/*.txt and requirements/clients/*.txt anew; needs uv
-	cd requirements && for name in cli dev bench docs peers $(CLIENTS:%=clients/%); do \
+lock:  ## write requirements/*.txt, clients/*.txt and engines/*.txt there anew; needs uv
+	cd requirements && for name in cli dev bench docs peers $(CLIENTS:%=clients/%) $(ENGINES:%=engines/%); do \
 		uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header $$name.in --output-file $$name.txt; done
 
 clean:
-	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .venv-docs-* .venv-peers-* build .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .venv-docs-* .venv-engine-* .venv-peers-* build .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO)/ready: requirements/cli.txt pyproject.toml
 	$(call venv,$(DEMO),cli)
@@ -110,6 +121,10 @@ $(BENCH)/ready: requirements/bench.txt pyproject.toml
 $(CLIENTS:%=.venv-client-%-$(VERSION)/ready): .venv-client-%-$(VERSION)/ready: \
 		requirements/clients/%.txt pyproject.toml
 	$(call venv,$(@D),clients/$*)
+
+$(ENGINES:%=.venv-engine-%-$(VERSION)/ready): .venv-engine-%-$(VERSION)/ready: \
+		requirements/engines/%.txt pyproject.toml
+	$(call venv,$(@D),engines/$*)
 
 define venv
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; give it as PYTHON=..."; exit 1; }

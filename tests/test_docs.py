@@ -23,7 +23,7 @@ from resilient_infe.testing.server import InfeServer
 
 ROOT = Path(resilient_infe.__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-HOWTO = sorted((ROOT / "docs/howto").glob("*.md"))  # run by tests/clients: `make test-clients`
+HOWTO = sorted((ROOT / "docs/howto").glob("*.md"))  # run by tests/clients and tests/engines
 TUTORIAL = sorted((ROOT / "docs/tutorial").glob("*.md"))  # run by tests/test_tutorial.py
 
 
@@ -207,12 +207,16 @@ def test_links_lead_somewhere(path):
         assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
 
 
-def test_every_howto_page_is_run_by_its_clients_tests():
-    """Each page for another client stands in the table, and a module of tests/clients runs it."""
-    modules = [path.read_text() for path in (ROOT / "tests/clients").glob("test_*.py")]
-    run = re.findall(r'^    page = "(.*)"', "".join(modules), re.MULTILINE)
+def test_every_howto_page_is_run_by_tests_of_its_own():
+    """Each page stands in a table of the index, and a module for its client or engine runs it."""
+    modules = [
+        path.read_text()
+        for folder in ("clients", "engines")
+        for path in (ROOT / "tests" / folder).glob("test_*.py")
+    ]
+    run = set(re.findall(r'^(?:    page|PAGE) = "(.*)"', "".join(modules), re.MULTILINE))
     index = ROOT / "docs/howto/index.md"
-    listed = re.findall(r"\]\(([a-z0-9-]+)\.md\) \|$", index.read_text(), re.MULTILINE)
+    listed = re.findall(r"\]\(([a-z0-9_-]+)\.md\) \|$", index.read_text(), re.MULTILINE)
     assert sorted(run) == sorted(listed) == [path.stem for path in HOWTO if path != index]
 
 
