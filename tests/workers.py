@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio.lowlevel
 
 from resilient_infe import ErrorClassifier, PortableSend, RateLimiter, Stack
+from resilient_infe.aio import current
 
 PAYLOAD = {"model": "infe-pulse"}
 
@@ -25,7 +26,7 @@ class Transport:
 
     def __init__(self, path):
         """Write what happens to a file, since a process that ends returns nothing."""
-        self.path, self.loop = path, id(asyncio.get_running_loop())
+        self.path, self.runtime = path, current()
         self.write("opened")
 
     def write(self, what):
@@ -35,13 +36,13 @@ class Transport:
 
     async def __call__(self, payload):
         """Answer."""
-        assert id(asyncio.get_running_loop()) == self.loop
+        assert current() is self.runtime
         await anyio.lowlevel.checkpoint()
         return os.getpid()
 
     async def aclose(self):
         """Close it, on its own loop."""
-        assert id(asyncio.get_running_loop()) == self.loop
+        assert current() is self.runtime
         await anyio.lowlevel.checkpoint()
         self.write("closed")
 
@@ -56,40 +57,59 @@ async def ask(send):
     return await pickle.loads(pickle.dumps(send))(PAYLOAD)
 
 
-def work(send):
+def work(task):
     """Do the work of one task; return the process and how many calls its stack has had."""
-    return asyncio.run(ask(send)), send.stack.statistics().calls
+    send, backend = task
+    return anyio.run(ask, send, backend=backend), send.stack.statistics().calls
+
+
+def tasks(send):
+    """Return two tasks, one for each backend."""
+    return [(send, "asyncio"), (send, "trio")]
 
 
 def fork(send):
     """Send before, from two forked processes, and after."""
-    first = work(send)
+    first, calls = work((send, "asyncio"))
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        others = pool.map(work, [send, send], chunksize=1)
+        others = pool.map(work, tasks(send), chunksize=1)
         pool.close()
         pool.join()
-    assert first[0] not in {process for process, _ in others}
+    assert calls == 1
+    assert first not in {process for process, _ in others}
     assert all(calls <= 2 for _, calls in others)
-    assert work(send) == (first[0], 2)
+    assert work((send, "trio")) == (first, 2)
 
 
 def spawn(send):
     """Send from a process that starts from nothing."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert [calls for _, calls in pool.map(work, [send] * 2, chunksize=1)] == [1, 2]
+        assert [calls for _, calls in pool.map(work, tasks(send), chunksize=1)] == [1, 2]
         pool.close()
         pool.join()
 
 
 def loops(send):
-    """Send from threads, and leave one loop that is stopped and one that runs, as engines do."""
+    """Send from threads, and leave one loop that is stopped and two that run, as engines do."""
     with ThreadPoolExecutor(4) as pool:
-        assert len(list(pool.map(work, [send] * 8))) == 8
+        assert len(list(pool.map(work, tasks(send) * 4))) == 8
     assert send.stack.statistics().calls == 8
     asyncio.new_event_loop().run_until_complete(ask(send))
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    asyncio.run_coroutine_threadsafe(ask(send), loop).result()
+    for backend in ("asyncio", "trio"):
+        sent = threading.Event()
+        threading.Thread(target=linger, args=(send, backend, sent), daemon=True).start()
+        assert sent.wait(10)
+
+
+def linger(send, backend, sent):
+    """Send, and let the loop run on."""
+
+    async def main():
+        await ask(send)
+        sent.set()
+        await anyio.sleep_forever()
+
+    anyio.run(main, backend=backend)
 
 
 FORKED = "ignore:This process:DeprecationWarning"

@@ -34,7 +34,7 @@ class Ending:
     """Calls `close` once: when the running loop ends, or when it is asked to.
 
     Args:
-        close: closes something on that loop. What it raises is dropped.
+        close: closes something on that loop, in at most 5 s. What it raises is dropped.
         runtime: of that loop.
 
     State: one per loop and thing; it must be referred to until the loop ends.
@@ -71,10 +71,13 @@ class Ending:
 
 
 async def _until_closed(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
+    import anyio  # it takes long, and few programs need it
+
     try:
         yield
     finally:
-        with contextlib.suppress(Exception):
+        # trio cancels what it ends, but a transport need not bear that while it closes
+        with anyio.move_on_after(LONGEST_CLEAN_UP, shield=True), contextlib.suppress(Exception):
             await close()
 
 

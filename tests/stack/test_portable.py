@@ -26,7 +26,7 @@ from resilient_infe import (
 )
 from resilient_infe.testing import InfeModel, InProcessInfe
 
-MODES = [("spawn", 2), ("loops", 10)] + ([("fork", 4)] if hasattr(os, "fork") else [])
+MODES = [("spawn", 2), ("loops", 11)] + ([("fork", 4)] if hasattr(os, "fork") else [])
 """What the workers do, and how many transports they open for it."""
 
 made = []
@@ -49,7 +49,8 @@ class Counted:
         return payload
 
     async def aclose(self):
-        """Close it."""
+        """Close it; trio would cancel what it ends."""
+        await anyio.lowlevel.checkpoint()
         self.open = False
 
 
