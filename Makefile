@@ -7,6 +7,8 @@ DEMO := .venv-demo-$(VERSION)
 DEV := .venv-dev-$(VERSION)
 PEERS := .venv-peers-$(VERSION)
 DOCS := .venv-docs-$(VERSION)
+LOWEST := .venv-lowest-$(VERSION)
+RELEASE := .venv-release-$(VERSION)
 BENCH := .venv-bench-$(VERSION)
 CLIENTS := $(patsubst requirements/clients/%.in,%,$(wildcard requirements/clients/*.in))
 CLIENT_TESTS := $(CLIENTS:%=test-client-%)
@@ -15,8 +17,9 @@ ENGINE_TESTS := $(ENGINES:%=test-engine-%)
 JOBS := ray_data daft
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test proof mutation test-peers test-clients $(CLIENT_TESTS) test-engines $(ENGINE_TESTS) bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared bench-engines gym pictures \
-	gym-full docs lint types check lock clean
+.PHONY: demo test proof mutation test-peers test-lowest test-clients $(CLIENT_TESTS) test-engines $(ENGINE_TESTS) \
+	bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared bench-engines \
+	gym gym-full pictures docs dist sbom lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
 	$(DEMO)/bin/python -m benchmarks.demo $(ARGS)
@@ -29,6 +32,22 @@ proof: $(DEV)/ready  ## the long forms of the tests; they take as long as they t
 
 mutation: $(DEV)/ready  ## do the tests notice 300 small changes of the code? an hour or two
 	$(DEV)/bin/python -m tests.mutation $(ARGS)
+
+LOWEST_TESTS := tests/adapters
+
+test-lowest: $(LOWEST)/ready  ## the lowest versions of dependencies and extras; on Python 3.11
+	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
+dist: $(RELEASE)/ready  ## the wheel and the sdist, into dist; built twice, and they must be the same
+	rm -rf dist build/again
+	$(RELEASE)/bin/python -m hatchling build -d dist
+	$(RELEASE)/bin/python -m hatchling build -d build/again
+	cd dist && for file in *; do cmp $$file ../build/again/$$file || exit 1; done
+
+sbom: $(RELEASE)/ready  ## what the wheel needs, as CycloneDX, into dist
+	mkdir -p dist
+	$(RELEASE)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/sbom.cdx.json
 
 test-clients: $(CLIENT_TESTS)  ## openai 2 and the pages of docs/howto, one environment per client
 
@@ -96,12 +115,16 @@ types: $(DEV)/ready
 check: lint types test
 
 lock:  ## write requirements/*.txt, clients/*.txt and engines/*.txt there anew; needs uv
-	cd requirements && for name in cli dev bench docs peers $(CLIENTS:%=clients/%) $(ENGINES:%=engines/%); do \
+	cd requirements && for name in cli dev bench docs peers release runtime $(CLIENTS:%=clients/%) $(ENGINES:%=engines/%); do \
 		uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header $$name.in --output-file $$name.txt; done
+	cd requirements && uv pip compile --quiet --universal --upgrade --resolution lowest-direct \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		lowest.in --output-file lowest.txt
 
 clean:
-	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .venv-docs-* .venv-engine-* .venv-peers-* build .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo-* .venv-dev-* .venv-bench-* .venv-client-* .venv-docs-* .venv-engine-* .venv-lowest-* \
+		.venv-peers-* .venv-release-* build dist .mypy_cache .ruff_cache .hypothesis
 
 $(DEMO)/ready: requirements/cli.txt pyproject.toml
 	$(call venv,$(DEMO),cli)
@@ -111,6 +134,12 @@ $(DEV)/ready: requirements/dev.txt pyproject.toml
 
 $(DOCS)/ready: requirements/docs.txt pyproject.toml
 	$(call venv,$(DOCS),docs)
+
+$(LOWEST)/ready: requirements/lowest.txt pyproject.toml
+	$(call venv,$(LOWEST),lowest)
+
+$(RELEASE)/ready: requirements/release.txt pyproject.toml
+	$(call venv,$(RELEASE),release)
 
 $(PEERS)/ready: requirements/peers.txt pyproject.toml
 	$(call venv,$(PEERS),peers)

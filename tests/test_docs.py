@@ -40,7 +40,7 @@ def anchors(path):
 
 def examples():
     """Yield each example of the docs with a readable name."""
-    for path in sorted({*PAGES} - {*HOWTO, *TUTORIAL}):
+    for path in sorted({*PAGES, ROOT / "CONTRIBUTING.md"} - {*HOWTO, *TUTORIAL}):
         for number, block in enumerate(blocks(path), 1):
             yield pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}")
 
@@ -198,7 +198,7 @@ def test_the_diagram_is_drawn_from_the_table():
     assert phases.diagram() + "\n" in blocks(ROOT / "docs/batch.md", "mermaid")
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda p: p.name)
 def test_links_lead_somewhere(path):
     """No link of a page to a file, or to a heading of one, is dead."""
     for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", path.read_text()):

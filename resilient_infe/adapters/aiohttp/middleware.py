@@ -112,7 +112,7 @@ class StackMiddleware:
 
 
 def stack_middleware(stack: Stack, partition: PartitionOf | None = None) -> StackMiddleware:
-    """Return `stack` as a client middleware of aiohttp (3.12 or newer).
+    """Return `stack` as a client middleware of aiohttp (3.13 or newer).
 
     JSON responses and errors are returned when their bodies have been read, all others as soon as
     the headers have arrived. The call keeps its slot to the end of the body. A request with its own
@@ -147,12 +147,12 @@ def resilient_session(
         partition: as for `stack_middleware`.
 
     Raises:
-        ConfigurationError: aiohttp is older than 3.12, or has other private names; or the session
+        ConfigurationError: aiohttp is older than 3.13, or has other private names; or the session
             already sends through this stack.
     """
     if not hasattr(session, "_middlewares"):
         raise ConfigurationError(
-            "wrapping a ClientSession needs aiohttp 3.12 or newer; if yours is newer than this "
+            "wrapping a ClientSession needs aiohttp 3.13 or newer; if yours is newer than this "
             "library supports, use ClientSession(middlewares=(stack_middleware(stack),))"
         )
     if any(sends_through(each, stack) for each in session._middlewares):  # noqa: SLF001
