@@ -83,7 +83,6 @@ class Engine(Generic[Row, Value]):
             owned=owned,
             retry_failed=retry_failed,
             safe=self._count_and_hand_out,
-            lend=self._let_go,
             most_lent=min(in_memory * LENT, MOST_LENT),
         )
         self._sampler = Sampler(self._recorder, self.tally, self.stack, caller.monitor)
@@ -200,7 +199,7 @@ class Engine(Generic[Row, Value]):
         return self.phase is not Phase.RUNNING
 
     async def _take_one(self, lane: Lane) -> None:
-        if lane.row is None and self._held >= self._lanes.number and not self._sends_late():
+        if lane.row is None and self._places >= self._lanes.number and not self._sends_late():
             await self._room.wait(self._runtime)
             return
         handed_out = False
@@ -286,16 +285,15 @@ class Engine(Generic[Row, Value]):
         except BaseException:
             lane.trial = None  # what it has sent is over, and must not be cut once more
             taken.renew()
-            before = trial.outlook
             trial.cut()
-            self._heed(trial, before)
+            self._heed(trial)
             raise
         lane.trial = None
         self._is_used_up()
-        before = trial.outlook
         stands = trial.end(number, result, taken.digest)
         self._recorder.put(result, taken.digest, stands=stands)
-        self._heed(trial, before)
+        self._let_go(0)  # while the disk is waited for, another row may have the place
+        self._heed(trial)
         return True
 
     def _is_used_up(self) -> bool:
@@ -313,11 +311,11 @@ class Engine(Generic[Row, Value]):
         if not self._put_off:
             return False
         asks = self._trials.of(self._put_off[0].call.partition).asks
-        return self.phase is Phase.ENDING or not asks or self._held >= self._lanes.number
+        return self.phase is Phase.ENDING or not asks or self._places >= self._lanes.number
 
     def _puts_off(self, trial: Trial, taken: Taken[Row]) -> bool:
         """Whether others should be asked with, after a pause: this row has failed before."""
-        late = self.phase is Phase.ENDING or self._held > self._lanes.number
+        late = self.phase is Phase.ENDING or self._places > self._lanes.number
         if not trial.asks or late or len(self._put_off) >= MOST_PUT_OFF:
             return False
         return self._recorder.has_failed(taken.row_id)
@@ -329,11 +327,11 @@ class Engine(Generic[Row, Value]):
                 await self._admission.wait(self._runtime)
         return trial.state != "paused"
 
-    def _heed(self, trial: Trial, before: object) -> None:
+    def _heed(self, trial: Trial) -> None:
         """Act on what a result says of its whole partition."""
         for result, digest in trial.settled():
             self._recorder.put_anew(result, digest)
-        if trial.outlook != before:
+        if trial.has_turned():
             self._lanes.cut_if_held(trial)
             self._admission.ring()
 
@@ -357,10 +355,14 @@ class Engine(Generic[Row, Value]):
             self._news.ring()
         self._let_go()
 
+    @property
+    def _places(self) -> int:  # that are in use: some rows that wait for the disk lend theirs
+        return self._held - self._recorder.lent
+
     def _let_go(self, places: int = 1) -> None:
         self._held -= places
-        if self._room.waiting and self._held <= self._lanes.number * ROOM:
-            self._room.ring(self._lanes.number - self._held)
+        if self._room.waiting and self._places <= self._lanes.number * ROOM:
+            self._room.ring(self._lanes.number - self._places)
 
     def _close_trials(self) -> None:
         """Decide, with no row under way, whether the run is paused."""

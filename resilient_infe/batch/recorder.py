@@ -32,9 +32,7 @@ class Recorder(Generic[Row, Value]):
         owned: whether to close it at the end.
         retry_failed: whether what failed for good is to be sent again.
         safe: takes each result once it is safe.
-        lend: takes 1 where another row may have the place of a result on its way to the disk, so
-            that the disk holds up no lane, and -1 where the result is safe.
-        most_lent: places that are lent at most.
+        most_lent: results on their way to the disk, at most, that do not take up a place.
 
     State: how many results are on their way to the disk.
     """
@@ -46,12 +44,9 @@ class Recorder(Generic[Row, Value]):
         owned: bool,
         retry_failed: bool,
         safe: Callable[[Result[Row, Value]], None],
-        lend: Callable[[int], None],
         most_lent: int,
     ) -> None:
         self._unsafe = 0
-        self._lent = 0
-        self._lend = lend
         self._most_lent = most_lent
         self._broken = False
         self._settled = Bell()
@@ -64,6 +59,11 @@ class Recorder(Generic[Row, Value]):
     def records(self) -> bool:
         """Whether there is a journal."""
         return self._journal is not None
+
+    @property
+    def lent(self) -> int:
+        """How many places of results on their way to the disk other rows may have meanwhile."""
+        return min(self._unsafe, self._most_lent)
 
     @property
     def paused(self) -> frozenset[str | None]:
@@ -131,12 +131,8 @@ class Recorder(Generic[Row, Value]):
         recorded = result
         if not stands and result.failure is not None:
             recorded = replace(result, failure=replace(result.failure, permanent=False))
-        before = self._unsafe
         self._unsafe += 1
         self._journal.put(recorded, digest, partial(self._done, result))
-        if self._unsafe > before and self._lent < self._most_lent:
-            self._lent += 1
-            self._lend(1)
 
     def put_anew(self, result: Result[Any, Any], digest: str | None) -> None:
         """Record a result, which was handed on, as it is: its failure stands after all."""
@@ -179,9 +175,6 @@ class Recorder(Generic[Row, Value]):
 
     def _done(self, result: Result[Row, Value]) -> None:
         self._unsafe -= 1
-        if self._lent:
-            self._lent -= 1
-            self._lend(-1)
         self._safe(result)
         if not self._unsafe:
             self._settled.ring()

@@ -91,8 +91,8 @@ class Trial:
     """
 
     __slots__ = ("_again", "_alike", "_cut", "_failed", "_in_a_row", "_keep_going",
-                 "_latest_passed", "_results", "_sent", "_under_way", "_unsettled", "last",
-                 "passed", "state")  # fmt: skip
+                 "_latest_passed", "_outlook", "_results", "_sent", "_under_way", "_unsettled",
+                 "last", "passed", "state")  # fmt: skip
 
     def __init__(self, *, again: bool = False, keep_going: bool = False) -> None:
         self._again = again
@@ -108,16 +108,17 @@ class Trial:
         self._cut = self._latest_passed = 0
         # Failures that may be every row's, each with how many rows were begun before it.
         self._unsettled: list[tuple[int, Unsettled]] = []
+        self._outlook: object = (self.state, self.asks)
 
     @property
     def asks(self) -> bool:
         """Whether only a few rows are sent, until one of them has passed."""
         return self._again and not (self.passed or self._keep_going)
 
-    @property
-    def outlook(self) -> tuple[State, bool]:
-        """What decides whether rows may be sent."""
-        return self.state, self.asks
+    def has_turned(self) -> bool:
+        """Return whether what decides on sending rows has changed since this was last asked."""
+        before, self._outlook = self._outlook, (self.state, self.asks)
+        return before != self._outlook
 
     def admits(self) -> bool:
         """Whether one more row may be sent now."""
