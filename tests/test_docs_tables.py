@@ -134,7 +134,7 @@ UNNAMED = {"The 429", "line", "option", "exit code", "what happened", "target", 
            "Argument", "Client", "Decision", "Door", "A stated limit",
            "How an InfeStream ended", "Stage", "form",
            "You have", "tenacity", "The SDK alone", "The Router", "async-batch-llm",
-           "Class", "The body of a 2xx", "The question", "What happens", "Change",
+           "Class", "The body of a 2xx", "The question", "What happens", "Change", "Engine",
            "Error"}  # fmt: skip
 """First columns that hold no names, or names that other tests look at."""
 
