@@ -9,6 +9,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 
+class Counting(SimpleSpanProcessor):
+    """Exports each span when it ends, and counts those that start."""
+
+    started = 0
+
+    def on_start(self, span, parent_context=None):
+        """Count one."""
+        self.started += 1
+
+
 class Seen:
     """The spans and the metrics of a test."""
 
@@ -16,8 +26,14 @@ class Seen:
         """Start with none."""
         self._spans, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
         self.tracers, self.meters = TracerProvider(), MeterProvider([self._reader])
-        self.tracers.add_span_processor(SimpleSpanProcessor(self._spans))
+        self._counting = Counting(self._spans)
+        self.tracers.add_span_processor(self._counting)
         self.providers = {"tracer_provider": self.tracers, "meter_provider": self.meters}
+
+    @property
+    def started(self):
+        """How many spans were started."""
+        return self._counting.started
 
     @property
     def spans(self):

@@ -133,18 +133,25 @@ class _Watch:
         attributes: dict[str, Any] = {f"{PREFIX}.reason": reason, f"{PREFIX}.seconds": seconds}
         verdict = self._call.verdict
         if reason == "backoff" and verdict is not None:
-            attributes[f"{PREFIX}.kind"] = verdict.kind.value
             names = self._spans.names
+            attributes[f"{PREFIX}.kind"] = verdict.kind.value
             attributes[names.error] = self._error(self._call, None, verdict.kind, verdict.status)
-        self._span.add_event(WAIT, attributes)
+        try:
+            self._span.add_event(WAIT, attributes)
+        except Exception as failure:
+            self._spans.report(failure)
 
     def opened(self, call: Call[Any]) -> None:
         """Note that a stream has begun."""
-        names = self._spans.names
+        names, attributes = self._spans.names, dict[str, Any]()
         if names.stream is not None:
-            self._span.set_attribute(names.stream, value=True)
+            attributes[names.stream] = True
         if names.first_chunk is not None and self._sent_at is not None:
-            self._span.set_attribute(names.first_chunk, call.runtime.now() - self._sent_at)
+            attributes[names.first_chunk] = call.runtime.now() - self._sent_at
+        try:
+            self._span.set_attributes(attributes)
+        except Exception as failure:
+            self._spans.report(failure)
 
     def end(
         self, usage: Usage | None = None, *, result: Any = None, error: BaseException | None = None

@@ -15,6 +15,8 @@ import types
 import anyio
 import pytest
 from fakes import FakeServer
+from opentelemetry import trace
+from seen import Seen
 
 from resilient_infe import (
     Account,
@@ -36,6 +38,7 @@ from resilient_infe import (
     Stack,
     Target,
     presets,
+    telemetry,
 )
 
 
@@ -192,6 +195,31 @@ def test_nothing_is_left_behind_with_classes(name, delay, first, run):
     labels = LABELS[first:] + LABELS[:first]
     for at in range(1, 40):
         if not run(lambda at=at: scenario(LABELLED[name], at, delay, labels)):
+            return
+    raise AssertionError("the victim never ran to its end")
+
+
+@pytest.mark.parametrize("name", ["fallback", "service"])
+@pytest.mark.parametrize("delay", [None, 0.0, 0.75])
+def test_every_span_is_ended(name, delay, run):
+    """Each span that was started is ended once, and no context keeps one."""
+
+    def make():
+        options = {"tracer_provider": seen.tracers, "metrics": False}
+        return telemetry.opentelemetry(STACKS[name](), **options)
+
+    async def watched(at):
+        cancelled = await scenario(make, at, delay)
+        assert trace.get_current_span() is trace.INVALID_SPAN
+        return cancelled
+
+    for at in range(1, 40):
+        seen = Seen()
+        cancelled = run(lambda at=at: watched(at))
+        ended = [each.context.span_id for each in seen.spans]
+        assert seen.started == len(ended) == len(set(ended)) >= 7
+        seen.close()
+        if not cancelled:
             return
     raise AssertionError("the victim never ran to its end")
 

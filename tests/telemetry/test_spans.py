@@ -30,6 +30,8 @@ from resilient_infe.core.verdict import Usage, Verdict
 from resilient_infe.fallback.layer import Fallback
 from resilient_infe.fallback.targets import Target
 from resilient_infe.hedge.layer import Hedge
+from resilient_infe.telemetry.conventions import V0_1_0
+from resilient_infe.telemetry.spans import Spans
 from resilient_infe.testing import Errors, Faults, InfeModel, InProcessInfe, Scenario, Traffic
 
 PAYLOAD = {"model": "infe-pulse", "messages": [{"role": "user", "content": "a secret"}]}
@@ -348,6 +350,31 @@ def test_a_tracer_that_fails_ends_no_call(run, seen, caplog):
     assert len(caplog.records) == 1
 
 
+def test_a_span_that_fails_ends_no_call(run, seen, caplog):
+    """Whatever is noted on it, of a wait, a stream or an end."""
+
+    class Failing:
+        def start_span(self, *arguments, **options):
+            return self
+
+        def get_span_context(self):
+            return trace.INVALID_SPAN_CONTEXT
+
+        def is_recording(self):
+            return True
+
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    stack = Stack(Retry(), ErrorClassifier())
+    stack.listen(around=Spans(Failing(), V0_1_0, "chat", {}))
+    assert run(lambda: stack.around(FakeServer(script=[502]))(PAYLOAD)) == "ok"
+    streams = FakeStreams()
+    assert run(lambda: stack.around(streams)(PAYLOAD)) == 200
+    streams.holds[0].close()
+    assert len(caplog.records) == 1
+
+
 def test_nothing_is_kept_of_a_call(run, seen):
     """The watch does not stay on the call, which would be a cycle."""
     stack = traced(seen, ErrorClassifier())
@@ -391,14 +418,7 @@ def test_a_hold_that_is_closed_already(run, seen):
 
 def test_faults_of_a_server_leave_no_span_open(run, seen):
     """Whatever breaks, every span that was started has ended."""
-    started = []
-    seen.tracers.add_span_processor(
-        type("Counts", (), {
-            "on_start": lambda _, span, parent_context=None: started.append(span),
-            "on_end": lambda *_: None, "_on_ending": lambda *_: None, "shutdown": lambda _: None,
-        })()
-    )  # fmt: skip
     stack = telemetry.opentelemetry(presets.service(log=False), metrics=False, **seen.providers)
     model = InfeModel(faults=Faults(script=[502, 429, 503, 401, 500, 529] * 3))
     run(lambda: all_at_once(stack.around(InProcessInfe(model)), [PAYLOAD] * 20))
-    assert len(started) == len(seen.spans) > 20
+    assert seen.started == len(seen.spans) > 20
