@@ -15,7 +15,7 @@ from ..core.by_model import OTHERS
 from ..core.ids import safe_name
 from ..errors import ConfigurationError
 
-TABLES = ("run", "limits", "account")
+TABLES = ("run", "limits", "account", "stack")
 """The tables that a file may have."""
 
 LONGEST_CONFIG = 16 * 1024
@@ -77,6 +77,13 @@ def values_in(config: Mapping[str, Any], options: Iterable[Option]) -> dict[str,
     given = dict(config)
     limits = _limits(given.pop("limits", None), options)
     values = {"account": _account(given.pop("account", None), options)}
+    stack = values["stack"] = given.pop("stack", None)
+    if stack is not None and not isinstance(stack, dict):
+        raise ConfigurationError(f"--config: stack is a table: [stack]; got {stack!r}")
+    if stack is not None and (limits or values["account"] is not None):
+        raise ConfigurationError(
+            "--config: [stack] names all layers: put what [limits] and [account] say into it"
+        )
     for name, value in given.items():
         found = known.get(name.replace("_", "-"))
         if found is None or isinstance(value, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..adapters.http.masking import printable
 from ..batch.files.check import CheckResult, check_file
 from ..batch.files.input import Input
+from ..batch.files.layers import stack_for
 from ..batch.files.options import JobOptions, defaults_of, place_of
 from ..batch.monitor import counted
 from ..batch.progress import NO_LIMIT, short, span
@@ -74,7 +75,9 @@ def forecast(found: CheckResult, options: JobOptions) -> list[str]:
     if found.unknown:
         lines.append(f"  {found.unknown:,} of them could not be estimated, and count 0 tokens here")
     lines += notes_on_limits(options, found.models)
-    if calls:
+    if options.stack is not None:
+        lines += str(stack_for(options)).splitlines()
+    elif calls:
         lines += _duration(found, options, calls, tokens)
     lines.append("nothing was sent")
     return lines

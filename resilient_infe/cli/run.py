@@ -44,7 +44,8 @@ def add_run(parser: argparse.ArgumentParser, given: Sequence[str]) -> None:
     """Add the options of ``run``; the values of the file that is given become their defaults."""
     options = options_for("run")
     values = values_in(read_config(given), options)
-    parser.set_defaults(run=_run, limits=values["limits"], account=values["account"])
+    parser.set_defaults(run=_run, limits=values["limits"])
+    parser.set_defaults(account=values["account"], stack=values["stack"])
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_options(parser, options, values)
@@ -62,7 +63,7 @@ def run_options(options: argparse.Namespace) -> RunOptions:
     values["errors"] = options.errors or f"{stem}.errors.jsonl"
     values["journal"] = options.journal or f"{options.output}.journal"
     values["api_key"] = _key_in(options.api_key_file)
-    values["account"] = options.account
+    values |= {"account": options.account, "stack": options.stack}
     values["count"] = counter_for(options.tokens_per_row, options.estimate)
     return RunOptions(**values)
 

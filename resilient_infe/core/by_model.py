@@ -72,6 +72,7 @@ def by_model(
     def made(key: str | None) -> K:
         return make(**{name: value_for(value, key) for name, value in checked.items()})
 
+    made.by_names = True  # type: ignore[attr-defined]  # `Keyed.by_names` reads it
     known = set()
     for model in (*names, OTHERS):  # a wrong value raises now, not at the first call
         values = tuple(bounds.shown(value_for(value, model)) for value in checked.values())

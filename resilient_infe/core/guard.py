@@ -27,6 +27,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..errors import Refused
 from .call import Call, Handler
+from .given import Given
 from .verdict import SUCCESS
 
 H = TypeVar("H")
@@ -41,7 +42,7 @@ MAX_BLOCKS = 16
 repeater three, so eight guards with one repeater need ten."""
 
 
-class Guard(Generic[H]):
+class Guard(Given, Generic[H]):
     """A layer that admits a call, holds something for it, and releases that when the call ends.
 
     In a `Stack`, adjacent guards share a coroutine. Like any other layer, a guard can also be

@@ -134,6 +134,11 @@ class Keyed(Shared, Generic[K]):
         return policy
 
     @property
+    def by_names(self) -> bool:
+        """Whether all keys that are not in `names` are known to have equal policies."""
+        return getattr(self._factory, "by_names", not self.takes_key)
+
+    @property
     def is_full(self) -> bool:
         """Whether another key needs room."""
         return len(self.policies) >= self.max_keys

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
+from .given import Given
 
-class Shared:
+
+class Shared(Given):
     """Base of what bounds many calls together.
 
     A copy, which some frameworks make of all their configuration, is the object itself: a second

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..core.call import Call, Handler
+from ..core.given import Given
 from ..core.verdict import SUCCESS, Kind, Verdict
 from ..events import FallbackTried
 from ..telemetry.note import add_note
@@ -29,7 +30,7 @@ TAG = "fallback"
 """The tag of a call that went elsewhere: the names of all that it tried, in order."""
 
 
-class Fallback:
+class Fallback(Given):
     """Sends a call elsewhere if it is not answered, in a given order.
 
     Args:

@@ -38,6 +38,7 @@ from typing import Any
 from ..aio import wake
 from ..aio.partitioned import Partitioned
 from ..core.call import Call, Handler
+from ..core.given import Given
 from ..core.keyed import Keyed
 from ..core.queue import Waiter
 from ..core.runtime import Alarm, Timer
@@ -52,7 +53,7 @@ takes one round of the loop; code that swallows its cancellation must not hold t
 """
 
 
-class Hedge:
+class Hedge(Given):
     """Sends a second attempt when the first has not brought its first chunk in time.
 
     Args:

@@ -19,7 +19,6 @@ from ..core.call import Call, CallState, Handler, Layer
 from ..core.ids import model_in
 from ..core.priority import Priority, standing_of
 from ..core.queue import Waiter, ages
-from ..core.shared import Shared
 from ..core.verdict import Kind
 from ..errors import Draining, Refused
 from ..events import ConfiguredLimit, Event, LimitsConfigured, Listener
@@ -29,6 +28,7 @@ from ..telemetry.emitter import Emitter
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
 from .compiled import calling, compiled, handler_of
+from .config import FromConfig
 from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
 from .layers import check_layer, checked_listeners, left_out, logger_in, name_of, replaced
@@ -40,7 +40,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
-class Stack(Shared):
+class Stack(FromConfig):
     """An ordered list of layers that can be put around a transport.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from served import served
 
+from resilient_infe.batch.files.layers import most_in_flight, stack_for
 from resilient_infe.batch.files.options import JobOptions
 from resilient_infe.batch.progress import limits_in_words
 from resilient_infe.batch.report.history import History
@@ -195,8 +196,12 @@ def test_limits_in_words():
 def test_the_rows_in_memory_are_enough_for_all_models():
     """The slots of each model that is named can be filled."""
     fixed = {"input": "i", "output": "o", "errors": "e", "journal": "j"}
-    assert JobOptions(**fixed, concurrency={"a": 4, "*": 64}).most_in_flight == 68
-    assert JobOptions(**fixed, concurrency=7).most_in_flight == 7
+    for concurrency, most in (({"a": 4, "*": 64}, 68), (7, 7)):
+        stack = stack_for(JobOptions(**fixed, concurrency=concurrency))
+        assert most_in_flight(stack) == most
+    layers = [{"layer": "ConcurrencyLimiter", "slots": 512}, {"layer": "ErrorClassifier"}]
+    assert most_in_flight(stack_for(JobOptions(**fixed, stack={"layers": layers}))) == 512
+    assert most_in_flight(stack_for(JobOptions(**fixed, stack={"layers": layers[1:]}))) == 0
 
 
 def test_runs_that_share_a_limit_are_forecast_with_their_part(capsys):
@@ -215,3 +220,60 @@ def test_an_odd_number_of_runs_is_refused(wrong, capsys):
     with pytest.raises(SystemExit):
         forecast("", capsys, "--processes", wrong)
     assert "--processes" in capsys.readouterr().err
+
+
+STACK = """
+[[stack.layers]]
+layer = "Retry"
+max_attempts = 4
+wait_out_refusals = true
+[[stack.layers]]
+layer = "ConcurrencyLimiter"
+slots = 3
+[[stack.layers]]
+layer = "RateLimiter"
+requests_per_minute = 6_000
+[[stack.layers]]
+layer = "ErrorClassifier"
+"""
+
+
+def test_a_stack_of_ones_own(capsys):
+    """A forecast describes the layers; a run has them."""
+    code, told = forecast(STACK, capsys)
+    assert code == 0
+    assert "Stack of 4 layers" in told
+    assert "up to 4 attempts" in told
+    Path("run.toml").write_text(STACK)
+    with served(models=tuple(MODELS)) as (url, model):
+        command = ["run", "in.jsonl", "-o", "o.jsonl", "--config", "run.toml", "--base-url", url]
+        assert main(command) == 0
+    assert len(Path("o.jsonl").read_text().splitlines()) == 8
+    assert model.books.peak_in_flight <= 3
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ("[stack]\nlayer = []", "stack has no key 'layer': do you mean layers?"),
+        ("[[stack.layers]]\nlayer = 'Retyr'", "there is no layer 'Retyr': do you mean Retry?"),
+        ("rpm = 5\n" + STACK, "[stack] names all layers, and requests-per-minute is of a layer"),
+        ("[limits.a]\nrpm = 5\n" + STACK, "put what [limits] and [account] say into it"),
+        ("[account]\nrpm = 5\n" + STACK, "put what [limits] and [account] say into it"),
+        ("stack = 5", "stack is a table"),
+        ("[stacks]\nlayers = []", "do you mean [stack]?"),
+    ],
+)
+def test_a_stack_that_cannot_be_read(toml, told, capsys):
+    """One line, before anything is sent."""
+    code, shown = forecast(toml, capsys)
+    assert code == 2
+    assert told in shown
+    assert shown.count("\n") == 1
+
+
+def test_options_of_the_command_are_not_mixed_with_a_stack(capsys):
+    """They would change layers that are not there."""
+    code, shown = forecast(STACK, capsys, "--max-attempts", "3")
+    assert code == 2
+    assert "max-attempts" in shown

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from ... import aio, presets
+from ... import aio
 from ...adapters.infe.transport import InfeTransport
 from ...core.ids import model_in
 from ...errors import BatchError, JournalMismatch, RowError
@@ -27,6 +27,7 @@ from .counting import RowCount
 from .endpoints import Endpoints
 from .feed import Feed
 from .input import Input
+from .layers import most_in_flight, stack_for
 from .options import (
     NO_KEY,
     NO_PROXY,
@@ -101,13 +102,12 @@ class Job:
             repair=options.salvage,
         )
         self._count = RowCount(options.count, say)
-        self.stack = presets.batch(
-            **options.for_preset,
-            estimate=self._count,
+        self.stack = stack_for(
+            options,
+            count=self._count,
             beliefs=self.journal.recorded.beliefs,
-            shared=self._shares or False,
+            shares=self._shares,
             listeners=[self.monitor, *told(self._shares, say), *listeners],
-            log=False,  # `say` and the listeners are told; to load structlog takes a while
         )
         recorded = self.journal.recorded
         self._known = recorded.done + (0 if options.retry_failed else recorded.permanent)
@@ -192,7 +192,7 @@ class Job:
             row_id=_id,
             partition=_partition,
             ordered=options.ordered,
-            in_memory=max(IN_MEMORY, 2 * options.most_in_flight),
+            in_memory=max(IN_MEMORY, 2 * most_in_flight(self.stack)),
             deadline=options.deadline,
             price=self._price,
             max_cost=options.max_cost,

@@ -42,6 +42,7 @@ class JobOptions:
     Attributes:
         count: returns the tokens of a request's body.
         account: the limits over all models, by name, or None.
+        stack: the layers of a stack, as `Stack.from_config` takes them; None for the preset's.
     """
 
     input: str = option(
@@ -131,6 +132,9 @@ class JobOptions:
     account: Mapping[str, float] | None = option(
         None, "limits over all models", "TABLE", group="limits", verbs=(), preset=True
     )
+    stack: Mapping[str, Any] | None = option(
+        None, "the layers, in place of the usual ones", "TABLE", group="limits", verbs=()
+    )
     cached_weight: float | None = option(
         None, "what a token from the provider's cache counts, from 0 to 1", "N", weight,
         group="limits", usual="as in the usage", preset=True,
@@ -189,12 +193,6 @@ class JobOptions:
     def trust_env(self) -> bool:
         """Whether to use the proxy that the environment names."""
         return self.proxy is None and not is_local(self.base_url)
-
-    @property
-    def most_in_flight(self) -> int:
-        """The number of attempts in flight, of all models that are named."""
-        count = self.concurrency
-        return sum(count.values()) if isinstance(count, Mapping) else count
 
 
 OPTIONS = options_of(JobOptions)
