@@ -18,7 +18,7 @@ JOBS := ray_data daft
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test proof mutation test-peers test-lowest test-clients $(CLIENT_TESTS) test-engines $(ENGINE_TESTS) \
-	bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared bench-engines \
+	bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared bench-redis bench-engines \
 	gym gym-full pictures docs dist sbom lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -82,6 +82,9 @@ bench-shared: $(DEV)/ready  ## one limit over many processes, in virtual time
 
 bench-engines: $(JOBS:%=.venv-engine-%-$(VERSION)/ready)  ## 20,000 rows on Ray Data and on Daft, and killed half-way; half an hour
 	for name in $(JOBS); do .venv-engine-$$name-$(VERSION)/bin/python -m benchmarks.engines $$name || exit 1; done
+
+bench-redis: $(DEV)/ready  ## one limit over eight processes, with a real redis-server
+	$(DEV)/bin/python -m benchmarks.shared.real $(ARGS)
 
 gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
 	$(BENCH)/bin/python -m benchmarks.gym

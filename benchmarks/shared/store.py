@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from typing import Any
+from typing import Any, Self
 
 
 class Redis:
@@ -41,6 +41,14 @@ class Redis:
             if "Ready to accept connections" in line:
                 return
         raise SystemExit("redis-server did not start")
+
+    def __enter__(self) -> Self:
+        """Return it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self.kill()
 
     def kill(self) -> None:
         """End it as by ``kill -9``."""

@@ -78,6 +78,7 @@ class Worker:
     """What came to a worker, and what became of it."""
 
     def __init__(self, job: Job) -> None:
+        """Have served nothing."""
         self.job, self.demanded, self.served, self.failed = job, 0, 0, 0
         self.errors: list[str] = []
         self._begins = 0.0

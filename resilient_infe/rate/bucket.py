@@ -36,8 +36,11 @@ LONGEST_DEBT = 5.0
 """Seconds of the rate by which a large cost delays the next one, at most, or the burst if that is
 more."""
 
-SHARED_BURST = 1.0
-"""Seconds of its share of a limit that may be sent at once, at most, while others use it too."""
+SHARED_BURST = 0.5
+"""Seconds of its share of a limit that may be sent at once, at most, while others use it too.
+
+A machine that stands still makes all of its processes late at once. Servers hold a burst of a
+second, so half of it leaves room for what comes anyway."""
 
 SPACING = 0.04
 """Seconds between two requests to a server that bears no burst, besides what the first one costs:
