@@ -25,6 +25,9 @@ from .window import Window
 RECENT = 2.0, 10.0
 """Seconds over which the attempts of late are counted: since the last look, within these bounds."""
 
+LEEWAY = 4.0
+"""Times what the slots could send at once that calls which wait for a slot may add to a need."""
+
 
 class Seat:
     """The place of an allowance among those that use the same limit.
@@ -68,9 +71,8 @@ class Seat:
         costs = zip(NOTHING, *(each.queued for each in lines), strict=True)
         queued = [sum(each) for each in costs]
         waiting = sum(each.queue.live for each in lines)
-        if waiting > 0 and self.crowd is not None:  # all slots may be held by those that wait here
-            queued = [each * (1.0 + self.crowd.queued / waiting) for each in queued]
         waits, recent = allowance.needs((queued[0], queued[1], queued[2], queued[3]), seconds, now)
+        waits = self._with_queued(waits, recent, waiting)
         shut = gate.ends - now if now < gate.until and gate.ends > self._gate_until + 1.0 else 0.0
         return Demand(
             needs=self._by_class(lines, waits, recent),
@@ -116,6 +118,20 @@ class Seat:
         """Add `seconds` to the stored instants, because the clock has changed."""
         self._looked += seconds
         self._gate_until += seconds
+
+    def _with_queued(self, waits: float, recent: float, waiting: int) -> float:
+        """Return the need of what waits, with the calls that wait for a slot before they can.
+
+        All slots may be held by calls that wait here. If these went at once, as many more could be
+        sent as there are of them for each one in flight: 60 of 64 slots wait, 4 are in flight at 8
+        a second, so 120 a second more could be. A far larger share could not be used; `LEEWAY` is
+        for how much the number in flight differs from one look to the next.
+        """
+        crowd = self.crowd
+        if crowd is None or waiting == 0:
+            return waits
+        most = LEEWAY * recent * waiting / max(1, crowd.in_flight)
+        return max(waits, min(waits * (1.0 + crowd.queued / waiting), most))
 
     def _by_class(
         self, lines: list[Line], waits: float, recent: float
