@@ -158,7 +158,7 @@ def faults(folder: Path) -> Iterator[str]:
 
 
 def orphans(folder: Path, pages: list[str]) -> Iterator[str]:
-    """Yield each page of docs that the navigation does not name; decisions are listed on theirs."""
+    """Yield each page that only links lead to; decisions are listed on a page of their own."""
     for path in sorted(folder.rglob("*.md")):
         name = path.relative_to(folder).as_posix()
         if name not in pages and not name.startswith(("adr/", "benchmarks/")):
@@ -179,8 +179,8 @@ def main() -> int:
     (site / "llms.txt").write_text(listing)
     for path in docs.rglob("*.md"):
         shutil.copyfile(path, site / path.relative_to(docs))
-    found = [*orphans(docs, pages), *faults(site)]
-    print(*found, sep="\n")
+    found = list(faults(site))
+    print(*orphans(docs, pages), *found, sep="\n")
     number = len(list(site.rglob("*.html")))
     print(f"{number} pages in {site.relative_to(ROOT)}, {len(found)} faults")
     return bool(found)

@@ -12,11 +12,16 @@ QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or importing it fetches a list of prices
     "OPENAI_AGENTS_DISABLE_TRACING": "1",  # or each run is sent to OpenAI
     "LANGSMITH_TRACING": "false",
+    "DEEPEVAL_TELEMETRY_OPT_OUT": "YES",
+    "RAGAS_DO_NOT_TRACK": "true",
 }
 
-THEIRS = (  # litellm's
+THEIRS = (
+    # litellm's
     "Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier:UserWarning",
     "Accessing the 'model_.*' attribute on the instance is deprecated:DeprecationWarning",
+    # ragas'
+    "`langchain-community` is being sunset:DeprecationWarning",
 )
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost", None}
