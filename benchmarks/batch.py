@@ -96,11 +96,13 @@ WAYS: dict[str, Callable[[Path, Path, str], Any]] = {
 def take_turn(way: str, rows: Path, out: Path, url: str) -> dict[str, float]:
     """Run one way in this process and return what it took, imports left out."""
     import aiohttp  # noqa: F401
+    import anyio
     import openai  # noqa: F401
 
     import resilient_infe.batch.files
     import resilient_infe.cli.run  # noqa: F401
 
+    anyio.run(anyio.lowlevel.checkpoint)  # which imports the rest of anyio
     began, cpu = time.perf_counter(), time.process_time()
     turn = WAYS[way](rows, out, url)
     if turn is not None:
