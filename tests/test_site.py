@@ -29,10 +29,11 @@ def test_a_link_into_docs_leads_to_the_page():
 
 
 def test_every_page_of_the_navigation_exists_once():
-    """No page is named twice, and each is a file of docs or of the repository."""
+    """No page is named twice, each is a file, and no page of docs is left out."""
     assert len({*NAVIGATION}) == len(NAVIGATION)
     for path in NAVIGATION:
         assert (ROOT / "docs" / path).exists() or (ROOT / path).exists(), path
+    assert list(orphans(ROOT / "docs", NAVIGATION)) == []
 
 
 def test_the_reference_has_every_public_name():
