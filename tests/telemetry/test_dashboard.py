@@ -87,7 +87,7 @@ def test_every_panel_has_data(tmp_path):
     rows.write_text(
         "\n".join(json.dumps({"custom_id": f"{n}", "prompt": "hi"}) for n in range(3_000))
     )
-    faults = Faults(script=[429] * 3, outages=[(3.0, 6.0)])
+    faults = Faults(script=[429] * 3, outages=[(3.0, 12.0)])
     with (
         served(latency=0.05, retry_after="exact", faults=faults) as (url, _),
         running(
