@@ -183,6 +183,7 @@ class _Listener(Measured):
 
     def go_on(self, before: _Listener) -> None:
         """Take over the counts of a stack that is gone: a counter must not fall."""
+        before.flush()
         counts = {
             name: each for name, each in vars(before).items() if isinstance(each, defaultdict)
         }

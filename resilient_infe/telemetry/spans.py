@@ -35,7 +35,6 @@ ATTEMPT = "attempt"
 WAIT = f"{PREFIX}.wait"
 """The name of the event of a wait that is over."""
 
-
 ALWAYS = ("prompt_tokens", "completion_tokens")
 """Parts of a usage that are shown even if they are 0."""
 
@@ -117,10 +116,11 @@ class Spans:
 class _Watch:
     """The span of one call, and what is noted on it. State: per call."""
 
-    __slots__ = ("_call", "_sent_at", "_span", "_spans")
+    __slots__ = ("_call", "_partition", "_sent_at", "_span", "_spans")
 
     def __init__(self, spans: Spans, call: Call[Any], span: Span) -> None:
         self._spans, self._call, self._span = spans, call, span
+        self._partition = call.partition
         self._sent_at: float | None = None
 
     def attempt(self, call: Call[Any], send: Handler[Any, Any]) -> Any:
@@ -160,9 +160,11 @@ class _Watch:
         call, span = self._call, self._span
         call.state.watch = None  # it refers to the call
         try:
-            if span.is_recording():
-                self._describe(call, span, usage, result, error)
-            span.end()
+            try:
+                if span.is_recording():
+                    self._describe(call, span, usage, result, error)
+            finally:
+                span.end()
         except Exception as failure:
             self._spans.report(failure)
 
@@ -222,7 +224,9 @@ class _Watch:
 
     async def _again(self, call: Call[Any], send: Handler[Any, Any]) -> Any:
         spans = self._spans
-        attributes = {spans.names.resend: call.sends - 1}
+        attributes: dict[str, Any] = {spans.names.resend: call.sends - 1}
+        if call.partition and call.partition != self._partition:  # where a `Fallback` went
+            attributes[f"{PREFIX}.partition"] = text_of(call.partition)
         span = spans.start(ATTEMPT, attributes)
         if span is None:
             return await send(call)
@@ -246,14 +250,16 @@ class _Watch:
         failed = error is not None or (status is not None and status >= 400)
         if error is None and call.verdict is not None:
             failed = call.verdict.kind is not SUCCESS
+        attributes: dict[str, Any] = {}
+        if status is not None:
+            attributes[self._spans.names.status] = status
         try:
-            attributes: dict[str, Any] = {}
-            if status is not None:
-                attributes[self._spans.names.status] = status
-            if failed:
-                self._fail(span, call, error, status, attributes)
-            span.set_attributes(attributes)
-            span.end()
+            try:
+                if failed:
+                    self._fail(span, call, error, status, attributes)
+                span.set_attributes(attributes)
+            finally:
+                span.end()
         except Exception as failure:
             self._spans.report(failure)
 

@@ -271,6 +271,7 @@ def test_a_hedge_and_a_fallback_are_attempts(run, seen):
         assert attempt.parent.span_id == call.context.span_id
         assert attempt.attributes["http.request.resend_count"] == 1
     assert other.within == [seen.spans[2].context.span_id]
+    assert seen.spans[2].attributes["resilient_infe.partition"] == "other"
 
 
 def test_nested_stacks_nest_their_spans(run, seen):
@@ -372,6 +373,18 @@ def test_a_span_that_fails_ends_no_call(run, seen, caplog):
     streams = FakeStreams()
     assert run(lambda: stack.around(streams)(PAYLOAD)) == 200
     streams.holds[0].close()
+    assert len(caplog.records) == 1
+
+
+def test_a_span_that_cannot_be_described_ends(run, seen, caplog):
+    """A usage of your own rule may be anything; the span comes without it."""
+
+    def rule(result, error):
+        return Verdict(Kind.OK, usage=Usage(None, "x", [])) if error is None else None
+
+    send = traced(seen, ErrorClassifier(rule)).around(FakeServer())
+    assert run(lambda: send(PAYLOAD)) == "ok"
+    assert [each.name for each in seen.spans] == ["chat infe-pulse"]
     assert len(caplog.records) == 1
 
 
