@@ -45,6 +45,7 @@ class Conventions:
         first_chunk: the attribute with the seconds to the first chunk of a stream.
         usage: the attribute for each part of a usage, by the field of `Usage`.
         duration: the histogram of the durations of calls.
+        first_chunks: the histogram of the seconds to the first chunk of streams.
         token_usage: the histogram of the tokens of calls.
         token_type: its attribute that says which tokens.
         counters: the counter for each part of a usage, by the field of `Usage`.
@@ -64,6 +65,7 @@ class Conventions:
     stream: str | None = None
     first_chunk: str | None = None
     usage: Mapping[str, str] = field(default_factory=dict)
+    first_chunks: str | None = None
     token_usage: str | None = None
     token_type: str = "gen_ai.token.type"  # noqa: S105  # no secret
     counters: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +87,7 @@ V0_1_0 = Conventions(
     duration="gen_ai.client.inference.duration",
     stream="gen_ai.request.stream",
     first_chunk="gen_ai.response.time_to_first_chunk",
+    first_chunks="gen_ai.client.inference.time_to_first_chunk",
     usage={
         "prompt_tokens": "gen_ai.usage.input_tokens",
         "completion_tokens": "gen_ai.usage.output_tokens",

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary, ref
 from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import (
     Histogram,
+    Meter,
     MeterProvider,
     Observation,
     get_meter,
@@ -31,6 +32,8 @@ from opentelemetry.metrics import (
 )
 from opentelemetry.trace import TracerProvider, get_tracer
 
+from ..core.call import Call
+from ..core.ids import model_in
 from ..core.verdict import SUCCESS
 from ..errors import ConfigurationError
 from ..events import CallFinished
@@ -84,15 +87,16 @@ def attached(
     names = chosen(os.environ.get(SWITCH))
     fixed = {names.operation: operation, names.provider: provider, **_server(base_url, names)}
     own = {} if name is None else {f"{PREFIX}.stack": name}
-    around = None
-    if with_spans:
-        tracer = get_tracer(PREFIX, __version__, tracer_provider)
-        around = Spans(tracer, names, operation, {**fixed, **own})
-    listeners = []
+    listener = around = first_chunk = None
     if with_metrics:
         instruments = _instruments_of(meter_provider)
         dimensions = None if enrich is None else Dimensions(enrich, NAMES)
-        listeners.append(instruments.measure(stack, name, names, dimensions, fixed))
+        listener = instruments.measure(stack, name, names, dimensions, fixed)
+        first_chunk = listener.first_chunk if names.first_chunks is not None else None
+    if with_spans:
+        tracer = get_tracer(PREFIX, __version__, tracer_provider)
+        around = Spans(tracer, names, operation, {**fixed, **own}, first_chunk)
+    listeners = () if listener is None else (listener,)
     stack.listen(*listeners, around=around)
     return stack
 
@@ -150,7 +154,7 @@ class _Listener(Measured):
 
     def __init__(
         self,
-        meter: Any,
+        meter: Meter,
         stack: Observed,
         names: Conventions,
         dimensions: Dimensions | None,
@@ -166,20 +170,14 @@ class _Listener(Measured):
         self._values: metrics.Values = {}
         self._shown: set[str] = set()
         self._records: deque[tuple[Histogram, float, dict[str, Any], Context]] = deque()
-        self._duration = meter.create_histogram(
-            names.duration,
-            "s",
-            "Duration of calls, with all attempts and waits.",
-            explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
+        histogram = partial(_histogram, meter)
+        self._duration = histogram(
+            names.duration, "s", "Duration of calls, with all attempts and waits."
         )
-        self._tokens: Histogram | None = None
-        if names.token_usage is not None:
-            self._tokens = meter.create_histogram(
-                names.token_usage,
-                "{token}",
-                "Tokens that calls used.",
-                explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
-            )
+        self._first_chunk = histogram(
+            names.first_chunks, "s", "Time from the last send to the first chunk of a stream."
+        )
+        self._tokens = histogram(names.token_usage, "{token}", "Tokens that calls used.")
 
     def go_on(self, before: _Listener) -> None:
         """Take over the counts of a stack that is gone: a counter must not fall."""
@@ -215,6 +213,12 @@ class _Listener(Measured):
                 add((tokens, max(0, number), attributes, NO_SPAN))
         if len(self._records) >= BATCH:
             self.flush()
+
+    def first_chunk(self, call: Call[Any], seconds: float) -> None:
+        """Record the time to the first chunk of a stream."""
+        model = call.state.model or model_in(call.payload) or call.partition
+        attributes = self._attributes(self._labels.of(model), None, None, ())
+        self._records.append((self._first_chunk, max(0.0, seconds), attributes, NO_SPAN))
 
     def flush(self) -> None:
         """Make the records that were put off."""
@@ -266,6 +270,14 @@ class _Listener(Measured):
                 self._kept.clear()
             found = self._kept[key] = {**dict(own), **shown, **self._fixed}
         return found
+
+
+def _histogram(meter: Meter, name: str | None, unit: str, text: str) -> Any:
+    """Return a histogram; None if the conventions have none."""
+    if name is None:
+        return None
+    bounds = DURATION_BUCKETS if unit == "s" else TOKEN_BUCKETS
+    return meter.create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=bounds)
 
 
 class _Global:

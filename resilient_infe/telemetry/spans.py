@@ -14,7 +14,7 @@ exception, which may quote a prompt or a key.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import Any
 
@@ -47,15 +47,22 @@ class Spans:
         names: the conventions.
         operation: what the calls ask for: the first word of a span's name.
         fixed: attributes of each call's span.
+        first_chunk: takes each call whose stream begins, and the seconds from its last send to the
+            first chunk; None, the default, if nothing does.
 
     State: the names of models in the names of spans, whose number is bounded, and whether a failure
     of the tracer was logged.
     """
 
     def __init__(
-        self, tracer: Tracer, names: Conventions, operation: str, fixed: Mapping[str, Any]
+        self,
+        tracer: Tracer,
+        names: Conventions,
+        operation: str,
+        fixed: Mapping[str, Any],
+        first_chunk: Callable[[Call[Any], float], None] | None = None,
     ) -> None:
-        self.names = names
+        self.names, self.first_chunk = names, first_chunk
         self.errors = Labels()
         self._models = Labels()
         self._start = tracer.start_span
@@ -68,7 +75,7 @@ class Spans:
         if span is None:
             return await call_next(call)
         watch = _Watch(self, call, span)
-        if span.is_recording():
+        if span.is_recording() or self.first_chunk is not None:
             call.state.watch = watch
         token = attach(set_span_in_context(span))
         try:
@@ -146,10 +153,13 @@ class _Watch:
         names, attributes = self._spans.names, dict[str, Any]()
         if names.stream is not None:
             attributes[names.stream] = True
-        if names.first_chunk is not None and self._sent_at is not None:
-            attributes[names.first_chunk] = call.runtime.now() - self._sent_at
+        seconds = 0.0 if self._sent_at is None else call.runtime.now() - self._sent_at
+        if names.first_chunk is not None:
+            attributes[names.first_chunk] = seconds
         try:
             self._span.set_attributes(attributes)
+            if self._spans.first_chunk is not None:
+                self._spans.first_chunk(call, seconds)
         except Exception as failure:
             self._spans.report(failure)
 

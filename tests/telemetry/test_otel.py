@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeServer, all_at_once
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from resilient_infe import (
     Circuit,
@@ -52,6 +53,7 @@ V0_1_0_NAMES = {
     "http.request.resend_count",
     "http.response.status_code",
     "gen_ai.client.inference.duration",
+    "gen_ai.client.inference.time_to_first_chunk",
     "gen_ai.client.inference.usage.input_tokens",
     "gen_ai.client.inference.usage.output_tokens",
     "gen_ai.client.inference.usage.cache_read.input_tokens",
@@ -145,6 +147,29 @@ def test_the_metrics_of_the_conventions(run, seen, monkeypatch):
     assert [point.attributes for [point] in points] == [fixed] * 2
     assert "gen_ai.client.token.usage" not in metrics
     assert stack.statistics().calls == 4
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_time_to_the_first_chunk(run, seen, monkeypatch, sampled):
+    """Of streams alone, from the last send; also of those whose spans are not recorded."""
+    monkeypatch.setenv(SWITCH, "gen_ai_latest_experimental")
+    if not sampled:
+        seen.tracers.sampler = ALWAYS_OFF
+    stack = telemetry.opentelemetry(Stack(Retry(), ErrorClassifier()), **seen.providers)
+    server = InProcessInfe(InfeModel(faults=Faults(script=[502]), latency=0.5))
+
+    async def call():
+        await stack.around(server)(PAYLOAD)
+        async for _ in await stack.around(server.stream)(PAYLOAD):
+            pass
+
+    run(call)
+    metrics = seen.metrics()
+    [point] = metrics["gen_ai.client.inference.time_to_first_chunk"]
+    assert (point.count, point.sum) == (1, pytest.approx(0.5, abs=0.1))
+    assert point.attributes["gen_ai.request.model"] == "infe-pulse"
+    assert metrics["gen_ai.client.inference.duration"][0].count == 2
+    assert len(seen.spans) == (3 if sampled else 0)
 
 
 def test_the_metrics_by_the_older_names(run, seen, monkeypatch):
