@@ -71,14 +71,17 @@ class Dimensions:
     """Asks a user's function for dimensions, and keeps their number bounded.
 
     Args:
-        enrich: the function; None for no dimensions.
+        enrich: the function.
         names: what a name must match; others are left out.
+        most: the number of combinations with a partition.
 
     State: the combinations given out, and whether a failure was logged.
     """
 
-    def __init__(self, enrich: Enrich | None, names: re.Pattern[str]) -> None:
-        self._enrich, self._names = enrich, names
+    def __init__(
+        self, enrich: Enrich, names: re.Pattern[str], most: int = MOST_DIMENSIONED
+    ) -> None:
+        self._enrich, self._names, self._most = enrich, names, most
         self._given: set[tuple[str, Pairs]] = set()
         self._known: set[tuple[str, ...]] = set()
         self._failed = False
@@ -86,10 +89,8 @@ class Dimensions:
     def of(self, event: CallFinished, label: str) -> Pairs:
         """Return the dimensions of a call, whose partition has this label.
 
-        After `MOST_DIMENSIONED` combinations every new value is `OTHER`.
+        After `most` combinations every new value is `OTHER`.
         """
-        if self._enrich is None:
-            return ()
         try:
             found = dict(self._enrich(event))
             texts = {name: text_of(value) for name, value in found.items() if value is not None}
@@ -102,7 +103,7 @@ class Dimensions:
         if (label, pairs) in self._given:
             return pairs
         names = tuple(name for name, _ in pairs)
-        if len(self._given) < MOST_DIMENSIONED:
+        if len(self._given) < self._most:
             self._given.add((label, pairs))
             self._known.add(names)
             return pairs
