@@ -7,6 +7,7 @@ from typing import Any
 
 from resilient_infe import (
     AttemptTimeout,
+    Batched,
     Call,
     CircuitBreaker,
     ConcurrencyLimiter,
@@ -64,6 +65,7 @@ def alone() -> dict[str, Send]:
         "no layers": Stack(strict=False),
         "8 empty layers": Stack(*(Empty() for _ in range(8)), strict=False),
         "ErrorClassifier": Stack(inner),
+        "ErrorClassifier, check": Stack(ErrorClassifier(check=lambda _: None)),
         "RequestIdLogger": Stack(RequestIdLogger(log=False), inner),
         "Deadline": Stack(Deadline(120.0), inner),
         "Retry": Stack(Retry(), inner),
@@ -75,7 +77,10 @@ def alone() -> dict[str, Send]:
         "CircuitBreaker": Stack(CircuitBreaker(), inner),
         "AttemptTimeout": Stack(inner, AttemptTimeout(60.0)),
     }
-    return {name: stack.around(transport) for name, stack in made.items()}
+    # One item is a whole request, so that no call waits for another one.
+    batched = Batched(transport, list, list, max_items=1, count=lambda _: 1.0)
+    sends = {name: stack.around(transport) for name, stack in made.items()}
+    return {**sends, "Batched, one item a request": batched}
 
 
 class Nowhere:
@@ -94,6 +99,7 @@ def whole() -> dict[str, Send]:
     logging.getLogger("resilient_infe").setLevel(logging.WARNING)
     made = {
         "all 8 layers, logging off": full(),
+        "all 8 layers, of a configuration": Stack.from_config(full().to_config()),
         "all 8 layers, logging at WARNING": full(log=True),
         "all 8 layers, every event to a logger": full(log=True, logger=Nowhere()),
     }
