@@ -13,7 +13,7 @@ from ..core.call import Call, Reply
 from ..core.ids import clean_id, model_in
 from ..core.priority import Priority
 from ..core.runtime import Clock
-from ..core.verdict import Kind, added
+from ..core.verdict import Kind
 from ..errors import BatchPaused, ConfigurationError, Draining, RowError
 from ..rate.days import utc
 from ..rate.estimate import estimate_tokens
@@ -162,8 +162,7 @@ class Caller(Generic[Row, Value]):
             result.status = verdict.status
         refused = call.state.refused
         if refused is not None:  # what a check refused was paid for, too
-            final = None if verdict is not None and verdict.kind is Kind.MALFORMED else result.usage
-            result.usage = added(final, refused.usage)
+            result.usage = refused.and_last(verdict, result.usage)
         if result.status is None and call.reply is not None:
             result.status = call.reply.status
         estimate = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .verdict import Usage, added
+from .verdict import Kind, Usage, Verdict, added
 
 
 @dataclass(slots=True)
@@ -27,3 +27,13 @@ class RefusedAnswers:
         self.count += 1
         self.usage = added(self.usage, usage)
         return self.count
+
+    def and_last(self, verdict: Verdict | None, usage: Usage | None) -> Usage | None:
+        """Return what all answers of a call cost.
+
+        Args:
+            verdict: the verdict on the last attempt, or None.
+            usage: what that one cost, or None.
+        """
+        is_counted = verdict is not None and verdict.kind is Kind.MALFORMED
+        return self.usage if is_counted else added(self.usage, usage)

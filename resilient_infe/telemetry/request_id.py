@@ -117,6 +117,9 @@ def _finish(
         reason = str(error) if isinstance(error, Refused) else call.state.gave_up or verdict.advice
     elapsed, sent_for = call.runtime.now() - call.started, call.state.sent_for
     model = call.state.model or model_in(call.payload)
+    usage, refused = usage or verdict.usage, call.state.refused
+    if refused is not None:  # what a check refused was paid for, too
+        usage = refused.and_last(verdict, usage)
     emit(
         CallFinished(  # in the order of its fields: keywords would double the cost of an event
             call.request_id,
@@ -130,7 +133,7 @@ def _finish(
             call.state.waits or {},
             max(0.0, elapsed - sent_for),
             sent_for,
-            usage or verdict.usage,
+            usage,
             call.server_request_ids,
             call.tags,
             call.priority,

@@ -126,7 +126,9 @@ def test_what_refused_answers_cost_is_settled(run):
 def test_the_books_of_a_batch_have_them(run, final, tmp_path):
     """A row's usage is that of all answers, also if the last one is refused too."""
     server = FakeServer([said("a"), said("b")], default=said(final))
-    [result] = run(lambda: _rows(checked(server)))
+    seen = Remember()
+    [result] = run(lambda: _rows(checked(server, listeners=[seen])))
+    assert seen.named("call.finished")[0].usage == result.usage
     assert result.usage == Usage(90, 30, 120)
     assert result.attempts == 3
     if final == "no":
