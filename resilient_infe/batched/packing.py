@@ -5,10 +5,11 @@ item waits for `max_wait` at most, and under load it does not wait at all.
 
 A server refuses a whole request for either of two reasons, and seldom says for which: there is too
 much in it, or one item cannot be right. Both are found by halves. Until a part is accepted, the
-parts are sent one after the other, the first half first: if the request itself is wrong, all parts
-are refused, and ``2 * log2(n) + 2`` requests show it. Once a part was accepted, the rest goes at
-once, and a part that is refused is halved again. So `b` bad items among `n` cost about
-``2 * b * log2(n)`` requests, and each of them alone gets the error.
+parts are sent one after the other: the first half of what was refused, and after a bad item the
+largest part that is left. If the request itself is wrong, all parts are refused, and more than
+``2 * log2(n) + 2`` of them show it. Once a part was accepted, the rest goes at once, and a part that
+is refused is halved again. So `b` bad items among `n` cost about ``2 * b * log2(n)`` requests, and
+each of them alone gets the error.
 
 If parts were accepted and no item was bad, the request was too large. Later ones are then as large
 as the largest part that was accepted, and twice as large again after a number of full ones, which
@@ -85,10 +86,15 @@ class Family:
         self.parts, self.kept = 1, list[Parcel]()
         self.most_refused = 2 * math.ceil(math.log2(max(1, size))) + 2
 
-    def next(self) -> list[Parcel]:
-        """Return the parts to send when one has ended: all if one was accepted, else one."""
+    def next(self, *, deeper: bool) -> list[Parcel]:
+        """Return the parts to send when one has ended: all if one was accepted, else one.
+
+        Args:
+            deeper: whether that is the last one, a half of what was refused; else it is the first
+                one, the largest, which is far from the items that were found bad.
+        """
         if not self.accepted:
-            return [self.kept.pop()] if self.kept else []
+            return [self.kept.pop(-1 if deeper else 0)] if self.kept else []
         kept, self.kept = self.kept, []
         return kept
 
@@ -276,7 +282,7 @@ class Packing:
         parts = parcel.cut(half)
         family.parts += len(parts)
         family.kept += reversed(parts)
-        return self._ended(family), []
+        return self._ended(family, deeper=True), []
 
     def lost(self, parcel: Parcel) -> list[Parcel]:
         """Note that a parcel has ended in another way; return what is to be sent now."""
@@ -299,13 +305,13 @@ class Packing:
             self.most,
         )
 
-    def _ended(self, family: Family) -> list[Parcel]:
+    def _ended(self, family: Family, *, deeper: bool = False) -> list[Parcel]:
         """Note the end of a part; after the last one, learn whether the request was too large."""
         family.parts -= 1
         if not family.parts and family.refused and family.accepted and not family.bad:
             self._patience = min(MOST_PATIENCE, 2 * self._patience)
             self.most, self._left = min(self.most, family.accepted), self._patience
-        return family.next()
+        return family.next(deeper=deeper)
 
 
 def _nothing() -> None:

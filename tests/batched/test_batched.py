@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
 from fakes import FakeServer, all_at_once
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resilient_infe import (
     Batched,
@@ -24,6 +27,7 @@ from resilient_infe import (
     presets,
 )
 from resilient_infe.aio import current
+from resilient_infe.testing import run_virtually
 
 
 class Doubler:
@@ -444,6 +448,51 @@ def test_retries_and_limits_are_those_of_the_stack(run):
     embed = Batched.embeddings(stack.around(server), "m")
     assert run(lambda: embed("text")) == [1.0]
     assert stack.statistics().attempts == 2
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@settings(max_examples=60)
+@given(st.data())
+def test_whoever_goes_away_the_others_are_answered(backend, data):
+    """Whatever is bad, too large or slow, and whenever callers leave."""
+    number = data.draw(st.integers(1, 12))
+    arrives = data.draw(st.lists(st.floats(0, 1), min_size=number, max_size=number))
+    leaves = data.draw(st.lists(st.none() | st.floats(0, 3), min_size=number, max_size=number))
+    bad = data.draw(st.sets(st.integers(0, number - 1), max_size=3))
+    server = Doubler(
+        seconds=data.draw(st.sampled_from([0.0, 0.2])),
+        most=data.draw(st.none() | st.integers(1, 12)),
+        bad=bad,
+    )
+    ended = {}
+
+    async def test():
+        batched = doubling(server, max_items=data.draw(st.integers(1, 12)), max_wait=0.1)
+
+        async def ask(item):
+            await anyio.sleep(arrives[item])
+            with anyio.move_on_after(math.inf if leaves[item] is None else leaves[item]):
+                try:
+                    ended[item] = await batched(item)
+                except errors.InvalidRequestError as error:
+                    ended[item] = error
+
+        async with anyio.create_task_group() as group:
+            for item in range(number):
+                group.start_soon(ask, item)
+        await anyio.sleep(1.0)
+        return batched.statistics()
+
+    statistics = run_virtually(test, backend=backend)
+    assert (statistics.waiting, statistics.in_flight) == (0, 0)
+    for item in range(number):
+        found = ended.get(item)
+        if item not in ended:
+            assert leaves[item] is not None
+        elif isinstance(found, Exception):
+            assert item in bad
+        else:
+            assert found == 2 * item
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,16 @@ def test_bad_items_fail_alone(size, data):
     assert packing.most == 1_000 or not bad
 
 
+@pytest.mark.parametrize(
+    "bad", [range(20), range(2_028, 2_048), range(1_024, 1_044), range(0, 2_048, 400)]
+)
+def test_bad_items_in_a_row_do_not_hide_the_others(bad):
+    """Sorted input may begin with all of its empty texts."""
+    packing = Packing(2_048, 1e9, 0.0)
+    _, given_up = sent(packing, 2_048, lambda items: not set(bad) & set(items))
+    assert given_up == list(bad)
+
+
 @given(st.integers(2, 3_000))
 def test_a_request_that_is_wrong_itself_costs_little(size):
     """All items fail, after `2 * log2(n) + 3` requests at most."""
