@@ -7,9 +7,9 @@ A server refuses a whole request for either of two reasons, and seldom says for 
 much in it, or one item cannot be right. Both are found by halves. Until a part is accepted, the
 parts are sent one after the other: the first half of what was refused, and after a bad item the
 largest part that is left. If the request itself is wrong, all parts are refused, and more than
-``2 * log2(n) + 2`` of them show it. Once a part was accepted, the rest goes at once, and a part that
-is refused is halved again. So `b` bad items among `n` cost about ``2 * b * log2(n)`` requests, and
-each of them alone gets the error.
+``2 * log2(n) + 2`` of them show it. Once a part was accepted, the rest goes at once, and a part
+that is refused is halved again. So `b` bad items among `n` cost about ``2 * b * log2(n)`` requests,
+and each of them alone gets the error.
 
 If parts were accepted and no item was bad, the request was too large. Later ones are then as large
 as the largest part that was accepted, and twice as large again after a number of full ones, which

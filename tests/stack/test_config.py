@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -379,6 +381,13 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path, content, message):
     assert "\n" not in str(found.value)
     with pytest.raises(errors.ConfigurationError, match="No such file"):
         Stack.from_config(tmp_path / "none.toml")
+
+
+def test_the_file_on_the_page_is_one():
+    """The documentation's TOML makes a stack."""
+    page = Path(__file__).parents[2] / "docs" / "config.md"
+    [toml] = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    assert len(Stack.from_config(tomllib.loads(toml)).layers) == 4
 
 
 def test_listeners_are_given_in_code():
