@@ -125,12 +125,23 @@ def wrap_function(
 def _called_with(
     arguments: Mapping[str, Any], names: tuple[str, ...], args: tuple[Any, ...], bound: Any
 ) -> Arguments:
-    """Return the arguments of a call from those by name, as many by position as there were."""
+    """Return the arguments of a call from those by name, as many by position as there were.
+
+    What a partial has bound is passed only if it is another value now.
+    """
     given = names[: len(args)]
     first = tuple(arguments.get(name, old) for name, old in zip(given, args, strict=False))
-    changed = {name: each for name, each in arguments.items() if bound.get(name, bound) is not each}
-    rest = {name: each for name, each in changed.items() if name not in given}
+    rest = {
+        name: each
+        for name, each in arguments.items()
+        if name not in given and (name not in bound or not _are_same(each, bound[name]))
+    }
     return (*first, *args[len(given) :]), rest
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether it is the same object, or a copy of a dict or a list."""
+    return one is other or (isinstance(one, dict | list) and bool(one == other))
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any], str]:

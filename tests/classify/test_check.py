@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import pickle
 
@@ -265,6 +266,24 @@ def test_a_function_gets_its_arguments_mended(run):
     )
     assert run(lambda: wrap(ask, stack)("hi", tone="dry")) == "hi!!"
     assert asked_for == [("hi", 1, "dry"), ("hi!", 1, "wet"), ("hi!!", 1, "wet")]
+
+
+def test_the_arguments_of_a_partial_stay_bound(run):
+    """They are in what `mend` gets, and are passed once; those by name may change."""
+    asked_for = []
+
+    async def ask(options, prompt, *more, tone="dry"):
+        asked_for.append((options, prompt, more, tone))
+        return prompt
+
+    def mend(request, _):
+        assert request["options"] == {"a": [1]}
+        return {**request, "prompt": request["prompt"] + "!", "tone": "wet"}
+
+    bound = functools.partial(ask, {"a": [1]}, tone="calm")
+    layer = ErrorClassifier(check=lambda answer: answer.endswith("!"), mend=mend)
+    assert run(lambda: wrap(bound, Stack(Retry(), layer))("hi", 1, 2)) == "hi!"
+    assert asked_for == [({"a": [1]}, "hi", (1, 2), "calm"), ({"a": [1]}, "hi!", (1, 2), "wet")]
 
 
 def test_a_rule_may_name_the_kind(run):
