@@ -18,7 +18,7 @@ JOBS := ray_data daft
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test proof mutation test-peers test-lowest test-clients $(CLIENT_TESTS) test-engines $(ENGINE_TESTS) \
-	bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared bench-redis bench-engines \
+	bench bench-check bench-clients bench-batch bench-limits bench-priorities bench-proxies bench-shared bench-redis bench-redis-rivals bench-engines \
 	gym gym-full pictures docs dist sbom lint types check lock clean
 
 demo: $(DEMO)/ready  ## a thousand calls against a stand-in with limits, errors and an outage
@@ -88,6 +88,9 @@ bench-engines: $(JOBS:%=.venv-engine-%-$(VERSION)/ready)  ## 20,000 rows on Ray 
 
 bench-redis: $(DEV)/ready  ## one limit over eight processes, with a real redis-server
 	$(DEV)/bin/python -m benchmarks.shared.real $(ARGS)
+
+bench-redis-rivals: $(BENCH)/ready  ## the same with token-throttle, limits and throttled-py
+	$(BENCH)/bin/python -m benchmarks.shared.real --parts rivals
 
 gym: $(BENCH)/ready  ## ways of finding a limit, against servers that keep one, in virtual time
 	$(BENCH)/bin/python -m benchmarks.gym
