@@ -46,9 +46,18 @@ class Ending:
         drive(anext(self._generator))  # it does not suspend, but from now on the loop knows it
 
     async def close(self) -> None:
-        """Close it now, on its loop; a second call does nothing."""
-        with contextlib.suppress(RuntimeError):  # the loop closes it at this moment
-            await self._generator.aclose()
+        """Close it now, on its loop; a second call does nothing. If cancelled, it still closes."""
+        waiter = Waiter(0)
+
+        async def closing() -> None:
+            try:
+                with contextlib.suppress(RuntimeError):  # the loop closes it at this moment
+                    await self._generator.aclose()
+            finally:
+                wake(waiter)
+
+        self._runtime.spawn(closing)
+        await self._runtime.park(waiter)
 
     def close_at_exit(self) -> None:
         """Close it when the process ends, in a thread in which no loop runs."""

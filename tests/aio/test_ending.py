@@ -40,6 +40,25 @@ def test_it_closes_once(run):
     assert closed == [1]
 
 
+def test_a_cancelled_close_goes_on(run):
+    """Who waits for it may go away; what is half closed would stay open."""
+    closed = []
+
+    async def close():
+        await anyio.sleep(1.0)
+        closed.append(1)
+
+    async def main():
+        ending = Ending(close, current())
+        with anyio.move_on_after(0.5):
+            await ending.close()
+        assert closed == []
+        await anyio.sleep(1.0)
+        return closed
+
+    assert run(main) == [1]
+
+
 def test_what_hangs_does_not_hold_up_the_end(run):
     """It has five seconds."""
     ends = []
