@@ -45,6 +45,25 @@ def test_the_reference_has_every_public_name():
         assert f"::: resilient_infe.{inside.get(name, name)}" in shown, name
 
 
+QUESTIONS = [
+    "two models, two limits", "two keys, one limit", "why does it wait", "how do I see 429s",
+    "what happens on a 429", "what does partition mean", "how do I stop after 50 dollars",
+    "how do I resume", "can I use it in a notebook", "with a synchronous client", "with LangChain",
+    "how do I share a limit over replicas", "where is the log", "how do I turn one layer off",
+    "my own retry rule", "a stream that hangs", "what is logged of my prompts",
+    "does it work without Infe", "how fast is it", "what if Redis is down",
+]  # fmt: skip
+"""What newcomers ask."""
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_newcomers_question_has_an_answer(question):
+    """Its words stand in the first column, and the row leads to a page."""
+    rows = (ROOT / "docs/how-do-i.md").read_text().splitlines()
+    [row] = [row for row in rows if question.lower() in row.partition(" | ")[0].lower()]
+    assert "](" in row.rpartition(" | ")[2]
+
+
 def test_llms_txt_lists_the_pages_with_their_first_sentences(tmp_path):
     """Each page stands under its section, with its title and its first sentence."""
     (tmp_path / "a.md").write_text("# A page\n\n| x |\n|---|\n\nTells [all](b.md). And more.\n")
