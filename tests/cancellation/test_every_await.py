@@ -14,6 +14,7 @@ import types
 
 import anyio
 import pytest
+import tally
 from fakes import FakeServer
 from opentelemetry import trace
 from seen import Seen
@@ -131,12 +132,13 @@ LABELLED = {
 }
 
 
-async def scenario(make, at, delay, labels=({},)):
-    """Run one victim among others; returns whether it was cancelled, and the stack."""
+async def scenario(make, at, delay, labels=({},), driven=awaited):
+    """Run one victim among others; returns whether it was cancelled."""
     stack = make()
     server = FakeServer([502, "ok", (429, {"retry-after": "2"})], latency=0.75)
     send = stack.around(server)
     cancelled, labels = [], itertools.cycle(labels)
+    tally.tried("cancellations")
 
     async def other():
         with contextlib.suppress(Exception):  # what becomes of the others is not the question
@@ -155,7 +157,7 @@ async def scenario(make, at, delay, labels=({},)):
             scope.cancel()
 
         with anyio.CancelScope() as scope, contextlib.suppress(Exception):
-            await awaited(send({"n": "victim"}, tokens=60, **next(labels)), at, cancel)
+            await driven(send({"n": "victim"}, tokens=60, **next(labels)), at, cancel)
 
     async with anyio.create_task_group() as group:
         for start in (other, victim, other):

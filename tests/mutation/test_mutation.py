@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation import chosen, plugin
+from tests.mutation import chosen, marks, plugin
 from tests.mutation.chosen import drawn, equivalents, own_modules, pure_files
 from tests.mutation.operators import mutants
 from tests.mutation.trial import Copy, marked
@@ -94,11 +94,15 @@ def repository(tmp_path):
     (source / "resilient_infe").mkdir(parents=True)
     (source / "benchmarks").mkdir()
     (source / "resilient_infe" / "__init__.py").touch()
+    (source / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n'
+    )
     (source / "resilient_infe" / "least.py").write_text(
         "def least(a, b):\n    while a < 0:\n        a += 1\n    return min(a, b) if b else a\n"
     )
     (source / "tests" / "mutation").mkdir(parents=True)
-    shutil.copy2(plugin.__file__, source / "tests" / "mutation")
+    for each in (plugin, marks):
+        shutil.copy2(each.__file__, source / "tests" / "mutation")
     (source / "tests" / "test_least.py").write_text(
         "from resilient_infe.least import least\n\n"
         "def test_one(): assert least(-1, 0) == 0\n\n"

@@ -112,7 +112,7 @@ class Copy:
             (self.root / path).write_text(marked(source, placed))
         start = self.root / "sitecustomize.py"
         start.write_text(
-            "import builtins\nfrom tests.mutation.plugin import reached\n"
+            "import builtins\nfrom tests.mutation.marks import reached\n"
             "builtins._reached = reached\n"
         )
         try:
@@ -121,6 +121,8 @@ class Copy:
             start.unlink()
             for path, source in originals.items():
                 (self.root / path).write_text(source)
+        if not outcome.passed and not outcome.failed:
+            raise RuntimeError(f"the marked suite did not run: {outcome.how}")
         found: dict[int, set[str]] = defaultdict(set)
         for line in notes.read_text().splitlines():
             number, _, test = line.partition(" ")
