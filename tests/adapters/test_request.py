@@ -12,7 +12,12 @@ from loopback import KEY
 
 from resilient_infe import Call, call_options
 from resilient_infe.adapters.http.partition import Partitions, model_in_path
-from resilient_infe.adapters.http.request import KEY_HEADERS, LONGEST_REQUEST, prepare_call
+from resilient_infe.adapters.http.request import (
+    KEY_HEADERS,
+    LONGEST_REQUEST,
+    _is_outermost,
+    prepare_call,
+)
 from resilient_infe.errors import ConfigurationError
 
 PATHS = {
@@ -158,3 +163,19 @@ def test_options_name_the_partition_instead():
         assert partition_of(body=b'{"model": "m"}', given="x") is None  # the stack fills it in
     with call_options(tokens=5):
         assert partition_of(body=b'{"model": "m"}', given="x") == "x"
+
+
+@pytest.mark.parametrize(
+    ("content", "outermost"),
+    [
+        ('{"model": "x", "a": [{}]}', True),
+        ('{"a": {"b": 1}, "model": "x", "c": {"d": 2}, "e": [1]}', True),
+        ('{"a": 1234567, "model": "x", "c": "} ]"}', True),
+        ('{"a": {"b": 1, "model": "x", "c": {"d": 2}}}', False),
+        ('{"a": [{"b": 1, "model": "x"}, {}]}', False),
+    ],
+)
+def test_where_a_field_stands_is_told_by_the_braces_after_it(content, outermost):
+    """Those that open and close again count for nothing; those in strings are no braces."""
+    start = content.index('"model"')
+    assert _is_outermost(content, start, start + len('"model": "x"')) is outermost

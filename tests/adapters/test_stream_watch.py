@@ -15,7 +15,7 @@ from streamers import ENDING, USAGE, WHOLE, event, word
 from resilient_infe import Call, Kind, Usage
 from resilient_infe.adapters.http.request import RequestBody
 from resilient_infe.adapters.http.response import stream_watch_for
-from resilient_infe.adapters.http.stream_watch import StreamWatch
+from resilient_infe.adapters.http.stream_watch import StreamWatch, _merged
 
 SSE = "text/event-stream"
 
@@ -334,3 +334,18 @@ def test_the_body_of_an_error_is_not_watched():
         assert not watch.awaits_event
         assert (watch.verdict, watch.cut_short()) == (None, None)
     assert stream_watch_for(call, 200, {"content-type": "text/event-stream"}).awaits_event
+
+
+@pytest.mark.parametrize(
+    ("known", "reported", "total"),
+    [
+        (Usage(10, 1, 11), Usage(0, 5, 5), 15),
+        (Usage(10, 1, 8), Usage(10, 4, 11), 11),  # three of the prompt are not charged
+        (Usage(10, 1, 8), Usage(0, 6, 6), 13),
+    ],
+)
+def test_usage_of_several_events_is_added_up(known, reported, total):
+    """Of each count the larger one stays, and what is not charged stays free."""
+    for first, second in ((known, reported), (reported, known)):
+        assert _merged(first, second).total_tokens == total
+    assert _merged(known, None) == _merged(None, known) == known

@@ -1,4 +1,4 @@
-"""Every reader of outside input is given nonsense, for a minute at most.
+"""Every reader of outside input is given nonsense, for 40 s of CPU time.
 
 A failing input is kept in tests/proof/seeds, and tried first from then on. Where atheris is
 installed, `python tests/proof/test_readers.py "a reply" -max_total_time=60` lets it guide the
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from readers import READERS, checked
 
-SECONDS = 60.0 * tally.SCALE
+SECONDS = 40.0 * tally.SCALE
 """Of CPU time, for each reader."""
 
 SEED = int(os.environ.get("PROOF_SEED", "1"))

@@ -287,3 +287,26 @@ def test_a_share_that_is_no_whole_number_is_never_exceeded(per_minute, share):
     """With a share of 1.5 requests a minute, no minute holds two: 20 replicas would send 40."""
     granted = _greedy(Allowance(per_minute, share=share))
     assert _most_in_a_minute(granted) <= per_minute * share
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "window", "far"),
+    [
+        (600.0, 590.0, 60.0, True),
+        (600.0, None, 60.0, False),
+        (600.0, 100.0, 60.0, False),
+        (601.0, 590.0, 60.0, False),
+        (600.0, 590.0, 30.0, False),
+    ],
+)
+def test_limits_are_looked_at_again_unless_they_are_the_same_and_far_away(
+    limit, remaining, window, far
+):
+    """A number that has changed is never passed over, however much remains."""
+    rates = Rates({"requests_per_minute": 600.0}, 1.0, 1.0)
+    rates.note_followed([Limit("requests", 600.0, 600.0, 1.0, 60.0)])
+    stated = [Limit("requests", limit, remaining, 1.0, window)]
+    assert not rates.are_far_away(stated), "nothing is lent, so all is looked at"
+    rates._lent_requests = 5.0
+    assert rates.are_far_away(stated) is far
+    assert not rates.are_far_away([*stated, *stated])
