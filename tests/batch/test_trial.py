@@ -49,6 +49,20 @@ def test_one_that_is_unlike_begins_the_count_anew(other):
     assert trial.state == "paused"
 
 
+def test_a_turn_is_told_once():
+    """Whether rows may be sent is compared with the last time that somebody asked."""
+    trial = Trial()
+    assert not trial.has_turned()
+    feed(trial, *[failed()] * FIRST)
+    assert trial.has_turned()
+    assert not trial.has_turned()
+    again = Trial(again=True)
+    feed(again, failed())
+    assert not again.has_turned()
+    feed(again, passed())
+    assert again.has_turned()
+
+
 def test_a_success_is_the_end_of_it():
     """Then failures are about their rows, however many there are."""
     trial = Trial()

@@ -9,11 +9,12 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import opened_bytes, rows_of
 
 from resilient_infe.batch.files.check import check_file
+from resilient_infe.batch.files.decode import decoded
 from resilient_infe.batch.files.lines import numbered, opened
 from resilient_infe.batch.request import CHAT, Defaults
 from resilient_infe.batch.store import Entry
@@ -310,3 +311,31 @@ def test_a_check_finds_all_that_is_wrong():
     recorded["r4"] = entry("invalid", permanent=1, digest="of another model")
     mended = checked()
     assert mended.pending == 9
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(JSON, st.sampled_from(["\n", "\r\n", " \n", ""]))
+def test_a_checked_line_is_read_as_it_was_checked(value, end):
+    """The second reading decodes the same value."""
+    line = (json.dumps(value) + end).encode()
+    first, second = decoded(line, 100), decoded(line, 100, checked=True)
+    assert repr(first) == repr(second) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a": ', b"\xff", b"[" * 100_000, b"1" * 5_000, b"", b"1 2", None]
+)
+def test_a_checked_line_that_has_changed_is_an_error_too(line):
+    """It is told as in the first reading, whatever stands there now."""
+    with pytest.raises(RowError) as first:
+        decoded(line, 100)
+    with pytest.raises(RowError, match="^" + str(first.value)[:10]):
+        decoded(line, 100, checked=True)
