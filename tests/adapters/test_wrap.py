@@ -160,7 +160,7 @@ def test_a_client_comes_back_as_its_own_type():
 def test_a_session_of_another_make_is_told():
     """A session without what is needed of it, as an older aiohttp has it, is told of."""
     old = type("ClientSession", (), {"__module__": "aiohttp.client"})
-    with pytest.raises(errors.ConfigurationError, match=r"3\.12 or newer"):
+    with pytest.raises(errors.ConfigurationError, match=r"3\.13 or newer"):
         wrap(old(), presets.service())
 
 
