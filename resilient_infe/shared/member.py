@@ -66,7 +66,8 @@ class SharesTuning:
     and end to send at different instants."""
 
     burst: float = 1.0
-    """Seconds of its share that a member may send at once."""
+    """Seconds of its share that a window may have beyond what its shares come to: `SHARED_BURST` of
+    the bucket, which is less, bounds what is sent at once."""
 
     span: float = 60.0
     """Seconds of shares that are remembered: the longest window that counts them."""
