@@ -30,9 +30,11 @@ class Soak:
         self.send, self.make, self.workers, self.forget = send, make, workers, forget
         self.ended: Counter[str] = Counter()
         self.blocks: list[int] = []
+        self.seconds = 0.0  # that a round took, by the clock of the loop
 
     async def run(self, calls):
         """Send all calls, in rounds."""
+        start = anyio.current_time()
         for number in range(ROUNDS):
             rows = iter(range(number * calls // ROUNDS, (number + 1) * calls // ROUNDS))
             async with anyio.create_task_group() as group:
@@ -41,6 +43,7 @@ class Soak:
             self.forget()
             gc.collect()
             self.blocks.append(sys.getallocatedblocks())
+        self.seconds = (anyio.current_time() - start) / ROUNDS
 
     async def _work(self, rows):
         for number in rows:

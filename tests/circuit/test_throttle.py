@@ -154,3 +154,19 @@ def test_attempts_that_hang_do_not_keep_it_from_opening():
         now, failures = now + 0.02, failures + 1
         circuit.record(permit, now, success=False, took=0.02)
     assert failures <= 30
+
+
+def test_a_probe_that_passes_after_another_has_failed_counts_as_a_success():
+    """The circuit is throttled from then on, and opens only after half a window of failures."""
+    circuit = filled(0.0, 0, 4, minimum_calls=4, probes=2, open_for=10.0, window=10.0)
+    assert circuit.state is State.OPEN
+    failing, passing = circuit.admit(10.0), circuit.admit(10.0)
+    circuit.record(failing, 10.1, success=False)
+    assert circuit.state is State.OPEN
+    circuit.record(passing, 10.2, success=True)
+    assert circuit.state is State.THROTTLED
+    for now, state in ((10.3, State.THROTTLED), (15.0, State.THROTTLED), (15.3, State.OPEN)):
+        for _ in range(3):
+            if (permit := circuit.admit(now)) is not None:
+                circuit.record(permit, now, success=False)
+        assert circuit.state is state

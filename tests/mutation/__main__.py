@@ -138,7 +138,7 @@ def main() -> int:
     kept = {}
     if chosen.kept and chosen.kept.exists():
         kept = dict(map(json.loads, chosen.kept.read_text().splitlines()))
-    ends = {each: kept[str(each)] for each in mutants if str(each) in kept}
+    ends = {each: kept[each.key] for each in mutants if each.key in kept}
     left = [each for each in mutants if each not in ends]
     print(f"seed {chosen.seed}: {len(mutants)} mutants, {len(ends)} of them killed before")
 
@@ -146,7 +146,7 @@ def main() -> int:
         print(f"{'killed  ' if killer else 'SURVIVES'} {took:6.1f} s  {mutant}  [{killer}]")
         if killer and chosen.kept:
             with chosen.kept.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps([str(mutant), killer])}\n")
+                file.write(f"{json.dumps([mutant.key, killer])}\n")
 
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         ends |= score(Trials(ROOT, Path(folder), tell), left, suite=not chosen.own)

@@ -49,6 +49,11 @@ class Mutant:
     line: int
     old: str
 
+    @property
+    def key(self) -> str:
+        """Return what no other mutant of the same files has."""
+        return f"{self.path}:{self.start}:{self.end}:{self.new}"
+
     def applied(self, source: str) -> str:
         """Return the source with the change."""
         return source[: self.start] + self.new + source[self.end :]

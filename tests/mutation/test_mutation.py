@@ -84,7 +84,7 @@ def test_the_own_modules_of_a_file():
     assert "tests/adapters/test_proxy.py" in own_modules(
         ROOT, "resilient_infe/adapters/infe/proxy.py"
     )
-    assert own_modules(ROOT, "resilient_infe/rate/seat.py") == []
+    assert own_modules(ROOT, "resilient_infe/__main__.py") == []
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class Line:
 
 
 LINES = [
-    Line("a million calls, and 100,000 over loopback: memory flat", ["tests/proof/test_soak.py"]),
+    Line("half a million calls, and 100,000 over loopback", ["tests/proof/test_soak.py"]),
     Line("simulated hours, the rules at every event", ["tests/proof/test_hours.py"]),
     Line("stateful properties, 50 steps each", ["tests/proof/test_machines.py"]),
     Line(

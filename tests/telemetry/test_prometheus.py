@@ -13,7 +13,7 @@ from fakes import FakeServer, all_at_once
 from prometheus_client import CollectorRegistry, generate_latest
 
 from resilient_infe import ErrorClassifier, Retry, Stack, errors, presets, telemetry
-from resilient_infe.telemetry.measured import MOST_PARTITIONS, OTHER
+from resilient_infe.telemetry.measured import BUCKETS, MOST_PARTITIONS, OTHER
 from resilient_infe.testing import Faults, InfeModel, InProcessInfe
 
 DOCS = Path(__file__).parents[2] / "docs" / "observability"
@@ -155,3 +155,8 @@ def test_promtool_accepts_the_rules():
     command = ["promtool", "check", "rules", str(DOCS / "rules.yml")]
     checked = subprocess.run(command, capture_output=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_bounds_of_a_histogram_rise():
+    """Each bound is larger than the one before."""
+    assert list(BUCKETS) == sorted(set(BUCKETS))
