@@ -15,19 +15,17 @@ of its table::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ..circuit.circuit import Circuit
 from ..circuit.layer import CircuitBreaker
 from ..classify.layer import ErrorClassifier
 from ..core import bounds
-from ..core.shared import Shared
 from ..errors import ConfigurationError
-from ..events import Listener
 from ..fallback.layer import Fallback
 from ..fallback.targets import USUAL, Target
 from ..hedge.layer import Hedge
@@ -96,51 +94,6 @@ LAYERS = {cls.__name__: cls for cls in FORMS}
 
 KEYS = ("layers", "strict")
 """What a configuration has."""
-
-
-class FromConfig(Shared):
-    """The part of a stack that reads and writes configurations."""
-
-    layers: tuple[Any, ...]
-    _strict: bool
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any] | str | PathLike[str], *, listeners: Iterable[Listener] = ()
-    ) -> Self:
-        """Return the stack of a configuration; `docs/config.md` describes its form.
-
-        Args:
-            config: a mapping with ``layers``, a list of tables, outermost first; or the path of a
-                TOML file. What stands in a table ``stack`` is read if there is one.
-            listeners: as for a `Stack`.
-
-        Raises:
-            ConfigurationError: the message names the key, the nearest known one, and what is
-                allowed.
-            LayerOrderError: the order cannot work.
-        """
-        table = table_of(config)
-        strict = table.get("strict", True)
-        make: Any = cls  # the constructor is that of `Stack`
-        stack: Self = make(*layers_of(table), listeners=listeners, strict=strict)
-        return stack
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the configuration of this stack, which JSON and TOML can hold.
-
-        It has the options that the layers were made with, where they differ from the defaults, and
-        nothing of their state: no limit that was learned, or was changed by `configure`. Listeners
-        are left out.
-
-        Raises:
-            ConfigurationError: a layer is a function or a class of your own, or has an option that
-                is a function; the message names both.
-        """
-        return {
-            "layers": [written(layer, number) for number, layer in enumerate(self.layers, 1)],
-            **({} if self._strict else {"strict": False}),
-        }
 
 
 def table_of(config: Mapping[str, Any] | str | PathLike[str]) -> Mapping[str, Any]:

@@ -30,9 +30,6 @@ from ..errors import ConfigurationError
 NONE = "none"
 """Stands for None."""
 
-LONGEST_LIST = 8
-"""Names that a message lists."""
-
 _EMPTY = inspect.Parameter.empty
 
 
@@ -83,6 +80,7 @@ class Table:
     Args:
         cls: its class.
         functions: the options that are functions, or state.
+        others: what has the options that the class passes on; None if it names all of its own.
         forms: the options that are not plain, by name.
     """
 
@@ -94,8 +92,9 @@ class Table:
         self.parameters = dict(inspect.signature(cls).parameters)
         if others is not None:  # the class passes on what it has no name for
             more = inspect.signature(others).parameters.values()
-            found = {each.name: each for each in self.parameters.values() if each.kind != 4}
-            self.parameters = {**{each.name: each for each in more}, **found}
+            rest = inspect.Parameter.VAR_KEYWORD
+            own = {each.name: each for each in self.parameters.values() if each.kind is not rest}
+            self.parameters = {**{each.name: each for each in more}, **own}
         self.forms: dict[str, Form] = dict.fromkeys(self.parameters, Plain())
         self.forms |= {**dict.fromkeys(functions, Function()), **forms}
         self.names = [name for name in self.parameters if name not in functions]

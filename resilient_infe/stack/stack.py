@@ -28,9 +28,9 @@ from ..telemetry.emitter import Emitter
 from ..telemetry.request_id import RequestIdLogger, outcome_of
 from ..timeouts.deadline import Deadline
 from .compiled import calling, compiled, handler_of
-from .config import FromConfig
 from .configure import Limits, configure
 from .describe import StackStatistics, describe, statistics_of
+from .from_config import FromConfig
 from .layers import check_layer, checked_listeners, left_out, logger_in, name_of, replaced
 from .nesting import warn_of_nesting
 from .options import check_options, current_options, misplaced, set_options
