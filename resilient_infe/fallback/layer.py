@@ -244,9 +244,7 @@ def routed(handler: Handler[Any, Any], of: Callable[[Any], Handler[Any, Any]]) -
     """
 
     def route(call: Call[Any]) -> Any:
-        other, watch = call.state.transport, call.state.watch
-        if other is None:
-            return handler(call)
-        return of(other)(call) if watch is None else watch.attempt(call, of(other))
+        other = call.state.transport
+        return (handler if other is None else of(other))(call)
 
     return route

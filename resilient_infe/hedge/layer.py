@@ -227,6 +227,8 @@ class _Race:
     def _may_hedge(self) -> bool:
         call = self._call
         most = call.state.max_attempts
+        if call.state.passage is not None:
+            return False  # where it comes from, one attempt runs at a time
         if not call.replayable or call.state.single or (most is not None and call.sends >= most):
             return False
         return self._hedging.latencies is None or self._streams or call.state.streams

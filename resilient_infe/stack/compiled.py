@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
+from ..aio import from_home
 from ..core.call import Call, Handler, Layer
 from ..core.guard import Guard, fit, guarded
 from ..errors import ConfigurationError
@@ -24,7 +25,7 @@ R = TypeVar("R")
 def compiled(layers: Sequence[Layer[Any, Any]], handler: Handler[Any, Any]) -> Handler[Any, Any]:
     """Return a handler that runs `layers` around `handler`, the first layer outermost."""
     if any(isinstance(layer, Fallback) for layer in layers):
-        handler = routed(handler, handler_of)
+        handler = routed(handler, lambda transport: from_home(handler_of(transport)))
     for are_guards, found in groupby(reversed(layers), _is_guard):
         inside_out: list[Any] = list(found)
         if are_guards:

@@ -24,11 +24,14 @@ from resilient_infe import (
     Deadline,
     ErrorClassifier,
     ExponentialBackoff,
+    Fallback,
+    Hedge,
     Kind,
     RateLimiter,
     Retry,
     Slots,
     Stack,
+    Target,
     call_options,
     errors,
     presets,
@@ -269,6 +272,46 @@ def test_a_cancelled_coroutine_gives_everything_back():
     asyncio.run(main())
     settled_when(lambda: not stack.statistics().in_flight)
     assert stack.statistics().outcomes == {Kind.CANCELLED: 2}
+
+
+def test_the_transport_of_a_fallback_runs_where_the_call_came_from():
+    """Its connections belong to the caller's loop, as those of the stack's own transport do."""
+    loops = []
+
+    async def down():
+        raise ConnectionResetError
+
+    async def spare(_):
+        loops.append(asyncio.get_running_loop())
+        return 2
+
+    stack = Stack(Fallback(Target(transport=spare), on={Kind.TRANSIENT}), ErrorClassifier())
+    stack.across_loops()
+
+    async def main():
+        assert await wrap(down, stack)() == 2
+        assert loops == [asyncio.get_running_loop()]
+
+    asyncio.run(main())
+
+
+def test_a_call_from_another_loop_gets_no_second_attempt():
+    """Its home makes one attempt at a time, so a second one would only wait for the first."""
+    asked = []
+
+    async def slow():
+        asked.append(asyncio.get_running_loop())
+        for _ in range(100):  # longer than a millisecond
+            await asyncio.to_thread(int)
+        return 1
+
+    stack = Stack(Hedge(after=0.001), ErrorClassifier()).across_loops()
+
+    async def main():
+        assert await wrap(slow, stack)() == 1
+        assert asked == [asyncio.get_running_loop()]
+
+    asyncio.run(main())
 
 
 def test_context_variables_are_as_without_a_stack():
