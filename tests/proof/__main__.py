@@ -59,7 +59,7 @@ LINES = [
     Line(
         "nonsense through every client",
         ["tests/adapters/test_fuzz.py"],
-        environment={"FUZZ_CALLS": "2000", "FUZZ_SEED": "1"},
+        environment={"FUZZ_CALLS": "1000", "FUZZ_SEED": "1"},
     ),
     Line("kill -9", ["tests/batch/store/test_kill.py"], environment={"KILLS": "60"}),
     Line("power cuts", ["tests/batch/store/test_power.py", "tests/proof/test_power.py"]),
