@@ -18,6 +18,7 @@ The trickle that a lower class is guaranteed may use all slots.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -119,7 +120,8 @@ class Slots(Shared):
         self._named: int | None = None
         self._widened_at = 0.0
         self.narrowed = False
-        self.crowd = Crowd(lambda: self._queue.live)
+        this = weakref.ref(self)  # a cycle would keep a dropped partition until a collection
+        self.crowd = Crowd(lambda: 0 if (slots := this()) is None else slots.waiting)
         if max_waiting is not None:
             bounds.whole(max_waiting, 0, "max_waiting")
         self.max_waiting = max_waiting

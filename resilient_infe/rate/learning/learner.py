@@ -128,11 +128,8 @@ class Learner:
             sent_at: when the request was sent.
             number: how many were sent before it.
         """
-        if self.active:
-            return
-        let_in = self._contradiction.add(number, sent_at)
-        if let_in is not None:
-            self._wake(sent_at, let_in)
+        if not self.active and self._contradiction.add(number, sent_at) is not None:
+            self._wake(sent_at)
 
     def stated(self, dimension: Dimension) -> None:
         """Rest: the server states the limit of this dimension by itself."""
@@ -266,11 +263,10 @@ class Learner:
             self.restore(belief)
         self.active = active
 
-    def _wake(self, at: float, let_in: float) -> None:
+    def _wake(self, at: float) -> None:
         """Begin with what is declared, which is believed until measures say otherwise.
 
-        Where nothing is, as the server states its limits or those of another dimension are
-        declared, begin with what was let in per second.
+        Where nothing is, as the server states its limits, search as if nothing were known.
         """
         self._seeker, self._contradiction = self._new(), Contradiction()
         requests, tokens = self._bounds["requests"], self._bounds["tokens"]
@@ -278,8 +274,8 @@ class Learner:
             self._seeker.believe(True, tokens / MINUTE, None, windowed=False)
             self._seeker.record.is_restored = False
             self._seeker.course.ceiling = 1.0  # a unit is what is declared for a second
-        ceiling = self._seeker.course.ceiling
-        self._seeker.resume_at(ceiling if ceiling < math.inf else let_in, at)
+        if self._seeker.course.ceiling < math.inf:
+            self._seeker.resume_at(self._seeker.course.ceiling, at)
         self.active = True
 
     def _new(self) -> Seeker:

@@ -12,6 +12,7 @@ from benchmarks.gym.score import play
 from benchmarks.gym.world import World
 from resilient_infe import Allowance
 from resilient_infe.rate.learning.learner import Learner
+from resilient_infe.rate.learning.tuning import DEFAULT
 from tests.histories import Driver, everything
 
 BUCKET, DEEP, FIXED, SLIDING = KINDS
@@ -219,14 +220,15 @@ def test_absurd_usage_does_not_spoil_the_estimates():
     assert learner.limit == pytest.approx(60.0)
 
 
-def test_below_a_stated_limit_it_wakes_with_what_was_let_in():
-    """The server states a limit and keeps a lower one: 3 of 4 requests, two a second, pass."""
+def test_below_a_stated_limit_it_searches_as_if_nothing_were_known():
+    """The server states a limit and keeps a lower one: no belief is infinite."""
     learner = Learner()
     learner.stated("requests")
     for number in range(3, 400, 4):
         learner.rejected_at_rest(number / 2, number)
     assert learner.active
-    assert learner.limit == pytest.approx(90.0, rel=0.05)
+    assert learner.limit is None
+    assert learner.pace == pytest.approx(60.0 * DEFAULT.start)
 
 
 def test_back_at_the_ceiling_it_rests():
