@@ -21,6 +21,10 @@ PRIOR_HITS, PRIOR_OF = 0.5, 250.0
 KEPT = 0.9995
 """Per request: the noise is that of about the last 2,000."""
 
+MOST_CHANCE = 0.03
+"""The share up to which 429s are taken for chance after the fact: where others use the limit too,
+it looks alike."""
+
 PENDING = 12
 """Requests for which a 429 leaves a doubt that a limit is reached."""
 
@@ -70,6 +74,10 @@ class Noise:
     def hit(self) -> None:
         """Count one that was refused."""
         self._hits += 1.0
+
+    def was_chance(self, number: int) -> None:
+        """Count 429s that were taken for a limit which more was sent than soon after."""
+        self._hits = max(self._hits, min(self._hits + number, MOST_CHANCE * self._of))
 
     def was_none(self) -> None:
         """Take back the hits of a group that was a limit after all."""

@@ -23,6 +23,9 @@ from .tuning import Tuning
 ONE_STEP, STEP_SENDS = 1.0, 3.0
 """Seconds, and requests at the pace: a longer gap between two sends does not count in full."""
 
+FAR_ABOVE, MANY = 1.3, 20
+"""Times the pace that was refused, and requests since, at over one a second: that was chance."""
+
 LONGEST_WAIT = 30.0
 """Seconds between two requests at most, however large one is."""
 
@@ -63,6 +66,7 @@ class Seeker:
         self._judge = Judge(self.record, self.course, self._race, tuning, shared=shared)
         self._cut_at, self._dry = -math.inf, 0
         self._doubt: Doubt | None = None  # a lone 429 that may be chance
+        self._met = math.inf, 0, 0  # the pace that was refused last, where, and how many 429s
 
     def resume_at(self, rate: float, at: float) -> None:
         """Believe in a rate, and ask: the server lets nothing in since the instant `at`."""
@@ -286,7 +290,12 @@ class Seeker:
     def _exhausted(self, now: float, first: Ticket) -> None:
         """Measure, and decide how to go on; the server lets nothing in just now."""
         record, sends = self.record, self.record.sends
+        pace, number, hits = self._met
+        far = first.pace > max(FAR_ABOVE * pace, 1.0)
+        if first.looking and far and first.number - number > MANY:
+            record.noise.was_chance(hits)
         record.noise.was_none()
+        self._met = first.pace, self._number, len(record.noise.group)
         record.noise.clear()
         self._doubt = None
         self._since = now

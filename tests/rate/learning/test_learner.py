@@ -12,6 +12,7 @@ from benchmarks.gym.score import play
 from benchmarks.gym.world import World
 from resilient_infe import Allowance
 from resilient_infe.rate.learning.learner import Learner
+from resilient_infe.rate.learning.noise import Noise
 from resilient_infe.rate.learning.tuning import DEFAULT
 from tests.histories import Driver, everything
 
@@ -64,6 +65,26 @@ def test_a_limit_that_is_raised_is_followed_up(kind):
 def test_random_429s_are_no_limit(kind):
     """One 429 in two hundred for no reason does not slow it down."""
     assert play(scene(kind, noise=0.005), OURS).used >= 0.95
+
+
+def test_many_random_429s_do_not_stop_a_climb():
+    """Two of a dozen requests are refused for no reason: soon more is sent, so that was chance."""
+    score = play(scene(BUCKET, per_minute=1_200, noise=0.05, seconds=600), OURS)
+    assert score.used >= 0.93
+    assert score.rejected_itself <= 0.015  # the random ones apart
+
+
+def test_what_is_counted_as_chance_afterwards_is_bounded():
+    """Where others use the limit too, refusals look like chance: at most 3 % are taken for it."""
+    noise = Noise(DEFAULT)
+    noise.was_chance(2)
+    assert 0.009 < noise.share < 0.011
+    noise.was_chance(100)
+    assert noise.share == pytest.approx(0.03)
+    for _ in range(30):
+        noise.hit()
+    noise.was_chance(2)
+    assert noise.share > 0.1
 
 
 @pytest.mark.parametrize(
