@@ -21,6 +21,9 @@ from resilient_infe import (
     presets,
 )
 from resilient_infe.aio import current
+from resilient_infe.testing import InfeModel, InProcessInfe
+
+ASK = {"model": "infe-pulse", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def test_service_fails_fast_on_an_open_circuit(run):
@@ -47,6 +50,19 @@ def test_service_has_a_budget(run):
     stack = presets.service(budget=budget)
     run(lambda: all_at_once(stack.around(server), range(10)))
     assert len(server.sent) <= 10 + 1 + 2
+
+
+@pytest.mark.parametrize("preset", [presets.service, presets.batch])
+@pytest.mark.parametrize("per_minute", [600, 2_400, 3_000])
+def test_a_burst_at_a_limit_that_is_declared_rightly_loses_no_call(run, preset, per_minute):
+    """A hundred at once: the burst is larger than the server's, whose 429s cost no budget."""
+    server = InfeModel(requests_per_minute=per_minute)
+    send = preset(requests_per_minute=per_minute, log=False).around(InProcessInfe(server))
+
+    async def main():
+        return await all_at_once(send, [ASK] * 100)
+
+    assert not [each for each in run(main) if isinstance(each, Exception)]
 
 
 def test_service_bounds_its_queue(run):

@@ -64,7 +64,7 @@ class Retry(Repeater[Tries]):
         rules: per `Kind`, what differs from the reference's table; None for a kind means never
             retry.
         budget: a shared limit on retries, or None for no limit; None, because a rate limiter limits
-            them already.
+            them already. Inside a stack with a `RateLimiter`, a 429 costs no budget.
         max_hint: seconds; if the server asks to wait longer, the call ends instead; 300.
         wait_out_refusals: whether to wait if the stack itself refuses and says for how long (an
             open circuit, for example); False. True is for batches, where waiting is better than
@@ -189,6 +189,8 @@ class Retry(Repeater[Tries]):
             return Stop("the request's body can be read only once, so it cannot be sent again")
         if verdict.kind is Kind.MALFORMED or self.budget is None:
             return None  # the server is well: the budget is for when it is not
+        if verdict.kind is Kind.RATE_LIMITED and call.state.refusals is not None:
+            return None  # a rate limiter, which has seen it, bounds what is sent again
         if not self._budget(call).withdraw(now):
             return Stop("the retry budget is empty: too many calls fail at once")
         return None
