@@ -53,6 +53,9 @@ ANSWERS = frozenset(
 cancelled, refused by the stack) says nothing about the server's health.
 """
 
+ENOUGH = 0.25
+"""The share of a call's time that an attempt needs, before its end by the deadline counts."""
+
 _IS_SUCCESS = {**dict.fromkeys(ANSWERS, True), **dict.fromkeys(FAILURES, False)}
 
 _THROTTLED = State.THROTTLED
@@ -128,10 +131,10 @@ class CircuitBreaker(Guard[Held]):
         circuit, permit, sent_at = held
         verdict = call.verdict
         success = None if verdict is None else _counts_as(verdict)
-        if success is None:
+        now = call.runtime.now()
+        if success is None or (not success and _was_cut_short(call, sent_at, now)):
             circuit.drop(permit)
         else:
-            now = call.runtime.now()
             circuit.record(permit, now, success=success, took=now - sent_at)
         if circuit.last_transition is not circuit.reported:
             self._report(call, circuit)
@@ -170,6 +173,18 @@ class CircuitBreaker(Guard[Held]):
         if circuit.shadow:
             reason += " (shadow: nothing is refused)"
         call.emit(_EVENTS[transition.state](call.partition, str(transition.previous), reason))
+
+
+def _was_cut_short(call: Call[Any], sent_at: float, now: float) -> bool:
+    """Whether the call's own deadline ended the attempt before the server had its time.
+
+    A call that has waited for most of its time, in a queue or between attempts, leaves an honest
+    server too little. Where a server hangs, attempts with enough time show it.
+    """
+    verdict, deadline = call.verdict, call.deadline
+    if verdict is None or verdict.kind is not Kind.TIMEOUT or deadline is None or now < deadline:
+        return False
+    return now - sent_at < ENOUGH * (deadline - call.started)
 
 
 def _counts_as(verdict: Verdict) -> bool | None:

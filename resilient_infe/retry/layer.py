@@ -187,10 +187,8 @@ class Retry(Repeater[Tries]):
             return Stop(f"the call asked for at most {most} attempt{'s' if most > 1 else ''}")
         if not call.replayable:
             return Stop("the request's body can be read only once, so it cannot be sent again")
-        if verdict.kind is Kind.MALFORMED or self.budget is None:
-            return None  # the server is well: the budget is for when it is not
-        if verdict.kind is Kind.RATE_LIMITED and call.state.refusals is not None:
-            return None  # a rate limiter, which has seen it, bounds what is sent again
+        if self.budget is None or _costs_nothing(call, verdict):
+            return None
         if not self._budget(call).withdraw(now):
             return Stop("the retry budget is empty: too many calls fail at once")
         return None
@@ -221,6 +219,13 @@ def _final(call: Call[Any], verdict: Verdict) -> Stop | None:
     if verdict.kind is not Kind.RATE_LIMITED or refusals is None or refusals.final is None:
         return None
     return Stop(refusals.final)
+
+
+def _costs_nothing(call: Call[Any], verdict: Verdict) -> bool:
+    """Whether a retry costs no budget: that is for the time when the server is not well."""
+    if verdict.kind is Kind.RATE_LIMITED:
+        return call.state.refusals is not None  # a rate limiter bounds what is sent again
+    return verdict.kind is Kind.MALFORMED
 
 
 def _reason_of_delay(call: Call[Any], verdict: Verdict) -> str:

@@ -6,7 +6,16 @@ import anyio
 import pytest
 from fakes import FakeServer, Remember, all_at_once
 
-from resilient_infe import Circuit, CircuitBreaker, ErrorClassifier, Keyed, Kind, Stack, errors
+from resilient_infe import (
+    Circuit,
+    CircuitBreaker,
+    Deadline,
+    ErrorClassifier,
+    Keyed,
+    Kind,
+    Stack,
+    errors,
+)
 from resilient_infe.circuit.layer import ANSWERS, FAILURES
 
 
@@ -98,10 +107,22 @@ def test_one_circuit_per_partition(run):
 
 def test_a_hung_server_counts_as_failing(run):
     """Attempts cut by the deadline count against the server, not as cancelled."""
-    from resilient_infe import Deadline
-
     server = FakeServer(latency=1e6)
     stack = Stack(Deadline(5), CircuitBreaker(broken_after(3)), ErrorClassifier())
     results = run(lambda: all_at_once(stack.around(server), range(3)))
     assert all(isinstance(error, errors.DeadlineExceeded) for error in results)
     assert stack.statistics().circuits[None].state == "open"
+
+
+@pytest.mark.parametrize(("waits", "state"), [(7.6, "closed"), (7.4, "open")])
+def test_a_call_that_came_late_says_nothing_of_the_server(run, waits, state):
+    """Cut by its deadline with less than a quarter of its time left for the attempt."""
+    server = FakeServer(latency=1e6)
+
+    async def late(call, call_next):
+        await call.runtime.sleep_until(call.started + waits)
+        return await call_next(call)
+
+    stack = Stack(Deadline(10), late, CircuitBreaker(broken_after(3)), ErrorClassifier())
+    run(lambda: all_at_once(stack.around(server), range(3)))
+    assert stack.statistics().circuits[None].state == state
