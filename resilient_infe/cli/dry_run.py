@@ -28,11 +28,10 @@ NO_END = 1e9
 def dry_run(options: JobOptions) -> int:
     """Look at every line and print what it comes to; returns the exit code."""
     find: Callable[[str], Entry | None] = _nothing
-    kept = None
+    kept, given = None, Input(options.input)
     if Path(options.journal).exists():
         kept = Journal(options.journal, {"base_url": place_of(options.base_url)})
         find = kept.find
-    given = Input(options.input)
     try:
         with given.read() as file:
             found = check_file(

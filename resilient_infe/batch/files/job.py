@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -95,29 +96,32 @@ class Job:
             proxy=None if options.proxy == NO_PROXY else options.proxy,
             trust_env=options.trust_env,
         )
-        self.journal = Journal(
-            options.journal,
-            {"base_url": place_of(options.base_url)},
-            library=__version__,
-            repair=options.salvage,
-        )
-        self._count = RowCount(options.count, say)
-        self.stack = stack_for(
-            options,
-            count=self._count,
-            beliefs=self.journal.recorded.beliefs,
-            shares=self._shares,
-            listeners=[self.monitor, *told(self._shares, say), *listeners],
-        )
-        recorded = self.journal.recorded
-        self._known = recorded.done + (0 if options.retry_failed else recorded.permanent)
-        self._output = Output(options.output, beside=self._known > 0)
-        self._errors = Output(options.errors, beside=self._known > 0)
         self._run: BatchRun[Request, Any] | None = None
-        self._input = Input(options.input)
         self._replayed = self._old_failed = 0
         self._broken: BatchError | None = None
         self._stopped = False
+        with ExitStack() as opened:  # if the rest fails, nobody can close it
+            self.journal = Journal(
+                options.journal,
+                {"base_url": place_of(options.base_url)},
+                library=__version__,
+                repair=options.salvage,
+            )
+            opened.callback(self.journal.close)
+            self._count = RowCount(options.count, say)
+            self.stack = stack_for(
+                options,
+                count=self._count,
+                beliefs=self.journal.recorded.beliefs,
+                shares=self._shares,
+                listeners=[self.monitor, *told(self._shares, say), *listeners],
+            )
+            recorded = self.journal.recorded
+            self._known = recorded.done + (0 if options.retry_failed else recorded.permanent)
+            self._output = Output(options.output, beside=self._known > 0)
+            self._errors = Output(options.errors, beside=self._known > 0)
+            self._input = Input(options.input)
+            opened.pop_all()
 
     def check(self) -> CheckResult | None:
         """Look at every line before anything is sent; None for what can be read but once.
