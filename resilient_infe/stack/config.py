@@ -178,7 +178,7 @@ def _layer(given: Any, number: int, more: Mapping[type, Mapping[str, Any]]) -> A
     where = f"layer {number} ({name})"
     options = {option: each for option, each in table.items() if option != "layer"}
     arguments = FORMS[cls].arguments(options, where) | dict(more.get(cls, {}))
-    targets = arguments.pop("targets", ()) if cls is Fallback else ()
+    targets = (arguments.pop("targets", None) or ()) if cls is Fallback else ()
     return made(partial(cls, *targets, **arguments), where)
 
 

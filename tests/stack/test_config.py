@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilient_infe import (
@@ -410,6 +410,7 @@ def test_listeners_are_given_in_code():
     st.sampled_from([(layer, name) for cls, form in FORMS.items() for name in form.names
                      for layer in [cls.__name__]]),
 )  # fmt: skip
+@example(None, ("Fallback", "targets"))
 def test_no_value_raises_anything_else(value, option):
     """Whatever stands in a file, it is a stack or a configuration error."""
     layer, name = option
